@@ -1,0 +1,2 @@
+//! Recorded facts.
+pub(crate) mod server;
