@@ -48,7 +48,8 @@ impl UsdPerHour {
             .collect();
         let mut rest = self.0 - parts.iter().sum::<i64>();
         let step = rest.signum();
-        for (part, weight) in parts.iter_mut().zip(weights).cycle() {
+        // The rest is smaller than the number of non-zero weights: one pass gives it away.
+        for (part, weight) in parts.iter_mut().zip(weights) {
             if rest == 0 {
                 break;
             }
