@@ -1,0 +1,393 @@
+//! Kubernetes objects, trimmed to what gpuwaste reads. A bare host is a cluster of one node without pods.
+
+use super::engine::EngineScrape;
+use super::gpu::GpuScrape;
+use super::server::EngineSettings;
+use crate::units::{Bytes, MilliCores};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One cluster, or what of it could be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Cluster {
+    /// The context's name, or `--cluster-name`.
+    pub(crate) name: String,
+    /// uid of the namespace kube-system: the same from every laptop and CI job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uid: Option<String>,
+    /// As /version says: "v1.34.2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    /// Nodes. `None`: could not be listed at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<Vec<Node>>,
+    /// GPU-relevant pods: all pods bound to GPU nodes (whatever they request), and unbound pods that ask for GPUs.
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) pods_read: PodsRead,
+    /// Owners above pods, where they could be read: Deployments, StatefulSets, Jobs, CronJobs, LeaderWorkerSets, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) controllers: Vec<Controller>,
+    /// `None`: could not be listed, so minimum replicas are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) autoscalers: Option<Vec<Autoscaler>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disruption_budgets: Option<Vec<DisruptionBudget>>,
+    /// metrics.k8s.io, where served: one instant per pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pod_usage: Option<Vec<PodUsage>>,
+    /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gpus: Vec<GpuScrape>,
+    /// Serving engines, one entry an endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) engines: Vec<EngineScrape>,
+}
+
+/// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodsRead {
+    /// Pods of every namespace that could hold a GPU are in `pods`.
+    pub(crate) complete: bool,
+    /// `-n`: findings are limited to these namespaces. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) namespaces: Vec<String>,
+    /// `-l` as given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) selector: Option<String>,
+    /// Namespaces that were asked for and refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refused: Vec<String>,
+}
+
+/// A node. Capacity and allocatable keep every extended resource by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created_at: Option<Timestamp>,
+    /// Labels of the allow-list in `labels.rs` of the collector: instance type, region, zone, pool, GPU product, MIG, sharing, capacity type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// "aws", "gce", "azure", "oci", … : the scheme of spec.providerID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<String>,
+    pub(crate) unschedulable: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) taints: Vec<Taint>,
+    /// The Ready condition; `None`: the node reports none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ready: Option<Condition>,
+    pub(crate) capacity: Resources,
+    pub(crate) allocatable: Resources,
+    /// Annotation `gpuwaste.dev/ignore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ignore: Option<Ignore>,
+}
+
+/// Amounts by resource. `devices` holds extended resources: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, …
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Resources {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu: Option<MilliCores>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pods: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) devices: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Taint {
+    pub(crate) key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<String>,
+    pub(crate) effect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// A condition of a node or pod, with its own since-time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Condition {
+    /// `None`: "Unknown" (the kubelet does not answer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+    /// CamelCase word, never the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// `gpuwaste.dev/ignore: "check[,check] reason"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ignore {
+    /// Check ids, or "all".
+    pub(crate) checks: Vec<String>,
+    pub(crate) reason: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// spec.nodeName; `None`: unbound, so it holds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
+    pub(crate) phase: PodPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created_at: Option<Timestamp>,
+    /// status.startTime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<Timestamp>,
+    /// metadata.deletionTimestamp: Terminating.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deleted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<i64>,
+    /// Static pod (annotation kubernetes.io/config.mirror): leaves with its node.
+    pub(crate) mirror: bool,
+    /// Labels of the allow-list: pod-template-hash, LWS, Ray, KServe, Kueue, app.kubernetes.io/*, llm-d.ai/*, and ownership labels asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The controlling owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<OwnerRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ready: Option<Condition>,
+    /// The PodScheduled condition: reason "Unschedulable" and since when it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scheduled: Option<Condition>,
+    /// The scheduler's words on an unbound pod name GPUs ("Insufficient nvidia.com/gpu"); `None`: bound, or it gave no message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for_gpus: Option<bool>,
+    /// status.podIP, to reach it from inside a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ip: Option<String>,
+    /// Where it may run; kept only for unbound pods that ask for GPUs, and for servers (the tier that a fix would have to match).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) placement: Option<PodPlacement>,
+    pub(crate) containers: Vec<Container>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) resource_claims: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ignore: Option<Ignore>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    #[default]
+    Unknown,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct OwnerRef {
+    /// API group without version: "apps", "batch", "leaderworkerset.x-k8s.io", "" for core.
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+/// Node selection of a pod: nodeSelector and required node affinity, flattened; tolerations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodPlacement {
+    /// All must match: key → value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) node_selector: BTreeMap<String, String>,
+    /// requiredDuringScheduling terms: any one term must match, within it all expressions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) affinity_terms: Vec<Vec<NodeExpression>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tolerations: Vec<Toleration>,
+    /// Required pod (anti-)affinity or topology spread exists, which gpuwaste does not model.
+    pub(crate) other_constraints: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct NodeExpression {
+    pub(crate) key: String,
+    /// In, NotIn, Exists, DoesNotExist, Gt, Lt.
+    pub(crate) operator: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Toleration {
+    /// `None` with operator Exists: tolerates everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    pub(crate) exists: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) effect: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ContainerKind {
+    #[default]
+    Main,
+    Init,
+    /// An init container with restartPolicy Always: runs beside the main containers, its requests add up.
+    Sidecar,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) kind: ContainerKind,
+    /// repository[:tag][@digest], without registry credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// Requests; devices are taken from limits where only limits are written.
+    pub(crate) requests: Resources,
+    pub(crate) limits: Resources,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<Port>,
+    /// The serving engine found in the image, command, arguments and environment; `None`: not a known server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<EngineSettings>,
+    /// What else it is, as far as the spec tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<ContainerRole>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<ContainerState>,
+    pub(crate) ready: bool,
+    pub(crate) restarts: u64,
+    /// The end of the previous run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_exit: Option<Exit>,
+    /// startupProbe: failureThreshold × periodSeconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) startup_seconds: Option<u64>,
+}
+
+/// What a container without a recognised engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ContainerRole {
+    /// DCGM or AMD exporter, device plugin, MPS daemon, driver, node feature discovery: holds nothing.
+    GpuInfrastructure,
+    Notebook,
+    /// Training launcher: torchrun, deepspeed, accelerate, …
+    Training,
+    /// Router, gateway, EPP, simulator, proxy sidecar: no GPU server whatever its metrics say.
+    Routing,
+    /// pause and other overprovisioning placeholders.
+    Placeholder,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Port {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    pub(crate) number: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ContainerState {
+    /// CrashLoopBackOff, ImagePullBackOff, ContainerCreating, PodInitializing, …
+    Waiting {
+        reason: Option<String>,
+    },
+    Running {
+        since: Option<Timestamp>,
+    },
+    Terminated(Exit),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Exit {
+    /// OOMKilled, Error, Completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    pub(crate) code: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) finished_at: Option<Timestamp>,
+}
+
+/// An owner above pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Controller {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<OwnerRef>,
+    /// spec.replicas (groups, for a LeaderWorkerSet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) replicas: Option<u64>,
+    /// Pods in one replica of a multi-node group (LeaderWorkerSet size); `None`: one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) created_at: Option<Timestamp>,
+    /// Jobs: status.completionTime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) completed_at: Option<Timestamp>,
+    /// Allow-listed labels and the ownership labels that the policy names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ignore: Option<Ignore>,
+}
+
+/// A HorizontalPodAutoscaler (KEDA makes one too).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Autoscaler {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) target: OwnerRef,
+    pub(crate) min_replicas: u64,
+    pub(crate) max_replicas: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct DisruptionBudget {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// matchLabels only; `None`: matchExpressions are used, so the budget may select anything in its namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) match_labels: Option<BTreeMap<String, String>>,
+    /// status.desiredHealthy: pods that must stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) desired_healthy: Option<u64>,
+}
+
+/// metrics.k8s.io: one instant, no history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodUsage {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// By container name.
+    pub(crate) cpu: BTreeMap<String, MilliCores>,
+}

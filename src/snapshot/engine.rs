@@ -1,0 +1,163 @@
+//! Readings of serving engines: what a server says of itself and of its work.
+
+use super::server::EngineKind;
+use crate::units::Tokens;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One metrics endpoint of one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct EngineScrape {
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    pub(crate) pod_uid: String,
+    pub(crate) container: String,
+    pub(crate) port: u16,
+    /// The engine whose metric names were seen (may differ from the spec's: the server's own word wins).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engine: Option<EngineKind>,
+    /// What the server says of itself.
+    pub(crate) identity: ServerIdentity,
+    /// When the server process started (process_start_time_seconds); `None`: not told, use the container's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) process_started_at: Option<Timestamp>,
+    /// One per pass, oldest first. Empty: the endpoint gave no usable metrics.
+    pub(crate) readings: Vec<EngineReading>,
+}
+
+/// The server's own word: /v1/models, /version, cache_config_info, /get_server_info, /info, /props, /api/ps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerIdentity {
+    /// The path or id that was loaded (`root`), base models only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model_root: Option<String>,
+    /// Names under which it is served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) served_names: Vec<String>,
+    /// Names of LoRA adapters loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lora_names: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_model_len: Option<u64>,
+    /// KV cache capacity in tokens of one engine (one data-parallel rank): blocks × block size, or as told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kv_capacity: Option<Tokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kv_blocks: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) block_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu_memory_utilization: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kv_cache_dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix_caching: Option<bool>,
+    /// Data-parallel engines behind this endpoint, by the distinct `engine`/`dp_rank` labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engines: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) asleep: Option<bool>,
+}
+
+/// One instant of one endpoint, summed over its engines (max over tensor-parallel ranks). Counters are since process start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EngineReading {
+    pub(crate) at: Timestamp,
+    /// Requests in execution now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) running: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<f64>,
+    /// Fullest engine's KV cache use, 0–1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kv_usage: Option<f64>,
+    /// Requests finished, whatever the reason, since start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requests: Option<f64>,
+    /// Of those, aborted or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aborted: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_tokens: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_tokens: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) preemptions: Option<f64>,
+    /// Prompt tokens looked up in, and found in, the prefix cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix_queries: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix_hits: Option<f64>,
+    /// Seconds from arrival to last token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) e2e_latency: Option<Histogram>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time_to_first_token: Option<Histogram>,
+    /// Seconds between output tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) inter_token_latency: Option<Histogram>,
+    /// Tokens per request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_length: Option<Histogram>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output_length: Option<Histogram>,
+}
+
+/// A cumulative Prometheus histogram.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Histogram {
+    pub(crate) sum: f64,
+    pub(crate) count: f64,
+    /// (upper bound, cumulative count), ascending; the +Inf bucket is `count`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) buckets: Vec<(f64, f64)>,
+}
+
+impl Histogram {
+    /// The `q` quantile by linear interpolation inside its bucket, as Prometheus's `histogram_quantile` does;
+    /// the last finite bound where it falls into +Inf; `None` without observations.
+    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+        let (last_bound, _) = self.buckets.last()?;
+        if self.count <= 0.0 || !self.count.is_finite() {
+            return None;
+        }
+        let rank = q.clamp(0.0, 1.0) * self.count;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (bound, cumulative) in &self.buckets {
+            if *cumulative >= rank {
+                let inside = cumulative - below;
+                let share = if inside > 0.0 { (rank - below) / inside } else { 1.0 };
+                return Some(lower + (bound - lower) * share);
+            }
+            (below, lower) = (*cumulative, *bound);
+        }
+        Some(*last_bound)
+    }
+
+    pub(crate) fn mean(&self) -> Option<f64> {
+        (self.count > 0.0).then(|| self.sum / self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Histogram;
+
+    #[test]
+    fn quantiles_follow_prometheus() {
+        let h = Histogram {
+            sum: 30.0,
+            count: 10.0,
+            buckets: vec![(1.0, 2.0), (2.0, 8.0), (4.0, 9.0)],
+        };
+        assert_eq!(h.quantile(0.5), Some(1.5));
+        assert_eq!(h.quantile(0.99), Some(4.0)); // beyond the last finite bound
+        assert_eq!(Histogram::default().quantile(0.5), None);
+        assert_eq!(h.mean(), Some(3.0));
+    }
+}

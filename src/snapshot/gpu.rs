@@ -1,0 +1,74 @@
+//! Readings of GPU exporters (DCGM, AMD, …) and NVML.
+
+use crate::units::{Bytes, Ratio, Watts};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One device or MIG instance as an exporter shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct GpuScrape {
+    /// Node name. Where the exporter's host label is its own pod's name, the collector put the pod's node here.
+    pub(crate) node: String,
+    /// GPU-… of the physical device; `None` where the exporter names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uuid: Option<String>,
+    /// Index on its host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+    /// As the driver names it: "NVIDIA H100 80GB HBM3".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// MIG profile "1g.10gb" and instance id; `None`: the whole device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mig: Option<MigInstance>,
+    /// Which pod holds it, as far as the exporter says; several under sharing. Empty: nobody, or not said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) holders: Vec<PodName>,
+    /// The exporter maps devices to pods at all: then empty `holders` means unallocated.
+    pub(crate) maps_pods: bool,
+    /// One per pass, oldest first.
+    pub(crate) readings: Vec<GpuReading>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct MigInstance {
+    pub(crate) profile: String,
+    pub(crate) id: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<String>,
+}
+
+/// One instant of one device. Ratios are 0–1 whatever the exporter's generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GpuReading {
+    pub(crate) at: Timestamp,
+    /// Share of time with at least one kernel running. Not "how much of the chip". Absent on MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu_util: Option<Ratio>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gr_engine: Option<Ratio>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sm_active: Option<Ratio>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tensor: Option<Ratio>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dram: Option<Ratio>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) power: Option<Watts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_used: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_total: Option<Bytes>,
+    /// Joules since the driver was loaded (a counter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) energy_joules: Option<f64>,
+}
