@@ -120,6 +120,20 @@ impl<'de> Deserialize<'de> for UsdPerHour {
     }
 }
 
+impl schemars::JsonSchema for UsdPerHour {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "UsdPerHour".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        f64::json_schema(generator)
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
 /// Money that may be unknown, added up: unknown parts are counted, never read as zero.
 pub(crate) fn sum_known<I: IntoIterator<Item = Option<UsdPerHour>>>(items: I) -> UsdPerHour {
     items.into_iter().flatten().sum()

@@ -1,1 +1,514 @@
-//! Placeholder.
+//! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
+
+use crate::catalog::gpus::GpuFacts;
+use crate::catalog::models::ModelFacts;
+use crate::snapshot::Gap;
+use crate::snapshot::cluster::{Condition, Ignore, PodPhase, PodPlacement};
+use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::units::{Bytes, MilliCores, Tokens, UsdPerHour};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// Index into [`Fleet::nodes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId(pub(crate) usize);
+/// Index into [`Fleet::slots`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SlotId(pub(crate) usize);
+/// Index into [`Fleet::pods`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PodId(pub(crate) usize);
+/// Index into [`Fleet::workloads`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WorkloadId(pub(crate) usize);
+
+/// The joined fleet: GPU nodes, their slots, the pods on them, and the workloads above the pods.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fleet {
+    pub(crate) taken_at: Timestamp,
+    pub(crate) window_seconds: Option<u64>,
+    pub(crate) clusters: Vec<ClusterInfo>,
+    /// Nodes with at least one GPU, whatever their state.
+    pub(crate) nodes: Vec<Node>,
+    /// Physical GPUs, or MIG instances and unpartitioned remainders, in node order. Each is in exactly one state (R3).
+    pub(crate) slots: Vec<Slot>,
+    /// Pods bound to GPU nodes, and unbound pods that ask for GPUs.
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) workloads: Vec<Workload>,
+    /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClusterInfo {
+    pub(crate) name: String,
+    /// What fingerprints carry: the uid of kube-system, else the name.
+    pub(crate) key: String,
+    /// Nodes were listed. When false, node-level checks are not assessed and coverage is unknown.
+    pub(crate) nodes_known: bool,
+    /// Every pod that could hold a GPU was listed. When false, a GPU without a visible holder is `Unknown`, not free.
+    pub(crate) pods_known: bool,
+    /// `-n`/`-l`: findings are limited to these pods' workloads.
+    pub(crate) scoped: bool,
+    pub(crate) autoscalers_known: bool,
+    pub(crate) budgets_known: bool,
+}
+
+/// How a node is paid for (R5: only on-demand and spot nodes can be handed back at once).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum CapacityType {
+    OnDemand,
+    Spot,
+    /// Reservation, committed use, savings plan.
+    Reserved,
+    CapacityBlock,
+    /// Bare metal of one's own.
+    Owned,
+    #[default]
+    Unknown,
+}
+
+impl CapacityType {
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::OnDemand => Some("on-demand"),
+            Self::Spot => Some("spot"),
+            Self::Reserved => Some("reserved"),
+            Self::CapacityBlock => Some("capacity-block"),
+            Self::Owned => Some("owned"),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The bill stops when the node is empty.
+    pub(crate) const fn can_be_returned(self) -> bool {
+        matches!(self, Self::OnDemand | Self::Spot)
+    }
+}
+
+/// Where a node's price comes from, best first (R1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum PriceSource {
+    /// `--prices` or the policy file.
+    User,
+    /// Exact catalogue row: cloud, type, region, capacity type.
+    Catalog,
+    /// Same type in the cloud's main region.
+    RegionGuess,
+    /// The GPU model's median × GPUs.
+    GpuMedian,
+    #[default]
+    Unknown,
+}
+
+impl PriceSource {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::User,
+        Self::Catalog,
+        Self::RegionGuess,
+        Self::GpuMedian,
+        Self::Unknown,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Catalog => "catalog",
+            Self::RegionGuess => "region-guess",
+            Self::GpuMedian => "gpu-median",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// P(n): what the whole node costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodePrice {
+    /// `None`: unknown, never 0.
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    pub(crate) source: PriceSource,
+    /// The price row's date as written in the catalogue ("2026-07-20", "2026-07"); `None` for user prices without one.
+    pub(crate) as_of: Option<String>,
+    /// The row is older than 180 days at `taken_at` (R6: then estimated). False for user prices.
+    pub(crate) stale: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    /// Index into [`Fleet::clusters`].
+    pub(crate) cluster: usize,
+    pub(crate) name: String,
+    /// Node pool or group name; empty where no label tells.
+    pub(crate) pool: String,
+    pub(crate) cloud: Option<String>,
+    pub(crate) instance_type: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) capacity_type: CapacityType,
+    /// The catalogue's row; `None`: unknown GPU (named in the gaps).
+    pub(crate) gpu: Option<&'static GpuFacts>,
+    /// Canonical name where known, else as the labels say; "unknown" where nothing says.
+    pub(crate) gpu_name: String,
+    /// G(n): physical GPUs.
+    pub(crate) gpus: u32,
+    pub(crate) price: NodePrice,
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) ready: Option<Condition>,
+    pub(crate) unschedulable: bool,
+    /// Since when it is cordoned, where a taint tells.
+    pub(crate) unschedulable_since: Option<Timestamp>,
+    /// An autoscaler is removing or replacing it (ToBeDeleted…, karpenter.sh/disrupted).
+    pub(crate) being_removed: bool,
+    pub(crate) taints: Vec<crate::snapshot::cluster::Taint>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// HAMi, Volcano vGPU, run:ai: GPUs are handed out in ways gpuwaste cannot attribute.
+    pub(crate) custom_sharing: bool,
+    pub(crate) allocatable_cpu: Option<MilliCores>,
+    pub(crate) allocatable_memory: Option<Bytes>,
+    pub(crate) allocatable_pods: Option<u64>,
+    /// Requests of all bound pods, as Kubernetes counts them.
+    pub(crate) requested_cpu: MilliCores,
+    pub(crate) requested_memory: Bytes,
+    /// This node's slots are `slots[first_slot .. first_slot + slot_count]`.
+    pub(crate) first_slot: usize,
+    pub(crate) slot_count: usize,
+    /// Bound, not finished pods.
+    pub(crate) pods: Vec<PodId>,
+    pub(crate) ignore: Option<Ignore>,
+}
+
+impl Node {
+    pub(crate) fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {
+        (self.first_slot..self.first_slot + self.slot_count).map(SlotId)
+    }
+}
+
+/// One millionth of a physical GPU: MIG instances are fractions, and fractions must add up exactly.
+pub(crate) const WHOLE_GPU: u64 = 1_000_000;
+
+/// A thing that can be held: a physical GPU or a MIG instance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) node: NodeId,
+    /// UUID where an exporter tells it, else "slot-0", "slot-1", … ; MIG: "<gpu>/<profile>-<n>".
+    pub(crate) name: String,
+    /// Millionths of a physical GPU; a node's slots add up to gpus × [`WHOLE_GPU`].
+    pub(crate) weight: u64,
+    /// MIG profile; `None`: the whole GPU.
+    pub(crate) mig_profile: Option<String>,
+    /// p(g); `None`: unknown.
+    pub(crate) price: Option<UsdPerHour>,
+    pub(crate) state: SlotState,
+    /// Since when it is in this state, as far as an API object tells.
+    pub(crate) since: Option<Timestamp>,
+    /// Who holds it; several under time-slicing, MPS or a shared claim: then the price is split equally over them (R1).
+    pub(crate) holders: Vec<PodId>,
+    /// Activity of the device over what was read; `None`: no exporter row.
+    pub(crate) activity: Option<GpuActivity>,
+}
+
+/// R3: exactly one state per slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum SlotState {
+    /// Unallocated.
+    Free,
+    Unhealthy,
+    Stuck,
+    Idle,
+    Working,
+    #[default]
+    Unknown,
+}
+
+impl SlotState {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Free,
+        Self::Working,
+        Self::Idle,
+        Self::Stuck,
+        Self::Unhealthy,
+        Self::Unknown,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Unhealthy => "unhealthy",
+            Self::Stuck => "stuck",
+            Self::Idle => "idle",
+            Self::Working => "working",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a device did over the judged time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct GpuActivity {
+    /// Seconds between the first and the last sample; 0: one sample.
+    pub(crate) window_seconds: f64,
+    pub(crate) history: bool,
+    /// GR_ENGINE where there is one, else GPU_UTIL.
+    pub(crate) engine_active: Option<Stat>,
+    pub(crate) gpu_util: Option<Stat>,
+    /// max(SM, tensor, DRAM) per sample.
+    pub(crate) busy: Option<Stat>,
+    pub(crate) tensor: Option<Stat>,
+    pub(crate) dram: Option<Stat>,
+    pub(crate) power_watts: Option<Stat>,
+    /// The value is the device's and several pods share it: it is nobody's own.
+    pub(crate) shared: bool,
+}
+
+/// A distribution over time. Each `None`: not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Stat {
+    pub(crate) mean: Option<f64>,
+    pub(crate) p50: Option<f64>,
+    pub(crate) p95: Option<f64>,
+    pub(crate) max: Option<f64>,
+    /// Samples seen ÷ samples expected over the judged window, 0–1.
+    pub(crate) coverage: Option<f64>,
+}
+
+/// A pod with what it asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pod {
+    pub(crate) cluster: usize,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// `None`: unbound.
+    pub(crate) node: Option<NodeId>,
+    pub(crate) phase: PodPhase,
+    pub(crate) workload: Option<WorkloadId>,
+    /// Device requests by resource name, as Kubernetes counts them.
+    pub(crate) devices: BTreeMap<String, u64>,
+    pub(crate) cpu: MilliCores,
+    pub(crate) memory: Bytes,
+    /// DaemonSet or mirror pod: leaves with the node.
+    pub(crate) node_bound: bool,
+    /// GPU infrastructure: holds nothing (R3).
+    pub(crate) infrastructure: bool,
+    /// Priority < 0 or a pause image: capacity kept on purpose.
+    pub(crate) placeholder: bool,
+    pub(crate) slots: Vec<SlotId>,
+    /// Bound and not Ready: since when, and why.
+    pub(crate) stuck: Option<Stuck>,
+    pub(crate) ready: Option<Condition>,
+    /// Unbound: the PodScheduled condition.
+    pub(crate) scheduled: Option<Condition>,
+    pub(crate) waits_for_gpus: Option<bool>,
+    pub(crate) placement: Option<PodPlacement>,
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) restarts: u64,
+    pub(crate) ignore: Option<Ignore>,
+}
+
+/// Why a bound pod does no work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stuck {
+    pub(crate) reason: StuckReason,
+    /// Since when; `None`: no object tells.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) restarts: u64,
+    /// Exit of the last run, where there was one.
+    pub(crate) last_exit: Option<crate::snapshot::cluster::Exit>,
+    /// startupProbe's failureThreshold × period: loading may take that long.
+    pub(crate) startup_seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum StuckReason {
+    ImagePull,
+    CrashLoop,
+    Init,
+    /// Bound, containers not created: volumes, device plugin, sandbox.
+    Creating,
+    /// Running but never Ready.
+    NotReady,
+    Terminating,
+    /// The node does not answer.
+    NodeLost,
+}
+
+impl StuckReason {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ImagePull => "image-pull",
+            Self::CrashLoop => "crash-loop",
+            Self::Init => "init",
+            Self::Creating => "creating",
+            Self::NotReady => "not-ready",
+            Self::Terminating => "terminating",
+            Self::NodeLost => "node-lost",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum WorkloadClass {
+    /// A recognised serving engine on GPUs.
+    Server,
+    Notebook,
+    /// Job, training operator, launcher.
+    Job,
+    Placeholder,
+    /// Exporters, plugins, drivers.
+    Infrastructure,
+    /// A GPU pod nobody recognised: it can be dark, not mis-sized.
+    #[default]
+    Unknown,
+}
+
+impl WorkloadClass {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Notebook => "notebook",
+            Self::Job => "job",
+            Self::Placeholder => "placeholder",
+            Self::Infrastructure => "infrastructure",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The top owner and all its pods.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Workload {
+    pub(crate) cluster: usize,
+    /// Deployment, StatefulSet, LeaderWorkerSet, InferenceService, Pod, …
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) class: WorkloadClass,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) pods: Vec<PodId>,
+    /// Bound replicas; a multi-node group (LWS) is one replica with several pods.
+    pub(crate) replicas: Vec<Replica>,
+    /// spec.replicas where the owner could be read.
+    pub(crate) desired_replicas: Option<u64>,
+    pub(crate) created_at: Option<Timestamp>,
+    /// Spec's settings corrected by the server's own word; `None`: no engine recognised.
+    pub(crate) settings: Option<EngineSettings>,
+    /// True where at least one server confirmed its model and length itself.
+    pub(crate) settings_confirmed: bool,
+    pub(crate) model: Option<ModelFacts>,
+    /// As the manifest or server calls the model, where no facts were found.
+    pub(crate) model_name: Option<String>,
+    /// The one GPU tier that all its slots have; `None`: mixed or unknown.
+    pub(crate) gpu: Option<&'static GpuFacts>,
+    pub(crate) gpus_per_replica: Option<u32>,
+    /// KV capacity that the servers themselves tell, per engine (data-parallel rank), the smallest replica's.
+    pub(crate) kv_capacity: Option<Tokens>,
+    pub(crate) autoscaler_min: Option<u64>,
+    pub(crate) autoscaler_max: Option<u64>,
+    /// Pods a disruption budget demands; `None`: none selects it.
+    pub(crate) budget_min: Option<u64>,
+    /// Workloads that serve one model together (prefill and decode roles): idle only if all of them are.
+    pub(crate) group: Option<String>,
+    pub(crate) observed: Observed,
+    pub(crate) ignore: Option<Ignore>,
+}
+
+impl Workload {
+    pub(crate) fn engine(&self) -> Option<EngineKind> {
+        self.settings.as_ref().and_then(|s| s.engine)
+    }
+
+    /// The model's id where known, else what the manifest or server calls it.
+    pub(crate) fn model_label(&self) -> Option<&str> {
+        self.model
+            .as_ref()
+            .map(|m| m.id.as_str())
+            .or(self.model_name.as_deref())
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Replica {
+    pub(crate) pods: Vec<PodId>,
+    pub(crate) slots: Vec<SlotId>,
+    /// All its pods are Ready, since when (the youngest).
+    pub(crate) ready_since: Option<Timestamp>,
+    pub(crate) observed: Observed,
+}
+
+/// Where load figures come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ObservedBy {
+    /// No engine figures at all.
+    #[default]
+    Nothing,
+    /// One sample, or passes seconds apart.
+    Live,
+    /// Counters since the process started.
+    LifetimeCounters,
+    History,
+}
+
+/// What a workload or replica did. Rates are per second, summed over the replicas' engines for a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) by: ObservedBy,
+    /// Seconds judged: the window, the process's life, or the time between passes.
+    pub(crate) window_seconds: f64,
+    /// Share of the window, and of the replicas, that the figures cover, 0–1.
+    pub(crate) coverage: Option<f64>,
+    /// Increase over the window.
+    pub(crate) requests: Option<f64>,
+    pub(crate) prompt_tokens: Option<f64>,
+    pub(crate) output_tokens: Option<f64>,
+    pub(crate) preemptions: Option<f64>,
+    pub(crate) requests_per_second: Option<Stat>,
+    pub(crate) prompt_tokens_per_second: Option<Stat>,
+    pub(crate) output_tokens_per_second: Option<Stat>,
+    pub(crate) running: Option<Stat>,
+    pub(crate) waiting: Option<Stat>,
+    /// Fullest engine.
+    pub(crate) kv_usage: Option<Stat>,
+    pub(crate) preemptions_per_hour: Option<Stat>,
+    /// max(SM, tensor, DRAM) over the workload's GPUs.
+    pub(crate) gpu_busy: Option<Stat>,
+    /// Seconds.
+    pub(crate) time_to_first_token_p95: Option<f64>,
+    pub(crate) inter_token_latency_p95: Option<f64>,
+    /// Σ of end-to-end latencies over the window, seconds: ÷ window = mean concurrency (Little's law).
+    pub(crate) e2e_latency_sum: Option<f64>,
+    /// Tokens per request, from histograms.
+    pub(crate) prompt_length_p50: Option<f64>,
+    pub(crate) prompt_length_p95: Option<f64>,
+    pub(crate) output_length_p50: Option<f64>,
+    pub(crate) output_length_p95: Option<f64>,
+    /// Prefix cache hits ÷ queries.
+    pub(crate) prefix_hit_rate: Option<f64>,
+    /// CPU used by the GPU container ÷ its limit (else request).
+    pub(crate) cpu_share: Option<Stat>,
+    pub(crate) cpu_throttled: Option<Stat>,
+    pub(crate) asleep: Option<bool>,
+}
+
+impl Fleet {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    pub(crate) fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id.0]
+    }
+
+    pub(crate) fn pod(&self, id: PodId) -> &Pod {
+        &self.pods[id.0]
+    }
+
+    pub(crate) fn workload(&self, id: WorkloadId) -> &Workload {
+        &self.workloads[id.0]
+    }
+
+    /// R2: Σ P(n) over GPU nodes with a known price.
+    pub(crate) fn spend(&self) -> UsdPerHour {
+        crate::units::sum_known(self.nodes.iter().map(|n| n.price.usd_per_hour))
+    }
+}

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The report: findings ranked, claims resolved, totals that add up; one file a format.
+
+pub(crate) mod document;

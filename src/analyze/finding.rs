@@ -1,0 +1,201 @@
+//! What a check says: structured facts, claims on GPU-hours, and a way out. Prose is rendered last.
+
+use crate::fleet::{SlotId, WorkloadId};
+use crate::units::UsdPerHour;
+use serde::{Deserialize, Serialize};
+
+/// The ledger a finding is in; the two are never added up, and a trend claims nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FindingKind {
+    /// Money that can stop being paid.
+    Recoverable,
+    /// Spend whose work is failing.
+    AtRisk,
+    /// Spend grew faster than work.
+    Trend,
+}
+
+/// R6; ordered so that `max` is the better one and the worst input is `min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Confidence {
+    Assumed,
+    Estimated,
+    Measured,
+}
+
+impl Confidence {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Estimated => "estimated",
+            Self::Measured => "measured",
+        }
+    }
+}
+
+/// Order of claims on one slot (R4): lower claims first. The states are exclusive (R3), the sizing checks are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ClaimRank {
+    Stuck,
+    Unhealthy,
+    Stranded,
+    Unallocated,
+    Idle,
+    /// parallelism-mismatch and sharing-mismatch: GPUs that the server itself does not use.
+    Unused,
+    OverReplicated,
+    OversizedTier,
+    IdleSchedule,
+    AtRisk,
+    /// Claims nothing.
+    None,
+}
+
+/// One finding, before the report resolves claims.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    /// Check id: "dark-capacity".
+    pub(crate) check: &'static str,
+    /// "idle", "unallocated"; `None` where the check has no parts.
+    pub(crate) part: Option<&'static str>,
+    pub(crate) kind: FindingKind,
+    pub(crate) rank: ClaimRank,
+    /// One line a person reads first; names the subject and the figure that matters.
+    pub(crate) title: String,
+    pub(crate) subject: Subject,
+    /// Set where the finding is about one workload.
+    pub(crate) workload: Option<WorkloadId>,
+    pub(crate) confidence: Confidence,
+    /// Why not better (or why measured), most limiting first.
+    pub(crate) confidence_reasons: Vec<String>,
+    pub(crate) evidence: Vec<Evidence>,
+    /// Empty: claims no money (listed with `usd_per_hour: null`).
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) fix: Fix,
+    /// A trend's dollars per hour: it claims nothing, but it is ranked.
+    pub(crate) trend_usd_per_hour: Option<UsdPerHour>,
+}
+
+/// What the finding is about. Each `None`: does not apply or is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub(crate) struct Subject {
+    pub(crate) cluster: Option<String>,
+    /// Owner kind ("Deployment"), or "NodePool" for node-level findings.
+    pub(crate) kind: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) pool: Option<String>,
+    pub(crate) gpu: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) engine: Option<String>,
+    /// What the fingerprint carries instead of the context's name.
+    #[serde(skip)]
+    pub(crate) cluster_key: String,
+}
+
+/// A figure that the finding rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub(crate) struct Evidence {
+    /// snake_case, stable: "kv_cache_peak".
+    pub(crate) name: String,
+    pub(crate) value: EvidenceValue,
+    /// "ratio", "tokens/s", "bytes", "gpus", "seconds", "usd/h", …
+    pub(crate) unit: Option<String>,
+    /// The threshold or the value that would be all right.
+    pub(crate) expected: Option<f64>,
+    /// "prometheus", "exporter", "engine", "kubernetes", "fit", "catalog", "policy".
+    pub(crate) source: String,
+    pub(crate) window_seconds: Option<u64>,
+    pub(crate) coverage: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum EvidenceValue {
+    Number(f64),
+    Text(String),
+    #[default]
+    Unknown,
+}
+
+impl Evidence {
+    /// A number with its unit and source; the rest by struct update.
+    pub(crate) fn number(name: &str, value: f64, unit: &str, source: &str) -> Self {
+        Self {
+            name: name.into(),
+            value: if value.is_finite() {
+                EvidenceValue::Number(value)
+            } else {
+                EvidenceValue::Unknown
+            },
+            unit: Some(unit.into()),
+            source: source.into(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn text(name: &str, value: &str, source: &str) -> Self {
+        Self {
+            name: name.into(),
+            value: EvidenceValue::Text(value.into()),
+            source: source.into(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn expected(mut self, expected: f64) -> Self {
+        self.expected = Some(expected);
+        self
+    }
+
+    pub(crate) fn window(mut self, seconds: f64, coverage: Option<f64>) -> Self {
+        self.window_seconds = Some(seconds.max(0.0) as u64);
+        self.coverage = coverage;
+        self
+    }
+}
+
+/// A claim on a share of one slot's price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) slot: SlotId,
+    /// What is asked for; the report caps it at what is left of the slot's price. `None`: the price is unknown.
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    /// After the fix nobody holds this slot (R5).
+    pub(crate) vacates: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Fix {
+    /// One or two sentences, imperative.
+    pub(crate) summary: String,
+    pub(crate) placement: Option<FixPlacement>,
+    /// A YAML patch for `kubectl patch`/kustomize, where one can be written exactly.
+    pub(crate) patch: Option<String>,
+}
+
+/// The joint plan of the sizing checks for one workload: it passes the fit test as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct FixPlacement {
+    /// Catalogue name.
+    pub(crate) gpu: String,
+    /// GPUs of one replica.
+    pub(crate) gpus: u32,
+    pub(crate) tensor_parallel: u32,
+    pub(crate) replicas: u32,
+    /// Of all replicas together.
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+}
+
+/// What a check could not judge, and what would let it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NotAssessed {
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
+    pub(crate) slots: Vec<SlotId>,
+}

@@ -1,0 +1,227 @@
+//! The report as a document: what `--format json` prints (schema 1), and what every other format renders.
+
+use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
+use crate::snapshot::{Gap, Source};
+use crate::units::UsdPerHour;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub(crate) const SCHEMA: u32 = 1;
+
+/// A finished report. Numbers are plain JSON numbers, money is USD per hour; `null` is not known, never 0.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Report {
+    pub(crate) schema: u32,
+    pub(crate) tool: Tool,
+    #[schemars(with = "String")]
+    pub(crate) taken_at: Timestamp,
+    pub(crate) window_seconds: Option<u64>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) totals: Totals,
+    /// Sorted: recoverable, then at-risk, then trend; inside by `usd_per_hour` descending, unpriced ones last.
+    pub(crate) findings: Vec<ReportFinding>,
+    pub(crate) checks: Vec<CheckCoverage>,
+    pub(crate) gates: Vec<Gate>,
+    pub(crate) workloads: Vec<ReportWorkload>,
+    pub(crate) nodes: Vec<ReportNode>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// GPU counts are physical GPUs; MIG instances count as their fraction. The states add up to `gpus`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Totals {
+    pub(crate) spend_usd_per_hour: UsdPerHour,
+    /// now + reusable.
+    pub(crate) waste_usd_per_hour: UsdPerHour,
+    pub(crate) waste_now_usd_per_hour: UsdPerHour,
+    pub(crate) waste_reusable_usd_per_hour: UsdPerHour,
+    pub(crate) at_risk_usd_per_hour: UsdPerHour,
+    /// Of priced spend; `null` without any.
+    pub(crate) waste_percent: Option<f64>,
+    /// R9; `null` where nodes could not be read.
+    pub(crate) coverage_percent: Option<f64>,
+    pub(crate) nodes: u64,
+    pub(crate) workloads: u64,
+    pub(crate) gpus: f64,
+    pub(crate) gpus_allocated: f64,
+    /// free + unhealthy + stuck + idle.
+    pub(crate) gpus_dark: f64,
+    pub(crate) gpus_free: f64,
+    pub(crate) gpus_unhealthy: f64,
+    pub(crate) gpus_stuck: f64,
+    pub(crate) gpus_idle: f64,
+    pub(crate) gpus_working: f64,
+    pub(crate) gpus_unknown: f64,
+    pub(crate) gpus_unpriced: f64,
+    /// GPUs held by idle or stuck workloads ÷ allocated GPUs: the headline.
+    pub(crate) allocated_without_traffic_percent: Option<f64>,
+    /// Share of spend per price source; "unknown" is the share of GPUs without a price.
+    pub(crate) price_sources: BTreeMap<String, f64>,
+    /// The oldest catalogue date in use.
+    pub(crate) prices_as_of: Option<String>,
+}
+
+/// R5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Grade {
+    /// The node can go: the bill stops.
+    Now,
+    /// Somebody else can use the GPU; the bill stays.
+    Reusable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Status {
+    New,
+    Baseline,
+    Suppressed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportFinding {
+    /// Stable fingerprint: no figures, no pod hashes, no node or context names.
+    pub(crate) id: String,
+    pub(crate) check: String,
+    pub(crate) part: Option<String>,
+    pub(crate) title: String,
+    pub(crate) kind: FindingKind,
+    /// `null` unless recoverable.
+    pub(crate) grade: Option<Grade>,
+    pub(crate) subject: Subject,
+    /// The ranking figure; `null` where no price is known.
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    pub(crate) waste_usd_per_hour: Option<UsdPerHour>,
+    pub(crate) at_risk_usd_per_hour: Option<UsdPerHour>,
+    pub(crate) confidence: Confidence,
+    pub(crate) confidence_reasons: Vec<String>,
+    pub(crate) evidence: Vec<Evidence>,
+    pub(crate) claims: Vec<ReportClaim>,
+    pub(crate) fix: ReportFix,
+    pub(crate) status: Status,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportClaim {
+    pub(crate) node: String,
+    /// UUID, else "slot-0".
+    pub(crate) gpu: String,
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    pub(crate) vacates: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportFix {
+    pub(crate) summary: String,
+    pub(crate) placement: Option<FixPlacement>,
+    pub(crate) patch: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct CheckCoverage {
+    pub(crate) id: String,
+    pub(crate) assessed_gpus: f64,
+    pub(crate) assessed_usd_per_hour: UsdPerHour,
+    pub(crate) not_assessed: Vec<CheckGap>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct CheckGap {
+    pub(crate) reason: String,
+    pub(crate) gpus: f64,
+    pub(crate) usd_per_hour: UsdPerHour,
+    pub(crate) remedy: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Gate {
+    /// The flag without dashes: "max-waste".
+    pub(crate) name: String,
+    pub(crate) limit: f64,
+    /// `null`: could not be computed; then the exit code is 3.
+    pub(crate) actual: Option<f64>,
+    pub(crate) breached: bool,
+    /// Dollars of findings under the gate's confidence, which it did not count.
+    pub(crate) left_out_usd_per_hour: UsdPerHour,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportWorkload {
+    pub(crate) cluster: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) engine: Option<String>,
+    pub(crate) engine_version: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) replicas: Option<u64>,
+    pub(crate) gpus_per_replica: Option<u64>,
+    pub(crate) gpu: Option<String>,
+    pub(crate) tensor_parallel: Option<u64>,
+    pub(crate) pipeline_parallel: Option<u64>,
+    pub(crate) data_parallel: Option<u64>,
+    pub(crate) max_model_len: Option<u64>,
+    pub(crate) max_num_seqs: Option<u64>,
+    pub(crate) quantization: Option<String>,
+    pub(crate) dtype: Option<String>,
+    pub(crate) kv_cache_dtype: Option<String>,
+    pub(crate) gpu_memory_utilization: Option<f64>,
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    /// working, idle, stuck, pending, mixed or unknown.
+    pub(crate) state: String,
+    /// server, notebook, job, placeholder, infrastructure or unknown.
+    pub(crate) class: String,
+    pub(crate) observed: ObservedFigures,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ObservedFigures {
+    pub(crate) requests_per_second: Option<Figure>,
+    pub(crate) prompt_tokens_per_second: Option<Figure>,
+    pub(crate) output_tokens_per_second: Option<Figure>,
+    pub(crate) running: Option<Figure>,
+    pub(crate) waiting: Option<Figure>,
+    pub(crate) kv_usage: Option<Figure>,
+    pub(crate) preemptions_per_hour: Option<Figure>,
+    pub(crate) gpu_busy: Option<Figure>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Figure {
+    pub(crate) p50: Option<f64>,
+    pub(crate) p95: Option<f64>,
+    pub(crate) max: Option<f64>,
+    pub(crate) coverage: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportNode {
+    pub(crate) cluster: Option<String>,
+    pub(crate) name: String,
+    pub(crate) pool: Option<String>,
+    pub(crate) instance_type: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) capacity_type: Option<String>,
+    pub(crate) gpu: Option<String>,
+    pub(crate) gpus: u64,
+    pub(crate) price: ReportPrice,
+    /// GPUs in each state; MIG instances count as their fraction.
+    pub(crate) states: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct ReportPrice {
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
+    /// user, catalog, region-guess, gpu-median or unknown.
+    pub(crate) source: String,
+    pub(crate) as_of: Option<String>,
+}
