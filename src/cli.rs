@@ -1,1 +1,284 @@
-//! The command line, as clap sees it.
+//! The command line, as clap sees it: raw arguments only. Defaults that depend on the policy file live in `settings`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done; no gate was breached (findings may exist)
+  1  a gate was breached
+  2  could not scan: usage, configuration, connection, or nothing could be read
+  3  too little could be read for the verdict asked for, or a source that was named failed
+
+gpuwaste only ever gets and lists. It sends nothing anywhere.";
+
+/// Finds waste in GPU fleets: which model runs on which GPU, what it needs, and what it costs to leave it there.
+#[derive(Debug, Parser)]
+#[command(name = "gpuwaste", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Find waste in a live fleet, in snapshots, or in the built-in demo fleet.
+    Scan(Box<ScanArgs>),
+    /// Record a snapshot of what can be read; judge nothing.
+    Collect(Box<CollectArgs>),
+    /// What a check means, how its dollars are computed, and when it is wrong.
+    Explain {
+        /// A check id; without one, all checks in a line each.
+        check: Option<String>,
+    },
+    /// What can be read, with which rights, and what each check lacks.
+    Doctor(Box<DoctorArgs>),
+    /// The least rights a scan needs, as YAML for `kubectl apply -f -`.
+    Rbac(RbacArgs),
+    /// The facts gpuwaste judges by: GPUs, instances, models, engines, checks, prices.
+    Catalog(CatalogArgs),
+    /// The JSON Schema of a document that gpuwaste writes or reads.
+    Schema {
+        #[arg(value_enum)]
+        document: SchemaDocument,
+    },
+    /// A completion script for your shell.
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The manual page, in roff.
+    Man,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Kubernetes context to read (repeatable; default: the current one).
+    #[arg(long, value_name = "NAME", help_heading = "Sources")]
+    pub(crate) context: Vec<String>,
+    /// Read every context of the kubeconfig; one that fails is a gap.
+    #[arg(long, conflicts_with = "context", help_heading = "Sources")]
+    pub(crate) all_contexts: bool,
+    /// Kubeconfig file (default: $KUBECONFIG with its list of files, ~/.kube/config, the pod's service account).
+    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Limit findings to this namespace (repeatable).
+    #[arg(short, long, value_name = "NS", help_heading = "Sources")]
+    pub(crate) namespace: Vec<String>,
+    /// Limit findings to pods with these labels.
+    #[arg(short = 'l', long, value_name = "SELECTOR", help_heading = "Sources")]
+    pub(crate) selector: Option<String>,
+    /// Read a recorded snapshot instead (repeatable; `-` is stdin).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo"], help_heading = "Sources")]
+    pub(crate) snapshot: Vec<PathBuf>,
+    /// Scan the built-in demo fleet.
+    #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig"], help_heading = "Sources")]
+    pub(crate) demo: bool,
+    /// Do not read exporters and engines through the API server's pod proxy.
+    #[arg(long, help_heading = "Sources")]
+    pub(crate) no_scrape: bool,
+    /// Time for reading exporters and engines.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Sources")]
+    pub(crate) scrape_budget: Duration,
+    /// Name the cluster in the report (default: the context's name).
+    #[arg(long, value_name = "NAME", help_heading = "Sources")]
+    pub(crate) cluster_name: Option<String>,
+    /// List every URL and verb that would be used; read nothing.
+    #[arg(long, help_heading = "Sources")]
+    pub(crate) dry_run: bool,
+    /// Time between the two live passes over exporters and engines; 0 = one pass.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Time")]
+    pub(crate) observe: Duration,
+    /// Time limit of one request (connecting: at most 5 s).
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, help_heading = "Time")]
+    pub(crate) timeout: Duration,
+    /// Say less on stderr.
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr.
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ScanArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Policy file (default: ./gpuwaste.toml where there is one).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Print the policy in effect and stop.
+    #[arg(long, help_heading = "Judgement")]
+    pub(crate) print_policy: bool,
+    /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Folder with Hugging Face config.json files of models the catalogue lacks.
+    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
+    pub(crate) models: Option<PathBuf>,
+    /// Run only this check (repeatable).
+    #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
+    pub(crate) check: Vec<String>,
+    /// Leave this check out (repeatable).
+    #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
+    pub(crate) skip: Vec<String>,
+    /// Findings of this baseline are not new.
+    #[arg(long, value_name = "FILE", help_heading = "Gates")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Write today's findings as the baseline.
+    #[arg(long, value_name = "FILE", help_heading = "Gates")]
+    pub(crate) write_baseline: Option<PathBuf>,
+    /// Fail (1) when waste is above this.
+    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    pub(crate) max_waste: Option<f64>,
+    /// Fail (1) when waste is above this share of priced spend.
+    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
+    pub(crate) max_waste_percent: Option<f64>,
+    /// Fail (1) when waste that is not in the baseline is above this.
+    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    pub(crate) max_new_waste: Option<f64>,
+    /// Fail (1) when spend at risk is above this.
+    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    pub(crate) max_at_risk: Option<f64>,
+    /// Fail (3) when less of the fleet could be judged (80 as soon as any gate is given).
+    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
+    pub(crate) min_coverage: Option<f64>,
+    /// Gates count findings of at least this confidence [default: measured].
+    #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
+    pub(crate) gate_confidence: Option<ConfidenceArg>,
+    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus.
+    #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
+    pub(crate) format: Vec<String>,
+    /// Sum up by namespace, workload, model, gpu, node, cluster or a label.
+    #[arg(long, value_name = "KEY", help_heading = "Output")]
+    pub(crate) group_by: Option<String>,
+    /// Show this many findings in the table [default: 20].
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) top: Option<usize>,
+    /// Colour in the table.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = "Output"
+    )]
+    pub(crate) color: ColorArg,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CollectArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Snapshot to write; a name ending in .gz or .zst is compressed, `-` is stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// table or json.
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RbacArgs {
+    /// Roles in these namespaces instead of a ClusterRole (repeatable).
+    #[arg(short, long, value_name = "NS")]
+    pub(crate) namespace: Vec<String>,
+    /// Further rights: scrape, prometheus=NS/SVC:PORT, configmaps=NS/NAME (repeatable).
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) with: Vec<String>,
+    /// Also print a CronJob that scans every hour with these rights.
+    #[arg(long)]
+    pub(crate) cronjob: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CatalogArgs {
+    #[arg(value_enum)]
+    pub(crate) what: CatalogKind,
+    /// Only rows that contain this.
+    pub(crate) query: Option<String>,
+    /// With `prices`: write a price file to fill in.
+    #[arg(long)]
+    pub(crate) template: bool,
+    /// table or json.
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CatalogKind {
+    Gpus,
+    Instances,
+    Models,
+    Engines,
+    Checks,
+    Prices,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaDocument {
+    Report,
+    Snapshot,
+    Policy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfidenceArg {
+    Measured,
+    Estimated,
+    Assumed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+/// "60s", "10m", "24h", "7d", "1w", or bare seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number
+        .trim()
+        .parse()
+        .map_err(|_| format!("'{text}' is no duration: write 30s, 10m, 24h or 7d"))?;
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        "w" => 604_800.0,
+        _ => return Err(format!("'{unit}' is no unit of time: use s, m, h, d or w")),
+    };
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("'{text}' is out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
+        assert!(duration("-1s").is_err());
+        assert!(duration("7 parsecs").is_err_and(|e| e.contains("parsecs")));
+    }
+}

@@ -1,0 +1,193 @@
+//! Snapshots on disk: plain, gzip or zstd JSON, by their content when read and by their name when written.
+
+use crate::snapshot::{SCHEMA, Snapshot};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+/// No fleet's snapshot is larger decompressed (50,000 pods take about 100 MB); more is a bomb or a mistake.
+const MAX_BYTES: u64 = 2 << 30;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Reads a snapshot from a file, or from stdin for `-`.
+pub(crate) fn read(path: &Path) -> Result<Snapshot> {
+    let name = path.display();
+    if path.as_os_str() == "-" {
+        return decode(io::stdin().lock()).context("could not read a snapshot from stdin");
+    }
+    let file = File::open(path).with_context(|| format!("could not open the snapshot {name}"))?;
+    decode(file).with_context(|| format!("could not read the snapshot {name}"))
+}
+
+/// Decodes a snapshot, whatever its compression.
+pub(crate) fn decode(source: impl Read) -> Result<Snapshot> {
+    let mut source = BufReader::new(source);
+    let mut magic = [0; 4];
+    let seen = read_up_to(&mut source, &mut magic)?;
+    let whole = io::Cursor::new(magic[..seen].to_vec()).chain(source);
+    let mut text = Vec::new();
+    let read = if magic.starts_with(&GZIP) {
+        flate2::read::MultiGzDecoder::new(whole)
+            .take(MAX_BYTES)
+            .read_to_end(&mut text)
+    } else if magic == ZSTD {
+        zstd::Decoder::new(whole)?.take(MAX_BYTES).read_to_end(&mut text)
+    } else {
+        whole.take(MAX_BYTES).read_to_end(&mut text)
+    };
+    read.context("the file is cut off or damaged: record it again with 'gpuwaste collect'")?;
+    if text.len() as u64 == MAX_BYTES {
+        bail!("it is larger than 2 GiB decompressed, which no snapshot is");
+    }
+    parse(&text)
+}
+
+/// The schema is looked at before the rest, so that a newer snapshot is refused in words rather than by a field.
+fn parse(text: &[u8]) -> Result<Snapshot> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        schema: Option<u32>,
+    }
+    if text.iter().all(u8::is_ascii_whitespace) {
+        bail!("it is empty: record it again with 'gpuwaste collect'");
+    }
+    let head: Head = serde_json::from_slice(text).map_err(|e| explain(&e))?;
+    match head.schema {
+        None => {
+            bail!("it has no 'schema' field: not a gpuwaste snapshot (a report? 'gpuwaste collect' records snapshots)")
+        }
+        Some(schema) if schema > SCHEMA => {
+            bail!(
+                "it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that recorded it, or a newer one"
+            )
+        }
+        Some(_) => {}
+    }
+    serde_json::from_slice(text).map_err(|e| explain(&e))
+}
+
+fn explain(error: &serde_json::Error) -> anyhow::Error {
+    if error.is_eof() {
+        anyhow::anyhow!(
+            "the JSON ends in the middle (line {}): the file was cut off; record it again",
+            error.line()
+        )
+    } else {
+        anyhow::anyhow!("not a gpuwaste snapshot: {error}")
+    }
+}
+
+fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut seen = 0;
+    while seen < buffer.len() {
+        match source.read(&mut buffer[seen..])? {
+            0 => break,
+            n => seen += n,
+        }
+    }
+    Ok(seen)
+}
+
+/// Writes a snapshot; a name ending in .gz or .zst is compressed. A regular file is replaced whole or not at all.
+pub(crate) fn write(snapshot: &Snapshot, path: &Path) -> Result<()> {
+    if path.as_os_str() == "-" {
+        let mut out = BufWriter::new(io::stdout().lock());
+        serde_json::to_writer(&mut out, snapshot)?;
+        out.write_all(b"\n")?;
+        return Ok(out.flush()?);
+    }
+    let name = path.display();
+    let part = path.with_file_name(format!(
+        ".{}.part",
+        path.file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    ));
+    let file = File::create(&part).with_context(|| format!("could not write the snapshot {name}"))?;
+    encode(snapshot, BufWriter::new(file), path).with_context(|| format!("could not write the snapshot {name}"))?;
+    std::fs::rename(&part, path).with_context(|| format!("could not write the snapshot {name}"))
+}
+
+fn encode(snapshot: &Snapshot, out: impl Write, path: &Path) -> Result<()> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("gz") => {
+            // No time or name in the header: the same snapshot is the same file.
+            let mut out = flate2::GzBuilder::new()
+                .mtime(0)
+                .write(out, flate2::Compression::best());
+            serde_json::to_writer(&mut out, snapshot)?;
+            out.finish()?.flush()?;
+        }
+        Some("zst") => {
+            let mut out = zstd::Encoder::new(out, 12)?;
+            serde_json::to_writer(&mut out, snapshot)?;
+            out.finish()?.flush()?;
+        }
+        _ => {
+            let mut out = out;
+            serde_json::to_writer(&mut out, snapshot)?;
+            out.write_all(b"\n")?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Snapshot {
+        Snapshot {
+            schema: SCHEMA,
+            tool_version: "0.1.0".into(),
+            taken_at: jiff::Timestamp::UNIX_EPOCH,
+            window_seconds: None,
+            observe_seconds: Some(10),
+            clusters: Vec::new(),
+            sources: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_survives_every_compression() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["s.json", "s.json.gz", "s.json.zst"] {
+            let path = dir.path().join(name);
+            write(&sample(), &path).unwrap();
+            assert_eq!(read(&path).unwrap(), sample(), "{name}");
+        }
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            3,
+            "no partial files stay behind"
+        );
+    }
+
+    #[test]
+    fn a_snapshot_cut_in_half_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["s.json", "s.json.gz", "s.json.zst"] {
+            let path = dir.path().join(name);
+            write(&sample(), &path).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            let error = format!("{:#}", read(&path).unwrap_err());
+            assert!(error.contains("cut off") && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_in_words() {
+        let error = format!("{:#}", decode(&br#"{"schema": 99, "unheard": {}}"#[..]).unwrap_err());
+        assert!(error.contains("schema 99") && error.contains("newer"), "{error}");
+        let error = format!("{:#}", decode(&b"{}"[..]).unwrap_err());
+        assert!(error.contains("no 'schema' field"), "{error}");
+        assert!(format!("{:#}", decode(&b"\n"[..]).unwrap_err()).contains("empty"));
+        assert!(format!("{:#}", decode(&b"PK\x03\x04zip"[..]).unwrap_err()).contains("not a gpuwaste snapshot"));
+    }
+}
