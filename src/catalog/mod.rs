@@ -1,4 +1,6 @@
 //! GPUs, instances, prices, models: embedded data rows and look-ups.
 
 pub(crate) mod gpus;
+pub(crate) mod instances;
 pub(crate) mod models;
+pub(crate) mod prices;

@@ -2,6 +2,7 @@
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
+pub(crate) use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Condition, Ignore, PodPhase, PodPlacement};
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -52,85 +53,6 @@ pub(crate) struct ClusterInfo {
     pub(crate) scoped: bool,
     pub(crate) autoscalers_known: bool,
     pub(crate) budgets_known: bool,
-}
-
-/// How a node is paid for (R5: only on-demand and spot nodes can be handed back at once).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum CapacityType {
-    OnDemand,
-    Spot,
-    /// Reservation, committed use, savings plan.
-    Reserved,
-    CapacityBlock,
-    /// Bare metal of one's own.
-    Owned,
-    #[default]
-    Unknown,
-}
-
-impl CapacityType {
-    pub(crate) const fn name(self) -> Option<&'static str> {
-        match self {
-            Self::OnDemand => Some("on-demand"),
-            Self::Spot => Some("spot"),
-            Self::Reserved => Some("reserved"),
-            Self::CapacityBlock => Some("capacity-block"),
-            Self::Owned => Some("owned"),
-            Self::Unknown => None,
-        }
-    }
-
-    /// The bill stops when the node is empty.
-    pub(crate) const fn can_be_returned(self) -> bool {
-        matches!(self, Self::OnDemand | Self::Spot)
-    }
-}
-
-/// Where a node's price comes from, best first (R1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum PriceSource {
-    /// `--prices` or the policy file.
-    User,
-    /// Exact catalogue row: cloud, type, region, capacity type.
-    Catalog,
-    /// Same type in the cloud's main region.
-    RegionGuess,
-    /// The GPU model's median × GPUs.
-    GpuMedian,
-    #[default]
-    Unknown,
-}
-
-impl PriceSource {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::User,
-        Self::Catalog,
-        Self::RegionGuess,
-        Self::GpuMedian,
-        Self::Unknown,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Catalog => "catalog",
-            Self::RegionGuess => "region-guess",
-            Self::GpuMedian => "gpu-median",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// P(n): what the whole node costs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodePrice {
-    /// `None`: unknown, never 0.
-    pub(crate) usd_per_hour: Option<UsdPerHour>,
-    pub(crate) source: PriceSource,
-    /// The price row's date as written in the catalogue ("2026-07-20", "2026-07"); `None` for user prices without one.
-    pub(crate) as_of: Option<String>,
-    /// The row is older than 180 days at `taken_at` (R6: then estimated). False for user prices.
-    pub(crate) stale: bool,
 }
 
 #[derive(Clone, Debug, Default)]
