@@ -1,1 +1,174 @@
-//! Placeholder.
+//! Serving engines: how each is recognised in a container, how its settings are read, which metrics it has.
+//!
+//! One file an engine, one line in [`ENGINES`]. Nothing here does I/O, and nothing raw leaves it: what a container's
+//! command, arguments and environment hold goes in, settings by name come out.
+
+mod command;
+mod flags;
+mod image;
+mod llamacpp;
+mod others;
+mod role;
+mod sglang;
+mod tgi;
+mod triton;
+mod trtllm;
+mod vllm;
+
+use crate::snapshot::cluster::ContainerRole;
+use crate::snapshot::server::{EngineKind, EngineSettings};
+
+/// What a container says of itself. Transient: it is read and dropped, never stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerSpec {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) args: Vec<String>,
+    /// `None`: the value comes from a Secret, ConfigMap or field and was not read.
+    pub(crate) env: Vec<(String, Option<String>)>,
+    /// Declared container ports.
+    pub(crate) ports: Vec<u16>,
+}
+
+impl ContainerSpec {
+    pub(crate) fn env(&self, name: &str) -> Option<&str> {
+        self.env
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.as_deref())
+    }
+}
+
+/// A container as the engines look at it: the image taken apart, the command line as words.
+pub(crate) struct Candidate<'a> {
+    pub(crate) spec: &'a ContainerSpec,
+    pub(crate) image: image::Image,
+    /// Each simple command that would run; without a program's name where only `args` are given.
+    pub(crate) commands: Vec<Vec<String>>,
+    /// Only `args`: the image's entry point is the program.
+    pub(crate) entrypoint: bool,
+}
+
+/// A serving engine.
+pub(crate) trait Engine: Sync {
+    fn kind(&self) -> EngineKind;
+
+    /// The settings, where this container runs the engine; `None` otherwise.
+    fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings>;
+
+    /// Where metrics are where the command does not say: the engine's own default port.
+    fn default_port(&self) -> Option<u16>;
+
+    /// Path of the Prometheus metrics. Reading it must have no side effect. `None`: the engine has none.
+    fn metrics_path(&self) -> Option<&'static str>;
+
+    /// Further side-effect-free GET paths that tell what the server loaded.
+    fn identity_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
+
+/// The registry, most specific first: the first engine that recognises a container has it.
+pub(crate) const ENGINES: &[&dyn Engine] = &[
+    &others::Nim,
+    &trtllm::Trtllm,
+    &triton::Triton,
+    &sglang::Sglang,
+    &vllm::Vllm,
+    &tgi::Tgi,
+    &others::Tei,
+    &others::Infinity,
+    &others::Lmdeploy,
+    &llamacpp::Llamacpp,
+    &others::Ollama,
+    &others::Whisper,
+    &others::Diffusion,
+    &others::TorchServe,
+    &others::RayServe,
+];
+
+pub(crate) fn of(kind: EngineKind) -> Option<&'static dyn Engine> {
+    ENGINES.iter().copied().find(|e| e.kind() == kind)
+}
+
+/// The engine that a container runs, with its settings; `None`: not a known server.
+pub(crate) fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
+    if role::role(spec).is_some() {
+        return None;
+    }
+    let candidate = Candidate::new(spec);
+    ENGINES.iter().find_map(|engine| {
+        let mut settings = engine.recognise(&candidate)?;
+        settings.engine = Some(engine.kind());
+        settings.engine_version = settings.engine_version.or_else(|| candidate.image.version());
+        // A variable that could not be resolved names nothing.
+        settings.model = settings.model.filter(|m| !m.is_empty() && !m.contains("$("));
+        settings.served_names.retain(|n| !n.is_empty() && !n.contains("$("));
+        Some(settings)
+    })
+}
+
+/// What a container is when it is no server: exporter, notebook, trainer, router, placeholder.
+pub(crate) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
+    role::role(spec)
+}
+
+impl<'a> Candidate<'a> {
+    fn new(spec: &'a ContainerSpec) -> Self {
+        Self {
+            spec,
+            image: image::Image::parse(&spec.image),
+            commands: command::commands(spec),
+            entrypoint: spec.command.is_empty(),
+        }
+    }
+
+    /// The words after the program, for the first command that `is_program` accepts.
+    fn after(&self, is_program: impl Fn(&[String]) -> Option<usize>) -> Option<&[String]> {
+        self.commands
+            .iter()
+            .find_map(|words| is_program(words).map(|at| &words[at.min(words.len())..]))
+    }
+
+    /// All words, where the image's entry point is the program and only arguments are given.
+    fn entrypoint_args(&self) -> Option<&[String]> {
+        self.entrypoint
+            .then(|| self.commands.first().map_or(&[][..], Vec::as_slice))
+    }
+}
+
+/// Position behind `-m MODULE` or a program of that name, wherever it stands ("python3 -m sglang.launch_server").
+pub(crate) fn behind_module(words: &[String], is_module: impl Fn(&str) -> bool) -> Option<usize> {
+    let at = words.iter().position(|w| w == "-m")?;
+    words.get(at + 1).filter(|m| is_module(m)).map(|_| at + 2)
+}
+
+/// Position behind the program whose base name is `name`, in the first few words (after env, nice, numactl, uv run …).
+pub(crate) fn behind_program(words: &[String], name: &str) -> Option<usize> {
+    words
+        .iter()
+        .take(8)
+        .position(|w| w.rsplit('/').next() == Some(name))
+        .map(|at| at + 1)
+}
+
+/// A count as engines accept it: "32768", "32k" (10^3), "32K" (2^10), "1.5m". "auto" and negative values: not stated.
+pub(crate) fn human_count(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, factor) = match text.char_indices().last()? {
+        (at, 'k') => (&text[..at], 1e3),
+        (at, 'K') => (&text[..at], 1024.0),
+        (at, 'm') => (&text[..at], 1e6),
+        (at, 'M') => (&text[..at], 1_048_576.0),
+        (at, 'g') => (&text[..at], 1e9),
+        (at, 'G') => (&text[..at], 1_073_741_824.0),
+        _ => (text, 1.0),
+    };
+    let number: f64 = digits.parse().ok()?;
+    (number > 0.0 && number.is_finite()).then_some((number * factor).round() as u64)
+}
+
+#[cfg(test)]
+mod tests;

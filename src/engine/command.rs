@@ -1,0 +1,325 @@
+//! Command lines as people write them: `$(VAR)`, `sh -c` scripts, two words in one list item.
+
+use super::ContainerSpec;
+use std::collections::BTreeMap;
+
+/// Scripts longer than this are no launch commands; the rest is not read.
+const MAX_SCRIPT: usize = 64 * 1024;
+/// `sh -c` inside `eval` inside `sh -c`…
+const MAX_DEPTH: usize = 4;
+
+/// The simple commands that a container would run, each as words.
+pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
+    let env: BTreeMap<String, String> = spec
+        .env
+        .iter()
+        .filter_map(|(k, v)| Some((k.clone(), v.clone()?)))
+        .collect();
+    let words: Vec<String> = spec
+        .command
+        .iter()
+        .chain(&spec.args)
+        .map(|w| substitute(w, &env))
+        .collect();
+    if let Some(script) = script_of(&words) {
+        let mut out = Vec::new();
+        run(script, &mut env.clone(), 0, &mut out);
+        return out;
+    }
+    vec![words.into_iter().flat_map(split_item).collect()]
+}
+
+/// Kubernetes' own substitution: `$(VAR)`, `$$(VAR)` is literal; unknown variables stay as they are.
+fn substitute(word: &str, env: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(word.len());
+    let mut rest = word;
+    while let Some(at) = rest.find("$") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("$$") {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let value = rest
+            .strip_prefix("$(")
+            .and_then(|r| r.split_once(')'))
+            .and_then(|(name, after)| Some((env.get(name)?, after)));
+        if let Some((value, after)) = value {
+            out.push_str(value);
+            rest = after;
+        } else {
+            out.push('$');
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The script of `sh -c SCRIPT`, wherever the shell stands (after `tini --`, `env`).
+fn script_of(words: &[String]) -> Option<&str> {
+    let shell = words
+        .iter()
+        .position(|w| matches!(w.rsplit('/').next(), Some("sh" | "bash" | "dash" | "ash" | "zsh")))?;
+    let mut rest = words[shell + 1..].iter();
+    while let Some(word) = rest.next() {
+        if word == "-c" || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')) {
+            return rest.next().map(String::as_str);
+        }
+        if !word.starts_with('-') && !word.starts_with('+') && word != "pipefail" {
+            return None;
+        }
+    }
+    None
+}
+
+/// A YAML list item that holds a flag and its value in one string.
+fn split_item(item: String) -> Vec<String> {
+    let inner = item.trim();
+    if inner.starts_with('-') && inner.contains(char::is_whitespace) && !inner.contains('{') {
+        if let Some(words) = shlex::split(inner) {
+            return words;
+        }
+    }
+    vec![inner.to_string()]
+}
+
+/// Runs a script in the mind: assignments fill `env`, every other simple command is kept.
+fn run(script: &str, env: &mut BTreeMap<String, String>, depth: usize, out: &mut Vec<Vec<String>>) {
+    if depth >= MAX_DEPTH {
+        return;
+    }
+    let end = script
+        .char_indices()
+        .map(|(i, _)| i)
+        .take_while(|i| *i <= MAX_SCRIPT)
+        .last()
+        .unwrap_or(0);
+    let script = if script.len() > MAX_SCRIPT {
+        &script[..end]
+    } else {
+        script
+    };
+    for text in split_commands(script) {
+        let expanded = expand(&text, env);
+        let Some(words) = shlex::split(&expanded) else { continue };
+        let mut words: Vec<String> = words.into_iter().filter(|w| !w.is_empty()).collect();
+        loop {
+            let Some(first) = words.first() else { break };
+            if matches!(
+                first.as_str(),
+                "exec" | "then" | "do" | "else" | "{" | "(" | "!" | "command" | "nohup" | "export" | "time"
+            ) {
+                words.remove(0);
+            } else if let Some((name, value)) = assignment(first) {
+                env.insert(name, value);
+                words.remove(0);
+            } else {
+                break;
+            }
+        }
+        match words.first().map(String::as_str) {
+            // They mention a server, they do not start one.
+            None
+            | Some(
+                "echo" | "printf" | "cat" | "pip" | "pip3" | "ls" | "mkdir" | "pkill" | "which" | "grep" | "sleep"
+                | "cd" | "set",
+            ) => {}
+            Some("eval") => run(&words[1..].join(" "), env, depth + 1, out),
+            Some(_) => match script_of(&words).map(String::from) {
+                Some(inner) => run(&inner, env, depth + 1, out),
+                None => out.push(words),
+            },
+        }
+    }
+}
+
+fn assignment(word: &str) -> Option<(String, String)> {
+    let (name, value) = word.split_once('=')?;
+    let plain = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    plain.then(|| (name.to_string(), value.to_string()))
+}
+
+/// Splits at newlines, `;`, `&&`, `||`, `|` and `&` outside quotes; joins continued lines; drops comments.
+fn split_commands(script: &str) -> Vec<String> {
+    let script = script.replace("\\\r\n", " ").replace("\\\n", " ");
+    let mut out = vec![String::new()];
+    let mut quote: Option<char> = None;
+    let mut chars = script.chars().peekable();
+    let mut previous = ' ';
+    while let Some(c) = chars.next() {
+        let current = out.last_mut();
+        let Some(current) = current else { break };
+        match (quote, c) {
+            (Some(q), c) if c == q => {
+                quote = None;
+                current.push(c);
+            }
+            (Some('"') | None, '\\') => {
+                current.push(c);
+                current.extend(chars.next());
+            }
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                current.push(c);
+            }
+            (None, '#') if previous.is_whitespace() => {
+                while chars.peek().is_some_and(|c| *c != '\n') {
+                    chars.next();
+                }
+            }
+            // "2>&1" and "&>" are redirections, not separators.
+            (None, '&') if previous == '>' || chars.peek() == Some(&'>') => current.push(' '),
+            (None, '\n' | ';' | '&' | '|') => out.push(String::new()),
+            _ => current.push(c),
+        }
+        previous = c;
+    }
+    out.retain(|s| !s.trim().is_empty());
+    out
+}
+
+/// `$X`, `${X}`, `${X:-default}`, `${X-default}`, `${X:=default}` outside single quotes. An unknown variable without a
+/// default becomes nothing, as in a shell; positional parameters too.
+fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    let mut single = false;
+    let mut double = false;
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\'' if !double => {
+                single = !single;
+                out.push(c);
+            }
+            '"' if !single => {
+                double = !double;
+                out.push(c);
+            }
+            '\\' if !single => {
+                out.push(c);
+                if let Some((_, next)) = chars.next() {
+                    out.push(next);
+                }
+            }
+            '$' if !single => {
+                let (value, used) = variable(&text[at + 1..], env);
+                out.push_str(&value);
+                for _ in 0..used {
+                    chars.next();
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// The value of what follows a `$`, and how many characters it took.
+fn variable(rest: &str, env: &BTreeMap<String, String>) -> (String, usize) {
+    if let Some(inner) = rest.strip_prefix('{') {
+        let Some(end) = inner.find('}') else {
+            return ("$".into(), 0);
+        };
+        let body = &inner[..end];
+        let used = body.chars().count() + 2;
+        let name_end = body
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(body.len());
+        let (name, operator) = body.split_at(name_end);
+        let default = [":-", ":=", "-", "="].iter().find_map(|o| operator.strip_prefix(o));
+        let value = env.get(name).filter(|v| !v.is_empty()).cloned();
+        return (value.or_else(|| default.map(String::from)).unwrap_or_default(), used);
+    }
+    if rest.starts_with('(') {
+        return ("$".into(), 0);
+    }
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(rest.len());
+    if end == 0 {
+        return match rest.chars().next() {
+            Some('@' | '*' | '#' | '?') => (String::new(), 1),
+            _ => ("$".into(), 0),
+        };
+    }
+    (env.get(&rest[..end]).cloned().unwrap_or_default(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(command: &[&str], args: &[&str], env: &[(&str, &str)]) -> Vec<Vec<String>> {
+        commands(&ContainerSpec {
+            command: command.iter().map(ToString::to_string).collect(),
+            args: args.iter().map(ToString::to_string).collect(),
+            env: env.iter().map(|(k, v)| ((*k).into(), Some((*v).into()))).collect(),
+            ..ContainerSpec::default()
+        })
+    }
+
+    #[test]
+    fn kubernetes_variables_are_substituted() {
+        assert_eq!(
+            of(&["vllm", "serve"], &["$(M)", "--x=$(NO)", "$$(M)"], &[("M", "a/b")]),
+            [["vllm", "serve", "a/b", "--x=$(NO)", "$(M)"]]
+        );
+    }
+
+    #[test]
+    fn scripts_are_taken_apart() {
+        let script = "set -e  # strict\nexport TP=${TP:-4}\npip list | grep x && \\\n exec vllm serve \"$MODEL\" \\\n --tensor-parallel-size $TP --name 'a;b' 2>&1";
+        let found = of(&["/bin/bash", "-lc"], &[script], &[("MODEL", "org/m")]);
+        let serve = found.iter().find(|w| w[0] == "vllm").unwrap();
+        assert_eq!(
+            serve[..6],
+            ["vllm", "serve", "org/m", "--tensor-parallel-size", "4", "--name"]
+        );
+        assert_eq!(serve[6], "a;b");
+    }
+
+    #[test]
+    fn eval_and_nested_shells_are_followed_to_a_bound() {
+        let found = of(
+            &["sh", "-c", "eval \"vllm serve /mnt/models ${ARGS}\""],
+            &[],
+            &[("ARGS", "--max-model-len 8k")],
+        );
+        assert_eq!(found, [["vllm", "serve", "/mnt/models", "--max-model-len", "8k"]]);
+        let mut script = "vllm serve x".to_string();
+        for _ in 0..20 {
+            script = format!("eval '{}'", script.replace('\'', ""));
+        }
+        assert!(of(&["sh", "-c", &script], &[], &[]).len() <= 1);
+    }
+
+    #[test]
+    fn two_words_in_one_item_are_two_words() {
+        assert_eq!(
+            of(&[], &["--model a/b", "--x", "two words"], &[]),
+            [["--model", "a/b", "--x", "two words"]]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(script in "\\PC{0,200}", value in "\\PC{0,20}") {
+            let _ = of(&["sh", "-c", &script], &[], &[("X", &value)]);
+            let _ = of(&[&script], &[&value], &[("X", &value)]);
+        }
+
+        #[test]
+        fn quoting_a_word_changes_nothing(word in "[a-zA-Z0-9/._=-]{1,20}") {
+            let plain = of(&["sh", "-c", &format!("vllm serve x{word}")], &[], &[]);
+            let single = of(&["sh", "-c", &format!("vllm serve 'x{word}'")], &[], &[]);
+            let double = of(&["sh", "-c", &format!("vllm \\\n  serve \"x{word}\"")], &[], &[]);
+            prop_assert_eq!(&plain, &single);
+            prop_assert_eq!(&plain, &double);
+        }
+    }
+}

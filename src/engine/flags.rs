@@ -1,0 +1,158 @@
+//! Flags of a command line: `--flag value`, `--flag=value`, underscores for dashes, short forms.
+
+use std::collections::BTreeMap;
+
+/// Flags by name (dashes, no leading ones), the last value of each, and what stands alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    values: BTreeMap<String, Vec<String>>,
+    positionals: Vec<String>,
+}
+
+impl Flags {
+    /// `switches` take no value: the word behind them is not theirs.
+    pub(crate) fn parse(words: &[String], switches: &[&str]) -> Self {
+        let mut flags = Self::default();
+        let mut rest = words.iter().peekable();
+        while let Some(word) = rest.next() {
+            let Some(body) = flag_body(word) else {
+                flags.positionals.push(word.clone());
+                continue;
+            };
+            let (name, mut value) = match body.split_once('=') {
+                Some((name, value)) => (normalise(name), Some(value.to_string())),
+                None => (normalise(body), None),
+            };
+            let mut values: Vec<String> = value.take().into_iter().collect();
+            if values.is_empty() && !switches.contains(&name.as_str()) && !name.starts_with("no-") {
+                while rest.peek().is_some_and(|next| flag_body(next).is_none()) {
+                    values.extend(rest.next().cloned());
+                    // Only lists of names go on: `--served-model-name a b`.
+                    if !name.ends_with("served-model-name") {
+                        break;
+                    }
+                }
+            }
+            flags.values.insert(name, values);
+        }
+        flags
+    }
+
+    pub(crate) fn has(&self, names: &[&str]) -> bool {
+        names.iter().any(|n| self.values.contains_key(*n))
+    }
+
+    /// The value of the first of `names` that was given.
+    pub(crate) fn text(&self, names: &[&str]) -> Option<&str> {
+        names
+            .iter()
+            .find_map(|n| self.values.get(*n)?.first())
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
+    }
+
+    pub(crate) fn list(&self, names: &[&str]) -> Vec<String> {
+        names
+            .iter()
+            .find_map(|n| self.values.get(*n))
+            .map(|v| {
+                v.iter()
+                    .flat_map(|s| s.split(','))
+                    .map(|s| s.trim().to_string())
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn owned(&self, names: &[&str]) -> Option<String> {
+        self.text(names).map(String::from)
+    }
+
+    /// A count; "32k" is 32,000.
+    pub(crate) fn count(&self, names: &[&str]) -> Option<u64> {
+        super::human_count(self.text(names)?)
+    }
+
+    pub(crate) fn small(&self, names: &[&str]) -> Option<u32> {
+        self.text(names)?.parse().ok()
+    }
+
+    /// A share between 0 and 1.
+    pub(crate) fn share(&self, names: &[&str]) -> Option<f64> {
+        self.text(names)?
+            .parse()
+            .ok()
+            .filter(|s: &f64| s.is_finite() && (0.0..=1.0).contains(s))
+    }
+
+    /// `--flag`, `--flag=true`, `--no-flag`; `None`: not given.
+    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+        if self.values.contains_key(&format!("no-{name}")) {
+            return Some(false);
+        }
+        let value = self.values.get(name)?.first();
+        Some(!value.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "false" | "0" | "no")))
+    }
+
+    pub(crate) fn positional(&self, index: usize) -> Option<&str> {
+        self.positionals.get(index).map(String::as_str)
+    }
+}
+
+/// The flag without its dashes; `None` for a value. A negative number is a value.
+fn flag_body(word: &str) -> Option<&str> {
+    let body = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
+    body.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(body)
+}
+
+fn normalise(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Flags {
+        let words: Vec<String> = line.split(' ').map(String::from).collect();
+        Flags::parse(&words, &["enforce-eager"])
+    }
+
+    #[test]
+    fn every_way_to_write_a_flag() {
+        for line in [
+            "-tp 4",
+            "--tensor-parallel-size 4",
+            "--tensor_parallel_size=4",
+            "--tensor-parallel-size=4",
+        ] {
+            assert_eq!(parse(line).small(&["tensor-parallel-size", "tp"]), Some(4), "{line}");
+        }
+        let flags = parse(
+            "--enforce-eager model --max-model-len 32k --served-model-name a b --no-enable-prefix-caching --seed -1",
+        );
+        assert_eq!(flags.positional(0), Some("model"));
+        assert_eq!(flags.count(&["max-model-len"]), Some(32_000));
+        assert_eq!(flags.list(&["served-model-name"]), ["a", "b"]);
+        assert_eq!(flags.switch("enable-prefix-caching"), Some(false));
+        assert_eq!(flags.switch("enforce-eager"), Some(true));
+        assert_eq!(flags.text(&["seed"]), Some("-1"));
+        assert_eq!(flags.switch("other"), None);
+    }
+
+    #[test]
+    fn shares_outside_their_range_are_not_believed() {
+        assert_eq!(
+            parse("--gpu-memory-utilization 9").share(&["gpu-memory-utilization"]),
+            None
+        );
+        assert_eq!(
+            parse("--gpu-memory-utilization nan").share(&["gpu-memory-utilization"]),
+            None
+        );
+        assert_eq!(
+            parse("--gpu-memory-utilization .85").share(&["gpu-memory-utilization"]),
+            Some(0.85)
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Containers that are no GPU server, whatever their image's name or metrics suggest.
+
+use super::ContainerSpec;
+use super::command::commands;
+use super::image::Image;
+use crate::snapshot::cluster::ContainerRole;
+
+/// Exporters, plugins, drivers: they see GPUs and hold none.
+const INFRASTRUCTURE: &[&str] = &[
+    "dcgm-exporter",
+    "k8s-device-plugin",
+    "gpu-feature-discovery",
+    "node-feature-discovery",
+    "k8s-mig-manager",
+    "mps-control-daemon",
+    "gpu-driver",
+    "/driver",
+    "container-toolkit",
+    "dcgm",
+    "gpu-operator-validator",
+    "device-metrics-exporter",
+    "k8s-dra-driver",
+    "nvidia-gpu-device-plugin",
+    "rocm/k8s-device-plugin",
+    "amd-gpu-operator",
+    "gke-metadata-server",
+    "nvidia_gpu_exporter",
+    "all-smi",
+    "k8s-driver-manager",
+    "nvidia-fs",
+    "gpu_exporter",
+];
+
+/// Routers, pickers, simulators, proxies: they carry vLLM's names or metrics without a GPU behind them.
+const ROUTING: &[&str] = &[
+    "llm-d-inference-sim",
+    "inference-sim",
+    "llm-d-routing-sidecar",
+    "routing-sidecar",
+    "llm-d-inference-scheduler",
+    "inference-scheduler",
+    "/epp",
+    "lmstack-router",
+    "vllm-router",
+    "production-stack-router",
+    "sglang-router",
+    "sgl-model-gateway",
+    "litellm",
+    "envoyproxy",
+    "istio/proxyv2",
+    "proxyv2",
+    "queue-proxy",
+    "kserve/agent",
+    "kserve/router",
+    "storage-initializer",
+    "lora-syncer",
+    "lora-adapter-syncer",
+    "open-webui",
+    "nginx",
+    "semantic-router",
+    "ai-gateway",
+    "kube-rbac-proxy",
+];
+
+const NOTEBOOK: &[&str] = &[
+    "jupyter",
+    "notebook-server",
+    "code-server",
+    "codeserver",
+    "rstudio",
+    "kubeflownotebookswg",
+];
+
+pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
+    let image = Image::parse(&spec.image);
+    let has = |names: &[&str]| {
+        names
+            .iter()
+            .any(|n| image.repository.contains(n) || (n.starts_with('/') && image.repository.ends_with(n)))
+    };
+    if has(INFRASTRUCTURE) {
+        return Some(ContainerRole::GpuInfrastructure);
+    }
+    if has(ROUTING) {
+        return Some(ContainerRole::Routing);
+    }
+    if image.base() == "pause" || image.base().starts_with("pause-") || image.contains("overprovision") {
+        return Some(ContainerRole::Placeholder);
+    }
+    let commands = commands(spec);
+    let program = |name: &str| {
+        commands
+            .iter()
+            .any(|words| words.iter().take(6).any(|w| w.rsplit('/').next() == Some(name)))
+    };
+    let module = |name: &str| {
+        commands
+            .iter()
+            .any(|words| words.windows(2).any(|w| w[0] == "-m" && w[1].starts_with(name)))
+    };
+    if module("sglang_router")
+        || program("vllm-router")
+        || module("vllm_router")
+        || module("dynamo.frontend")
+        || module("dynamo.planner")
+        || module("dynamo.router")
+    {
+        return Some(ContainerRole::Routing);
+    }
+    if has(NOTEBOOK)
+        || program("jupyter")
+        || program("jupyter-lab")
+        || program("jupyterhub-singleuser")
+        || program("start-notebook.sh")
+    {
+        return Some(ContainerRole::Notebook);
+    }
+    let trains = [
+        "torchrun",
+        "deepspeed",
+        "accelerate",
+        "horovodrun",
+        "llamafactory-cli",
+        "axolotl",
+    ]
+    .iter()
+    .any(|n| program(n));
+    if trains || module("torch.distributed") || module("accelerate") || module("deepspeed") {
+        return Some(ContainerRole::Training);
+    }
+    None
+}
