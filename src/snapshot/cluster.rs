@@ -391,3 +391,34 @@ pub(crate) struct PodUsage {
     /// By container name.
     pub(crate) cpu: BTreeMap<String, MilliCores>,
 }
+
+/// Prefixes of resource names that stand for accelerators, from the device plugins' documentation.
+const DEVICE_PREFIXES: &[&str] = &[
+    "nvidia.com/",
+    "amd.com/",
+    "gpu.intel.com/",
+    "habana.ai/",
+    "google.com/tpu",
+    "aws.amazon.com/neuron",
+    "huawei.com/Ascend",
+    "aliyun.com/gpu",
+    "volcano.sh/vgpu",
+    "tencent.com/vcuda",
+    "rebellions.ai/",
+    "furiosa.ai/",
+    "cambricon.com/",
+    "metax-tech.com/",
+    "mthreads.com/",
+    "iluvatar.ai/",
+    "kunlunxin.com/",
+    "enflame.com/",
+    "cloud-tpus.google.com/",
+];
+
+/// A resource name that stands for GPUs or other accelerators ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu").
+pub(crate) fn is_device(resource: &str) -> bool {
+    DEVICE_PREFIXES.iter().any(|p| resource.starts_with(p)) && !resource.starts_with("nvidia.com/gpu.deploy")
+}
+
+/// Label that the collector puts on pods which `-l` selected, since only the API server can match a selector exactly.
+pub(crate) const SELECTED: &str = "gpuwaste.dev/selected";

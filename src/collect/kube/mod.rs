@@ -1,0 +1,183 @@
+//! Kubernetes: nodes, pods and owners of one cluster. Only get and list.
+
+pub(crate) mod api;
+pub(crate) mod connect;
+mod labels;
+mod owners;
+mod pods;
+mod quantity;
+mod raw;
+pub(crate) mod rights;
+mod spec;
+
+use super::options::CollectOptions;
+use crate::snapshot::cluster::{Cluster, Node};
+use crate::snapshot::{Gap, Source};
+use api::{Api, ReadError};
+use connect::Target;
+use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
+
+/// What one cluster gave.
+pub(crate) struct ClusterRead {
+    pub(crate) cluster: Cluster,
+    pub(crate) gaps: Vec<Gap>,
+    /// Exporters and engines.
+    pub(crate) sources: Vec<Source>,
+    /// One line for the report: version and counts.
+    pub(crate) detail: String,
+}
+
+/// Reads one cluster.
+///
+/// # Errors
+/// When the server cannot be reached or refuses the caller altogether; single refused reads are gaps.
+pub(crate) async fn read_cluster(
+    api: &Api,
+    target: &Target,
+    options: &CollectOptions,
+) -> Result<ClusterRead, ReadError> {
+    let name = options.cluster_name.clone().unwrap_or_else(|| target.name.clone());
+    let mut gaps = Gaps {
+        source: format!("kubernetes {name}"),
+        gaps: Vec::new(),
+    };
+    let version = api.get_json::<raw::Version>("/version").await?.git_version;
+    let (uid, nodes) = futures::join!(
+        api.get_json::<raw::Named>("/api/v1/namespaces/kube-system"),
+        all_nodes(api, options)
+    );
+    let uid = match uid {
+        Ok(named) => named.metadata.uid,
+        Err(error) => {
+            gaps.add(
+                &error,
+                "the uid of namespace kube-system",
+                "findings are identified by the context's name: a baseline from another machine will not match",
+            );
+            None
+        }
+    };
+    let nodes = match nodes {
+        Ok(nodes) => Some(nodes),
+        Err(error) => {
+            gaps.add(
+                &error,
+                "nodes",
+                "spend, free and unhealthy GPUs are not assessed; coverage is unknown",
+            );
+            None
+        }
+    };
+    let read = pods::read(api, nodes.as_ref(), options, &mut gaps).await?;
+    let (owners, autoscalers, budgets, usage) = futures::join!(
+        owners::read(api, &read.pods, options),
+        api.list::<RawAutoscaler>("/apis/autoscaling/v2/horizontalpodautoscalers"),
+        api.list::<RawBudget>("/apis/policy/v1/poddisruptionbudgets"),
+        api.list::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1/pods"),
+    );
+    let controllers = owners.collect(&mut gaps);
+    let autoscalers = gaps.optional(
+        autoscalers,
+        "horizontal pod autoscalers",
+        "minimum replicas are unknown: over-replicated is capped at estimated",
+    );
+    let budgets = gaps.optional(
+        budgets,
+        "pod disruption budgets",
+        "replicas a budget demands are unknown",
+    );
+    // Most clusters serve no metrics.k8s.io to speak of; a plain "not served" is no gap worth a line.
+    let held: std::collections::BTreeSet<(&str, &str)> = read
+        .pods
+        .iter()
+        .map(|p| (p.namespace.as_str(), p.name.as_str()))
+        .collect();
+    let pod_usage = match usage {
+        Ok(items) => Some(
+            items
+                .into_iter()
+                .map(RawPodMetrics::into_usage)
+                .filter(|u| held.contains(&(u.namespace.as_str(), u.name.as_str())))
+                .collect(),
+        ),
+        Err(error) => {
+            gaps.add(
+                &error,
+                "metrics.k8s.io",
+                "CPU use is unknown: cpu-gpu-imbalance judges specifications only",
+            );
+            None
+        }
+    };
+    let (all, gpu) = nodes.as_ref().map_or((0, 0), |n| (n.total, n.gpu.len()));
+    let detail = format!(
+        "{version}, {gpu} GPU nodes of {all}, {} pods on them or waiting for GPUs",
+        read.pods.len()
+    );
+    let cluster = Cluster {
+        name,
+        uid,
+        version: Some(version),
+        nodes: nodes.map(|n| n.gpu),
+        pods: read.pods,
+        pods_read: read.scope,
+        controllers,
+        autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
+        disruption_budgets: budgets.map(|b| b.into_iter().map(RawBudget::into_budget).collect()),
+        pod_usage,
+        ..Cluster::default()
+    };
+    Ok(ClusterRead {
+        cluster,
+        gaps: gaps.gaps,
+        sources: Vec::new(),
+        detail,
+    })
+}
+
+/// GPU nodes, and how many nodes there are in all.
+pub(crate) struct Nodes {
+    pub(crate) gpu: Vec<Node>,
+    pub(crate) total: usize,
+}
+
+async fn all_nodes(api: &Api, options: &CollectOptions) -> Result<Nodes, ReadError> {
+    let mut nodes = Nodes {
+        gpu: Vec::new(),
+        total: 0,
+    };
+    api.pages::<RawNode>("/api/v1/nodes", |restart, items| {
+        if restart {
+            nodes = Nodes {
+                gpu: Vec::new(),
+                total: 0,
+            };
+        }
+        nodes.total += items.len();
+        nodes.gpu.extend(
+            items
+                .into_iter()
+                .filter(|n| n.has_gpus(options.is_gpu_instance))
+                .map(|n| n.into_node(&options.keep_labels)),
+        );
+    })
+    .await?;
+    nodes.gpu.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(nodes)
+}
+
+/// Collects the gaps of one cluster under its name.
+pub(crate) struct Gaps {
+    source: String,
+    gaps: Vec<Gap>,
+}
+
+impl Gaps {
+    pub(crate) fn add(&mut self, error: &ReadError, what: &str, effect: &str) {
+        self.gaps.push(error.gap(&self.source, what, effect));
+    }
+
+    fn optional<T>(&mut self, read: Result<Vec<T>, ReadError>, what: &str, effect: &str) -> Option<Vec<T>> {
+        read.map_err(|error| self.add(&error, what, effect)).ok()
+    }
+}
