@@ -119,7 +119,6 @@ impl fmt::Debug for Api {
 
 #[derive(serde::Deserialize)]
 struct Head {
-    #[serde(default)]
     metadata: HeadMeta,
 }
 
