@@ -1,5 +1,7 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
+mod nodes;
+
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 pub(crate) use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};

@@ -422,3 +422,112 @@ pub(crate) fn is_device(resource: &str) -> bool {
 
 /// Label that the collector puts on pods which `-l` selected, since only the API server can match a selector exactly.
 pub(crate) const SELECTED: &str = "gpuwaste.dev/selected";
+
+impl Pod {
+    /// The owner, one step up where the name alone tells it: a ReplicaSet "web-5d9c" with template hash "5d9c" is
+    /// Deployment "web"'s, and a worker of a LeaderWorkerSet names its set in a label (its StatefulSet belongs to the leader pod).
+    pub(crate) fn owner_above(&self) -> Option<OwnerRef> {
+        let owner = self.owner.clone()?;
+        if let Some(name) = self.labels.get("leaderworkerset.sigs.k8s.io/name") {
+            return Some(OwnerRef {
+                group: "leaderworkerset.x-k8s.io".into(),
+                kind: "LeaderWorkerSet".into(),
+                name: name.clone(),
+            });
+        }
+        let hash = self
+            .labels
+            .get("pod-template-hash")
+            .filter(|_| owner.kind == "ReplicaSet");
+        if let Some(name) = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')) {
+            return Some(OwnerRef {
+                group: "apps".into(),
+                kind: "Deployment".into(),
+                name: name.into(),
+            });
+        }
+        Some(owner)
+    }
+
+    /// Bound and not finished: it holds what it asked for, Pending included (R3).
+    pub(crate) fn holds(&self) -> bool {
+        self.node.is_some() && !matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Requests as Kubernetes counts them: the larger of what runs together and of each init container's moment.
+    pub(crate) fn requests(&self) -> Resources {
+        let mut together = Resources::default();
+        let mut moment = Resources::default();
+        for container in &self.containers {
+            match container.kind {
+                ContainerKind::Main | ContainerKind::Sidecar => together.add(&container.requests),
+                // An init container runs beside the sidecars that stand before it.
+                ContainerKind::Init => {
+                    let mut now = together.clone();
+                    now.add(&container.requests);
+                    moment.raise_to(&now);
+                }
+            }
+        }
+        together.raise_to(&moment);
+        together
+    }
+}
+
+impl Resources {
+    fn add(&mut self, other: &Self) {
+        self.combine(other, u64::saturating_add);
+    }
+
+    fn raise_to(&mut self, other: &Self) {
+        self.combine(other, u64::max);
+    }
+
+    fn combine(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        let both = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(with(a.unwrap_or(0), b.unwrap_or(0))),
+        };
+        self.cpu = both(self.cpu.map(|c| c.0), other.cpu.map(|c| c.0)).map(MilliCores);
+        self.memory = both(self.memory.map(|m| m.0), other.memory.map(|m| m.0)).map(Bytes);
+        for (name, count) in &other.devices {
+            let own = self.devices.entry(name.clone()).or_insert(0);
+            *own = with(*own, *count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(kind: ContainerKind, gpus: u64, cores: u64) -> Container {
+        let requests = Resources {
+            cpu: Some(MilliCores(cores * 1000)),
+            devices: [("nvidia.com/gpu".to_string(), gpus)].into(),
+            ..Resources::default()
+        };
+        Container {
+            kind,
+            requests,
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn requests_follow_the_schedulers_arithmetic() {
+        // A sidecar (1 GPU) that starts before an init container (2 GPUs), then a main container (1 GPU).
+        let pod = Pod {
+            containers: vec![
+                container(ContainerKind::Sidecar, 1, 2),
+                container(ContainerKind::Init, 2, 8),
+                container(ContainerKind::Main, 1, 1),
+            ],
+            ..Pod::default()
+        };
+        let requests = pod.requests();
+        assert_eq!(requests.devices["nvidia.com/gpu"], 3, "max(1 + 1, 1 + 2)");
+        assert_eq!(requests.cpu, Some(MilliCores(10_000)), "max(2 + 1, 2 + 8)");
+        assert_eq!(Pod::default().requests(), Resources::default());
+    }
+}

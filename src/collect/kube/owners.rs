@@ -58,7 +58,7 @@ pub(super) async fn read(api: &Api, pods: &[Pod], options: &CollectOptions) -> O
     let mut level: BTreeSet<Key> = pods
         .iter()
         .filter(|p| holds_or_wants(p))
-        .filter_map(|p| Some((p.namespace.clone(), of_pod(p)?)))
+        .filter_map(|p| Some((p.namespace.clone(), p.owner_above()?)))
         .collect();
     // Pod → ReplicaSet → Deployment → custom resource → … : longer chains do not exist.
     for _ in 0..6 {
@@ -81,33 +81,6 @@ pub(super) async fn read(api: &Api, pods: &[Pod], options: &CollectOptions) -> O
 
 fn holds_or_wants(pod: &Pod) -> bool {
     !pod.resource_claims.is_empty() || pod.containers.iter().any(|c| !c.requests.devices.is_empty())
-}
-
-/// The owner, one step up where the name alone tells it: a ReplicaSet "web-5d9c" with template hash "5d9c" is Deployment "web"'s.
-pub(super) fn of_pod(pod: &Pod) -> Option<OwnerRef> {
-    let owner = pod.owner.clone()?;
-    if owner.kind == "ReplicaSet" {
-        if let Some(name) = pod
-            .labels
-            .get("pod-template-hash")
-            .and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'))
-        {
-            return Some(OwnerRef {
-                group: "apps".into(),
-                kind: "Deployment".into(),
-                name: name.into(),
-            });
-        }
-    }
-    // A worker of a LeaderWorkerSet: its StatefulSet is owned by the leader pod, but the label names the top.
-    if let Some(name) = pod.labels.get("leaderworkerset.sigs.k8s.io/name") {
-        return Some(OwnerRef {
-            group: "leaderworkerset.x-k8s.io".into(),
-            kind: "LeaderWorkerSet".into(),
-            name: name.clone(),
-        });
-    }
-    Some(owner)
 }
 
 async fn one_level(
