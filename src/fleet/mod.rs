@@ -1,6 +1,12 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
+mod join;
 mod nodes;
+mod observed;
+pub(crate) mod state;
+mod workloads;
+
+pub(crate) use join::join;
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
@@ -123,10 +129,14 @@ pub(crate) struct Slot {
     /// p(g); `None`: unknown.
     pub(crate) price: Option<UsdPerHour>,
     pub(crate) state: SlotState,
+    /// Why it is in this state, and how sure that is.
+    pub(crate) reason: state::Reason,
     /// Since when it is in this state, as far as an API object tells.
     pub(crate) since: Option<Timestamp>,
     /// Who holds it; several under time-slicing, MPS or a shared claim: then the price is split equally over them (R1).
     pub(crate) holders: Vec<PodId>,
+    /// The rest of a MIG card that is in no instance: it costs, and nobody can ask for it.
+    pub(crate) unpartitioned: bool,
     /// Activity of the device over what was read; `None`: no exporter row.
     pub(crate) activity: Option<GpuActivity>,
 }
@@ -228,6 +238,10 @@ pub(crate) struct Pod {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) restarts: u64,
     pub(crate) ignore: Option<Ignore>,
+    /// It has DRA resource claims.
+    pub(crate) claims: bool,
+    /// `-l` selected it.
+    pub(crate) selected: bool,
 }
 
 /// Why a bound pod does no work.

@@ -1,0 +1,319 @@
+//! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
+
+use super::nodes::{self, Around, SlotPlan};
+use super::{ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, observed, state, workloads};
+use crate::catalog::prices::PriceBook;
+use crate::settings::Settings;
+use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod as Seen, PodPhase};
+use crate::snapshot::{Gap, Snapshot};
+use crate::units::{Bytes, MilliCores};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Joins what was seen into what it means. Pure: the same snapshot, prices and settings give the same fleet.
+pub(crate) fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fleet {
+    let mut fleet = Fleet {
+        taken_at: snapshot.taken_at,
+        window_seconds: snapshot.window_seconds,
+        ..Fleet::default()
+    };
+    let mut used_prices = BTreeSet::new();
+    for cluster in &snapshot.clusters {
+        join_cluster(&mut fleet, cluster, prices, settings, &mut used_prices);
+    }
+    for (index, entry) in prices
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !used_prices.contains(i))
+    {
+        let what = entry
+            .instance_type
+            .as_deref()
+            .or(entry.node.as_deref())
+            .or(entry.gpu.as_deref())
+            .unwrap_or("it");
+        fleet.gaps.push(Gap {
+            source: "prices".into(),
+            what: format!("price entry {} ({what})", index + 1),
+            reason: "it matches no node of this fleet".into(),
+            effect: "it has no effect".into(),
+            remedy: "compare its keys with 'nodes' in the JSON report, or remove it".into(),
+        });
+    }
+    state::decide(&mut fleet, settings);
+    fleet
+}
+
+fn join_cluster(
+    fleet: &mut Fleet,
+    cluster: &Cluster,
+    prices: &PriceBook,
+    settings: &Settings,
+    used_prices: &mut BTreeSet<usize>,
+) {
+    let index = fleet.clusters.len();
+    fleet.clusters.push(ClusterInfo {
+        name: cluster.name.clone(),
+        key: cluster.uid.clone().unwrap_or_else(|| cluster.name.clone()),
+        nodes_known: cluster.nodes.is_some(),
+        pods_known: cluster.pods_read.complete,
+        scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
+        autoscalers_known: cluster.autoscalers.is_some(),
+        budgets_known: cluster.disruption_budgets.is_some(),
+    });
+    let mut plans: Vec<SlotPlan> = Vec::new();
+    let first_slot = fleet.slots.len();
+    let mut by_name: HashMap<&str, NodeId> = HashMap::new();
+    let mut unknown: BTreeMap<String, u32> = BTreeMap::new();
+    for seen in cluster.nodes.iter().flatten() {
+        let exporter_model = cluster
+            .gpus
+            .iter()
+            .find(|g| g.node == seen.name)
+            .and_then(|g| g.model.as_deref());
+        let around = Around {
+            cluster: index,
+            cluster_name: &cluster.name,
+            at: fleet.taken_at,
+            prices,
+            stale_days: settings.thresholds.stale_price_days,
+            exporter_model,
+        };
+        let mut described = nodes::describe(seen, &around);
+        if described.slots.is_empty() {
+            continue;
+        }
+        used_prices.extend(described.price_entry);
+        if let Some(name) = described.unknown_gpu {
+            *unknown.entry(name).or_default() += described.node.gpus;
+        }
+        let id = NodeId(fleet.nodes.len());
+        described.node.first_slot = fleet.slots.len();
+        described.node.slot_count = described.slots.len();
+        fleet
+            .slots
+            .extend(nodes::slots_of(&described.node, id, &described.slots));
+        plans.extend(described.slots);
+        by_name.insert(&seen.name, id);
+        fleet.nodes.push(described.node);
+    }
+    for (name, gpus) in unknown {
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", cluster.name),
+            what: format!("GPU model '{name}' on {gpus} GPUs"),
+            reason: "the catalogue has no such GPU".into(),
+            effect: "no list price, and no model is sized against it".into(),
+            remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),
+        });
+    }
+    let first_pod = fleet.pods.len();
+    for seen in &cluster.pods {
+        let node = seen.node.as_deref().and_then(|n| by_name.get(n).copied());
+        fleet.pods.push(pod_of(seen, index, node));
+        let id = PodId(fleet.pods.len() - 1);
+        if let Some(node) = node.filter(|_| seen.holds()) {
+            let node = &mut fleet.nodes[node.0];
+            let pod = &fleet.pods[id.0];
+            node.pods.push(id);
+            node.requested_cpu += pod.cpu;
+            node.requested_memory += pod.memory;
+        }
+    }
+    assign(fleet, cluster, first_pod, first_slot, &plans);
+    workloads::build(fleet, cluster, index, first_pod);
+    observed::attach(fleet, cluster, index, first_pod);
+}
+
+fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
+    let requests = seen.requests();
+    let roles = || seen.containers.iter().filter_map(|c| c.role);
+    let owner = seen.owner.as_ref();
+    let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
+    Pod {
+        cluster,
+        namespace: seen.namespace.clone(),
+        name: seen.name.clone(),
+        uid: seen.uid.clone(),
+        node: node.filter(|_| seen.holds()),
+        phase: seen.phase,
+        devices: requests.devices,
+        cpu: requests.cpu.unwrap_or(MilliCores(0)),
+        memory: requests.memory.unwrap_or(Bytes(0)),
+        node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
+        infrastructure: roles().any(|r| r == ContainerRole::GpuInfrastructure),
+        placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        stuck: stuck_of(seen),
+        ready: seen.ready.clone(),
+        scheduled: seen.scheduled.clone(),
+        waits_for_gpus: seen.waits_for_gpus,
+        placement: seen.placement.clone(),
+        created_at: seen.created_at,
+        started_at: seen.started_at,
+        restarts: seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0),
+        ignore: seen.ignore.clone(),
+        claims: !seen.resource_claims.is_empty(),
+        selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
+        ..Pod::default()
+    }
+}
+
+/// Bound and not Ready: why, and since when as far as the API tells.
+fn stuck_of(seen: &Seen) -> Option<Stuck> {
+    let ready = seen.ready.as_ref().is_some_and(|r| r.status == Some(true));
+    let terminating = seen.deleted_at.is_some();
+    if !seen.holds() || (ready && !terminating) {
+        return None;
+    }
+    let waiting = |c: &Container| match &c.state {
+        Some(ContainerState::Waiting { reason }) => reason.clone(),
+        _ => None,
+    };
+    let words: Vec<String> = seen.containers.iter().filter_map(waiting).collect();
+    let has = |names: &[&str]| words.iter().any(|w| names.contains(&w.as_str()));
+    let gpu = seen.containers.iter().find(|c| !c.requests.devices.is_empty());
+    let restarts = seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0);
+    let init_open = seen.containers.iter().any(|c| {
+        c.kind == crate::snapshot::cluster::ContainerKind::Init
+            && !matches!(&c.state, Some(ContainerState::Terminated(exit)) if exit.code == 0)
+    });
+    let reason = if terminating {
+        StuckReason::Terminating
+    } else if has(&[
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+    ]) {
+        StuckReason::ImagePull
+    } else if has(&["CrashLoopBackOff"]) || restarts > 0 {
+        StuckReason::CrashLoop
+    } else if seen.phase == PodPhase::Unknown || seen.ready.as_ref().is_some_and(|r| r.status.is_none()) {
+        StuckReason::NodeLost
+    } else if init_open && seen.phase == PodPhase::Pending && !has(&["ContainerCreating"]) {
+        StuckReason::Init
+    } else if seen.phase == PodPhase::Pending {
+        StuckReason::Creating
+    } else {
+        StuckReason::NotReady
+    };
+    // Since the pod last was Ready (or began): the Ready condition's own transition, else the pod's start.
+    let since = if terminating {
+        seen.deleted_at
+    } else {
+        seen.ready
+            .as_ref()
+            .and_then(|r| r.since)
+            .or(seen.started_at)
+            .or(seen.created_at)
+    };
+    Some(Stuck {
+        reason,
+        since,
+        restarts,
+        last_exit: gpu.and_then(|c| c.last_exit.clone()),
+        startup_seconds: seen.containers.iter().filter_map(|c| c.startup_seconds).max(),
+    })
+}
+
+/// Puts pods on slots: where an exporter says, else the first free ones, in the pods' order.
+fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
+    let names = name_slots(fleet, cluster, first_slot);
+    let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
+    for index in first_pod..fleet.pods.len() {
+        let pod = &fleet.pods[index];
+        let Some(node) = pod.node.filter(|_| !pod.infrastructure) else {
+            continue;
+        };
+        let (devices, key) = (pod.devices.clone(), (pod.namespace.clone(), pod.name.clone()));
+        let slots: Vec<SlotId> = fleet.nodes[node.0].slot_ids().collect();
+        for (resource, count) in devices {
+            let told = names.get(&key);
+            for _ in 0..count {
+                let free = |id: &&SlotId| {
+                    let plan = &plans[id.0 - first_slot];
+                    plan.resource.as_deref() == Some(resource.as_str())
+                        && (fleet.slots[id.0].holders.len() as u64) < plan.sharers
+                };
+                let healthy_first = |id: &&SlotId| {
+                    let plan = &plans[id.0 - first_slot];
+                    (
+                        !told.is_some_and(|t| t.contains(id)),
+                        !plan.healthy,
+                        fleet.slots[id.0].holders.len(),
+                        id.0,
+                    )
+                };
+                match slots.iter().filter(free).min_by_key(healthy_first).copied() {
+                    Some(slot) => {
+                        fleet.slots[slot.0].holders.push(PodId(index));
+                        if !fleet.pods[index].slots.contains(&slot) {
+                            fleet.pods[index].slots.push(slot);
+                        }
+                    }
+                    None => {
+                        *crowded
+                            .entry(format!("{resource} on node {}", fleet.nodes[node.0].name))
+                            .or_default() += 1
+                    }
+                }
+            }
+        }
+    }
+    for (what, count) in crowded {
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", cluster.name),
+            what,
+            reason: format!("pods hold {count} more than the node has"),
+            effect: "these requests are attributed to no GPU".into(),
+            remedy: "the node changed while it was read, or its device plugin restarted: scan again".into(),
+        });
+    }
+    for (offset, plan) in plans.iter().enumerate() {
+        if !plan.healthy {
+            fleet.slots[first_slot + offset].state = super::SlotState::Unhealthy;
+        }
+        if plan.resource.is_none() && plan.mig_profile.is_some() {
+            fleet.slots[first_slot + offset].unpartitioned = true;
+        }
+    }
+}
+
+/// Gives slots the UUIDs that exporters tell, in index order, and remembers which pod the exporter saw on which slot.
+fn name_slots(fleet: &mut Fleet, cluster: &Cluster, first_slot: usize) -> HashMap<(String, String), Vec<SlotId>> {
+    let mut told: HashMap<(String, String), Vec<SlotId>> = HashMap::new();
+    let first_node = fleet
+        .nodes
+        .iter()
+        .position(|n| n.first_slot >= first_slot && n.cluster + 1 == fleet.clusters.len())
+        .unwrap_or(fleet.nodes.len());
+    for node in first_node..fleet.nodes.len() {
+        let (name, range) = (fleet.nodes[node].name.clone(), fleet.nodes[node].slot_ids());
+        let whole: Vec<SlotId> = range.filter(|s| fleet.slots[s.0].mig_profile.is_none()).collect();
+        let mut devices: Vec<_> = cluster
+            .gpus
+            .iter()
+            .filter(|g| g.node == name && g.mig.is_none() && g.uuid.is_some())
+            .collect();
+        devices.sort_by_key(|g| (g.index, g.uuid.clone()));
+        devices.dedup_by(|a, b| a.uuid == b.uuid);
+        if devices.len() != whole.len() {
+            continue;
+        }
+        for (slot, device) in whole.iter().zip(devices) {
+            fleet.slots[slot.0].name = device.uuid.clone().unwrap_or_default();
+            for holder in &device.holders {
+                told.entry((holder.namespace.clone(), holder.name.clone()))
+                    .or_default()
+                    .push(*slot);
+            }
+        }
+    }
+    told
+}
+
+impl Node {
+    /// Ready as far as the node says; a node without the condition is not.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(|r| r.status == Some(true))
+    }
+}

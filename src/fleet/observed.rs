@@ -1,0 +1,377 @@
+//! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
+
+use super::{Fleet, GpuActivity, Observed, ObservedBy, Stat};
+use crate::snapshot::Gap;
+use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
+use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
+use crate::snapshot::gpu::{GpuReading, GpuScrape};
+use crate::snapshot::server::EngineSettings;
+use jiff::Timestamp;
+use std::collections::HashMap;
+
+/// A clock this far ahead of the snapshot's is skewed, seconds.
+const SKEW: f64 = 120.0;
+
+/// Attaches readings to replicas, workloads and slots.
+pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_pod: usize) {
+    let mut by_pod: HashMap<(&str, &str), Vec<&EngineScrape>> = HashMap::new();
+    for scrape in &cluster.engines {
+        by_pod.entry((&scrape.namespace, &scrape.pod)).or_default().push(scrape);
+    }
+    let mut skewed = 0;
+    for w in 0..fleet.workloads.len() {
+        if fleet.workloads[w].cluster != index {
+            continue;
+        }
+        let mut told: Vec<&ServerIdentity> = Vec::new();
+        for r in 0..fleet.workloads[w].replicas.len() {
+            let mut parts = Vec::new();
+            for pod in fleet.workloads[w].replicas[r].pods.clone() {
+                let seen = &cluster.pods[pod.0 - first_pod];
+                for scrape in by_pod
+                    .get(&(seen.namespace.as_str(), seen.name.as_str()))
+                    .into_iter()
+                    .flatten()
+                {
+                    if !scrape.pod_uid.is_empty() && scrape.pod_uid != seen.uid {
+                        continue;
+                    }
+                    told.push(&scrape.identity);
+                    parts.extend(of_scrape(scrape, seen, fleet.taken_at, &mut skewed));
+                }
+            }
+            if let Some(observed) = merge(&parts, 1) {
+                fleet.workloads[w].replicas[r].observed = observed;
+            }
+        }
+        let parts: Vec<Observed> = fleet.workloads[w]
+            .replicas
+            .iter()
+            .map(|r| r.observed.clone())
+            .filter(|o| o.by != ObservedBy::Nothing)
+            .collect();
+        if let Some(observed) = merge(&parts, fleet.workloads[w].replicas.len()) {
+            fleet.workloads[w].observed = observed;
+        }
+        correct(fleet, w, &told);
+    }
+    if skewed > 0 {
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", cluster.name),
+            what: format!("clocks of {skewed} servers"),
+            reason: "they are ahead of this machine's clock by more than two minutes".into(),
+            effect: "their age is counted from this machine's clock, so it may be short by that much".into(),
+            remedy: "check NTP on both sides".into(),
+        });
+    }
+    activity(fleet, cluster, index);
+    busy(fleet, index);
+}
+
+/// Counters over the process's life, gauges over the passes.
+fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &mut u32) -> Option<Observed> {
+    let (first, last) = (scrape.readings.first()?, scrape.readings.last()?);
+    let container = seen.containers.iter().find(|c| c.name == scrape.container);
+    let running_since = container.and_then(|c| match c.state {
+        Some(ContainerState::Running { since }) => since,
+        _ => None,
+    });
+    let start = scrape.process_started_at.or(running_since);
+    if [Some(last.at), start]
+        .into_iter()
+        .flatten()
+        .any(|t| seconds(taken_at, t) > SKEW)
+    {
+        *skewed += 1;
+    }
+    let life = start.map(|s| seconds(s, last.at.min(taken_at)).max(0.0));
+    let mut observed = Observed {
+        asleep: scrape.identity.asleep,
+        running: gauge(&scrape.readings, |r| r.running),
+        waiting: gauge(&scrape.readings, |r| r.waiting),
+        kv_usage: gauge(&scrape.readings, |r| r.kv_usage),
+        coverage: Some(1.0),
+        ..Observed::default()
+    };
+    let lengths = |h: &Option<Histogram>, q: f64| h.as_ref().and_then(|h| h.quantile(q));
+    observed.prompt_length_p50 = lengths(&last.prompt_length, 0.5);
+    observed.prompt_length_p95 = lengths(&last.prompt_length, 0.95);
+    observed.output_length_p50 = lengths(&last.output_length, 0.5);
+    observed.output_length_p95 = lengths(&last.output_length, 0.95);
+    observed.time_to_first_token_p95 = lengths(&last.time_to_first_token, 0.95);
+    observed.inter_token_latency_p95 = lengths(&last.inter_token_latency, 0.95);
+    observed.prefix_hit_rate = match (last.prefix_hits, last.prefix_queries) {
+        (Some(hits), Some(queries)) if queries > 0.0 => Some((hits / queries).clamp(0.0, 1.0)),
+        _ => None,
+    };
+    match life.filter(|l| *l > 0.0) {
+        Some(life) => fill_counters(&mut observed, ObservedBy::LifetimeCounters, life, last, None),
+        None => {
+            let between = seconds(first.at, last.at);
+            // Without a start only what happened between two passes is known, and a reset in between hides it.
+            if between > 0.0 {
+                fill_counters(&mut observed, ObservedBy::Live, between, last, Some(first));
+            } else {
+                observed.by = ObservedBy::Live;
+            }
+        }
+    }
+    Some(observed)
+}
+
+fn fill_counters(
+    observed: &mut Observed,
+    by: ObservedBy,
+    window: f64,
+    last: &EngineReading,
+    first: Option<&EngineReading>,
+) {
+    let increase = |of: fn(&EngineReading) -> Option<f64>| {
+        let now = of(last)?;
+        let before = match first {
+            Some(first) => of(first)?,
+            None => 0.0,
+        };
+        (now >= before).then_some(now - before)
+    };
+    let rate = |increase: Option<f64>| {
+        increase.map(|i| Stat {
+            mean: Some(i / window),
+            coverage: Some(1.0),
+            ..Stat::default()
+        })
+    };
+    observed.by = by;
+    observed.window_seconds = window;
+    observed.requests = increase(|r| r.requests);
+    observed.prompt_tokens = increase(|r| r.prompt_tokens);
+    observed.output_tokens = increase(|r| r.output_tokens);
+    observed.preemptions = increase(|r| r.preemptions);
+    observed.e2e_latency_sum = increase(|r| r.e2e_latency.as_ref().map(|h| h.sum));
+    observed.requests_per_second = rate(observed.requests);
+    observed.prompt_tokens_per_second = rate(observed.prompt_tokens);
+    observed.output_tokens_per_second = rate(observed.output_tokens);
+    observed.preemptions_per_hour = rate(observed.preemptions).map(|s| Stat {
+        mean: s.mean.map(|m| m * 3600.0),
+        ..s
+    });
+}
+
+fn gauge(readings: &[EngineReading], of: fn(&EngineReading) -> Option<f64>) -> Option<Stat> {
+    stat(&readings.iter().filter_map(of).collect::<Vec<_>>())
+}
+
+/// The distribution of a few samples; percentiles only where there are enough to speak of (20 for a p95).
+fn stat(values: &[f64]) -> Option<Stat> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = *sorted.last()?;
+    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
+    Some(Stat {
+        mean: Some(sorted.iter().sum::<f64>() / sorted.len() as f64),
+        p50: (sorted.len() >= 3).then(|| at(0.5)),
+        p95: (sorted.len() >= 20).then(|| at(0.95)),
+        max: Some(last),
+        coverage: None,
+    })
+}
+
+/// Sums of loads, the fullest cache, the slowest latency, the shortest window. A figure that one part lacks is lacking in all.
+fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
+    let first = parts.first()?;
+    let all = |of: fn(&Observed) -> Option<f64>| parts.iter().map(of).sum::<Option<f64>>();
+    let worst = |of: fn(&Observed) -> Option<f64>| {
+        parts
+            .iter()
+            .filter_map(of)
+            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
+    };
+    let summed = |of: fn(&Observed) -> Option<Stat>| {
+        let stats: Option<Vec<Stat>> = parts.iter().map(of).collect();
+        stats.filter(|s| !s.is_empty()).map(|stats| {
+            let sum = |f: fn(&Stat) -> Option<f64>| stats.iter().map(f).sum::<Option<f64>>();
+            Stat {
+                mean: sum(|s| s.mean),
+                p50: sum(|s| s.p50),
+                p95: sum(|s| s.p95),
+                max: sum(|s| s.max),
+                coverage: stats.iter().filter_map(|s| s.coverage).min_by(f64::total_cmp),
+            }
+        })
+    };
+    let fullest = parts
+        .iter()
+        .filter_map(|o| o.kv_usage)
+        .max_by(|a, b| a.max.unwrap_or(0.0).total_cmp(&b.max.unwrap_or(0.0)));
+    let covered = parts.len() as f64 / expected.max(1) as f64;
+    Some(Observed {
+        by: parts.iter().map(|o| o.by).min().unwrap_or(first.by),
+        window_seconds: parts.iter().map(|o| o.window_seconds).fold(f64::INFINITY, f64::min),
+        coverage: Some(parts.iter().filter_map(|o| o.coverage).fold(1.0, f64::min) * covered.min(1.0)),
+        requests: all(|o| o.requests),
+        prompt_tokens: all(|o| o.prompt_tokens),
+        output_tokens: all(|o| o.output_tokens),
+        preemptions: all(|o| o.preemptions),
+        requests_per_second: summed(|o| o.requests_per_second),
+        prompt_tokens_per_second: summed(|o| o.prompt_tokens_per_second),
+        output_tokens_per_second: summed(|o| o.output_tokens_per_second),
+        running: summed(|o| o.running),
+        waiting: summed(|o| o.waiting),
+        kv_usage: fullest,
+        preemptions_per_hour: summed(|o| o.preemptions_per_hour),
+        gpu_busy: None,
+        time_to_first_token_p95: worst(|o| o.time_to_first_token_p95),
+        inter_token_latency_p95: worst(|o| o.inter_token_latency_p95),
+        e2e_latency_sum: all(|o| o.e2e_latency_sum),
+        prompt_length_p50: worst(|o| o.prompt_length_p50),
+        prompt_length_p95: worst(|o| o.prompt_length_p95),
+        output_length_p50: worst(|o| o.output_length_p50),
+        output_length_p95: worst(|o| o.output_length_p95),
+        prefix_hit_rate: worst(|o| o.prefix_hit_rate),
+        cpu_share: None,
+        cpu_throttled: None,
+        asleep: parts
+            .iter()
+            .map(|o| o.asleep)
+            .reduce(|a, b| if a == b { a } else { None })
+            .flatten(),
+    })
+}
+
+/// The server's own word replaces what the spec says; where they disagree about the model it is a gap.
+fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
+    let workload = &mut fleet.workloads[w];
+    let Some(settings) = workload.settings.as_mut() else {
+        return;
+    };
+    workload.kv_capacity = told.iter().filter_map(|i| i.kv_capacity).min();
+    let mut contradiction = None;
+    for identity in told {
+        apply(settings, identity);
+        let root = identity
+            .model_root
+            .as_deref()
+            .or(identity.served_names.first().map(String::as_str));
+        let Some(root) = root else { continue };
+        workload.settings_confirmed = true;
+        let found = crate::catalog::models::find(root).or_else(|| {
+            identity
+                .served_names
+                .iter()
+                .find_map(|n| crate::catalog::models::find(n))
+        });
+        if let (Some(old), Some(new)) = (&workload.model, &found) {
+            if old.id != new.id {
+                contradiction = Some((old.id.clone(), new.id.clone()));
+            }
+        }
+        if let Some(found) = found {
+            workload.model = Some(found);
+        }
+        if workload.model_name.is_none() || !root.starts_with('/') {
+            workload.model_name = Some(root.to_string());
+            settings.model = Some(root.to_string());
+        }
+    }
+    if let Some((spec, server)) = contradiction {
+        let what = format!("model of {} {}/{}", workload.kind, workload.namespace, workload.name);
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", fleet.clusters[workload.cluster].name),
+            what,
+            reason: format!("the spec names {spec}, the server says {server}"),
+            effect: "the server's word is taken".into(),
+            remedy: "check the served name and the arguments".into(),
+        });
+    }
+}
+
+fn apply(settings: &mut EngineSettings, identity: &ServerIdentity) {
+    settings.engine_version = identity.version.clone().or(settings.engine_version.take());
+    settings.max_model_len = identity.max_model_len.or(settings.max_model_len);
+    settings.block_size = identity.block_size.or(settings.block_size);
+    settings.gpu_memory_utilization = identity.gpu_memory_utilization.or(settings.gpu_memory_utilization);
+    settings.kv_cache_dtype = identity
+        .kv_cache_dtype
+        .clone()
+        .filter(|d| d != "auto")
+        .or(settings.kv_cache_dtype.take());
+    settings.prefix_caching = identity.prefix_caching.or(settings.prefix_caching);
+    if !identity.lora_names.is_empty() {
+        settings.lora = Some(true);
+    }
+    if settings.served_names.is_empty() {
+        settings.served_names.clone_from(&identity.served_names);
+    }
+}
+
+/// Device readings onto slots, by name.
+fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
+    let mut by_device: HashMap<(&str, &str), &GpuScrape> = HashMap::new();
+    for scrape in cluster.gpus.iter().filter(|g| g.mig.is_none()) {
+        if let Some(uuid) = &scrape.uuid {
+            by_device.insert((&scrape.node, uuid), scrape);
+        }
+    }
+    for slot in &mut fleet.slots {
+        let node = &fleet.nodes[slot.node.0];
+        if node.cluster != index {
+            continue;
+        }
+        if let Some(scrape) = by_device.get(&(node.name.as_str(), slot.name.as_str())) {
+            slot.activity = of_device(scrape, slot.holders.len() > 1);
+        }
+    }
+}
+
+fn of_device(scrape: &GpuScrape, shared: bool) -> Option<GpuActivity> {
+    let (first, last) = (scrape.readings.first()?, scrape.readings.last()?);
+    let over =
+        |of: &dyn Fn(&GpuReading) -> Option<f64>| stat(&scrape.readings.iter().filter_map(of).collect::<Vec<_>>());
+    let busy = |r: &GpuReading| {
+        [r.sm_active, r.tensor, r.dram]
+            .into_iter()
+            .flatten()
+            .map(|v| v.0)
+            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
+    };
+    let between = seconds(first.at, last.at).max(0.0);
+    // Energy is a counter: between two passes it gives the mean power, which no single sample does.
+    let mean_power = first
+        .energy_joules
+        .zip(last.energy_joules)
+        .filter(|(a, b)| between > 1.0 && b >= a)
+        .map(|(a, b)| (b - a) / between);
+    let mut power = over(&|r| r.power.map(|p| p.0));
+    if let (Some(power), Some(mean)) = (power.as_mut(), mean_power) {
+        power.mean = Some(mean);
+    }
+    Some(GpuActivity {
+        window_seconds: between,
+        history: false,
+        engine_active: over(&|r| r.gr_engine.or(r.gpu_util).map(|v| v.0)),
+        gpu_util: over(&|r| r.gpu_util.map(|v| v.0)),
+        busy: over(&busy),
+        tensor: over(&|r| r.tensor.map(|v| v.0)),
+        dram: over(&|r| r.dram.map(|v| v.0)),
+        power_watts: power,
+        shared,
+    })
+}
+
+/// A workload's GPUs together.
+fn busy(fleet: &mut Fleet, index: usize) {
+    for w in 0..fleet.workloads.len() {
+        if fleet.workloads[w].cluster != index {
+            continue;
+        }
+        let slots = fleet.workloads[w].replicas.iter().flat_map(|r| r.slots.iter());
+        let values: Vec<f64> = slots
+            .filter_map(|s| fleet.slots[s.0].activity.as_ref().filter(|a| !a.shared)?.busy?.mean)
+            .collect();
+        fleet.workloads[w].observed.gpu_busy = stat(&values);
+    }
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}

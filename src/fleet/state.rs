@@ -1,0 +1,241 @@
+//! R3: every slot is in exactly one state, decided here once, so that findings and totals never disagree.
+//!
+//! Order of decision: lost device or silent node → unhealthy; no holder → free (or unknown where holders may be
+//! invisible); holder not Ready past its grace → stuck; holder's workload without any work → idle; work seen → working;
+//! else unknown. Unknown is what cannot be judged, never a polite word for idle.
+
+use super::{Fleet, GpuActivity, ObservedBy, Pod, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass};
+use crate::settings::{Settings, Thresholds};
+use jiff::Timestamp;
+
+/// Why a slot is in its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Reason {
+    #[default]
+    NotJudged,
+    LostDevice,
+    NodeNotReady,
+    Cordoned,
+    NoHolder,
+    /// Pods were refused: somebody unseen may hold it.
+    HoldersInvisible,
+    /// HAMi, Volcano, run:ai or DRA claims: holders cannot be told.
+    CustomSharing,
+    NotReady,
+    /// Not Ready, but within the time that starting may take.
+    Starting,
+    NoRequests,
+    NoActivity,
+    Requests,
+    Activity,
+    /// Capacity kept on purpose by a placeholder pod.
+    Placeholder,
+    /// No counters, or too short a life.
+    TooLittleSeen,
+}
+
+pub(super) fn decide(fleet: &mut Fleet, settings: &Settings) {
+    let verdicts: Vec<(SlotState, Reason, Option<Timestamp>)> = (0..fleet.slots.len())
+        .map(|i| of_slot(fleet, SlotId(i), &settings.thresholds))
+        .collect();
+    for (slot, (state, reason, since)) in fleet.slots.iter_mut().zip(verdicts) {
+        slot.state = state;
+        slot.reason = reason;
+        slot.since = since;
+    }
+}
+
+fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let slot = fleet.slot(id);
+    let node = fleet.node(slot.node);
+    let cluster = &fleet.clusters[node.cluster];
+    if !node.is_ready() {
+        return (
+            SlotState::Unhealthy,
+            Reason::NodeNotReady,
+            node.ready.as_ref().and_then(|r| r.since),
+        );
+    }
+    if slot.state == SlotState::Unhealthy {
+        return (SlotState::Unhealthy, Reason::LostDevice, None);
+    }
+    if slot.holders.is_empty() {
+        let claims = node.pods.iter().any(|p| fleet.pod(*p).claims);
+        return if !cluster.pods_known {
+            (SlotState::Unknown, Reason::HoldersInvisible, None)
+        } else if node.custom_sharing || claims {
+            (SlotState::Unknown, Reason::CustomSharing, None)
+        } else if node.unschedulable {
+            (SlotState::Unhealthy, Reason::Cordoned, node.unschedulable_since)
+        } else {
+            (SlotState::Free, Reason::NoHolder, None)
+        };
+    }
+    let of_holders = slot.holders.iter().map(|p| of_pod(fleet, fleet.pod(*p), t));
+    // Shared: one sharer at work means the device works; it is idle or stuck only if all are.
+    let order = |s: SlotState| match s {
+        SlotState::Working => 0,
+        SlotState::Unknown => 1,
+        SlotState::Idle => 2,
+        _ => 3,
+    };
+    of_holders.min_by_key(|(state, ..)| order(*state)).unwrap_or_default()
+}
+
+/// The state that one pod gives to what it holds.
+fn of_pod(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let workload = pod.workload.map(|w| fleet.workload(w));
+    if pod.placeholder {
+        return (SlotState::Working, Reason::Placeholder, None);
+    }
+    if let Some(stuck) = &pod.stuck {
+        return match stuck_for(stuck, fleet.taken_at).filter(|s| *s >= allowed(stuck, workload, t)) {
+            Some(_) if stuck.reason != StuckReason::CrashLoop || stuck.restarts >= t.stuck_restarts => {
+                (SlotState::Stuck, Reason::NotReady, stuck.since)
+            }
+            _ => (SlotState::Unknown, Reason::Starting, stuck.since),
+        };
+    }
+    let Some(workload) = workload else {
+        return (SlotState::Unknown, Reason::TooLittleSeen, None);
+    };
+    match workload.class {
+        WorkloadClass::Server => of_server(fleet, workload, t),
+        _ => of_other(fleet, pod, t),
+    }
+}
+
+/// Seconds since it last was Ready; `None`: no object tells.
+pub(crate) fn stuck_for(stuck: &Stuck, at: Timestamp) -> Option<u64> {
+    let seconds = at.duration_since(stuck.since?).as_secs();
+    u64::try_from(seconds).ok()
+}
+
+/// Seconds that starting may take: the floor, the startup probe's own patience, and loading the weights.
+pub(crate) fn allowed(stuck: &Stuck, workload: Option<&Workload>, t: &Thresholds) -> u64 {
+    let loading = workload
+        .and_then(|w| w.model.as_ref()?.weight_bytes_estimate())
+        .map_or(0, |b| (b / t.load_bytes_per_second) as u64);
+    t.stuck_seconds.max(stuck.startup_seconds.unwrap_or(0)).max(loading)
+}
+
+/// A server: counters of its whole group decide, the devices' power and activity can only veto idleness.
+fn of_server(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let group = group(fleet, workload);
+    let worked = |w: &Workload| did_work(w, t);
+    if group.iter().any(|w| worked(w) == Some(true)) {
+        return (SlotState::Working, Reason::Requests, None);
+    }
+    if group.iter().all(|w| idle_window(w, t).is_some()) && !group.iter().any(|w| vetoed(fleet, w, t)) {
+        return (SlotState::Idle, Reason::NoRequests, None);
+    }
+    (SlotState::Unknown, Reason::TooLittleSeen, None)
+}
+
+/// The workloads that serve one model together: prefill and decode roles.
+pub(crate) fn group<'a>(fleet: &'a Fleet, workload: &'a Workload) -> Vec<&'a Workload> {
+    match &workload.group {
+        Some(group) => fleet
+            .workloads
+            .iter()
+            .filter(|w| w.cluster == workload.cluster && w.group.as_ref() == Some(group))
+            .collect(),
+        None => vec![workload],
+    }
+}
+
+/// Whether any request or token was counted; `None`: no counters.
+fn did_work(workload: &Workload, t: &Thresholds) -> Option<bool> {
+    let o = &workload.observed;
+    let counted: Vec<f64> = [o.requests, o.prompt_tokens, o.output_tokens]
+        .into_iter()
+        .flatten()
+        .collect();
+    let parts = workload
+        .replicas
+        .iter()
+        .flat_map(|r| [r.observed.requests, r.observed.output_tokens])
+        .flatten();
+    let hours = (o.window_seconds / 3600.0).max(1.0);
+    let allowed = t.idle_max_requests_per_hour * hours;
+    let running = workload.observed.running.and_then(|s| s.max).is_some_and(|r| r > 0.0);
+    if running || counted.iter().copied().chain(parts).any(|n| n > allowed) {
+        return Some(true);
+    }
+    (!counted.is_empty()).then_some(false)
+}
+
+/// Seconds without any work, where every replica's counters are known over at least the short window; else `None`.
+pub(crate) fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
+    let o = &workload.observed;
+    // No request and no token: both must be known, since an engine may count only one of them… tokens where it has them.
+    let requests = o.requests?;
+    let tokens = o.output_tokens.unwrap_or(0.0) + o.prompt_tokens.unwrap_or(0.0);
+    let hours = (o.window_seconds / 3600.0).max(1.0);
+    let nothing = requests <= t.idle_max_requests_per_hour * hours && (tokens <= 0.0 || requests > 0.0);
+    let covered = o.coverage.is_some_and(|c| c >= 1.0) && workload.replicas.iter().all(|r| r.ready_since.is_some());
+    let known = matches!(o.by, ObservedBy::LifetimeCounters | ObservedBy::History);
+    (nothing && covered && known && o.window_seconds >= t.short_window_seconds as f64).then_some(o.window_seconds)
+}
+
+/// Power or real work on its GPUs says that something runs, whatever the counters say.
+fn vetoed(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
+    workload.replicas.iter().flat_map(|r| &r.slots).any(|s| {
+        let slot = fleet.slot(*s);
+        let node = fleet.node(slot.node);
+        let Some(activity) = slot.activity.as_ref().filter(|a| !a.shared) else {
+            return false;
+        };
+        power_veto(activity, node.gpu.and_then(|g| g.tdp).map(|w| w.0), &node.gpu_name, t)
+    })
+}
+
+fn power_veto(activity: &GpuActivity, tdp: Option<f64>, gpu: &str, t: &Thresholds) -> bool {
+    let share = if matches!(gpu, "L4" | "T4" | "T4G") {
+        t.idle_power_share_small
+    } else {
+        t.idle_power_share
+    };
+    let value = |s: Option<super::Stat>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
+    let hot = tdp
+        .zip(value(activity.power_watts))
+        .is_some_and(|(tdp, watts)| watts > share * tdp);
+    let works = [activity.tensor, activity.dram]
+        .into_iter()
+        .any(|s| value(s).is_some_and(|v| v > t.idle_activity));
+    // Where tensor and DRAM are not exported, power alone has to do.
+    hot && (works || (activity.tensor.is_none() && activity.dram.is_none()))
+}
+
+/// Anything but a server: a device at work is working; only history can say it is idle.
+fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let activity: Vec<&GpuActivity> = pod
+        .slots
+        .iter()
+        .filter_map(|s| fleet.slot(*s).activity.as_ref())
+        .collect();
+    let max = |a: &&GpuActivity| a.engine_active.and_then(|s| s.max).or(a.gpu_util.and_then(|s| s.max));
+    if activity.iter().any(|a| max(a).is_some_and(|m| m > t.idle_gpu_activity)) {
+        return (SlotState::Working, Reason::Activity, None);
+    }
+    let long = |a: &&GpuActivity| {
+        a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some()
+    };
+    let calm = |a: &&GpuActivity| {
+        let node = pod.node.map(|n| fleet.node(n));
+        !power_veto(
+            a,
+            node.and_then(|n| n.gpu?.tdp).map(|w| w.0),
+            node.map_or("", |n| n.gpu_name.as_str()),
+            t,
+        )
+    };
+    if !activity.is_empty()
+        && activity.len() == pod.slots.len()
+        && activity.iter().all(long)
+        && activity.iter().all(calm)
+    {
+        return (SlotState::Idle, Reason::NoActivity, None);
+    }
+    (SlotState::Unknown, Reason::TooLittleSeen, None)
+}
