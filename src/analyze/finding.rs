@@ -74,6 +74,8 @@ pub(crate) struct Finding {
     /// Empty: claims no money (listed with `usd_per_hour: null`).
     pub(crate) claims: Vec<Claim>,
     pub(crate) fix: Fix,
+    /// The owner opted out by annotation, with this reason: listed as suppressed, in no total.
+    pub(crate) ignored: Option<String>,
     /// A trend's dollars per hour: it claims nothing, but it is ranked.
     pub(crate) trend_usd_per_hour: Option<UsdPerHour>,
 }

@@ -1,15 +1,24 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
+mod dark_capacity;
+mod explain;
 pub(crate) mod finding;
+mod hygiene;
+mod kv_pressure;
+mod stranded;
+mod support;
 
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
 use finding::{Finding, NotAssessed};
 
-/// A check. The doc comment of each implementing module is its user documentation (`gpuwaste explain CHECK`).
+/// A check. [`Check::explain`] is its user documentation (`gpuwaste explain CHECK`).
 pub(crate) trait Check: Sync {
     /// Stable kebab-case id.
     fn id(&self) -> &'static str;
+
+    /// What it finds, in one sentence.
+    fn summary(&self) -> &'static str;
 
     /// What it finds, why it costs, how the dollars are computed, when it is wrong, what to do.
     fn explain(&self) -> &'static str;
@@ -33,5 +42,48 @@ pub(crate) struct Outcome {
     pub(crate) not_assessed: Vec<NotAssessed>,
 }
 
+impl Outcome {
+    pub(crate) fn not_assessed(&mut self, reason: &str, remedy: &str, slots: impl IntoIterator<Item = SlotId>) {
+        let slots: Vec<SlotId> = slots.into_iter().collect();
+        if slots.is_empty() {
+            return;
+        }
+        match self
+            .not_assessed
+            .iter_mut()
+            .find(|n| n.reason == reason && n.remedy == remedy)
+        {
+            Some(known) => known.slots.extend(slots),
+            None => self.not_assessed.push(NotAssessed {
+                reason: reason.into(),
+                remedy: remedy.into(),
+                slots,
+            }),
+        }
+    }
+}
+
 /// The registry: adding a check is a file and a line here.
-pub(crate) const CHECKS: &[&dyn Check] = &[];
+pub(crate) const CHECKS: &[&dyn Check] = &[
+    &dark_capacity::DarkCapacity,
+    &stranded::StrandedGpu,
+    &kv_pressure::KvPressure,
+    &hygiene::CpuGpuImbalance,
+    &hygiene::ParallelismMismatch,
+];
+
+/// Runs the checks that `wanted` accepts, in the registry's order.
+pub(crate) fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, Outcome)> {
+    CHECKS
+        .iter()
+        .filter(|c| wanted(c.id()))
+        .map(|check| {
+            let mut out = Outcome::default();
+            check.run(context, &mut out);
+            for finding in &mut out.findings {
+                support::apply_opt_out(context.fleet, finding);
+            }
+            (check.id(), out)
+        })
+        .collect()
+}

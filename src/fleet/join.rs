@@ -58,6 +58,8 @@ fn join_cluster(
         nodes_known: cluster.nodes.is_some(),
         pods_known: cluster.pods_read.complete,
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
+        namespaces: cluster.pods_read.namespaces.clone(),
+        selected_only: cluster.pods_read.selector.is_some(),
         autoscalers_known: cluster.autoscalers.is_some(),
         budgets_known: cluster.disruption_budgets.is_some(),
     });

@@ -59,6 +59,10 @@ pub(crate) struct ClusterInfo {
     pub(crate) pods_known: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
     pub(crate) scoped: bool,
+    /// `-n`; empty: all.
+    pub(crate) namespaces: Vec<String>,
+    /// `-l` was given.
+    pub(crate) selected_only: bool,
     pub(crate) autoscalers_known: bool,
     pub(crate) budgets_known: bool,
 }

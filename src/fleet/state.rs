@@ -114,9 +114,16 @@ pub(crate) fn stuck_for(stuck: &Stuck, at: Timestamp) -> Option<u64> {
 /// Seconds that starting may take: the floor, the startup probe's own patience, and loading the weights.
 pub(crate) fn allowed(stuck: &Stuck, workload: Option<&Workload>, t: &Thresholds) -> u64 {
     let loading = workload
-        .and_then(|w| w.model.as_ref()?.weight_bytes_estimate())
+        .and_then(|w| weight_bytes(w.model.as_ref()?))
         .map_or(0, |b| (b / t.load_bytes_per_second) as u64);
     t.stuck_seconds.max(stuck.startup_seconds.unwrap_or(0)).max(loading)
+}
+
+/// What a start-up has to read: an upper bound is enough here.
+fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option<f64> {
+    model
+        .weight_bytes
+        .or_else(|| model.parameters.map(|p| p * model.dtype_bytes))
 }
 
 /// A server: counters of its whole group decide, the devices' power and activity can only veto idleness.

@@ -1,0 +1,126 @@
+//! What `gpuwaste explain CHECK` prints: the checks' user documentation.
+
+pub(super) const DARK_CAPACITY: &str = "\
+What it finds. GPUs that are paid for and do nothing, in four parts:
+  unallocated  on a Ready, schedulable node older than an hour, and no pod holds them
+  unhealthy    the node has not been Ready for an hour, is cordoned for a day, or devices are missing from its allocatable
+  stuck        held by a pod that has not been Ready for an hour (longer where its startup probe or its weights need longer):
+               image pulls, crash loops of five restarts and more, init containers, deletions that do not end
+  idle         held by a server whose counters show no request and no token in all its replicas since it started (a day at
+               least for 'measured'), or by a notebook or job without GPU activity in a day of history
+
+Why it costs. A node's price does not depend on what its GPUs do.
+
+How the dollars are computed. Each GPU costs its share of its node's price; a MIG instance its compute slices of that. The
+finding claims those shares, each GPU once: stuck before unhealthy before free before idle. 'now' means that the whole node
+becomes empty and is on-demand or spot, so that the bill can stop; else the GPUs are 'reusable'.
+
+When it is wrong. A free GPU is one look: it may be taken a minute later, so it is 'estimated'. Standby capacity that an
+autoscaler keeps on purpose is 'estimated' too. Pods with a priority below 0 and pause images are placeholders and never idle.
+A server whose metrics could not be read is not assessed, never idle.
+
+What to do. Scale pools down, repair nodes, fix or remove what is stuck, ask owners of idle servers. What must stay: annotate
+it with gpuwaste.dev/ignore: \"dark-capacity REASON\".";
+
+pub(super) const STRANDED_GPU: &str = "\
+What it finds. Free GPUs that nobody can use where they are: the node's CPU, memory or pod slots are requested away (host), or
+a pod has waited ten minutes for k GPUs on one node while at least k are free, but never k together (scatter).
+
+Why it costs. The scheduler sees a free GPU and can give it to nobody; dashboards show capacity that does not exist.
+
+How the dollars are computed. host: (free - usable) GPUs of the node, where usable is what the CPU and memory that are left
+would feed; a GPU's need is the middle of the requests of this tier's own pods (five at least), else 6 vCPU (vLLM's rule
+2 x (2 + N) for one GPU) and as much memory as the GPU has. scatter: the GPUs that the waiting pods would take. Taken from
+'unallocated', never added to it.
+
+When it is wrong. Servers of small models need less than the rule. Taints, selectors and node affinity of waiting pods are
+respected; pods with pod affinity or spread constraints are left out.
+
+What to do. Keep CPU-only pods off GPU nodes with a taint, lower requests nobody uses, pack small pods together.";
+
+pub(super) const UNDERSIZED_TIER: &str = "\
+What it finds. A placement that cannot hold the model and its configured context: the weights, the engine's own memory and the
+KV cache of one request of the maximum length do not fit, even at the favourable end of the estimate. Live it needs both: the
+pod does not become Ready, and the prediction says why.
+
+Why it costs. The GPUs are held by a server that will never start.
+
+How the dollars are computed. The price of the GPUs of the affected replicas, as spend at risk. If the pod is already 'stuck',
+that finding carries the money and this cause; nothing is counted twice.
+
+When it is wrong. A server that is Ready and tells its block count fits by definition: a prediction that says otherwise is
+listed as a gap, never as a finding. Unknown models and GPUs are not assessed.
+
+What to do. The finding's numbers say what is missing: more GPUs (tensor parallelism), a larger card, a shorter
+max-model-len, an FP8 or 4-bit checkpoint. 'gpuwaste fit MODEL' lists what would hold it.";
+
+pub(super) const OVERSIZED_TIER: &str = "\
+What it finds. A cheaper GPU tier, or fewer GPUs, would hold the same model, its KV cache at 1.3 x the observed peak, and
+serve 1.5 x the observed load within the latency limits, with the same engine, precision and maximum length.
+
+Why it costs. 'Two to three times more powerful than required' is what most model fleets run on; no dashboard knows what a
+model needs.
+
+How the dollars are computed. What the staying replicas cost now, less what the cheaper placement costs: at the share price of
+a GPU where the fleet already has that tier, else as whole instances of this cloud and region. At least 20 % and $0.25/h must
+be saved. Free GPUs of the fleet are never charged at 0: they are dark capacity already. The evidence 'tier_ratio' is the
+cost held divided by the cost needed.
+
+When it is wrong. Without history the peak is not known: three times the mean concurrency since start, plus 3, stands in for
+it, and the finding is 'estimated'. A prefix cache can be what the spare memory is for: then it says so. Prefill/decode roles,
+LoRA servers of unknown count, embeddings and models known by name only are not assessed.
+
+What to do. Try the placement on one replica, compare latencies, then move. The joint plan with over-replicated is one plan.";
+
+pub(super) const OVER_REPLICATED: &str = "\
+What it finds. More replicas than the load needs with 1.3 x headroom in throughput, sequences and KV cache, with the
+autoscaler's minimum, disruption budgets and two replicas for failover respected.
+
+Why it costs. Each replica holds whole GPUs whatever it serves.
+
+How the dollars are computed. (replicas - needed) x GPUs per replica x price. The tier check is then made for the replicas
+that stay and the load each of them carries, so that the two add up to one plan.
+
+When it is wrong. Without history the busiest time is not known: three times the mean since start stands in for it, and the
+finding is 'estimated'. Prefill/decode roles are not interchangeable and not assessed.
+
+What to do. Lower the replica count or the autoscaler's minimum.";
+
+pub(super) const KV_PRESSURE: &str = "\
+What it finds. Servers whose KV cache is full while requests wait, or that preempt requests: 1 % of the finished ones and more.
+config: an explicit max-num-seqs that the cache cannot hold at the usual request length.
+
+Why it costs. A preempted request is computed again from its beginning; a full cache turns into timeouts and, in some engines,
+into out-of-memory restarts.
+
+How the dollars are computed. At risk, not recoverable: the GPUs' price times the share of work thrown back (preemptions per
+finished request, or the share of requests that wait). config claims no dollars: engines queue, they do not fail.
+
+When it is wrong. A queue at low KV use is the sequence limit, not the cache, and does not fire. An offline batch wants a full
+cache: there only preemptions count. A warm prefix cache reads 0 in vLLM V1 and is no pressure.
+
+What to do. FP8 KV cache, a lower max-num-seqs or max-model-len, another replica, or cards with more memory.";
+
+pub(super) const CPU_GPU_IMBALANCE: &str = "\
+What it finds. Less CPU than the engine's processes need: vLLM's documented minimum is 2 x (A + DP + N + 1 if DP > 1) vCPU for
+A API servers, DP data-parallel ranks and N GPUs.
+
+Why it costs. The engine's core loop starves first; the GPU then waits between kernels while GPU utilization looks high.
+
+How the dollars are computed. The specification alone claims none: it is listed so that it can be mended.
+
+When it is wrong. A light load needs less. For other engines the formula is borrowed and the finding 'assumed'. Throttling
+itself is in cAdvisor metrics, which a scan reads only from Prometheus.
+
+What to do. Raise the CPU request and limit of the GPU container.";
+
+pub(super) const PARALLELISM_MISMATCH: &str = "\
+What it finds. A vLLM or SGLang server that holds more GPUs than tensor x pipeline x data parallelism uses.
+
+Why it costs. The GPUs beyond that product are never touched, but nobody else can have them.
+
+How the dollars are computed. (held - used) GPUs of each replica.
+
+When it is wrong. Groups over several nodes are left out: each of their pods uses a part.
+
+What to do. Lower the GPU request, or raise the parallelism if the load needs it.";

@@ -1,0 +1,187 @@
+//! cpu-gpu-imbalance (what the specification tells) and parallelism-mismatch.
+
+use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::support::{self, Judged, gpus};
+use super::{Check, Context, Outcome, explain};
+use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::snapshot::server::EngineKind;
+
+pub(crate) struct CpuGpuImbalance;
+pub(crate) struct ParallelismMismatch;
+
+const CPU: &str = "cpu-gpu-imbalance";
+const PARALLEL: &str = "parallelism-mismatch";
+
+impl Check for CpuGpuImbalance {
+    fn id(&self) -> &'static str {
+        CPU
+    }
+
+    fn summary(&self) -> &'static str {
+        "GPUs that wait for CPU: less CPU than the engine's processes need beside the GPUs they feed."
+    }
+
+    fn explain(&self) -> &'static str {
+        explain::CPU_GPU_IMBALANCE
+    }
+
+    fn run(&self, context: &Context<'_>, out: &mut Outcome) {
+        for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
+            let slots = support::slots_of(workload);
+            let asked = workload
+                .replicas
+                .iter()
+                .flat_map(|r| &r.pods)
+                .map(|p| context.fleet.pod(*p).cpu.cores())
+                .filter(|c| *c > 0.0)
+                .fold(None, |a: Option<f64>, c| Some(a.map_or(c, |a| a.min(c))));
+            match asked {
+                Some(cores) => {
+                    out.findings.extend(spec(context.fleet, id, workload, cores));
+                    // Throttling itself is only in cAdvisor, which a scan never reads through nodes/proxy.
+                    out.not_assessed(
+                        "CPU throttling and GPU activity over time are not known (the specification was judged)",
+                        "give Prometheus with cAdvisor and DCGM metrics",
+                        slots,
+                    );
+                }
+                None => out.not_assessed("no CPU request or limit is set", "set CPU requests on GPU pods", slots),
+            }
+        }
+    }
+}
+
+/// vLLM's documented need: 2 × (A + DP + N + [DP > 1]) vCPU, A API servers (default DP), N GPU workers.
+fn needed_vcpu(workload: &Workload) -> Option<f64> {
+    let settings = workload.settings.as_ref()?;
+    let dp = f64::from(settings.data_parallel.unwrap_or(1).max(1));
+    let api = settings.api_servers.map_or(dp, f64::from);
+    let workers = f64::from(workload.gpus_per_replica?);
+    Some(2.0 * (api + dp + workers + if dp > 1.0 { 1.0 } else { 0.0 }))
+}
+
+fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, cores: f64) -> Option<Finding> {
+    let needed = needed_vcpu(workload)?;
+    if cores >= needed {
+        return None;
+    }
+    let mut judged = Judged::at(
+        Confidence::Estimated,
+        "the specification only: no throttling was measured",
+    );
+    if workload.engine() != Some(EngineKind::Vllm) {
+        judged.cap(
+            Confidence::Assumed,
+            "the formula is vLLM's; this engine's own need is not published",
+        );
+    }
+    Some(Finding {
+        check: CPU,
+        part: Some("spec"),
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: format!(
+            "{}: {cores:.1} vCPU beside {}, {needed:.0} needed",
+            workload.name,
+            gpus(workload.gpus_per_replica.unwrap_or(0) as usize)
+        ),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence: vec![Evidence::number("vcpu", cores, "cores", "kubernetes").expected(needed)],
+        claims: Vec::new(),
+        fix: Fix {
+            summary: format!(
+                "Give the container at least {needed:.0} vCPU: the engine's core loop starves first, and the GPU then waits while it looks busy."
+            ),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+impl Check for ParallelismMismatch {
+    fn id(&self) -> &'static str {
+        PARALLEL
+    }
+
+    fn summary(&self) -> &'static str {
+        "Servers that hold more GPUs than their tensor, pipeline and data parallelism uses."
+    }
+
+    fn explain(&self) -> &'static str {
+        explain::PARALLELISM_MISMATCH
+    }
+
+    fn run(&self, context: &Context<'_>, out: &mut Outcome) {
+        for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
+            let slots = support::slots_of(workload);
+            // Only engines whose default is one GPU: others take what they see.
+            let explicit = matches!(workload.engine(), Some(EngineKind::Vllm | EngineKind::Sglang));
+            match workload.settings.as_ref().filter(|_| explicit) {
+                Some(settings) if settings.nodes.is_none_or(|n| n <= 1) => {
+                    out.assessed.extend(&slots);
+                    out.findings
+                        .extend(mismatch(context.fleet, id, workload, settings.gpus_used() as usize));
+                }
+                Some(_) => out.not_assessed(
+                    "a group over several nodes: each pod uses a part of the parallelism",
+                    "nothing to do",
+                    slots,
+                ),
+                None => out.not_assessed(
+                    "the engine's parallelism is not in its specification",
+                    "nothing to do",
+                    slots,
+                ),
+            }
+        }
+    }
+}
+
+fn mismatch(fleet: &Fleet, id: WorkloadId, workload: &Workload, used: usize) -> Option<Finding> {
+    let mut claims: Vec<Claim> = Vec::new();
+    for replica in workload.replicas.iter().filter(|r| r.pods.len() == 1) {
+        let held: Vec<SlotId> = replica
+            .slots
+            .iter()
+            .copied()
+            .filter(|s| matches!(fleet.slot(*s).state, SlotState::Working | SlotState::Unknown))
+            .collect();
+        if held.len() == replica.slots.len() && held.len() > used {
+            claims.extend(held[used..].iter().map(|s| Claim {
+                slot: *s,
+                usd_per_hour: fleet.slot(*s).price,
+                vacates: true,
+            }));
+        }
+    }
+    let slots: Vec<SlotId> = claims.iter().map(|c| c.slot).collect();
+    let held = workload.gpus_per_replica? as usize;
+    (!slots.is_empty()).then(|| {
+        let mut judged = Judged::measured("the server's own arguments and the pod's own request");
+        if !workload.settings_confirmed {
+            judged.cap(Confidence::Estimated, "the arguments as written; the server itself was not asked");
+        }
+        judged.cap_by_price(fleet, &slots);
+        let workload_name = &workload.name;
+        Finding {
+            check: PARALLEL,
+            part: None,
+            kind: FindingKind::Recoverable,
+            rank: ClaimRank::Unused,
+            title: format!("{workload_name}: holds {held} GPUs a replica and uses {used}"),
+            subject: support::of_workload(fleet, workload),
+            workload: Some(id),
+            confidence: judged.level,
+            confidence_reasons: judged.reasons,
+            evidence: vec![Evidence::number("gpus_held_per_replica", held as f64, "gpus", "kubernetes").expected(used as f64), Evidence::number("gpus_used_per_replica", used as f64, "gpus", "kubernetes")],
+            claims,
+            fix: Fix { summary: format!("Ask for {used} GPUs, or raise the tensor parallelism if the load needs it: the others are never touched."), ..Fix::default() },
+            ignored: None,
+            trend_usd_per_hour: None,
+        }
+    })
+}

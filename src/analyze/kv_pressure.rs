@@ -1,0 +1,188 @@
+//! kv-pressure: KV caches that run full, so that requests are thrown back or the server dies.
+
+use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::support::{self, Judged};
+use super::{Check, Context, Outcome, explain};
+use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
+use crate::settings::Thresholds;
+use crate::snapshot::server::EngineKind;
+
+pub(crate) struct KvPressure;
+
+const ID: &str = "kv-pressure";
+
+impl Check for KvPressure {
+    fn id(&self) -> &'static str {
+        ID
+    }
+
+    fn summary(&self) -> &'static str {
+        "KV caches near full with requests waiting, preemptions, or a configuration whose admitted load cannot fit."
+    }
+
+    fn explain(&self) -> &'static str {
+        explain::KV_PRESSURE
+    }
+
+    fn run(&self, context: &Context<'_>, out: &mut Outcome) {
+        let t = &context.settings.thresholds;
+        for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
+            let slots = support::slots_of(workload);
+            if has_no_kv_metric(workload) {
+                out.not_assessed(
+                    "the engine exports neither KV use nor preemptions",
+                    "watch its latency and restarts instead",
+                    slots,
+                );
+            } else if workload.observed.by == ObservedBy::Nothing
+                || (workload.observed.kv_usage.is_none() && workload.observed.preemptions.is_none())
+            {
+                out.not_assessed(
+                    "the server's metrics could not be read",
+                    "grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
+                    slots,
+                );
+            } else {
+                out.assessed.extend(&slots);
+                out.findings.extend(pressure(context.fleet, t, id, workload));
+            }
+            out.findings.extend(config(context.fleet, t, id, workload));
+        }
+    }
+}
+
+fn has_no_kv_metric(workload: &Workload) -> bool {
+    let known = workload.observed.kv_usage.is_some() || workload.observed.preemptions.is_some();
+    !known
+        && matches!(
+            workload.engine(),
+            Some(
+                EngineKind::Tgi
+                    | EngineKind::Llamacpp
+                    | EngineKind::Triton
+                    | EngineKind::Tei
+                    | EngineKind::Ollama
+                    | EngineKind::Infinity
+            )
+        )
+}
+
+/// Live: the cache is full in every pass while requests wait; or so many preemptions over the process's life that they
+/// cannot be chance. What was lost is the share of requests thrown back.
+fn pressure(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let o = &workload.observed;
+    let max = |s: Option<Stat>| s.and_then(|s| s.max);
+    let full = max(o.kv_usage).is_some_and(|k| k >= t.kv_pressure_usage);
+    let waiting = max(o.waiting).is_some_and(|w| w > 0.0);
+    let preempted = o.preemptions.zip(o.requests.filter(|r| *r > 0.0)).map(|(p, r)| p / r);
+    let by_preemptions =
+        preempted.is_some_and(|p| p >= t.preemption_share) && o.window_seconds >= t.short_window_seconds as f64;
+    // A queue at low KV use is the sequence limit, not the cache (real vLLM 0.32: 56 waiting at 0.001).
+    let by_gauges = full && waiting && max(o.running).is_some_and(|r| r > 0.0);
+    if !by_preemptions && !by_gauges {
+        return None;
+    }
+    let mut judged = match o.by {
+        ObservedBy::History => Judged::measured("history covers the window"),
+        ObservedBy::LifetimeCounters if by_preemptions && o.window_seconds >= t.minimum_window_seconds as f64 => {
+            Judged::measured("preemptions and finished requests are counted since the process started")
+        }
+        _ => Judged::at(Confidence::Estimated, "gauges of a few passes; one moment is not a day"),
+    };
+    let slots: Vec<SlotId> = support::slots_of(workload)
+        .into_iter()
+        .filter(|s| fleet.slot(*s).state == SlotState::Working)
+        .collect();
+    judged.cap_by_price(fleet, &slots);
+    let share = if by_preemptions {
+        preempted.unwrap_or(0.0).min(1.0)
+    } else {
+        max(o.waiting).zip(max(o.running)).map_or(0.0, |(w, r)| w / (w + r))
+    };
+    let claims = slots
+        .iter()
+        .map(|s| Claim {
+            slot: *s,
+            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(share)),
+            vacates: false,
+        })
+        .collect();
+    let mut evidence = Vec::new();
+    let mut add = |name: &str, value: Option<f64>, unit: &str, expected: Option<f64>| {
+        if let Some(value) = value {
+            let item = Evidence::number(name, value, unit, "engine").window(o.window_seconds, o.coverage);
+            evidence.push(match expected {
+                Some(e) => item.expected(e),
+                None => item,
+            });
+        }
+    };
+    add("kv_cache_usage", max(o.kv_usage), "ratio", Some(t.kv_pressure_usage));
+    add("waiting", max(o.waiting), "requests", Some(0.0));
+    add("running", max(o.running), "requests", None);
+    add("preemptions_per_request", preempted, "ratio", Some(t.preemption_share));
+    add("kv_capacity", workload.kv_capacity.map(|c| c.0 as f64), "tokens", None);
+    let title = if by_preemptions {
+        format!(
+            "{}: {:.0} % as many preemptions as finished requests",
+            workload.name,
+            preempted.unwrap_or(0.0) * 100.0
+        )
+    } else {
+        format!(
+            "{}: KV cache {:.0} % full with {:.0} requests waiting",
+            workload.name,
+            max(o.kv_usage).unwrap_or(0.0) * 100.0,
+            max(o.waiting).unwrap_or(0.0)
+        )
+    };
+    Some(Finding {
+        check: ID,
+        part: None,
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::AtRisk,
+        title,
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence,
+        claims,
+        fix: Fix {
+            summary: "Lower max-num-seqs or max-model-len, use an FP8 KV cache, add a replica, or move to cards with more memory: preempted requests are computed twice.".into(),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+/// An explicit sequence limit that the cache cannot hold at the lengths seen. Engines queue then: no dollars.
+fn config(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let settings = workload.settings.as_ref()?;
+    let limit = settings.max_num_seqs? as f64;
+    let capacity = workload.kv_capacity?.0 as f64;
+    let o = &workload.observed;
+    let length = o.prompt_length_p50? + o.output_length_p50?;
+    let wanted = t.kv_headroom * limit * length;
+    (capacity < wanted && length > 0.0).then(|| Finding {
+        check: ID,
+        part: Some("config"),
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: format!("{}: max-num-seqs {limit:.0} asks for {:.1} × the KV cache at the usual length", workload.name, limit * length / capacity),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: Confidence::Estimated,
+        confidence_reasons: vec!["the middle request is short of the longest; engines queue, they do not fail".into()],
+        evidence: vec![
+            Evidence::number("kv_capacity", capacity, "tokens", "engine").expected(wanted),
+            Evidence::number("max_num_seqs", limit, "sequences", "kubernetes"),
+            Evidence::number("usual_length", length, "tokens", "engine"),
+        ],
+        claims: Vec::new(),
+        fix: Fix { summary: format!("Requests will queue before {limit:.0} run together: set max-num-seqs to about {:.0}, or give the cache more memory.", (capacity / t.kv_headroom / length).floor()), ..Fix::default() },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}

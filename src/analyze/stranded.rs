@@ -1,0 +1,322 @@
+//! stranded-gpu: free GPUs that nobody can use where they are.
+
+use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::support::{self, Judged, gpus};
+use super::{Check, Context, Outcome, explain};
+use crate::fleet::{Fleet, Node, NodeId, Pod, SlotId, SlotState, WHOLE_GPU};
+use crate::settings::Thresholds;
+use crate::snapshot::cluster::{NodeExpression, PodPhase, Taint};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) struct StrandedGpu;
+
+const ID: &str = "stranded-gpu";
+
+impl Check for StrandedGpu {
+    fn id(&self) -> &'static str {
+        ID
+    }
+
+    fn summary(&self) -> &'static str {
+        "Free GPUs nobody can use: their node's CPU or memory is requested away, or they are too scattered for any waiting pod."
+    }
+
+    fn explain(&self) -> &'static str {
+        explain::STRANDED_GPU
+    }
+
+    fn run(&self, context: &Context<'_>, out: &mut Outcome) {
+        let fleet = context.fleet;
+        let mut taken = BTreeSet::new();
+        host(fleet, &context.settings.thresholds, &mut taken, out);
+        scatter(fleet, &context.settings.thresholds, &mut taken, out);
+    }
+}
+
+fn free_slots(fleet: &Fleet, node: &Node) -> Vec<SlotId> {
+    node.slot_ids()
+        .filter(|s| fleet.slot(*s).state == SlotState::Free && fleet.slot(*s).weight == WHOLE_GPU)
+        .collect()
+}
+
+/// What one GPU's pod needs beside the GPU: the middle of what this tier's pods ask for, else vLLM's rule and 1 × GPU memory.
+struct PerGpu {
+    cores: f64,
+    memory: f64,
+    from_pods: usize,
+}
+
+fn per_gpu(fleet: &Fleet, node: &Node, t: &Thresholds) -> Option<PerGpu> {
+    let same = |p: &&Pod| {
+        p.node.is_some_and(|n| fleet.node(n).gpu_name == node.gpu_name)
+            && !p.slots.is_empty()
+            && !p.node_bound
+            && p.cpu.0 > 0
+    };
+    let pods: Vec<&Pod> = fleet.pods.iter().filter(same).collect();
+    if pods.len() as u64 >= t.stranded_min_pods {
+        let middle = |of: &dyn Fn(&Pod) -> f64| {
+            let mut values: Vec<f64> = pods.iter().map(|p| of(p) / p.slots.len() as f64).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        return Some(PerGpu {
+            cores: middle(&|p| p.cpu.cores()),
+            memory: middle(&|p| p.memory.0 as f64),
+            from_pods: pods.len(),
+        });
+    }
+    Some(PerGpu {
+        cores: t.stranded_vcpu_per_gpu,
+        memory: node.gpu?.memory.0 as f64,
+        from_pods: 0,
+    })
+}
+
+fn host(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut Outcome) {
+    for (index, node) in fleet.nodes.iter().enumerate() {
+        let free = free_slots(fleet, node);
+        let cluster = &fleet.clusters[node.cluster];
+        if free.is_empty() || cluster.scoped {
+            continue;
+        }
+        if !cluster.pods_known {
+            out.not_assessed(
+                "not every pod is visible: what CPU and memory are left is unknown",
+                "grant what 'gpuwaste rbac' prints",
+                free,
+            );
+            continue;
+        }
+        let (Some(cpu), Some(memory), Some(need)) =
+            (node.allocatable_cpu, node.allocatable_memory, per_gpu(fleet, node, t))
+        else {
+            out.not_assessed(
+                "the node's allocatable CPU or memory, or its GPU, is unknown",
+                "look at the node's status",
+                free,
+            );
+            continue;
+        };
+        out.assessed.extend(&free);
+        let cpu_left = (cpu.cores() - node.requested_cpu.cores()).max(0.0);
+        let memory_left = memory.saturating_sub(node.requested_memory).0 as f64;
+        let pods_left = node
+            .allocatable_pods
+            .map_or(usize::MAX, |p| (p as usize).saturating_sub(node.pods.len()));
+        let room = |left: f64, need: f64| {
+            if need > 0.0 {
+                (left / need).floor() as usize
+            } else {
+                usize::MAX
+            }
+        };
+        let usable = free
+            .len()
+            .min(room(cpu_left, need.cores))
+            .min(room(memory_left, need.memory))
+            .min(pods_left);
+        // An empty node that is too small by this rule was built that way: only requests can strand a GPU.
+        let held_by_others = node.pods.iter().any(|p| !fleet.pod(*p).node_bound);
+        if usable >= free.len() || !held_by_others {
+            continue;
+        }
+        let stranded: Vec<SlotId> = free[usable..].to_vec();
+        taken.extend(&stranded);
+        let mut judged = Judged::at(
+            Confidence::Estimated,
+            "one look at requests; what a GPU's pod needs is the middle of this tier's pods, or a rule",
+        );
+        judged.cap_by_price(fleet, &stranded);
+        let blockers = blockers(fleet, NodeId(index));
+        let evidence = vec![
+            Evidence::number("free_gpus", free.len() as f64, "gpus", "kubernetes"),
+            Evidence::number("usable_gpus", usable as f64, "gpus", "kubernetes").expected(free.len() as f64),
+            Evidence::number("cpu_left", cpu_left, "cores", "kubernetes").expected(need.cores * free.len() as f64),
+            Evidence::number("memory_left", memory_left, "bytes", "kubernetes")
+                .expected(need.memory * free.len() as f64),
+            Evidence::number("pods_behind_the_rule", need.from_pods as f64, "pods", "kubernetes"),
+        ];
+        out.findings.push(Finding {
+            check: ID,
+            part: Some("host"),
+            kind: FindingKind::Recoverable,
+            rank: ClaimRank::Stranded,
+            title: format!(
+                "{} of {} free on {} without CPU or memory left to use them",
+                gpus(stranded.len()),
+                node.gpu_name,
+                node.name
+            ),
+            subject: support::of_pool(fleet, node),
+            workload: None,
+            confidence: judged.level,
+            confidence_reasons: judged.reasons,
+            evidence,
+            claims: support::claims(fleet, &stranded, false),
+            fix: Fix {
+                summary: format!(
+                    "Move {blockers} off the GPU node (taint it for GPU pods only), or lower its requests."
+                ),
+                ..Fix::default()
+            },
+            ignored: None,
+            trend_usd_per_hour: None,
+        });
+    }
+}
+
+/// The largest requesters without a GPU on the node.
+fn blockers(fleet: &Fleet, node: NodeId) -> String {
+    let mut pods: Vec<&Pod> = fleet
+        .node(node)
+        .pods
+        .iter()
+        .map(|p| fleet.pod(*p))
+        .filter(|p| p.slots.is_empty() && !p.node_bound)
+        .collect();
+    pods.sort_by(|a, b| b.cpu.cmp(&a.cpu).then(a.name.cmp(&b.name)));
+    match pods.first() {
+        Some(pod) => format!(
+            "{}/{} ({:.0} cores, {})",
+            pod.namespace,
+            pod.name,
+            pod.cpu.cores(),
+            pod.memory
+        ),
+        None => "part of the GPU pods' CPU and memory requests".into(),
+    }
+}
+
+/// Pods that wait for k GPUs on one node while k are free, but never together.
+fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut Outcome) {
+    let mut waiting: BTreeMap<(usize, usize), Vec<&Pod>> = BTreeMap::new();
+    for pod in fleet
+        .pods
+        .iter()
+        .filter(|p| p.node.is_none() && p.phase == PodPhase::Pending && !p.devices.is_empty() && !p.claims)
+    {
+        let since = pod.scheduled.as_ref().and_then(|c| c.since);
+        let waits =
+            since.is_some_and(|s| fleet.taken_at.duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
+        let unschedulable = pod
+            .scheduled
+            .as_ref()
+            .is_some_and(|c| c.status == Some(false) && c.reason.as_deref() == Some("Unschedulable"));
+        // The reason must be GPUs: quota, volumes and queues are somebody else's matter.
+        if waits
+            && unschedulable
+            && pod.waits_for_gpus == Some(true)
+            && !pod.placement.as_ref().is_some_and(|p| p.other_constraints)
+        {
+            waiting
+                .entry((pod.cluster, pod.workload.map_or(usize::MAX, |w| w.0)))
+                .or_default()
+                .push(pod);
+        }
+    }
+    for ((_, workload), pods) in waiting {
+        let pod = pods[0];
+        let need = pod.devices.values().sum::<u64>() as usize;
+        let mut free: Vec<Vec<SlotId>> = fleet
+            .nodes
+            .iter()
+            .filter(|n| n.cluster == pod.cluster && may_run(pod, n))
+            .map(|n| {
+                free_slots(fleet, n)
+                    .into_iter()
+                    .filter(|s| !taken.contains(s))
+                    .collect()
+            })
+            .collect();
+        let total: usize = free.iter().map(Vec::len).sum();
+        let most = free.iter().map(Vec::len).max().unwrap_or(0);
+        if total < need || most >= need {
+            continue;
+        }
+        // The fullest nodes first: those are the cheapest to clear.
+        free.sort_by_key(|f| std::cmp::Reverse(f.len()));
+        let blocked: Vec<SlotId> = free
+            .into_iter()
+            .flatten()
+            .take((need * pods.len()).min(total))
+            .collect();
+        taken.extend(&blocked);
+        let mut judged = Judged::measured("the pod's own condition tells since when it waits");
+        judged.cap_by_price(fleet, &blocked);
+        let node = fleet.node(fleet.slot(blocked[0]).node);
+        let since = pod
+            .scheduled
+            .as_ref()
+            .and_then(|c| c.since)
+            .map_or(0.0, |s| fleet.taken_at.duration_since(s).as_secs_f64());
+        let name = if workload == usize::MAX {
+            pod.name.clone()
+        } else {
+            fleet.workloads[workload].name.clone()
+        };
+        out.findings.push(Finding {
+            check: ID,
+            part: Some("scatter"),
+            kind: FindingKind::Recoverable,
+            rank: ClaimRank::Stranded,
+            title: format!("{total} GPUs free in pieces while {name} waits for {need} on one node"),
+            subject: support::of_pool(fleet, node),
+            workload: None,
+            confidence: judged.level,
+            confidence_reasons: judged.reasons,
+            evidence: vec![
+                Evidence::number("free_gpus_on_matching_nodes", total as f64, "gpus", "kubernetes").expected(need as f64),
+                Evidence::number("most_free_on_one_node", most as f64, "gpus", "kubernetes").expected(need as f64),
+                Evidence::number("waiting_pods", pods.len() as f64, "pods", "kubernetes"),
+                Evidence::number("waits_for", since, "seconds", "kubernetes"),
+            ],
+            claims: blocked.iter().map(|s| Claim { slot: *s, usd_per_hour: fleet.slot(*s).price, vacates: false }).collect(),
+            fix: Fix { summary: format!("Move small pods together (bin-packing score, descheduler) until one node has {need} free GPUs for {name}."), ..Fix::default() },
+            ignored: None,
+            trend_usd_per_hour: None,
+        });
+    }
+}
+
+/// The scheduler's own filters, as far as gpuwaste models them: readiness, cordon, taints, selectors, affinity.
+pub(super) fn may_run(pod: &Pod, node: &Node) -> bool {
+    if !node.is_ready() || node.unschedulable {
+        return false;
+    }
+    let placement = pod.placement.clone().unwrap_or_default();
+    let tolerated = |taint: &Taint| {
+        !matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+            || placement.tolerations.iter().any(|t| {
+                t.key.as_ref().is_none_or(|k| *k == taint.key)
+                    && (t.exists || t.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""))
+                    && t.effect.as_ref().is_none_or(|e| *e == taint.effect)
+            })
+            // The admission plugin ExtendedResourceToleration adds this one where it is on.
+            || pod.devices.contains_key(&taint.key)
+    };
+    let label = |key: &str| {
+        node.labels
+            .get(key)
+            .map(String::as_str)
+            .or((key == "kubernetes.io/hostname").then_some(node.name.as_str()))
+    };
+    let expression = |e: &NodeExpression| {
+        let value = label(&e.key);
+        match e.operator.as_str() {
+            "In" => value.is_some_and(|v| e.values.iter().any(|w| w == v)),
+            "NotIn" => !value.is_some_and(|v| e.values.iter().any(|w| w == v)),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            "Gt" | "Lt" => value
+                .and_then(|v| v.parse::<i64>().ok())
+                .zip(e.values.first().and_then(|w| w.parse::<i64>().ok()))
+                .is_some_and(|(v, w)| if e.operator == "Gt" { v > w } else { v < w }),
+            _ => false,
+        }
+    };
+    node.taints.iter().all(tolerated)
+        && placement.node_selector.iter().all(|(k, v)| label(k) == Some(v))
+        && (placement.affinity_terms.is_empty()
+            || placement.affinity_terms.iter().any(|term| term.iter().all(expression)))
+}

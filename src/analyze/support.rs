@@ -1,0 +1,187 @@
+//! What several checks need: subjects, confidence of prices, scope, opt-outs.
+
+use super::finding::{Claim, Confidence, Finding, Subject};
+use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
+use crate::snapshot::cluster::Ignore;
+
+/// A confidence under construction: the worst input decides, and says why (R6).
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) level: Confidence,
+    pub(super) reasons: Vec<String>,
+}
+
+impl Judged {
+    pub(super) fn measured(why: &str) -> Self {
+        Self {
+            level: Confidence::Measured,
+            reasons: vec![why.into()],
+        }
+    }
+
+    pub(super) fn at(level: Confidence, why: &str) -> Self {
+        Self {
+            level,
+            reasons: vec![why.into()],
+        }
+    }
+
+    /// Lowers to `level` where it is worse; the reason goes in front.
+    pub(super) fn cap(&mut self, level: Confidence, why: &str) {
+        if level < self.level {
+            self.level = level;
+            self.reasons.insert(0, why.into());
+        }
+    }
+
+    /// The prices behind the slots.
+    pub(super) fn cap_by_price(&mut self, fleet: &Fleet, slots: &[SlotId]) {
+        for slot in slots {
+            let price = &fleet.node(fleet.slot(*slot).node).price;
+            match price.source {
+                PriceSource::User | PriceSource::Unknown => {}
+                PriceSource::Catalog if price.stale => {
+                    self.cap(Confidence::Estimated, "the list price is older than 180 days")
+                }
+                PriceSource::Catalog => {}
+                PriceSource::RegionGuess => self.cap(
+                    Confidence::Estimated,
+                    "the price is another region's or another capacity type's",
+                ),
+                PriceSource::GpuMedian => {
+                    self.cap(Confidence::Assumed, "the price is the GPU model's median over clouds")
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn of_workload(fleet: &Fleet, workload: &Workload) -> Subject {
+    let cluster = &fleet.clusters[workload.cluster];
+    Subject {
+        cluster: Some(cluster.name.clone()),
+        kind: Some(workload.kind.clone()),
+        namespace: Some(workload.namespace.clone()),
+        name: Some(workload.name.clone()),
+        pool: pool_of(fleet, workload),
+        gpu: workload.gpu.map(|g| g.name.clone()),
+        model: workload.model_label().map(String::from),
+        engine: workload.engine().map(|e| e.name().to_string()),
+        cluster_key: cluster.key.clone(),
+    }
+}
+
+fn pool_of(fleet: &Fleet, workload: &Workload) -> Option<String> {
+    let mut pools: Vec<&str> = workload
+        .replicas
+        .iter()
+        .flat_map(|r| &r.slots)
+        .map(|s| fleet.node(fleet.slot(*s).node).pool.as_str())
+        .collect();
+    pools.sort_unstable();
+    pools.dedup();
+    match pools.as_slice() {
+        [one] if !one.is_empty() => Some((*one).to_string()),
+        _ => None,
+    }
+}
+
+/// A finding about the nodes of one pool and GPU.
+pub(super) fn of_pool(fleet: &Fleet, node: &Node) -> Subject {
+    let cluster = &fleet.clusters[node.cluster];
+    Subject {
+        cluster: Some(cluster.name.clone()),
+        kind: Some("NodePool".into()),
+        name: Some(if node.pool.is_empty() {
+            node.instance_type.clone().unwrap_or_else(|| "nodes".into())
+        } else {
+            node.pool.clone()
+        }),
+        pool: Some(node.pool.clone()).filter(|p| !p.is_empty()),
+        gpu: Some(node.gpu_name.clone()),
+        cluster_key: cluster.key.clone(),
+        ..Subject::default()
+    }
+}
+
+/// Full claims on slots. A shared slot is claimed by the share of the pods that are meant.
+pub(super) fn claims(fleet: &Fleet, slots: &[SlotId], vacates: bool) -> Vec<Claim> {
+    slots
+        .iter()
+        .map(|s| Claim {
+            slot: *s,
+            usd_per_hour: fleet.slot(*s).price,
+            vacates,
+        })
+        .collect()
+}
+
+/// `-n`/`-l`: the workload is one the user asked about.
+pub(super) fn in_scope(fleet: &Fleet, workload: &Workload) -> bool {
+    let cluster = &fleet.clusters[workload.cluster];
+    let named = cluster.namespaces.is_empty() || cluster.namespaces.contains(&workload.namespace);
+    let selected = !cluster.selected_only || workload.pods.iter().any(|p| fleet.pod(*p).selected);
+    named && selected
+}
+
+/// Workloads in scope, with their ids.
+pub(super) fn workloads(fleet: &Fleet) -> impl Iterator<Item = (WorkloadId, &Workload)> {
+    fleet
+        .workloads
+        .iter()
+        .enumerate()
+        .map(|(i, w)| (WorkloadId(i), w))
+        .filter(|(_, w)| in_scope(fleet, w))
+}
+
+pub(super) fn slots_of(workload: &Workload) -> Vec<SlotId> {
+    let mut slots: Vec<SlotId> = workload.replicas.iter().flat_map(|r| r.slots.iter().copied()).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots
+}
+
+/// Seconds in the words people use: "45 min", "6 h", "12 d".
+pub(super) fn span(seconds: f64) -> String {
+    let hours = seconds / 3600.0;
+    if hours < 1.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else if hours < 48.0 {
+        format!("{hours:.0} h")
+    } else {
+        format!("{:.0} d", hours / 24.0)
+    }
+}
+
+pub(super) fn gpus(count: usize) -> String {
+    if count == 1 {
+        "1 GPU".into()
+    } else {
+        format!("{count} GPUs")
+    }
+}
+
+/// Marks a finding that the owner of its subject opted out of.
+pub(super) fn apply_opt_out(fleet: &Fleet, finding: &mut Finding) {
+    let covers = |ignore: &Ignore| {
+        ignore.checks.iter().any(|c| {
+            c == "all" || c == finding.check || finding.part.is_some_and(|p| *c == format!("{}/{p}", finding.check))
+        })
+    };
+    let of_workload = finding
+        .workload
+        .and_then(|w| fleet.workload(w).ignore.as_ref())
+        .filter(|i| covers(i));
+    let of_nodes = || {
+        let ignores: Vec<Option<&Ignore>> = finding
+            .claims
+            .iter()
+            .map(|c| fleet.node(fleet.slot(c.slot).node).ignore.as_ref())
+            .collect();
+        // A pool's finding is opted out only where every node of it is.
+        (finding.workload.is_none() && !ignores.is_empty() && ignores.iter().all(|i| i.is_some_and(covers)))
+            .then(|| ignores[0])
+            .flatten()
+    };
+    finding.ignored = of_workload.or_else(of_nodes).map(|i| i.reason.clone());
+}
