@@ -7,6 +7,7 @@ mod command;
 mod flags;
 mod image;
 mod llamacpp;
+pub(crate) mod metrics;
 mod others;
 mod role;
 mod sglang;
