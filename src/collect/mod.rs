@@ -4,6 +4,7 @@
 
 pub(crate) mod kube;
 pub(crate) mod options;
+mod scrape;
 
 use crate::snapshot::{SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Result, bail};

@@ -237,7 +237,8 @@ impl Api {
     /// One GET, read to at most `limit` bytes.
     pub(crate) async fn once(&self, path: &str, limit: usize) -> Result<Answer, ReadError> {
         let request = Request::get(path)
-            .header(http::header::ACCEPT, "application/json")
+            // Exporters and engines behind the proxy answer in text.
+            .header(http::header::ACCEPT, "application/json, */*")
             .body(Body::empty())
             .map_err(|e| ReadError::Body(e.to_string()))?;
         timeout(self.timeout, self.exchange(request, limit))
@@ -288,7 +289,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn error(&self, path: &str) -> ReadError {
+    pub(crate) fn error(&self, path: &str) -> ReadError {
         let status: Status = serde_json::from_slice(&self.body).unwrap_or_default();
         let path = path.split('?').next().unwrap_or(path);
         match self.code {

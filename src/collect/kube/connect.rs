@@ -15,6 +15,8 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Named with `--context`: its failure is exit code 3.
     pub(crate) named: bool,
+    /// gpuwaste runs in this cluster: pods can be reached at their addresses.
+    pub(crate) inside: bool,
     pub(crate) client: Result<Api, ReadError>,
 }
 
@@ -58,6 +60,7 @@ pub(crate) fn targets(options: &CollectOptions) -> Result<Vec<Target>> {
         .map(|name| Target {
             client: client(&kubeconfig, &name, options),
             named: options.contexts.contains(&name),
+            inside: false,
             name,
         })
         .collect())
@@ -89,6 +92,7 @@ fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -
         Ok(config) => Ok(vec![Target {
             name: "in-cluster".into(),
             named: false,
+            inside: true,
             client: build(config, options),
         }]),
         Err(_) => bail!(

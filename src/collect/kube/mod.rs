@@ -11,6 +11,7 @@ pub(crate) mod rights;
 mod spec;
 
 use super::options::CollectOptions;
+use super::scrape;
 use crate::snapshot::cluster::{Cluster, Node};
 use crate::snapshot::{Gap, Source};
 use api::{Api, ReadError};
@@ -114,7 +115,7 @@ pub(crate) async fn read_cluster(
         "{version}, {gpu} GPU nodes of {all}, {} pods on them or waiting for GPUs",
         read.pods.len()
     );
-    let cluster = Cluster {
+    let mut cluster = Cluster {
         name,
         uid,
         version: Some(version),
@@ -127,10 +128,16 @@ pub(crate) async fn read_cluster(
         pod_usage,
         ..Cluster::default()
     };
+    let mut sources = Vec::new();
+    if options.scrape {
+        let (read, missing) = scrape::scrape(api, target.inside, &mut cluster, options).await;
+        sources = read;
+        gaps.gaps.extend(missing);
+    }
     Ok(ClusterRead {
         cluster,
         gaps: gaps.gaps,
-        sources: Vec::new(),
+        sources,
         detail,
     })
 }
