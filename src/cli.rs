@@ -104,39 +104,21 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Policy file (default: ./gpuwaste.toml where there is one).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
-    /// Print the policy in effect and stop.
-    #[arg(long, help_heading = "Judgement")]
-    pub(crate) print_policy: bool,
     /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in).
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
-    /// Folder with Hugging Face config.json files of models the catalogue lacks.
-    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
-    pub(crate) models: Option<PathBuf>,
     /// Run only this check (repeatable).
     #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
     pub(crate) check: Vec<String>,
     /// Leave this check out (repeatable).
     #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
     pub(crate) skip: Vec<String>,
-    /// Findings of this baseline are not new.
-    #[arg(long, value_name = "FILE", help_heading = "Gates")]
-    pub(crate) baseline: Option<PathBuf>,
-    /// Write today's findings as the baseline.
-    #[arg(long, value_name = "FILE", help_heading = "Gates")]
-    pub(crate) write_baseline: Option<PathBuf>,
     /// Fail (1) when waste is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_waste: Option<f64>,
     /// Fail (1) when waste is above this share of priced spend.
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) max_waste_percent: Option<f64>,
-    /// Fail (1) when waste that is not in the baseline is above this.
-    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
-    pub(crate) max_new_waste: Option<f64>,
     /// Fail (1) when spend at risk is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_at_risk: Option<f64>,
@@ -146,7 +128,7 @@ pub(crate) struct ScanArgs {
     /// Gates count findings of at least this confidence [default: measured].
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
     pub(crate) gate_confidence: Option<ConfidenceArg>,
-    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus.
+    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, prometheus.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
     /// Sum up by namespace, workload, model, gpu, node, cluster or a label.
@@ -179,9 +161,6 @@ pub(crate) struct CollectArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// table or json.
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: String,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -206,16 +185,12 @@ pub(crate) struct CatalogArgs {
     /// With `prices`: write a price file to fill in.
     #[arg(long)]
     pub(crate) template: bool,
-    /// table or json.
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CatalogKind {
     Gpus,
     Instances,
-    Models,
     Engines,
     Checks,
     Prices,
@@ -224,8 +199,6 @@ pub(crate) enum CatalogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
     Report,
-    Snapshot,
-    Policy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,15 +1,21 @@
 //! One function a subcommand, each the pipeline in a few lines. The only module that joins I/O with judgement.
 
+mod catalog;
+mod scan;
 pub(crate) mod snapshot_file;
+mod source;
 
-use crate::cli::{Cli, Command};
-use anyhow::Result;
+use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
+use crate::collect::kube::rights::{RbacRequest, rbac};
+use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// 2: could not scan (usage, configuration, connection, or nothing could be read).
 const COULD_NOT: u8 = 2;
+/// As a shell reports a process that SIGINT ended.
+const INTERRUPTED: u8 = 130;
 
 /// Parses, runs, prints the error once, and turns a broken pipe into success.
 pub(crate) fn main() -> ExitCode {
@@ -24,6 +30,7 @@ pub(crate) fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<source::Interrupted>() => ExitCode::from(INTERRUPTED),
         Err(error) => {
             let _ = writeln!(io::stderr(), "gpuwaste: {error:#}");
             ExitCode::from(COULD_NOT)
@@ -40,22 +47,77 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Scan(args) => scan::scan(&args),
+        Command::Collect(args) => scan::collect(&args),
+        Command::Doctor(args) => scan::doctor(&args),
+        Command::Explain { check } => catalog::explain(check.as_deref()),
+        Command::Rbac(args) => roles(&args),
+        Command::Catalog(args) => catalog::catalog(&args),
+        Command::Schema {
+            document: SchemaDocument::Report,
+        } => schema(),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
-        _ => anyhow::bail!("not wired yet"),
     }
+}
+
+fn print(text: impl AsRef<[u8]>) -> Result<ExitCode> {
+    io::stdout().write_all(text.as_ref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema() -> Result<ExitCode> {
+    let schema = schemars::schema_for!(crate::report::document::Report);
+    print(serde_json::to_string_pretty(&schema)? + "\n")
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "gpuwaste", &mut script);
-    io::stdout().write_all(&script)?;
-    Ok(ExitCode::SUCCESS)
+    print(script)
 }
 
 fn man() -> Result<ExitCode> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-    io::stdout().write_all(&page)?;
-    Ok(ExitCode::SUCCESS)
+    print(page)
+}
+
+fn roles(args: &RbacArgs) -> Result<ExitCode> {
+    let mut request = RbacRequest {
+        namespaces: args.namespace.clone(),
+        cronjob: args.cronjob,
+        ..RbacRequest::default()
+    };
+    for with in &args.with {
+        match with.split_once('=') {
+            None if with == "scrape" => request.scrape = true,
+            Some(("prometheus", place)) => match place
+                .split_once('/')
+                .and_then(|(ns, rest)| Some((ns, rest.rsplit_once(':')?)))
+            {
+                Some((namespace, (service, port))) => {
+                    request.prometheus.push((namespace.into(), service.into(), port.into()))
+                }
+                None => bail!("--with {with}: write prometheus=NAMESPACE/SERVICE:PORT"),
+            },
+            Some(("configmaps", place)) => match place.split_once('/') {
+                Some((namespace, name)) => request.configmaps.push((namespace.into(), name.into())),
+                None => bail!("--with {with}: write configmaps=NAMESPACE/NAME"),
+            },
+            _ => bail!("--with {with}: known are scrape, prometheus=NS/SVC:PORT and configmaps=NS/NAME"),
+        }
+    }
+    let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    let names = request
+        .namespaces
+        .iter()
+        .chain(request.prometheus.iter().flat_map(|(a, b, c)| [a, b, c]))
+        .chain(request.configmaps.iter().flat_map(|(a, b)| [a, b]));
+    for name in names {
+        if !plain(name) {
+            bail!("'{name}' is no Kubernetes name");
+        }
+    }
+    print(rbac(&request))
 }

@@ -27,6 +27,39 @@ pub(crate) struct Report {
     pub(crate) workloads: Vec<ReportWorkload>,
     pub(crate) nodes: Vec<ReportNode>,
     pub(crate) gaps: Vec<Gap>,
+    /// `--group-by`; `null` without.
+    #[serde(default)]
+    pub(crate) groups: Option<Groups>,
+    /// Findings of the baseline that are gone, with their money; `null` without `--baseline`.
+    #[serde(default)]
+    pub(crate) fixed: Option<Vec<Fixed>>,
+}
+
+/// Sums by one property; they add up to the totals.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Groups {
+    /// namespace, workload, model, gpu, node, cluster, or a label's key.
+    pub(crate) by: String,
+    pub(crate) rows: Vec<Group>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) gpus: f64,
+    pub(crate) spend_usd_per_hour: UsdPerHour,
+    pub(crate) waste_usd_per_hour: UsdPerHour,
+    pub(crate) at_risk_usd_per_hour: UsdPerHour,
+}
+
+/// A finding that the baseline has and this report has not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Fixed {
+    pub(crate) id: String,
+    pub(crate) check: String,
+    pub(crate) title: String,
+    /// As the baseline recorded it; `null`: had no price.
+    pub(crate) usd_per_hour: Option<UsdPerHour>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +134,9 @@ pub(crate) struct ReportFinding {
     /// The ranking figure; `null` where no price is known.
     pub(crate) usd_per_hour: Option<UsdPerHour>,
     pub(crate) waste_usd_per_hour: Option<UsdPerHour>,
+    /// The part of the waste on nodes that can go; the rest is reusable. `grade` is `now` only where it is all of it.
+    #[serde(default)]
+    pub(crate) waste_now_usd_per_hour: Option<UsdPerHour>,
     pub(crate) at_risk_usd_per_hour: Option<UsdPerHour>,
     pub(crate) confidence: Confidence,
     pub(crate) confidence_reasons: Vec<String>,

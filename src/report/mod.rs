@@ -1,3 +1,233 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
 pub(crate) mod document;
+mod fingerprint;
+mod json;
+pub(crate) mod ledger;
+mod lines;
+pub(crate) mod rows;
+mod table;
+mod text;
+mod totals;
+
+use crate::analyze::Outcome;
+use crate::analyze::finding::{Finding, FindingKind};
+use crate::snapshot::{Gap, Source};
+use crate::units::sum_known;
+use document::{Grade, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
+use ledger::{Ledger, Resolution, Resolved};
+use rows::GroupBy;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+/// What a report is made of, beside the ledger.
+pub(crate) struct Input<'a> {
+    pub(crate) outcomes: &'a [(&'static str, Outcome)],
+    pub(crate) sources: &'a [Source],
+    pub(crate) gaps: &'a [Gap],
+    pub(crate) group_by: Option<&'a GroupBy>,
+    /// Parallel to [`Ledger::findings`]: suppressed by the policy.
+    pub(crate) suppressed: &'a [bool],
+}
+
+/// Builds the report. Findings that count are served before suppressed ones, so suppressing never hides another's money.
+pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
+    let fleet = ledger.fleet;
+    let suppressed = |i: usize| input.suppressed.get(i).copied().unwrap_or(false);
+    let resolution = ledger.resolve(|i| Some(u8::from(suppressed(i))));
+    let mut findings: Vec<ReportFinding> = (0..ledger.findings.len())
+        .filter(|&i| !is_swallowed(ledger.findings[i], &resolution.findings[i]))
+        .map(|i| finding(ledger, &resolution, i, suppressed(i)))
+        .collect();
+    findings.sort_by(|a, b| order(a).cmp(&order(b)));
+    let groups = input
+        .group_by
+        .map(|by| rows::groups(ledger, &resolution, |i| !suppressed(i), by));
+    let gaps: BTreeSet<&Gap> = input.gaps.iter().chain(&fleet.gaps).collect();
+    let mut report = Report {
+        schema: SCHEMA,
+        tool: Tool {
+            name: "gpuwaste".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        taken_at: fleet.taken_at,
+        window_seconds: fleet.window_seconds,
+        sources: sources(input.sources),
+        totals: totals::of(fleet),
+        findings,
+        checks: totals::checks(fleet, input.outcomes),
+        gates: Vec::new(),
+        workloads: rows::workloads(fleet),
+        nodes: rows::nodes(fleet),
+        gaps: gaps.into_iter().cloned().collect(),
+        groups,
+        fixed: None,
+    };
+    add_up(&mut report);
+    report
+}
+
+/// All its money is in findings of a higher rank: listing it at $0 would say the same GPU twice.
+fn is_swallowed(finding: &Finding, resolved: &Resolved) -> bool {
+    finding.kind == FindingKind::Recoverable
+        && finding
+            .claims
+            .iter()
+            .any(|c| c.usd_per_hour.is_some_and(|u| u.is_positive()))
+        && resolved.claims.iter().all(|c| c.is_some_and(|u| !u.is_positive()))
+}
+
+fn sources(sources: &[Source]) -> Vec<Source> {
+    let mut sources = sources.to_vec();
+    sources.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    sources
+}
+
+/// Totals are the sum of what is listed: nothing is rounded or computed twice.
+fn add_up(report: &mut Report) {
+    let counted = || report.findings.iter().filter(|f| f.status != Status::Suppressed);
+    let totals = &mut report.totals;
+    totals.waste_usd_per_hour = sum_known(counted().map(|f| f.waste_usd_per_hour));
+    totals.waste_now_usd_per_hour = sum_known(counted().map(|f| f.waste_now_usd_per_hour));
+    totals.waste_reusable_usd_per_hour = totals.waste_usd_per_hour - totals.waste_now_usd_per_hour;
+    totals.at_risk_usd_per_hour = sum_known(counted().map(|f| f.at_risk_usd_per_hour));
+    totals.waste_percent = totals::percent(totals.waste_usd_per_hour.usd(), totals.spend_usd_per_hour.usd());
+}
+
+fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, suppressed: bool) -> ReportFinding {
+    let finding = ledger.findings[i];
+    let resolved = &resolution.findings[i];
+    let recoverable = finding.kind == FindingKind::Recoverable;
+    let waste = resolved.usd_per_hour.filter(|_| recoverable);
+    ReportFinding {
+        id: ledger.ids[i].clone(),
+        check: finding.check.to_owned(),
+        part: finding.part.map(str::to_owned),
+        title: finding.title.clone(),
+        kind: finding.kind,
+        grade: recoverable.then_some(if waste.is_some_and(|w| w.is_positive() && w == resolved.now) {
+            Grade::Now
+        } else {
+            Grade::Reusable
+        }),
+        subject: finding.subject.clone(),
+        usd_per_hour: if finding.kind == FindingKind::Trend {
+            finding.trend_usd_per_hour
+        } else {
+            resolved.usd_per_hour
+        },
+        waste_usd_per_hour: waste,
+        waste_now_usd_per_hour: waste.map(|_| resolved.now),
+        at_risk_usd_per_hour: resolved.usd_per_hour.filter(|_| finding.kind == FindingKind::AtRisk),
+        confidence: finding.confidence,
+        confidence_reasons: finding.confidence_reasons.clone(),
+        evidence: finding.evidence.clone(),
+        claims: claims(ledger, finding, resolved),
+        fix: ReportFix {
+            summary: finding.fix.summary.clone(),
+            placement: finding.fix.placement.clone(),
+            patch: finding.fix.patch.clone(),
+        },
+        status: if suppressed { Status::Suppressed } else { Status::New },
+    }
+}
+
+fn claims(ledger: &Ledger<'_>, finding: &Finding, resolved: &Resolved) -> Vec<ReportClaim> {
+    let mut claims: Vec<ReportClaim> = finding
+        .claims
+        .iter()
+        .zip(&resolved.claims)
+        .map(|(claim, usd)| {
+            let (node, slot) = ledger.place(claim);
+            ReportClaim {
+                node: node.name.clone(),
+                gpu: slot.name.clone(),
+                usd_per_hour: *usd,
+                vacates: claim.vacates,
+            }
+        })
+        .collect();
+    claims.sort_by(|a, b| (&a.node, &a.gpu).cmp(&(&b.node, &b.gpu)));
+    claims
+}
+
+type Order<'a> = (
+    FindingKind,
+    bool,
+    Reverse<i64>,
+    (&'a str, &'a Option<String>),
+    &'a crate::analyze::finding::Subject,
+    &'a str,
+);
+
+fn order(f: &ReportFinding) -> Order<'_> {
+    let micros = f.usd_per_hour.map(|u| u.micros());
+    (
+        f.kind,
+        micros.is_none(),
+        Reverse(micros.unwrap_or_default()),
+        (&f.check, &f.part),
+        &f.subject,
+        &f.id,
+    )
+}
+
+/// A finding's title without anything that could steer a terminal.
+pub(crate) fn plain_title(finding: &ReportFinding) -> String {
+    text::plain(&finding.title)
+}
+
+/// What `--format` accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+    Markdown,
+    Prometheus,
+}
+
+/// How to print; the caller looks at terminals and the environment.
+#[derive(Clone, Debug)]
+pub(crate) struct RenderOptions {
+    /// Columns of the terminal; 120 in a pipe.
+    pub(crate) width: usize,
+    pub(crate) color: bool,
+    /// Findings shown in full by formats that people read.
+    pub(crate) top: usize,
+}
+
+impl Default for RenderOptions {
+    fn default() -> Self {
+        Self {
+            width: 120,
+            color: false,
+            top: 20,
+        }
+    }
+}
+
+impl Format {
+    pub(crate) const ALL: [(Self, &'static str); 5] = [
+        (Self::Table, "table"),
+        (Self::Json, "json"),
+        (Self::Csv, "csv"),
+        (Self::Markdown, "markdown"),
+        (Self::Prometheus, "prometheus"),
+    ];
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(f, _)| *f)
+    }
+
+    pub(crate) fn render(self, report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Table => table::render(report, options, out),
+            Self::Json => json::render(report, out),
+            Self::Csv => lines::csv(report, out),
+            Self::Markdown => lines::markdown(report, options, out),
+            Self::Prometheus => lines::prometheus(report, out),
+        }
+    }
+}

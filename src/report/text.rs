@@ -1,0 +1,189 @@
+//! Text that came from a cluster, made safe for a terminal; small helpers shared by the formats people read.
+
+use super::document::{Report, ReportFinding};
+use crate::analyze::finding::{FindingKind, Subject};
+use crate::report::document::{Grade, Status};
+use crate::units::UsdPerHour;
+
+/// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
+pub(crate) const HOURS_PER_MONTH: f64 = 730.0;
+
+/// Drops what can steer a terminal or hide text: control characters (so no ANSI sequence survives), bidirectional
+/// overrides and zero-width characters. Line breaks and tabs become spaces.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .filter_map(|c| match c {
+            '\n' | '\t' | '\r' => Some(' '),
+            c if c.is_control() => None,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => None,
+            c => Some(c),
+        })
+        .collect()
+}
+
+/// "$1,234.50/h".
+pub(crate) fn money(usd: UsdPerHour) -> String {
+    format!("{}/h", dollars(usd.usd(), 2))
+}
+
+/// "–" where there is no figure.
+pub(crate) fn money_or_dash(usd: Option<UsdPerHour>) -> String {
+    usd.map_or_else(|| "–".to_owned(), money)
+}
+
+/// "$300,979".
+pub(crate) fn per_month(usd: UsdPerHour) -> String {
+    dollars(usd.usd() * HOURS_PER_MONTH, 0)
+}
+
+fn dollars(value: f64, decimals: usize) -> String {
+    let digits = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
+    let mut grouped = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{}${grouped}{fraction}", if value < 0.0 { "-" } else { "" })
+}
+
+/// "31.1 %", "–" where unknown.
+pub(crate) fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.1} %"))
+}
+
+/// "8", "0.57": whole GPUs without decimals.
+pub(crate) fn count(gpus: f64) -> String {
+    if (gpus - gpus.round()).abs() < 1e-9 {
+        format!("{gpus:.0}")
+    } else {
+        format!("{gpus:.2}")
+    }
+}
+
+/// "1 node", "2 nodes".
+pub(crate) fn plural(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// "7 d", "36 h", "10 min".
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        s if s >= 86_400 && s % 86_400 == 0 => format!("{} d", s / 86_400),
+        s if s >= 3600 => format!("{} h", s / 3600),
+        s if s >= 60 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
+/// "dark-capacity/idle".
+pub(crate) fn check_name(finding: &ReportFinding) -> String {
+    match &finding.part {
+        Some(part) => format!("{}/{part}", finding.check),
+        None => finding.check.clone(),
+    }
+}
+
+/// "Deployment ml/llama-70b", "pool a100 (A100-SXM4-80GB)".
+pub(crate) fn subject_name(subject: &Subject) -> String {
+    let owned = subject
+        .name
+        .as_deref()
+        .filter(|_| subject.kind.as_deref() != Some("NodePool"));
+    let name = match (owned, &subject.namespace) {
+        (Some(name), Some(namespace)) => format!("{} {namespace}/{name}", subject.kind.as_deref().unwrap_or("Pod")),
+        (Some(name), None) => format!("{} {name}", subject.kind.as_deref().unwrap_or("Pod")),
+        (None, _) => {
+            let pool = subject
+                .pool
+                .as_deref()
+                .or(subject.name.as_deref())
+                .map(|p| format!("pool {p}"));
+            match (pool, &subject.gpu) {
+                (Some(pool), Some(gpu)) => format!("{pool} ({gpu})"),
+                (Some(one), None) => one,
+                (None, Some(gpu)) => gpu.clone(),
+                (None, None) => "nodes".to_owned(),
+            }
+        }
+    };
+    name.trim().to_owned()
+}
+
+/// "now", "reusable", "at risk", "trend".
+pub(crate) fn ledger_name(finding: &ReportFinding) -> &'static str {
+    match (finding.kind, finding.grade) {
+        (FindingKind::AtRisk, _) => "at risk",
+        (FindingKind::Trend, _) => "trend",
+        (FindingKind::Recoverable, Some(Grade::Now)) => "now",
+        (FindingKind::Recoverable, _) => "reusable",
+    }
+}
+
+pub(crate) fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::New => "new",
+        Status::Baseline => "baseline",
+        Status::Suppressed => "suppressed",
+    }
+}
+
+/// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
+pub(crate) struct Unassessed<'r> {
+    /// (check, reason, GPUs, dollars), largest first.
+    pub(crate) reasons: Vec<(&'r str, &'r str, f64, UsdPerHour)>,
+    /// The one thing to do, with the dollars of the check it frees most of.
+    pub(crate) remedy: Option<(&'r str, f64, UsdPerHour)>,
+}
+
+pub(crate) fn unassessed(report: &Report) -> Unassessed<'_> {
+    let mut entries: Vec<_> = report
+        .checks
+        .iter()
+        .flat_map(|check| check.not_assessed.iter().map(move |gap| (check.id.as_str(), gap)))
+        .collect();
+    entries.sort_by(|a, b| {
+        let size = |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour, (e.1.gpus * 1e6) as u64);
+        size(b).cmp(&size(a)).then_with(|| a.0.cmp(b.0))
+    });
+    // The same GPUs are behind several checks: dollars per remedy are the largest check's, votes the sum over checks.
+    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, UsdPerHour)> = std::collections::BTreeMap::new();
+    for (_, gap) in &entries {
+        let vote = votes.entry(&gap.remedy).or_default();
+        vote.0 += gap.usd_per_hour;
+        vote.1 = vote.1.max(gap.gpus);
+        vote.2 = vote.2.max(gap.usd_per_hour);
+    }
+    let remedy = votes
+        .into_iter()
+        .filter(|(remedy, _)| !remedy.is_empty())
+        .max_by(|(a, x), (b, y)| x.0.cmp(&y.0).then(x.1.total_cmp(&y.1)).then_with(|| b.cmp(a)))
+        .map(|(remedy, (_, gpus, usd))| (remedy, gpus, usd));
+    Unassessed {
+        reasons: entries
+            .iter()
+            .map(|(check, gap)| (*check, gap.reason.as_str(), gap.gpus, gap.usd_per_hour))
+            .collect(),
+        remedy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mred\u{7}\nb\u{202e}c\u{9b}2J"), "a[31mred bc2J");
+    }
+
+    #[test]
+    fn money_reads_like_money() {
+        let usd = UsdPerHour::from_micros(1_234_567_891_000);
+        assert_eq!(money(usd), "$1,234,567.89/h");
+        assert_eq!(per_month(UsdPerHour::from_micros(98_320_000)), "$71,774");
+        assert_eq!(money(UsdPerHour::from_micros(50_000)), "$0.05/h");
+    }
+}

@@ -1,0 +1,196 @@
+//! The figures above the list: spend (R2), states (R3), coverage (R9), where prices come from.
+
+use super::document::{CheckCoverage, CheckGap, Totals};
+use crate::analyze::{Outcome, finding::NotAssessed};
+use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, WorkloadClass};
+use crate::units::{Ratio, UsdPerHour, sum_known};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Share of its window over which a server's activity must be known (R9).
+const KNOWN_ACTIVITY: f64 = 0.8;
+
+/// Physical GPUs in millionths, as a plain number.
+pub(crate) fn gpus(weight: u64) -> f64 {
+    weight as f64 / WHOLE_GPU as f64
+}
+
+/// Percentages and shares are printed with four decimals.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+pub(crate) fn percent(part: f64, whole: f64) -> Option<f64> {
+    Ratio::of(part, whole).map(|r| rounded(r.percent()))
+}
+
+/// Everything but the money of the findings.
+pub(crate) fn of(fleet: &Fleet) -> Totals {
+    let state = |state: SlotState| weight(fleet, |s| s.state == state);
+    let held = |s: &Slot| !s.holders.is_empty();
+    let allocated = weight(fleet, held);
+    let silent = weight(fleet, |s| {
+        held(s) && matches!(s.state, SlotState::Idle | SlotState::Stuck)
+    });
+    let [free, unhealthy, stuck, idle] =
+        [SlotState::Free, SlotState::Unhealthy, SlotState::Stuck, SlotState::Idle].map(state);
+    Totals {
+        spend_usd_per_hour: spend(fleet),
+        coverage_percent: coverage(fleet),
+        nodes: fleet.nodes.len() as u64,
+        workloads: fleet
+            .workloads
+            .iter()
+            .filter(|w| w.class != WorkloadClass::Infrastructure)
+            .count() as u64,
+        gpus: gpus(weight(fleet, |_| true)),
+        gpus_allocated: gpus(allocated),
+        gpus_dark: gpus(free + unhealthy + stuck + idle),
+        gpus_free: gpus(free),
+        gpus_unhealthy: gpus(unhealthy),
+        gpus_stuck: gpus(stuck),
+        gpus_idle: gpus(idle),
+        gpus_working: gpus(state(SlotState::Working)),
+        gpus_unknown: gpus(state(SlotState::Unknown)),
+        gpus_unpriced: gpus(weight(fleet, |s| s.price.is_none())),
+        allocated_without_traffic_percent: percent(silent as f64, allocated as f64),
+        price_sources: price_sources(fleet),
+        prices_as_of: fleet.nodes.iter().filter_map(|n| n.price.as_of.clone()).min(),
+        ..Totals::default()
+    }
+}
+
+fn weight(fleet: &Fleet, which: impl Fn(&Slot) -> bool) -> u64 {
+    fleet.slots.iter().filter(|s| which(s)).map(|s| s.weight).sum()
+}
+
+/// R2: whole nodes where every holder is visible, else the GPUs of the visible pods.
+fn spend(fleet: &Fleet) -> UsdPerHour {
+    fleet
+        .slots
+        .iter()
+        .filter(|s| is_spent(fleet, s))
+        .filter_map(|s| s.price)
+        .sum()
+}
+
+pub(crate) fn is_spent(fleet: &Fleet, slot: &Slot) -> bool {
+    let cluster = fleet.clusters.get(fleet.node(slot.node).cluster);
+    cluster.is_none_or(|c| c.pods_known) || !slot.holders.is_empty()
+}
+
+fn price_sources(fleet: &Fleet) -> BTreeMap<String, f64> {
+    let all = weight(fleet, |_| true) as f64;
+    let spend = spend(fleet).micros() as f64;
+    PriceSource::ALL
+        .into_iter()
+        .map(|source| {
+            let share = if source == PriceSource::Unknown {
+                Ratio::of(weight(fleet, |s| s.price.is_none()) as f64, all)
+            } else {
+                let of_source = |s: &&Slot| fleet.node(s.node).price.source == source && is_spent(fleet, s);
+                let part = sum_known(fleet.slots.iter().filter(of_source).map(|s| s.price));
+                Ratio::of(part.micros() as f64, spend)
+            };
+            (source.name().to_owned(), share.map_or(0.0, |r| rounded(r.0)))
+        })
+        .collect()
+}
+
+/// R9; `None` where nodes could not be read, or where there is no GPU to cover.
+fn coverage(fleet: &Fleet) -> Option<f64> {
+    if fleet.clusters.iter().any(|c| !c.nodes_known) {
+        return None;
+    }
+    let priced = weight(fleet, |s| s.price.is_some());
+    let mean = Ratio::of(
+        sum_known(fleet.slots.iter().map(|s| s.price)).micros() as f64,
+        priced as f64,
+    )
+    .map_or(1.0, |r| r.0);
+    let value = |s: &Slot| s.price.map_or(mean * s.weight as f64, |p| p.micros() as f64);
+    let known: f64 = fleet.slots.iter().filter(|s| is_covered(fleet, s)).map(value).sum();
+    let all: f64 = fleet.slots.iter().map(value).sum();
+    percent(known, all)
+}
+
+/// Price, state and, for servers, activity over most of the window are known.
+pub(crate) fn is_covered(fleet: &Fleet, slot: &Slot) -> bool {
+    let serves = matches!(slot.state, SlotState::Working | SlotState::Idle);
+    slot.price.is_some()
+        && slot.state != SlotState::Unknown
+        && (!serves
+            || slot.holders.iter().all(|&pod| {
+                let workload = fleet.pod(pod).workload.map(|w| fleet.workload(w));
+                workload.is_none_or(|w| w.class != WorkloadClass::Server || has_activity(&w.observed))
+                    || has_gpu_history(slot)
+            }))
+}
+
+fn has_activity(observed: &crate::fleet::Observed) -> bool {
+    matches!(observed.by, ObservedBy::History | ObservedBy::LifetimeCounters)
+        && observed.coverage.is_some_and(|c| c >= KNOWN_ACTIVITY)
+}
+
+fn has_gpu_history(slot: &Slot) -> bool {
+    slot.activity.as_ref().is_some_and(|a| {
+        a.history
+            && !a.shared
+            && [a.busy, a.engine_active, a.gpu_util]
+                .into_iter()
+                .flatten()
+                .any(|s| s.coverage.is_some_and(|c| c >= KNOWN_ACTIVITY))
+    })
+}
+
+/// What each check could judge, in GPUs and dollars.
+pub(crate) fn checks(fleet: &Fleet, outcomes: &[(&'static str, Outcome)]) -> Vec<CheckCoverage> {
+    let mut checks: Vec<CheckCoverage> = outcomes
+        .iter()
+        .map(|(id, outcome)| {
+            let assessed = measure(fleet, outcome.assessed.iter());
+            CheckCoverage {
+                id: (*id).to_owned(),
+                assessed_gpus: assessed.0,
+                assessed_usd_per_hour: assessed.1,
+                not_assessed: not_assessed(fleet, &outcome.not_assessed),
+            }
+        })
+        .collect();
+    checks.sort_by(|a, b| a.id.cmp(&b.id));
+    checks
+}
+
+fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
+    let mut merged: BTreeMap<(&str, &str), Vec<SlotId>> = BTreeMap::new();
+    for entry in entries {
+        merged
+            .entry((&entry.reason, &entry.remedy))
+            .or_default()
+            .extend(&entry.slots);
+    }
+    let mut gaps: Vec<CheckGap> = merged
+        .into_iter()
+        .map(|((reason, remedy), slots)| {
+            let (gpus, usd_per_hour) = measure(fleet, slots.iter());
+            CheckGap {
+                reason: reason.to_owned(),
+                gpus,
+                usd_per_hour,
+                remedy: remedy.to_owned(),
+            }
+        })
+        .collect();
+    gaps.sort_by(|a, b| {
+        b.usd_per_hour
+            .cmp(&a.usd_per_hour)
+            .then_with(|| b.gpus.total_cmp(&a.gpus))
+    });
+    gaps
+}
+
+/// GPUs and dollars of a set of slots, each counted once.
+fn measure<'s>(fleet: &Fleet, slots: impl Iterator<Item = &'s SlotId>) -> (f64, UsdPerHour) {
+    let slots: BTreeSet<SlotId> = slots.copied().collect();
+    let weight = slots.iter().map(|&s| fleet.slot(s).weight).sum();
+    (gpus(weight), sum_known(slots.iter().map(|&s| fleet.slot(s).price)))
+}

@@ -1,0 +1,108 @@
+//! explain and catalog.
+
+use super::print;
+use crate::analyze::CHECKS;
+use crate::catalog::{gpus, instances, prices};
+use crate::cli::{CatalogArgs, CatalogKind};
+use crate::engine::ENGINES;
+use anyhow::{Result, bail};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
+    let Some(name) = check else {
+        let mut text = String::new();
+        for check in CHECKS {
+            writeln!(text, "{:<22} {}", check.id(), check.summary())?;
+        }
+        return print(text);
+    };
+    let id = name.split('/').next().unwrap_or(name);
+    match CHECKS.iter().find(|c| c.id() == id) {
+        Some(check) => print(format!("{}\n{}\n\n{}\n", check.id(), check.summary(), check.explain())),
+        None => {
+            let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
+            bail!("there is no check '{name}': known are {}", known.join(", "))
+        }
+    }
+}
+
+pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
+    if args.template {
+        if args.what != CatalogKind::Prices {
+            bail!("--template is for 'gpuwaste catalog prices'");
+        }
+        let types = args
+            .query
+            .iter()
+            .map(|t| (t.clone(), None, prices::CapacityType::Unknown))
+            .collect::<Vec<_>>();
+        return print(prices::template(&types));
+    }
+    let query = args.query.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let lines: Vec<String> = rows(args.what)
+        .into_iter()
+        .filter(|l| l.to_ascii_lowercase().contains(&query))
+        .collect();
+    if lines.is_empty() {
+        bail!("nothing in the catalogue contains '{query}'");
+    }
+    print(lines.join("\n") + "\n")
+}
+
+fn rows(what: CatalogKind) -> Vec<String> {
+    match what {
+        CatalogKind::Gpus => gpus::all().iter().map(gpu).collect(),
+        CatalogKind::Instances => instances::all().iter().map(instance).collect(),
+        CatalogKind::Engines => ENGINES
+            .iter()
+            .map(|e| format!("{:<14} metrics {}", e.kind().name(), e.metrics_path().unwrap_or("none")))
+            .collect(),
+        CatalogKind::Checks => CHECKS
+            .iter()
+            .map(|c| format!("{:<22} {}", c.id(), c.summary()))
+            .collect(),
+        CatalogKind::Prices => gpus::all()
+            .iter()
+            .filter_map(|g| {
+                Some(format!(
+                    "{:<24} {:>10}  median over clouds of each cloud's cheapest on-demand price, {}",
+                    g.name,
+                    instances::gpu_median(g)?.to_string(),
+                    instances::MEDIANS_AS_OF
+                ))
+            })
+            .collect(),
+    }
+}
+
+fn gpu(gpu: &gpus::GpuFacts) -> String {
+    let number = |n: Option<f64>, unit: &str| n.map_or_else(|| "–".to_string(), |n| format!("{n:.0} {unit}"));
+    format!(
+        "{:<22} {:<9} {:>9}  {:>10}  {:>14} bf16  {:>6}  {} (as of {})",
+        gpu.name,
+        gpu.architecture,
+        gpu.memory.to_string(),
+        number(gpu.bandwidth_gb_s, "GB/s"),
+        number(gpu.bf16_tflops, "TFLOPS"),
+        number(gpu.tdp.map(|t| t.0), "W"),
+        gpu.source,
+        gpu.as_of
+    )
+}
+
+fn instance(row: &instances::InstanceRow) -> String {
+    let usd = |p: Option<crate::units::UsdPerHour>| p.map_or_else(|| "–".to_string(), |p| p.to_string());
+    format!(
+        "{:<10} {:<36} {:<16} {} x {:<18} {:>10}  spot {:>9}  {} ({})",
+        row.cloud,
+        row.instance_type,
+        row.region,
+        row.gpus.map_or_else(|| "?".to_string(), |n| n.to_string()),
+        row.gpu,
+        usd(row.on_demand),
+        usd(row.spot),
+        row.as_of,
+        instances::source(&row.source_id).unwrap_or("unknown source")
+    )
+}

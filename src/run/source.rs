@@ -1,0 +1,164 @@
+//! Where the snapshot comes from: a live fleet, files, or the demo.
+
+use super::snapshot_file;
+use crate::catalog::instances;
+use crate::cli::SourceArgs;
+use crate::collect::options::CollectOptions;
+use crate::collect::{self, kube::rights};
+use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
+use anyhow::{Context, Result};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// The demo fleet: recorded by `gpuwaste collect` from real API servers seeded with tests/demo/fleet.py.
+const DEMO: &[u8] = include_bytes!("../../fixtures/demo/snapshot.json.zst");
+
+/// Ctrl-C.
+#[derive(Debug)]
+pub(super) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Reads the snapshot that the flags name.
+pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
+    if args.demo {
+        let mut demo = snapshot_file::decode(DEMO).context("the built-in demo is damaged")?;
+        demo.sources.push(Source {
+            kind: SourceKind::Demo,
+            name: "demo".into(),
+            status: SourceStatus::Ok,
+            detail: "the built-in demo fleet".into(),
+            named: false,
+        });
+        return Ok(demo);
+    }
+    if !args.snapshot.is_empty() {
+        return recorded(args);
+    }
+    live(args, keep_labels)
+}
+
+/// Several snapshots are one fleet; the report is dated by the newest.
+fn recorded(args: &SourceArgs) -> Result<Snapshot> {
+    let mut merged: Option<Snapshot> = None;
+    for path in &args.snapshot {
+        let mut one = snapshot_file::read(path)?;
+        if let Some(name) = &args.cluster_name {
+            one.clusters.iter_mut().for_each(|c| c.name.clone_from(name));
+        }
+        one.sources.push(Source {
+            kind: SourceKind::Snapshot,
+            name: path.display().to_string(),
+            status: SourceStatus::Ok,
+            detail: format!(
+                "recorded {} by gpuwaste {}",
+                one.taken_at.strftime("%Y-%m-%d %H:%M UTC"),
+                one.tool_version
+            ),
+            named: true,
+        });
+        merged = Some(match merged {
+            None => one,
+            Some(known) => merge(known, one),
+        });
+    }
+    merged.context("no snapshot was named")
+}
+
+fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
+    let apart = a.taken_at.duration_since(b.taken_at).as_secs().abs();
+    if apart > 3600 {
+        a.gaps.push(Gap {
+            source: "snapshots".into(),
+            what: "one moment for the whole fleet".into(),
+            reason: format!("the snapshots were taken {} h apart", apart / 3600),
+            effect: "ages are counted to the newest one".into(),
+            remedy: "record them together".into(),
+        });
+    }
+    a.taken_at = a.taken_at.max(b.taken_at);
+    a.clusters.extend(b.clusters);
+    a.sources.extend(b.sources);
+    a.gaps.extend(b.gaps);
+    a
+}
+
+fn options(args: &SourceArgs, keep_labels: Vec<String>) -> CollectOptions {
+    CollectOptions {
+        contexts: args.context.clone(),
+        all_contexts: args.all_contexts,
+        kubeconfig: args.kubeconfig.clone(),
+        namespaces: args.namespace.clone(),
+        selector: args.selector.clone(),
+        cluster_name: args.cluster_name.clone(),
+        scrape: !args.no_scrape,
+        scrape_budget: args.scrape_budget,
+        observe: args.observe,
+        timeout: args.timeout,
+        keep_labels,
+        is_gpu_instance: |kind| instances::of_type(kind).next().is_some(),
+    }
+}
+
+fn live(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
+    let options = options(args, keep_labels);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start the I/O runtime")?;
+    let progress = progress(args);
+    let read = runtime.block_on(async {
+        tokio::select! {
+            read = collect::collect(&options) => read,
+            _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
+        }
+    });
+    if let Some(progress) = progress {
+        progress.finish_and_clear();
+    }
+    // Credential plugins or a slow name server may still hold a thread: nobody waits for them.
+    runtime.shutdown_background();
+    read
+}
+
+/// A spinner, on a terminal only.
+fn progress(args: &SourceArgs) -> Option<indicatif::ProgressBar> {
+    if args.quiet || !io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = indicatif::ProgressBar::new_spinner();
+    bar.set_message(if args.no_scrape {
+        "reading the cluster"
+    } else {
+        "reading the cluster, then what its servers do"
+    });
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    Some(bar)
+}
+
+/// `--dry-run`: what would be read, and nothing else.
+pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if args.demo || !args.snapshot.is_empty() {
+        writeln!(
+            out,
+            "no network at all: {}",
+            if args.demo {
+                "the demo fleet is built in"
+            } else {
+                "snapshots are files"
+            }
+        )?;
+        return Ok(());
+    }
+    for line in rights::dry_run(!args.no_scrape) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
