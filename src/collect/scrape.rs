@@ -3,7 +3,7 @@
 use super::kube::api::{Api, ReadError};
 use super::options::CollectOptions;
 use crate::engine::{self, metrics};
-use crate::snapshot::cluster::{Cluster, Container, ContainerRole, Pod, PodPhase};
+use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod, PodPhase};
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
 use crate::snapshot::gpu::GpuScrape;
 use crate::snapshot::server::EngineKind;
@@ -156,7 +156,9 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
     };
     let claims = !pod.resource_claims.is_empty();
     let mut jobs = Vec::new();
-    for container in &pod.containers {
+    // A container that does not run answers nobody.
+    let runs = |c: &&Container| matches!(c.state, None | Some(ContainerState::Running { .. }));
+    for container in pod.containers.iter().filter(runs) {
         if let Some(settings) = container.server.as_ref().filter(|_| devices > 0 || claims) {
             let Some(engine) = settings.engine.and_then(engine::of) else {
                 continue;
@@ -291,6 +293,12 @@ async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &str) -> Result<(Vec<u8>,
                 job.namespace, job.pod, job.port
             );
             let answer = api.once(&full, MAX_PAGE_BYTES).await?;
+            if answer.code == 404 {
+                return Err(ReadError::Status {
+                    code: 404,
+                    message: format!("nothing at port {} path {path}", job.port),
+                });
+            }
             if answer.code >= 300 {
                 return Err(answer.error(&full));
             }

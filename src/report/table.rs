@@ -4,7 +4,7 @@ use super::RenderOptions;
 use super::document::{Report, ReportFinding, Status};
 use super::text::{self, plain};
 use crate::analyze::finding::Confidence;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use std::io::{self, Write};
 
 /// Below this many columns the subject goes under the title.
@@ -186,14 +186,20 @@ fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
     let header: &[&str] = if narrow {
         &["#", "$/h", "money", "finding"]
     } else {
-        &["#", "$/h", "money", "sure", "finding", "where", "check"]
+        &["#", "$/h", "money", "sure", "finding", "check"]
     };
     table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
     for (index, finding) in all.iter().take(options.top).enumerate() {
         let amount = finding
             .usd_per_hour
             .map_or_else(|| "–".to_string(), |u| format!("{:.2}", u.usd()));
-        let place = text::subject_name(&finding.subject);
+        let place = plain(&text::subject_name(&finding.subject));
+        let model = finding
+            .subject
+            .model
+            .as_deref()
+            .map(|m| format!(" · {}", plain(m)))
+            .unwrap_or_default();
         let mut row = vec![
             Cell::new(index + 1),
             Cell::new(amount).set_alignment(CellAlignment::Right),
@@ -202,31 +208,23 @@ fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
         let title = plain(&finding.title);
         if narrow {
             row.push(Cell::new(format!(
-                "{title}\n{} · {} · {}",
-                plain(&place),
+                "{title}\n{place}{model}\n{} · {}",
                 text::check_name(finding),
                 finding.confidence.name()
             )));
         } else {
             row.extend([
                 sure_cell(finding.confidence),
-                Cell::new(title),
-                Cell::new(plain(&place)),
+                Cell::new(format!("{title}\n{place}{model}")),
                 Cell::new(text::check_name(finding)),
             ]);
         }
         table.add_row(row);
     }
-    for column in 0..3 {
-        if let Some(column) = table.column_mut(column) {
+    let fixed: &[usize] = if narrow { &[0, 1, 2] } else { &[0, 1, 2, 3, 5] };
+    for column in fixed {
+        if let Some(column) = table.column_mut(*column) {
             column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    if !narrow {
-        for (column, percent) in [(5, 28), (6, 20)] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_constraint(ColumnConstraint::UpperBoundary(Width::Percentage(percent)));
-            }
         }
     }
     writeln!(out, "\n{table}")?;

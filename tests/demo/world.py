@@ -142,6 +142,9 @@ class World:
     def server_pages(self, w, ip, index):
         load = w.get("load")
         key = lambda path: f"{ip}:{w['port']}{path}"
+        if w["engine"] == "tei":
+            self.pages[key("/metrics")] = f"process_start_time_seconds {self.now - w['up']}\nte_request_count{{method=\"batch\"}} {int(w['up'] * 14.2)}\nte_queue_size 0\n"
+            self.pages[key("/info")] = json.dumps({"model_id": w["model"], "version": "1.7.0", "max_input_length": 8192})
         if load is None:
             return
         jitter = 0.9 + 0.2 * self.random.random()
