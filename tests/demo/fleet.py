@@ -168,13 +168,13 @@ def workloads():
     # --- GKE: research ---------------------------------------------------------------------------------------------
     w.append(vllm(GKE, "eval", "llama-405b-eval", "meta-llama/Llama-3.1-405B-Instruct", [a3(1)], tp=8, cpu="96", memory="1200Gi", max_len=16384,
                   load=None, stuck=("CrashLoopBackOff", 61, 2.3 * DAY), kind="StatefulSet"))
-    w.append(dict(cluster=GKE, ns="pretrain", name="moe-ablation-17", kind="Job", engine=None, on=[a3(2)], gpus=8, image="internal/megatron:25.09",
-                  cpu="180", memory="1400Gi", command=["torchrun"], args=["--nproc-per-node=8", "pretrain_gpt.py"], env=[], load=None, labels={}, up=3.4 * DAY, busy=0.86))
+    w.append(dict(cluster=GKE, ns="pretrain", name="moe-ablation-17", kind="Job", engine=None, on=[a3(2)], gpus=6, image="internal/megatron:25.09",
+                  cpu="180", memory="1400Gi", command=["torchrun"], args=["--nproc-per-node=6", "pretrain_gpt.py"], env=[], load=None, labels={}, up=3.4 * DAY, busy=0.86))
     w.append(dict(cluster=GKE, ns="eval", name="judge-nightly", kind="Deployment", engine="vllm", model="google/gemma-3-27b-it", on=[a3(3)], gpus=2,
                   image="vllm/vllm-openai:v0.11.9-typo", cpu="16", memory="96Gi", command=None, args=["--model", "google/gemma-3-27b-it", "-tp", "2"], env=[],
                   load=None, port=8000, labels={}, stuck=("ImagePullBackOff", 0, 3.1 * DAY), up=3.1 * DAY, tp=2))
-    w.append(dict(cluster=GKE, ns="pretrain", name="reward-model-sweep", kind="Job", engine=None, on=[None], gpus=8, image="internal/megatron:25.09",
-                  cpu="96", memory="800Gi", command=["torchrun"], args=["--nproc-per-node=8", "train_rm.py"], env=[], load=None, labels={}, up=2.2 * HOUR,
+    w.append(dict(cluster=GKE, ns="pretrain", name="reward-model-sweep", kind="Job", engine=None, on=[None], gpus=6, image="internal/megatron:25.09",
+                  cpu="96", memory="800Gi", command=["torchrun"], args=["--nproc-per-node=6", "train_rm.py"], env=[], load=None, labels={}, up=2.2 * HOUR,
                   pool="a3-h100"))
     w.append(dict(cluster=GKE, ns="eval", name="sglang-qwen3-moe", kind="Deployment", engine="sglang", model="Qwen/Qwen3-30B-A3B", on=[a3(3), a3(3)], gpus=1, tp=1,
                   image="lmsysorg/sglang:v0.5.3-cu126", cpu="16", memory="120Gi", command=["python3", "-m", "sglang.launch_server"],
