@@ -3,7 +3,6 @@
 //!
 //! The flow: `collect` (I/O) → `snapshot` (what was seen) → `fleet` (what it means) → `analyze` (findings) →
 //! `report` (ranked, each GPU-hour claimed at most once) → `verdict` (gates, exit code).
-#![allow(dead_code)] // lifted once the pipeline is whole
 
 mod analyze;
 mod catalog;

@@ -97,7 +97,7 @@ fn roles(args: &RbacArgs) -> Result<ExitCode> {
                 .and_then(|(ns, rest)| Some((ns, rest.rsplit_once(':')?)))
             {
                 Some((namespace, (service, port))) => {
-                    request.prometheus.push((namespace.into(), service.into(), port.into()))
+                    request.prometheus.push((namespace.into(), service.into(), port.into()));
                 }
                 None => bail!("--with {with}: write prometheus=NAMESPACE/SERVICE:PORT"),
             },

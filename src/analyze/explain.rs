@@ -38,54 +38,6 @@ respected; pods with pod affinity or spread constraints are left out.
 
 What to do. Keep CPU-only pods off GPU nodes with a taint, lower requests nobody uses, pack small pods together.";
 
-pub(super) const UNDERSIZED_TIER: &str = "\
-What it finds. A placement that cannot hold the model and its configured context: the weights, the engine's own memory and the
-KV cache of one request of the maximum length do not fit, even at the favourable end of the estimate. Live it needs both: the
-pod does not become Ready, and the prediction says why.
-
-Why it costs. The GPUs are held by a server that will never start.
-
-How the dollars are computed. The price of the GPUs of the affected replicas, as spend at risk. If the pod is already 'stuck',
-that finding carries the money and this cause; nothing is counted twice.
-
-When it is wrong. A server that is Ready and tells its block count fits by definition: a prediction that says otherwise is
-listed as a gap, never as a finding. Unknown models and GPUs are not assessed.
-
-What to do. The finding's numbers say what is missing: more GPUs (tensor parallelism), a larger card, a shorter
-max-model-len, an FP8 or 4-bit checkpoint. 'gpuwaste fit MODEL' lists what would hold it.";
-
-pub(super) const OVERSIZED_TIER: &str = "\
-What it finds. A cheaper GPU tier, or fewer GPUs, would hold the same model, its KV cache at 1.3 x the observed peak, and
-serve 1.5 x the observed load within the latency limits, with the same engine, precision and maximum length.
-
-Why it costs. 'Two to three times more powerful than required' is what most model fleets run on; no dashboard knows what a
-model needs.
-
-How the dollars are computed. What the staying replicas cost now, less what the cheaper placement costs: at the share price of
-a GPU where the fleet already has that tier, else as whole instances of this cloud and region. At least 20 % and $0.25/h must
-be saved. Free GPUs of the fleet are never charged at 0: they are dark capacity already. The evidence 'tier_ratio' is the
-cost held divided by the cost needed.
-
-When it is wrong. Without history the peak is not known: three times the mean concurrency since start, plus 3, stands in for
-it, and the finding is 'estimated'. A prefix cache can be what the spare memory is for: then it says so. Prefill/decode roles,
-LoRA servers of unknown count, embeddings and models known by name only are not assessed.
-
-What to do. Try the placement on one replica, compare latencies, then move. The joint plan with over-replicated is one plan.";
-
-pub(super) const OVER_REPLICATED: &str = "\
-What it finds. More replicas than the load needs with 1.3 x headroom in throughput, sequences and KV cache, with the
-autoscaler's minimum, disruption budgets and two replicas for failover respected.
-
-Why it costs. Each replica holds whole GPUs whatever it serves.
-
-How the dollars are computed. (replicas - needed) x GPUs per replica x price. The tier check is then made for the replicas
-that stay and the load each of them carries, so that the two add up to one plan.
-
-When it is wrong. Without history the busiest time is not known: three times the mean since start stands in for it, and the
-finding is 'estimated'. Prefill/decode roles are not interchangeable and not assessed.
-
-What to do. Lower the replica count or the autoscaler's minimum.";
-
 pub(super) const KV_PRESSURE: &str = "\
 What it finds. Servers whose KV cache is full while requests wait, or that preempt requests: 1 % of the finished ones and more.
 config: an explicit max-num-seqs that the cache cannot hold at the usual request length.

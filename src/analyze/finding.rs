@@ -45,9 +45,6 @@ pub(crate) enum ClaimRank {
     Idle,
     /// parallelism-mismatch and sharing-mismatch: GPUs that the server itself does not use.
     Unused,
-    OverReplicated,
-    OversizedTier,
-    IdleSchedule,
     AtRisk,
     /// Claims nothing.
     None,

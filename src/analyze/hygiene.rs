@@ -143,7 +143,11 @@ impl Check for ParallelismMismatch {
 
 fn mismatch(fleet: &Fleet, id: WorkloadId, workload: &Workload, used: usize) -> Option<Finding> {
     let mut claims: Vec<Claim> = Vec::new();
-    for replica in workload.replicas.iter().filter(|r| r.pods.len() == 1) {
+    for replica in workload
+        .replicas
+        .iter()
+        .filter(|r| r.pods.len() == 1 && fleet.pod(r.pods[0]).device_containers == 1)
+    {
         let held: Vec<SlotId> = replica
             .slots
             .iter()

@@ -7,6 +7,8 @@ mod hygiene;
 mod kv_pressure;
 mod stranded;
 mod support;
+#[cfg(test)]
+mod tests;
 
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;

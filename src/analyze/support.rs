@@ -39,17 +39,16 @@ impl Judged {
         for slot in slots {
             let price = &fleet.node(fleet.slot(*slot).node).price;
             match price.source {
-                PriceSource::User | PriceSource::Unknown => {}
                 PriceSource::Catalog if price.stale => {
-                    self.cap(Confidence::Estimated, "the list price is older than 180 days")
+                    self.cap(Confidence::Estimated, "the list price is older than 180 days");
                 }
-                PriceSource::Catalog => {}
+                PriceSource::User | PriceSource::Unknown | PriceSource::Catalog => {}
                 PriceSource::RegionGuess => self.cap(
                     Confidence::Estimated,
                     "the price is another region's or another capacity type's",
                 ),
                 PriceSource::GpuMedian => {
-                    self.cap(Confidence::Assumed, "the price is the GPU model's median over clouds")
+                    self.cap(Confidence::Assumed, "the price is the GPU model's median over clouds");
                 }
             }
         }

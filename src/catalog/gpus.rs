@@ -47,11 +47,6 @@ pub(crate) struct MigProfile {
 }
 
 impl GpuFacts {
-    /// Memory the driver reports, else the nominal figure.
-    pub(crate) fn memory_total(&self) -> Bytes {
-        self.memory_usable.unwrap_or(self.memory)
-    }
-
     /// Slices that MIG divides it into: A30 and RTX PRO 6000 4, RTX PRO 5000/4500 2, others 7 (NVIDIA MIG user guide).
     pub(crate) fn mig_slices(&self) -> u32 {
         match self.name.as_str() {
@@ -272,27 +267,6 @@ pub(crate) fn nearest(name: &str) -> Vec<&'static str> {
         .take(4)
         .map(|(_, name)| name)
         .collect()
-}
-
-/// A card the catalogue lacks, of which only the memory is known: it can be judged for memory, never for speed.
-pub(crate) fn of_memory(name: &str, memory: Bytes) -> GpuFacts {
-    GpuFacts {
-        name: name.into(),
-        vendor: if name.to_ascii_lowercase().contains("amd") {
-            "amd"
-        } else {
-            "nvidia"
-        }
-        .into(),
-        memory,
-        source: "memory as given".into(),
-        ..GpuFacts::default()
-    }
-}
-
-/// The memory a name states: "RTX 4090 D 24GB" → 24 GiB.
-pub(crate) fn stated_memory(name: &str) -> Option<Bytes> {
-    split_memory(name).map(|(_, gib)| Bytes::from_gib(gib))
 }
 
 #[cfg(test)]

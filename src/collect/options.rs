@@ -28,7 +28,7 @@ pub(crate) struct CollectOptions {
 
 impl CollectOptions {
     pub(crate) fn observe_seconds(&self) -> Option<u64> {
-        (self.scrape && !self.observe.is_zero()).then(|| self.observe.as_secs())
+        (self.scrape && !self.observe.is_zero()).then_some(self.observe.as_secs())
     }
 }
 

@@ -169,12 +169,11 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
             if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
                 jobs.push(job(container, port, path, Some(engine.kind()), engine.identity_paths()));
             }
-        } else if container.role == Some(ContainerRole::GpuInfrastructure) {
-            if let Some(default) = exporter_port(container) {
-                if let Some(port) = port_of(container, Some(default)) {
-                    jobs.push(job(container, port, "/metrics", None, &[]));
-                }
-            }
+        } else if container.role == Some(ContainerRole::GpuInfrastructure)
+            && let Some(default) = exporter_port(container)
+            && let Some(port) = port_of(container, Some(default))
+        {
+            jobs.push(job(container, port, "/metrics", None, &[]));
         }
     }
     jobs
@@ -245,12 +244,11 @@ async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instan
             return (job, Got::OutOfTime);
         }
         let got = one(fetcher, pace, job, deadline, first).await;
-        if let Got::Failed(error) = &got {
-            if error.is_forbidden() {
-                if let Ok(mut f) = forbidden.lock() {
-                    f.insert(job.namespace.clone());
-                }
-            }
+        if let Got::Failed(error) = &got
+            && error.is_forbidden()
+            && let Ok(mut f) = forbidden.lock()
+        {
+            f.insert(job.namespace.clone());
         }
         (job, got)
     }))

@@ -26,14 +26,14 @@ pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
         run(script, &mut env.clone(), 0, &mut out);
         return out;
     }
-    vec![words.into_iter().flat_map(split_item).collect()]
+    vec![words.iter().flat_map(|w| split_item(w)).collect()]
 }
 
 /// Kubernetes' own substitution: `$(VAR)`, `$$(VAR)` is literal; unknown variables stay as they are.
 fn substitute(word: &str, env: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(word.len());
     let mut rest = word;
-    while let Some(at) = rest.find("$") {
+    while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some(after) = rest.strip_prefix("$$") {
@@ -75,12 +75,14 @@ fn script_of(words: &[String]) -> Option<&str> {
 }
 
 /// A YAML list item that holds a flag and its value in one string.
-fn split_item(item: String) -> Vec<String> {
+fn split_item(item: &str) -> Vec<String> {
     let inner = item.trim();
-    if inner.starts_with('-') && inner.contains(char::is_whitespace) && !inner.contains('{') {
-        if let Some(words) = shlex::split(inner) {
-            return words;
-        }
+    if inner.starts_with('-')
+        && inner.contains(char::is_whitespace)
+        && !inner.contains('{')
+        && let Some(words) = shlex::split(inner)
+    {
+        return words;
     }
     vec![inner.to_string()]
 }
@@ -105,8 +107,7 @@ fn run(script: &str, env: &mut BTreeMap<String, String>, depth: usize, out: &mut
         let expanded = expand(&text, env);
         let Some(words) = shlex::split(&expanded) else { continue };
         let mut words: Vec<String> = words.into_iter().filter(|w| !w.is_empty()).collect();
-        loop {
-            let Some(first) = words.first() else { break };
+        while let Some(first) = words.first() {
             if matches!(
                 first.as_str(),
                 "exec" | "then" | "do" | "else" | "{" | "(" | "!" | "command" | "nohup" | "export" | "time"

@@ -22,14 +22,11 @@ use crate::snapshot::server::{EngineKind, EngineSettings};
 /// What a container says of itself. Transient: it is read and dropped, never stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ContainerSpec {
-    pub(crate) name: String,
     pub(crate) image: String,
     pub(crate) command: Vec<String>,
     pub(crate) args: Vec<String>,
     /// `None`: the value comes from a Secret, ConfigMap or field and was not read.
     pub(crate) env: Vec<(String, Option<String>)>,
-    /// Declared container ports.
-    pub(crate) ports: Vec<u16>,
 }
 
 impl ContainerSpec {

@@ -4,12 +4,10 @@ use proptest::prelude::*;
 
 fn spec(image: &str, command: &[&str], args: &[&str], env: &[(&str, &str)]) -> ContainerSpec {
     ContainerSpec {
-        name: "main".into(),
         image: image.into(),
         command: command.iter().map(ToString::to_string).collect(),
         args: args.iter().map(ToString::to_string).collect(),
         env: env.iter().map(|(k, v)| ((*k).into(), Some((*v).into()))).collect(),
-        ports: vec![],
     }
 }
 

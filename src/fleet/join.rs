@@ -153,6 +153,11 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         started_at: seen.started_at,
         restarts: seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0),
         ignore: seen.ignore.clone(),
+        device_containers: seen
+            .containers
+            .iter()
+            .filter(|c| !c.requests.devices.is_empty())
+            .count(),
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
         ..Pod::default()
@@ -255,7 +260,7 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                     None => {
                         *crowded
                             .entry(format!("{resource} on node {}", fleet.nodes[node.0].name))
-                            .or_default() += 1
+                            .or_default() += 1;
                     }
                 }
             }

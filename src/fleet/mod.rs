@@ -49,6 +49,10 @@ pub(crate) struct Fleet {
 }
 
 #[derive(Clone, Debug, Default)]
+#[allow(
+    dead_code,
+    reason = "joined here, read by the sizing checks that come with the fit engine"
+)]
 pub(crate) struct ClusterInfo {
     pub(crate) name: String,
     /// What fingerprints carry: the uid of kube-system, else the name.
@@ -68,6 +72,10 @@ pub(crate) struct ClusterInfo {
 }
 
 #[derive(Clone, Debug, Default)]
+#[allow(
+    dead_code,
+    reason = "joined here, read by the sizing checks that come with the fit engine"
+)]
 pub(crate) struct Node {
     /// Index into [`Fleet::clusters`].
     pub(crate) cluster: usize,
@@ -211,6 +219,10 @@ pub(crate) struct Stat {
 
 /// A pod with what it asks for.
 #[derive(Clone, Debug, Default)]
+#[allow(
+    dead_code,
+    reason = "joined here, read by the sizing checks that come with the fit engine"
+)]
 pub(crate) struct Pod {
     pub(crate) cluster: usize,
     pub(crate) namespace: String,
@@ -242,6 +254,8 @@ pub(crate) struct Pod {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) restarts: u64,
     pub(crate) ignore: Option<Ignore>,
+    /// Containers that ask for devices: with one, all the pod's GPUs are that server's.
+    pub(crate) device_containers: usize,
     /// It has DRA resource claims.
     pub(crate) claims: bool,
     /// `-l` selected it.
@@ -319,6 +333,10 @@ impl WorkloadClass {
 
 /// The top owner and all its pods.
 #[derive(Clone, Debug, Default)]
+#[allow(
+    dead_code,
+    reason = "joined here, read by the sizing checks that come with the fit engine"
+)]
 pub(crate) struct Workload {
     pub(crate) cluster: usize,
     /// Deployment, StatefulSet, LeaderWorkerSet, InferenceService, Pod, …
@@ -388,6 +406,10 @@ pub(crate) enum ObservedBy {
     Live,
     /// Counters since the process started.
     LifetimeCounters,
+    #[allow(
+        dead_code,
+        reason = "checks already judge history; reading it from Prometheus is not there yet"
+    )]
     History,
 }
 
@@ -447,10 +469,5 @@ impl Fleet {
 
     pub(crate) fn workload(&self, id: WorkloadId) -> &Workload {
         &self.workloads[id.0]
-    }
-
-    /// R2: Σ P(n) over GPU nodes with a known price.
-    pub(crate) fn spend(&self) -> UsdPerHour {
-        crate::units::sum_known(self.nodes.iter().map(|n| n.price.usd_per_hour))
     }
 }

@@ -255,9 +255,8 @@ fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
         // These clouds label what is not on-demand; a missing label is the answer. Commitments are a billing matter
         // that no label shows: the price file is where they belong.
         Some("gcp" | "azure") => CapacityType::OnDemand,
-        Some(_) => CapacityType::Unknown,
         None if seen.provider.is_none() => CapacityType::Owned,
-        None => CapacityType::Unknown,
+        _ => CapacityType::Unknown,
     }
 }
 

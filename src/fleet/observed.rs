@@ -104,16 +104,15 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
         (Some(hits), Some(queries)) if queries > 0.0 => Some((hits / queries).clamp(0.0, 1.0)),
         _ => None,
     };
-    match life.filter(|l| *l > 0.0) {
-        Some(life) => fill_counters(&mut observed, ObservedBy::LifetimeCounters, life, last, None),
-        None => {
-            let between = seconds(first.at, last.at);
-            // Without a start only what happened between two passes is known, and a reset in between hides it.
-            if between > 0.0 {
-                fill_counters(&mut observed, ObservedBy::Live, between, last, Some(first));
-            } else {
-                observed.by = ObservedBy::Live;
-            }
+    if let Some(life) = life.filter(|l| *l > 0.0) {
+        fill_counters(&mut observed, ObservedBy::LifetimeCounters, life, last, None);
+    } else {
+        let between = seconds(first.at, last.at);
+        // Without a start only what happened between two passes is known, and a reset in between hides it.
+        if between > 0.0 {
+            fill_counters(&mut observed, ObservedBy::Live, between, last, Some(first));
+        } else {
+            observed.by = ObservedBy::Live;
         }
     }
     Some(observed)
@@ -260,10 +259,10 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
                 .iter()
                 .find_map(|n| crate::catalog::models::find(n))
         });
-        if let (Some(old), Some(new)) = (&workload.model, &found) {
-            if old.id != new.id {
-                contradiction = Some((old.id.clone(), new.id.clone()));
-            }
+        if let (Some(old), Some(new)) = (&workload.model, &found)
+            && old.id != new.id
+        {
+            contradiction = Some((old.id.clone(), new.id.clone()));
         }
         if let Some(found) = found {
             workload.model = Some(found);

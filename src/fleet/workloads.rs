@@ -52,14 +52,13 @@ fn chain(seen: &Seen, controllers: &HashMap<(&str, &str, &str), &Controller>) ->
     } else if let Some((kind, name)) = NAMED_BY_LABEL
         .iter()
         .find_map(|(key, kind)| Some(((*kind).to_string(), label(key)?)))
+        && chain.iter().all(|o| o.kind != kind)
     {
-        if chain.iter().all(|o| o.kind != kind) {
-            chain.push(OwnerRef {
-                group: String::new(),
-                kind,
-                name,
-            });
-        }
+        chain.push(OwnerRef {
+            group: String::new(),
+            kind,
+            name,
+        });
     }
     chain
 }

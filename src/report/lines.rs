@@ -102,7 +102,7 @@ pub(super) fn prometheus(report: &Report, out: &mut dyn Write) -> io::Result<()>
                 of(&s.name),
                 of(&s.gpu)
             );
-            (labels, f.waste_usd_per_hour.map_or(0.0, |u| u.usd()))
+            (labels, f.waste_usd_per_hour.map_or(0.0, super::super::units::UsdPerHour::usd))
         })
         .collect();
     gauge("waste_usd_per_hour", "Recoverable waste by finding.", rows)?;

@@ -74,7 +74,7 @@ fn is_swallowed(finding: &Finding, resolved: &Resolved) -> bool {
         && finding
             .claims
             .iter()
-            .any(|c| c.usd_per_hour.is_some_and(|u| u.is_positive()))
+            .any(|c| c.usd_per_hour.is_some_and(super::units::UsdPerHour::is_positive))
         && resolved.claims.iter().all(|c| c.is_some_and(|u| !u.is_positive()))
 }
 
@@ -162,7 +162,7 @@ type Order<'a> = (
 );
 
 fn order(f: &ReportFinding) -> Order<'_> {
-    let micros = f.usd_per_hour.map(|u| u.micros());
+    let micros = f.usd_per_hour.map(super::units::UsdPerHour::micros);
     (
         f.kind,
         micros.is_none(),

@@ -26,11 +26,6 @@ pub(crate) fn money(usd: UsdPerHour) -> String {
     format!("{}/h", dollars(usd.usd(), 2))
 }
 
-/// "–" where there is no figure.
-pub(crate) fn money_or_dash(usd: Option<UsdPerHour>) -> String {
-    usd.map_or_else(|| "–".to_owned(), money)
-}
-
 /// "$300,979".
 pub(crate) fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
@@ -66,16 +61,6 @@ pub(crate) fn count(gpus: f64) -> String {
 /// "1 node", "2 nodes".
 pub(crate) fn plural(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
-}
-
-/// "7 d", "36 h", "10 min".
-pub(crate) fn duration(seconds: u64) -> String {
-    match seconds {
-        s if s >= 86_400 && s % 86_400 == 0 => format!("{} d", s / 86_400),
-        s if s >= 3600 => format!("{} h", s / 3600),
-        s if s >= 60 => format!("{} min", s / 60),
-        s => format!("{s} s"),
-    }
 }
 
 /// "dark-capacity/idle".

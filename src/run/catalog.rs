@@ -18,12 +18,11 @@ pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
         return print(text);
     };
     let id = name.split('/').next().unwrap_or(name);
-    match CHECKS.iter().find(|c| c.id() == id) {
-        Some(check) => print(format!("{}\n{}\n\n{}\n", check.id(), check.summary(), check.explain())),
-        None => {
-            let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
-            bail!("there is no check '{name}': known are {}", known.join(", "))
-        }
+    if let Some(check) = CHECKS.iter().find(|c| c.id() == id) {
+        print(format!("{}\n{}\n\n{}\n", check.id(), check.summary(), check.explain()))
+    } else {
+        let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
+        bail!("there is no check '{name}': known are {}", known.join(", "))
     }
 }
 

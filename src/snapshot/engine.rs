@@ -138,10 +138,6 @@ impl Histogram {
         }
         Some(*last_bound)
     }
-
-    pub(crate) fn mean(&self) -> Option<f64> {
-        (self.count > 0.0).then(|| self.sum / self.count)
-    }
 }
 
 #[cfg(test)]
@@ -158,6 +154,5 @@ mod tests {
         assert_eq!(h.quantile(0.5), Some(1.5));
         assert_eq!(h.quantile(0.99), Some(4.0)); // beyond the last finite bound
         assert_eq!(Histogram::default().quantile(0.5), None);
-        assert_eq!(h.mean(), Some(3.0));
     }
 }

@@ -27,24 +27,6 @@ pub(crate) enum EngineKind {
 }
 
 impl EngineKind {
-    pub(crate) const ALL: &'static [Self] = &[
-        Self::Vllm,
-        Self::Sglang,
-        Self::Tgi,
-        Self::Trtllm,
-        Self::Triton,
-        Self::Nim,
-        Self::Llamacpp,
-        Self::Ollama,
-        Self::Lmdeploy,
-        Self::Tei,
-        Self::Infinity,
-        Self::RayServe,
-        Self::TorchServe,
-        Self::Whisper,
-        Self::Diffusion,
-    ];
-
     /// The stable name used in JSON, flags and tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -56,8 +56,8 @@ class Testbed:
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def spawn(self, name, *command, **more):
-        log = open(self.dir / f"{name}.log", "wb")
-        self.children.append(subprocess.Popen([str(c) for c in command], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more))
+        with open(self.dir / f"{name}.log", "wb") as log:
+            self.children.append(subprocess.Popen([str(c) for c in command], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more))
         return self.children[-1]
 
     def _start(self):

@@ -274,6 +274,7 @@ struct RawClaim {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[allow(clippy::struct_field_names, reason = "the API's own names")]
 struct RawAffinity {
     node_affinity: Option<RawNodeAffinity>,
     pod_affinity: Option<RawPodAffinity>,

@@ -89,7 +89,6 @@ impl RawContainer {
         requests.cpu = requests.cpu.or(limits.cpu);
         requests.memory = requests.memory.or(limits.memory);
         let spec = ContainerSpec {
-            name: self.name.clone(),
             image: self.image.clone().unwrap_or_default(),
             command: self.command,
             args: self.args,
@@ -107,7 +106,6 @@ impl RawContainer {
                     )
                 })
                 .collect(),
-            ports: self.ports.iter().map(|p| p.container_port).collect(),
         };
         Container {
             name: self.name,

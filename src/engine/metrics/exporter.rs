@@ -137,10 +137,10 @@ impl Device {
         device.maps_pods |= ["pod", "exported_pod", "pod_name"]
             .iter()
             .any(|k| labels.contains_key(*k));
-        if let Some(holder) = holder(labels) {
-            if !device.holders.contains(&holder) {
-                device.holders.push(holder);
-            }
+        if let Some(holder) = holder(labels)
+            && !device.holders.contains(&holder)
+        {
+            device.holders.push(holder);
         }
         device
     }
@@ -183,7 +183,9 @@ fn holder(labels: &Labels) -> Option<PodName> {
 }
 
 fn memory(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timestamp) {
-    let mut parts: BTreeMap<(String, String), (Option<f64>, Option<f64>, f64, Option<f64>)> = BTreeMap::new();
+    /// Used, free, reserved, total, in bytes.
+    type Parts = (Option<f64>, Option<f64>, f64, Option<f64>);
+    let mut parts: BTreeMap<(String, String), Parts> = BTreeMap::new();
     let kinds = [
         ("FB_USED", 0),
         ("FB_FREE", 1),
@@ -248,10 +250,10 @@ fn amd(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timest
             }
         };
         each("gpu_gfx_activity", &|r, v| {
-            r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0))
+            r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0));
         });
         each("gpu_umc_activity", &|r, v| {
-            r.dram = (v <= 100.0).then_some(Ratio(v / 100.0))
+            r.dram = (v <= 100.0).then_some(Ratio(v / 100.0));
         });
         each("gpu_average_package_power", &|r, v| r.power = Some(Watts(v)));
         each("gpu_package_power", &|r, v| r.power = Some(Watts(v)));

@@ -27,7 +27,7 @@ pub(crate) struct EnginePage {
 ///
 /// `expected` decides between engines that use the same bare names (NIM).
 pub(crate) fn engine_page(text: &[u8], at: Timestamp, expected: Option<EngineKind>) -> Option<EnginePage> {
-    let page = Page::parse(text, |name| names::is_wanted(name));
+    let page = Page::parse(text, names::is_wanted);
     // The engine the spec names is looked for first: Triton with vLLM's backend shows both vocabularies.
     let mut tables: Vec<&Names> = TABLES
         .iter()

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Labels of ranks that show the same work several times: the largest of them counts, not their sum.
 const RANKS: &[&str] = &["tp_rank", "pp_rank", "moe_ep_rank", "pid"];
 
+/// One series: its labels and value.
+pub(crate) type Series = (BTreeMap<String, String>, f64);
+
 /// Names replaced, comments and unwanted lines dropped.
 pub(crate) struct Page {
-    samples: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    samples: BTreeMap<String, Vec<Series>>,
 }
 
 impl Page {
@@ -18,7 +21,7 @@ impl Page {
         let kept = filter(text, wanted);
         let lines = kept.lines().map(|l| Ok(l.to_string()));
         let scrape = Scrape::parse_at(lines, chrono::DateTime::UNIX_EPOCH).ok();
-        let mut samples: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>> = BTreeMap::new();
+        let mut samples: BTreeMap<String, Vec<Series>> = BTreeMap::new();
         for Sample {
             metric, value, labels, ..
         } in scrape.map(|s| s.samples).unwrap_or_default()
@@ -39,11 +42,11 @@ impl Page {
         self.samples.contains_key(name)
     }
 
-    pub(crate) fn series(&self, name: &str) -> &[(BTreeMap<String, String>, f64)] {
+    pub(crate) fn series(&self, name: &str) -> &[Series] {
         self.samples.get(name).map_or(&[], Vec::as_slice)
     }
 
-    fn first<'a>(&'a self, names: &[&str]) -> &'a [(BTreeMap<String, String>, f64)] {
+    fn first<'a>(&'a self, names: &[&str]) -> &'a [Series] {
         names
             .iter()
             .map(|n| self.series(n))
@@ -110,7 +113,7 @@ impl Page {
     }
 }
 
-fn sum<'a>(series: impl Iterator<Item = &'a (BTreeMap<String, String>, f64)>) -> Option<f64> {
+fn sum<'a>(series: impl Iterator<Item = &'a Series>) -> Option<f64> {
     let mut groups: BTreeMap<Vec<(&String, &String)>, f64> = BTreeMap::new();
     for (labels, value) in series {
         let key: Vec<(&String, &String)> = labels.iter().filter(|(k, _)| !RANKS.contains(&k.as_str())).collect();

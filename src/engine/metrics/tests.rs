@@ -289,8 +289,7 @@ fn json_answers_correct_the_spec() {
     let body = real!("vllm-0.32/idle-v1_models.http")
         .split("\r\n\r\n")
         .last()
-        .or(Some(""))
-        .unwrap();
+        .unwrap_or("");
     let body = &body[body.find('{').unwrap()..];
     identity::read("/v1/models", body.as_bytes(), &mut identity);
     assert_eq!(
