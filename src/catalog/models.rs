@@ -1,12 +1,141 @@
-//! Model facts.
+//! Model facts: one row a model, found by any name that manifests, servers and registries use.
+#![allow(dead_code, reason = "the seam comes first; the rows and the fit engine fill it")]
 
-/// One model.
+use crate::units::Bytes;
+
+/// How much the facts about a model can be trusted (R6: a model from its name alone is `assumed`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ModelSource {
+    /// Parsed out of the name: size only, never enough to recommend a smaller card.
+    #[default]
+    Name,
+    /// An embedded row.
+    Catalog,
+    /// A `config.json`.
+    Config,
+    /// A `config.json` with the exact bytes of its safetensors, or a GGUF header.
+    Weights,
+}
+
+/// What a model is for: decides which memory model applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Task {
+    #[default]
+    Generate,
+    Embed,
+    Rerank,
+    Asr,
+    Diffusion,
+}
+
+/// How a layer attends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Attention {
+    /// MHA, GQA and MQA: `kv_heads × (head_dim + v_head_dim)` elements a token.
+    Grouped {
+        heads: u32,
+        kv_heads: u32,
+        head_dim: u32,
+        v_head_dim: u32,
+    },
+    /// Multi-head latent attention: `kv_lora_rank + rope_dim` elements a token, on every TP rank.
+    Latent {
+        heads: u32,
+        kv_lora_rank: u32,
+        rope_dim: u32,
+        nope_dim: u32,
+        v_head_dim: u32,
+        q_lora_rank: Option<u32>,
+        /// DSA indexer's head dim, where the model has one.
+        index_head_dim: Option<u32>,
+    },
+    /// Encoder: no KV cache.
+    Bidirectional { heads: u32, head_dim: u32 },
+}
+
+/// A run of layers with one kind of context memory; a model's groups add up to its layers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LayerGroup {
+    pub(crate) layers: u32,
+    pub(crate) kind: LayerKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum LayerKind {
+    /// Every token of the context.
+    Full(Attention),
+    /// The last `window` tokens.
+    Sliding { attention: Attention, window: u64 },
+    /// The current chunk of `window` tokens (Llama-4).
+    Chunked { attention: Attention, window: u64 },
+    /// Reads another layer's KV cache (gemma-3n): owns none.
+    SharedKv,
+    /// Mamba, gated delta net, KDA, lightning, short convolution: bytes a sequence, whatever its length.
+    Recurrent(State),
+    /// No attention (pure feed-forward layers of Nemotron-H and the like).
+    None,
+}
+
+/// Recurrent state of one layer, in elements; the formulas are vLLM's `MambaStateShapeCalculator`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct State {
+    /// Convolution state, elements of the model's dtype.
+    pub(crate) conv_elements: u64,
+    /// Recurrent state, elements of `state_bytes` each.
+    pub(crate) state_elements: u64,
+    /// Bytes of one element of the recurrent state.
+    pub(crate) state_bytes: f64,
+}
+
+/// Mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Experts {
+    pub(crate) count: u32,
+    pub(crate) per_token: u32,
+    /// Intermediate size of one expert.
+    pub(crate) intermediate: u32,
+    pub(crate) shared: u32,
+    /// Layers that have experts.
+    pub(crate) layers: u32,
+}
+
+/// One model. Each `None`: not known; the fit engine then says unknown or widens its band, it never guesses silently.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ModelFacts {
+    /// Hugging Face id, or the name that was parsed.
     pub(crate) id: String,
-    pub(crate) parameters: Option<f64>,
-    pub(crate) dtype_bytes: f64,
-    pub(crate) weight_bytes: Option<f64>,
+    pub(crate) source: ModelSource,
+    /// The row was checked against the hub's parameter count, or comes from a config; otherwise it is recalled or approximate.
+    pub(crate) verified: bool,
+    pub(crate) task: Task,
+    /// "llama", "qwen3_moe", "deepseek_v3": the config's `model_type`.
+    pub(crate) model_type: String,
+    /// All parameters that an engine loads by default (towers included, MTP layers not).
+    pub(crate) parameters: Option<u64>,
+    pub(crate) active_parameters: Option<u64>,
+    /// Of vision and audio towers, inside `parameters`.
+    pub(crate) tower_parameters: u64,
+    pub(crate) hidden: Option<u32>,
+    pub(crate) intermediate: Option<u32>,
+    pub(crate) vocab: Option<u64>,
+    pub(crate) tied_embeddings: Option<bool>,
+    pub(crate) max_positions: Option<u64>,
+    /// Empty: the architecture is not known, so neither is the KV cache.
+    pub(crate) groups: Vec<LayerGroup>,
+    pub(crate) experts: Option<Experts>,
+    /// "bfloat16", "float16", "float32".
+    pub(crate) dtype: Option<String>,
+    /// The checkpoint's own quantization: "fp8", "awq-int4 g128", "mxfp4", "Q4_K_M"; `None`: unquantized.
+    pub(crate) quantization: Option<String>,
+    /// Exact bytes of all tensors, where files were read.
+    pub(crate) file_bytes: Option<Bytes>,
+}
+
+impl ModelFacts {
+    /// Decoder or encoder layers; `None` where the architecture is not known.
+    pub(crate) fn layers(&self) -> Option<u32> {
+        (!self.groups.is_empty()).then(|| self.groups.iter().map(|g| g.layers).sum())
+    }
 }
 
 /// Facts by any name.

@@ -121,9 +121,15 @@ pub(crate) fn allowed(stuck: &Stuck, workload: Option<&Workload>, t: &Thresholds
 
 /// What a start-up has to read: an upper bound is enough here.
 fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option<f64> {
+    let bytes_per_parameter = if model.dtype.as_deref() == Some("float32") {
+        4.0
+    } else {
+        2.0
+    };
     model
-        .weight_bytes
-        .or_else(|| model.parameters.map(|p| p * model.dtype_bytes))
+        .file_bytes
+        .map(|b| b.0 as f64)
+        .or_else(|| model.parameters.map(|p| p as f64 * bytes_per_parameter))
 }
 
 /// A server: counters of its whole group decide, the devices' power and activity can only veto idleness.
