@@ -25,6 +25,7 @@ fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "every time in a snapshot is optional")]
 fn ago(seconds: i64) -> Option<Timestamp> {
     Some(now() - SignedDuration::from_secs(seconds))
 }
@@ -207,7 +208,10 @@ fn fired(snapshot: &Snapshot) -> Vec<(&'static str, Option<&'static str>)> {
 }
 
 /// For each check and part: a snapshot on which it fires and one that differs in a single figure, on which it does not.
-fn cases() -> Vec<((&'static str, Option<&'static str>), Snapshot, Snapshot)> {
+/// A check with its part, a fleet where it fires, and one where it stays silent.
+type Case = ((&'static str, Option<&'static str>), Snapshot, Snapshot);
+
+fn cases() -> Vec<Case> {
     let full = |pods: Vec<Pod>| snapshot(vec![node("n", 9 * DAY, true)], pods, Vec::new());
     let busy = |name: &str, gpus: u64| server(name, "n", gpus, 9 * DAY);
     let stuck = |restarts: u64| {

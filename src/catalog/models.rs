@@ -81,10 +81,10 @@ pub(crate) enum LayerKind {
 pub(crate) struct State {
     /// Convolution state, elements of the model's dtype.
     pub(crate) conv_elements: u64,
-    /// Recurrent state, elements of `state_bytes` each.
-    pub(crate) state_elements: u64,
+    /// Recurrent state, elements of `recurrent_element_bytes` each.
+    pub(crate) recurrent_elements: u64,
     /// Bytes of one element of the recurrent state.
-    pub(crate) state_bytes: f64,
+    pub(crate) recurrent_element_bytes: f64,
 }
 
 /// Mixture of experts.
