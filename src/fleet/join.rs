@@ -1,7 +1,9 @@
 //! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
 
 use super::nodes::{self, Around, SlotPlan};
-use super::{ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, observed, state, workloads};
+use super::{
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, history, observed, state, workloads,
+};
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod as Seen, PodPhase};
@@ -124,6 +126,7 @@ fn join_cluster(
     assign(fleet, cluster, first_pod, first_slot, &plans);
     workloads::build(fleet, cluster, index, first_pod);
     observed::attach(fleet, cluster, index, first_pod);
+    history::attach(fleet, cluster, index, settings);
 }
 
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {

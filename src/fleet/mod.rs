@@ -1,11 +1,14 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
+pub(crate) mod history;
+mod history_usage;
 mod join;
 mod nodes;
 mod observed;
 pub(crate) mod state;
 mod workloads;
 
+pub(crate) use history_usage::{ClusterUsage, UsageItem, Work};
 pub(crate) use join::join;
 
 use crate::catalog::gpus::GpuFacts;
@@ -44,6 +47,8 @@ pub(crate) struct Fleet {
     /// Pods bound to GPU nodes, and unbound pods that ask for GPUs.
     pub(crate) pods: Vec<Pod>,
     pub(crate) workloads: Vec<Workload>,
+    /// What was paid for and what was done in two windows, one entry a cluster with history.
+    pub(crate) usage: Vec<ClusterUsage>,
     /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.
     pub(crate) gaps: Vec<Gap>,
 }
@@ -151,6 +156,8 @@ pub(crate) struct Slot {
     pub(crate) unpartitioned: bool,
     /// Activity of the device over what was read; `None`: no exporter row.
     pub(crate) activity: Option<GpuActivity>,
+    /// Nobody has held it for at least 80 % of the last 24 hours, as history tells.
+    pub(crate) free_for_a_day: bool,
 }
 
 /// R3: exactly one state per slot.
@@ -212,6 +219,7 @@ pub(crate) struct Stat {
     pub(crate) mean: Option<f64>,
     pub(crate) p50: Option<f64>,
     pub(crate) p95: Option<f64>,
+    pub(crate) p99: Option<f64>,
     pub(crate) max: Option<f64>,
     /// Samples seen ÷ samples expected over the judged window, 0–1.
     pub(crate) coverage: Option<f64>,
@@ -406,10 +414,7 @@ pub(crate) enum ObservedBy {
     Live,
     /// Counters since the process started.
     LifetimeCounters,
-    #[allow(
-        dead_code,
-        reason = "checks already judge history; reading it from Prometheus is not there yet"
-    )]
+    /// Aggregates of a Prometheus-compatible store over the window.
     History,
 }
 
@@ -452,6 +457,41 @@ pub(crate) struct Observed {
     pub(crate) cpu_share: Option<Stat>,
     pub(crate) cpu_throttled: Option<Stat>,
     pub(crate) asleep: Option<bool>,
+    /// Only with history, and only for workloads.
+    pub(crate) bins: Option<Box<Bins>>,
+}
+
+/// What only bins over a window tell. Each `None`: not known.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(dead_code, reason = "over-replicated reads the replica figures")]
+pub(crate) struct Bins {
+    /// Length of one bin, seconds.
+    pub(crate) bin_seconds: f64,
+    /// Bins (replica by replica) with a request running.
+    pub(crate) traffic: Option<f64>,
+    /// Of those, with the cache full and requests waiting or preempted.
+    pub(crate) kv_bad: Option<f64>,
+    /// Serving replicas over time; [`Observed::running`] and the rates are their sums, bin by bin.
+    pub(crate) replicas: Option<Stat>,
+    /// R_low: the 5th percentile of the replicas.
+    pub(crate) replicas_low: Option<f64>,
+    /// Σ over replicas of their KV use at the same time: × one replica's capacity = KV tokens.
+    pub(crate) kv_usage_sum: Option<Stat>,
+    /// C: most output tokens/s that one replica served in a bin with nothing waiting and KV use not above 0.8.
+    pub(crate) replica_capacity: Option<f64>,
+    /// Bins with requests in which CPU was short and the GPU not busy; how busy it was then, 0–1.
+    pub(crate) starved: Option<f64>,
+    pub(crate) starved_busy: Option<f64>,
+    /// Other bins with requests; the middle of how busy the GPU was in them.
+    pub(crate) fed: Option<f64>,
+    pub(crate) fed_busy: Option<f64>,
+    /// GR_ENGINE (else GPU_UTIL) of the busiest GPU, dead pods' time included.
+    pub(crate) gpu_engine: Option<Stat>,
+    pub(crate) restarts: Option<f64>,
+    pub(crate) oom_kills: Option<f64>,
+    /// Work of each hour, oldest first; the last hour ends at `hourly_end`. `None` inside: no sample.
+    pub(crate) hourly: Vec<Option<f64>>,
+    pub(crate) hourly_end: Timestamp,
 }
 
 impl Fleet {

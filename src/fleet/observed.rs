@@ -170,6 +170,7 @@ fn stat(values: &[f64]) -> Option<Stat> {
         mean: Some(sorted.iter().sum::<f64>() / sorted.len() as f64),
         p50: (sorted.len() >= 3).then(|| at(0.5)),
         p95: (sorted.len() >= 20).then(|| at(0.95)),
+        p99: (sorted.len() >= 100).then(|| at(0.99)),
         max: Some(last),
         coverage: None,
     })
@@ -193,6 +194,7 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
                 mean: sum(|s| s.mean),
                 p50: sum(|s| s.p50),
                 p95: sum(|s| s.p95),
+                p99: sum(|s| s.p99),
                 max: sum(|s| s.max),
                 coverage: stats.iter().filter_map(|s| s.coverage).min_by(f64::total_cmp),
             }
@@ -234,6 +236,7 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
             .map(|o| o.asleep)
             .reduce(|a, b| if a == b { a } else { None })
             .flatten(),
+        bins: None,
     })
 }
 

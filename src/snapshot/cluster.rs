@@ -2,6 +2,7 @@
 
 use super::engine::EngineScrape;
 use super::gpu::GpuScrape;
+use super::history::History;
 use super::server::EngineSettings;
 use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
@@ -43,6 +44,9 @@ pub(crate) struct Cluster {
     /// Serving engines, one entry an endpoint.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) engines: Vec<EngineScrape>,
+    /// What a Prometheus-compatible store told of the window; `None`: none was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) history: Option<Box<History>>,
 }
 
 /// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).

@@ -7,6 +7,7 @@
 pub(crate) mod cluster;
 pub(crate) mod engine;
 pub(crate) mod gpu;
+pub(crate) mod history;
 pub(crate) mod server;
 
 use cluster::Cluster;
