@@ -104,7 +104,13 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in).
+    /// Policy file: thresholds, gates, suppressions, prices, ownership (default: ./gpuwaste.toml where there is one).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Print the policy in force, each value with its source, and scan nothing.
+    #[arg(long, help_heading = "Judgement")]
+    pub(crate) print_policy: bool,
+    /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in); they win over the policy's.
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
     /// Run only this check (repeatable).
@@ -113,12 +119,21 @@ pub(crate) struct ScanArgs {
     /// Leave this check out (repeatable).
     #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
     pub(crate) skip: Vec<String>,
+    /// Findings of this baseline (or JSON report) are not new; those that are gone are listed.
+    #[arg(long, value_name = "FILE", help_heading = "Gates")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Write a baseline of what this scan finds.
+    #[arg(long, value_name = "FILE", help_heading = "Gates")]
+    pub(crate) write_baseline: Option<PathBuf>,
     /// Fail (1) when waste is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_waste: Option<f64>,
     /// Fail (1) when waste is above this share of priced spend.
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) max_waste_percent: Option<f64>,
+    /// Fail (1) when waste that the baseline does not have is above this.
+    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    pub(crate) max_new_waste: Option<f64>,
     /// Fail (1) when spend at risk is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_at_risk: Option<f64>,
@@ -131,7 +146,7 @@ pub(crate) struct ScanArgs {
     /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, prometheus.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
-    /// Sum up by namespace, workload, model, gpu, node, cluster or a label.
+    /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
     /// Show this many findings in the table [default: 20].
@@ -199,6 +214,8 @@ pub(crate) enum CatalogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
     Report,
+    Snapshot,
+    Policy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,8 @@
 //! One function a subcommand, each the pipeline in a few lines. The only module that joins I/O with judgement.
 
 mod catalog;
+mod output;
+mod policy;
 mod scan;
 pub(crate) mod snapshot_file;
 mod source;
@@ -53,9 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Explain { check } => catalog::explain(check.as_deref()),
         Command::Rbac(args) => roles(&args),
         Command::Catalog(args) => catalog::catalog(&args),
-        Command::Schema {
-            document: SchemaDocument::Report,
-        } => schema(),
+        Command::Schema { document } => schema(document),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
     }
@@ -66,8 +66,12 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn schema() -> Result<ExitCode> {
-    let schema = schemars::schema_for!(crate::report::document::Report);
+fn schema(document: SchemaDocument) -> Result<ExitCode> {
+    let schema = match document {
+        SchemaDocument::Report => schemars::schema_for!(crate::report::document::Report),
+        SchemaDocument::Snapshot => schemars::schema_for!(crate::snapshot::Snapshot),
+        SchemaDocument::Policy => schemars::schema_for!(crate::settings::RawPolicy),
+    };
     print(serde_json::to_string_pretty(&schema)? + "\n")
 }
 

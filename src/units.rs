@@ -139,10 +139,29 @@ pub(crate) fn sum_known<I: IntoIterator<Item = Option<UsdPerHour>>>(items: I) ->
     items.into_iter().flatten().sum()
 }
 
+/// How sure a finding is (R6); ordered so that `max` is the better one and the worst input is `min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Confidence {
+    Assumed,
+    Estimated,
+    Measured,
+}
+
+impl Confidence {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Assumed => "assumed",
+            Self::Estimated => "estimated",
+            Self::Measured => "measured",
+        }
+    }
+}
+
 macro_rules! count_unit {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(transparent)]
         pub(crate) struct $name(pub(crate) u64);
 
@@ -214,7 +233,7 @@ impl MilliCores {
 }
 
 /// A share of a whole, 0 to 1 (some exporters report slightly more than 1 on MIG: kept as seen).
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct Ratio(pub(crate) f64);
 
@@ -231,7 +250,7 @@ impl Ratio {
 }
 
 /// Electrical power.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub(crate) struct Watts(pub(crate) f64);
 

@@ -1,6 +1,7 @@
 //! What a check says: structured facts, claims on GPU-hours, and a way out. Prose is rendered last.
 
 use crate::fleet::{SlotId, WorkloadId};
+pub(crate) use crate::units::Confidence;
 use crate::units::UsdPerHour;
 use serde::{Deserialize, Serialize};
 
@@ -14,25 +15,6 @@ pub(crate) enum FindingKind {
     AtRisk,
     /// Spend grew faster than work.
     Trend,
-}
-
-/// R6; ordered so that `max` is the better one and the worst input is `min`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Confidence {
-    Assumed,
-    Estimated,
-    Measured,
-}
-
-impl Confidence {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Assumed => "assumed",
-            Self::Estimated => "estimated",
-            Self::Measured => "measured",
-        }
-    }
 }
 
 /// Order of claims on one slot (R4): lower claims first. The states are exclusive (R3), the sizing checks are not.

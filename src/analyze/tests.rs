@@ -186,7 +186,7 @@ fn report(snapshot: &Snapshot) -> Report {
         |_| true,
     );
     let ledger = Ledger::new(&fleet, &outcomes);
-    let suppressed: Vec<bool> = ledger.findings.iter().map(|f| f.ignored.is_some()).collect();
+    let suppressed: Vec<Option<String>> = ledger.findings.iter().map(|f| f.ignored.clone()).collect();
     report::build(
         &ledger,
         &Input {
@@ -195,6 +195,8 @@ fn report(snapshot: &Snapshot) -> Report {
             gaps: &[],
             group_by: None,
             suppressed: &suppressed,
+            policy: report::document::PolicyUse::default(),
+            owner_labels: &[],
         },
     )
 }

@@ -108,7 +108,7 @@ pub(crate) struct PriceBook {
 }
 
 /// One price of the user's own. Every key that is given must match; `*` matches any run of characters.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PriceEntry {
     pub(crate) cluster: Option<String>,
@@ -198,7 +198,8 @@ fn entry_line(text: &str, index: usize) -> usize {
 }
 
 impl PriceEntry {
-    fn check(&self) -> Result<(), String> {
+    /// Refuses what no node could be priced by.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if let Some(currency) = self.currency.as_deref().filter(|c| !c.eq_ignore_ascii_case("usd")) {
             return Err(format!(
                 "currency '{currency}': prices are USD only; convert it and say the day in as_of"

@@ -33,6 +33,44 @@ pub(crate) struct Report {
     /// Findings of the baseline that are gone, with their money; `null` without `--baseline`.
     #[serde(default)]
     pub(crate) fixed: Option<Vec<Fixed>>,
+    #[serde(default)]
+    pub(crate) policy: PolicyUse,
+}
+
+/// The policy that the report was judged by.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct PolicyUse {
+    /// `null`: built in.
+    pub(crate) file: Option<String>,
+    pub(crate) suppressions: Vec<SuppressionUse>,
+}
+
+/// A suppression of the policy file, and whether it is still needed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct SuppressionUse {
+    pub(crate) check: String,
+    pub(crate) subject: String,
+    pub(crate) cluster: Option<String>,
+    pub(crate) reason: String,
+    /// The last day it holds.
+    pub(crate) expires: Option<String>,
+    /// In the policy file.
+    pub(crate) line: u64,
+    /// Findings that it suppressed.
+    pub(crate) findings: u64,
+    pub(crate) state: SuppressionState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SuppressionState {
+    Used,
+    /// It matches no finding although everything was read and its check was run.
+    Unused,
+    /// Its last day is over: it suppresses nothing.
+    Expired,
+    /// It matches no finding, but its check was not run or a part of the fleet was not read.
+    NotJudged,
 }
 
 /// Sums by one property; they add up to the totals.
@@ -60,6 +98,9 @@ pub(crate) struct Fixed {
     pub(crate) title: String,
     /// As the baseline recorded it; `null`: had no price.
     pub(crate) usd_per_hour: Option<UsdPerHour>,
+    /// Why nobody can say whether it is fixed; `null`: what it is about was judged, and it is gone.
+    #[serde(default)]
+    pub(crate) not_assessed: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +185,12 @@ pub(crate) struct ReportFinding {
     pub(crate) claims: Vec<ReportClaim>,
     pub(crate) fix: ReportFix,
     pub(crate) status: Status,
+    /// Why it is suppressed, or new although the baseline has it.
+    #[serde(default)]
+    pub(crate) status_reason: Option<String>,
+    /// Who owns the subject, by the policy's ownership labels.
+    #[serde(default)]
+    pub(crate) owner: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

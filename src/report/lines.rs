@@ -194,7 +194,7 @@ pub(super) fn markdown(report: &Report, options: &RenderOptions, out: &mut dyn W
             out,
             "\n| $/h | money | sure | finding | where |\n|---:|---|---|---|---|"
         )?;
-        for f in all.iter().take(options.top) {
+        for f in all.iter().take(options.top.unwrap_or(20)) {
             let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
             writeln!(
                 out,
@@ -206,7 +206,7 @@ pub(super) fn markdown(report: &Report, options: &RenderOptions, out: &mut dyn W
             )?;
         }
         writeln!(out, "\n<details><summary>What to do</summary>\n")?;
-        for (index, f) in all.iter().take(options.top).enumerate() {
+        for (index, f) in all.iter().take(options.top.unwrap_or(20)).enumerate() {
             writeln!(out, "{}. {}", index + 1, md(&f.fix.summary))?;
         }
         writeln!(out, "\n</details>")?;

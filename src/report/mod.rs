@@ -7,14 +7,14 @@ pub(crate) mod ledger;
 mod lines;
 pub(crate) mod rows;
 mod table;
-mod text;
+pub(crate) mod text;
 mod totals;
 
 use crate::analyze::Outcome;
 use crate::analyze::finding::{Finding, FindingKind};
 use crate::snapshot::{Gap, Source};
 use crate::units::sum_known;
-use document::{Grade, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
+use document::{Grade, PolicyUse, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
 use ledger::{Ledger, Resolution, Resolved};
 use rows::GroupBy;
 use std::cmp::Reverse;
@@ -27,23 +27,26 @@ pub(crate) struct Input<'a> {
     pub(crate) sources: &'a [Source],
     pub(crate) gaps: &'a [Gap],
     pub(crate) group_by: Option<&'a GroupBy>,
-    /// Parallel to [`Ledger::findings`]: suppressed by the policy.
-    pub(crate) suppressed: &'a [bool],
+    /// Parallel to [`Ledger::findings`]: why it is suppressed; `None`: it is not.
+    pub(crate) suppressed: &'a [Option<String>],
+    pub(crate) policy: PolicyUse,
+    /// Labels that name an owner.
+    pub(crate) owner_labels: &'a [String],
 }
 
 /// Builds the report. Findings that count are served before suppressed ones, so suppressing never hides another's money.
 pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
     let fleet = ledger.fleet;
-    let suppressed = |i: usize| input.suppressed.get(i).copied().unwrap_or(false);
+    let suppressed = |i: usize| input.suppressed.get(i).is_some_and(Option::is_some);
     let resolution = ledger.resolve(|i| Some(u8::from(suppressed(i))));
     let mut findings: Vec<ReportFinding> = (0..ledger.findings.len())
         .filter(|&i| !is_swallowed(ledger.findings[i], &resolution.findings[i]))
-        .map(|i| finding(ledger, &resolution, i, suppressed(i)))
+        .map(|i| finding(ledger, &resolution, i, input))
         .collect();
     findings.sort_by(|a, b| order(a).cmp(&order(b)));
     let groups = input
         .group_by
-        .map(|by| rows::groups(ledger, &resolution, |i| !suppressed(i), by));
+        .map(|by| rows::groups(ledger, &resolution, |i| !suppressed(i), by, input.owner_labels));
     let gaps: BTreeSet<&Gap> = input.gaps.iter().chain(&fleet.gaps).collect();
     let mut report = Report {
         schema: SCHEMA,
@@ -63,6 +66,7 @@ pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         gaps: gaps.into_iter().cloned().collect(),
         groups,
         fixed: None,
+        policy: input.policy.clone(),
     };
     add_up(&mut report);
     report
@@ -95,9 +99,10 @@ fn add_up(report: &mut Report) {
     totals.waste_percent = totals::percent(totals.waste_usd_per_hour.usd(), totals.spend_usd_per_hour.usd());
 }
 
-fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, suppressed: bool) -> ReportFinding {
+fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input<'_>) -> ReportFinding {
     let finding = ledger.findings[i];
     let resolved = &resolution.findings[i];
+    let reason = input.suppressed.get(i).cloned().flatten();
     let recoverable = finding.kind == FindingKind::Recoverable;
     let waste = resolved.usd_per_hour.filter(|_| recoverable);
     ReportFinding {
@@ -129,7 +134,13 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, suppressed: b
             placement: finding.fix.placement.clone(),
             patch: finding.fix.patch.clone(),
         },
-        status: if suppressed { Status::Suppressed } else { Status::New },
+        status: if reason.is_some() {
+            Status::Suppressed
+        } else {
+            Status::New
+        },
+        status_reason: reason,
+        owner: rows::owner(ledger.fleet, finding, input.owner_labels),
     }
 }
 
@@ -194,8 +205,8 @@ pub(crate) struct RenderOptions {
     /// Columns of the terminal; 120 in a pipe.
     pub(crate) width: usize,
     pub(crate) color: bool,
-    /// Findings shown in full by formats that people read.
-    pub(crate) top: usize,
+    /// `--top`: findings shown by formats that people read; each has its own number without it.
+    pub(crate) top: Option<usize>,
 }
 
 impl Default for RenderOptions {
@@ -203,7 +214,7 @@ impl Default for RenderOptions {
         Self {
             width: 120,
             color: false,
-            top: 20,
+            top: None,
         }
     }
 }

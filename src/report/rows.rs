@@ -3,7 +3,7 @@
 use super::document::{Figure, Group, Groups, ObservedFigures, ReportNode, ReportPrice, ReportWorkload};
 use super::ledger::{Ledger, Resolution};
 use super::totals;
-use crate::analyze::finding::FindingKind;
+use crate::analyze::finding::{Finding, FindingKind};
 use crate::fleet::{Fleet, Node, Observed, Slot, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ pub(crate) enum GroupBy {
     Gpu,
     Node,
     Cluster,
+    /// The policy's ownership labels.
+    Owner,
     /// A label of the workload, else of the node.
     Label(String),
 }
@@ -34,6 +36,7 @@ impl FromStr for GroupBy {
             "gpu" => Self::Gpu,
             "node" => Self::Node,
             "cluster" => Self::Cluster,
+            "owner" => Self::Owner,
             label => Self::Label(label.to_owned()),
         })
     }
@@ -48,6 +51,7 @@ impl fmt::Display for GroupBy {
             Self::Gpu => "gpu",
             Self::Node => "node",
             Self::Cluster => "cluster",
+            Self::Owner => "owner",
             Self::Label(label) => label,
         })
     }
@@ -205,6 +209,7 @@ pub(crate) fn groups(
     resolution: &Resolution,
     counted: impl Fn(usize) -> bool,
     by: &GroupBy,
+    owner_labels: &[String],
 ) -> Groups {
     let fleet = ledger.fleet;
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
@@ -217,7 +222,10 @@ pub(crate) fn groups(
             .map(|p| p.split(holders));
         for (i, weight) in weights.into_iter().enumerate() {
             let workload = slot.holders.get(i).and_then(|&pod| fleet.pod(pod).workload);
-            let group = entry(&mut groups, &key(fleet, slot, workload, !slot.holders.is_empty(), by));
+            let group = entry(
+                &mut groups,
+                &key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels),
+            );
             group.gpus += totals::gpus(weight);
             group.spend_usd_per_hour += prices.as_ref().map_or(UsdPerHour::ZERO, |p| p[i]);
         }
@@ -227,7 +235,14 @@ pub(crate) fn groups(
             let slot = fleet.slot(claim.slot);
             let group = entry(
                 &mut groups,
-                &key(fleet, slot, finding.workload, !slot.holders.is_empty(), by),
+                &key(
+                    fleet,
+                    slot,
+                    finding.workload,
+                    !slot.holders.is_empty(),
+                    by,
+                    owner_labels,
+                ),
             );
             let usd = usd.unwrap_or_default();
             match finding.kind {
@@ -266,7 +281,14 @@ fn entry<'g>(groups: &'g mut BTreeMap<String, Group>, name: &str) -> &'g mut Gro
     })
 }
 
-fn key(fleet: &Fleet, slot: &Slot, workload: Option<WorkloadId>, held: bool, by: &GroupBy) -> String {
+fn key(
+    fleet: &Fleet,
+    slot: &Slot,
+    workload: Option<WorkloadId>,
+    held: bool,
+    by: &GroupBy,
+    owner_labels: &[String],
+) -> String {
     let node = fleet.node(slot.node);
     let workload = workload.map(|w| fleet.workload(w));
     let name = match by {
@@ -276,11 +298,27 @@ fn key(fleet: &Fleet, slot: &Slot, workload: Option<WorkloadId>, held: bool, by:
         GroupBy::Namespace => workload.map(|w| w.namespace.clone()),
         GroupBy::Workload => workload.map(|w| format!("{}/{}", w.namespace, w.name)),
         GroupBy::Model => workload.and_then(|w| w.model_label().map(str::to_owned)),
-        GroupBy::Label(label) => workload
-            .and_then(|w| w.labels.get(label))
-            .or_else(|| node.labels.get(label))
-            .cloned(),
+        GroupBy::Label(label) => label_of(workload, Some(node), std::slice::from_ref(label)),
+        GroupBy::Owner => label_of(workload, Some(node), owner_labels),
     };
     name.filter(|n| !n.is_empty())
         .unwrap_or_else(|| if held { NONE } else { NOBODY }.to_owned())
+}
+
+/// The first of `keys` that the workload has, else the first that the node has.
+fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String]) -> Option<String> {
+    let of_workload = || keys.iter().find_map(|k| workload?.labels.get(k));
+    let of_node = || keys.iter().find_map(|k| node?.labels.get(k));
+    of_workload().or_else(of_node).filter(|o| !o.is_empty()).cloned()
+}
+
+/// Who owns what a finding is about: its workload's label, else the one label that all nodes of its claims share.
+pub(crate) fn owner(fleet: &Fleet, finding: &Finding, keys: &[String]) -> Option<String> {
+    let workload = finding.workload.map(|w| fleet.workload(w));
+    let of_nodes: BTreeSet<Option<String>> = finding
+        .claims
+        .iter()
+        .map(|c| label_of(None, Some(fleet.node(fleet.slot(c.slot).node)), keys))
+        .collect();
+    label_of(workload, None, keys).or_else(|| (of_nodes.len() == 1).then(|| of_nodes.into_iter().next())??)
 }

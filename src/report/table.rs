@@ -189,7 +189,7 @@ fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
         &["#", "$/h", "money", "sure", "finding", "check"]
     };
     table.set_header(header.iter().map(|h| Cell::new(h).add_attribute(Attribute::Bold)));
-    for (index, finding) in all.iter().take(options.top).enumerate() {
+    for (index, finding) in all.iter().take(options.top.unwrap_or(20)).enumerate() {
         let amount = finding
             .usd_per_hour
             .map_or_else(|| "–".to_string(), |u| format!("{:.2}", u.usd()));
@@ -228,12 +228,12 @@ fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
         }
     }
     writeln!(out, "\n{table}")?;
-    if all.len() > options.top {
-        let rest = crate::units::sum_known(all[options.top..].iter().map(|f| f.waste_usd_per_hour));
+    if all.len() > options.top.unwrap_or(20) {
+        let rest = crate::units::sum_known(all[options.top.unwrap_or(20)..].iter().map(|f| f.waste_usd_per_hour));
         writeln!(
             out,
             "… and {} more ({} of waste): --top {} shows all",
-            all.len() - options.top,
+            all.len() - options.top.unwrap_or(20),
             text::money(rest),
             all.len()
         )?;
@@ -266,7 +266,7 @@ fn fixes(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::R
         return Ok(());
     }
     writeln!(out, "\nWhat to do:")?;
-    for (index, finding) in all.iter().take(options.top.min(10)).enumerate() {
+    for (index, finding) in all.iter().take(options.top.unwrap_or(20).min(10)).enumerate() {
         wrapped(
             out,
             &plain(&finding.fix.summary),

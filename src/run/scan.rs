@@ -1,47 +1,42 @@
 //! scan, collect, doctor.
 
-use super::{snapshot_file, source};
-use crate::analyze::finding::Confidence;
+use super::{output, policy, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Outcome};
 use crate::catalog::prices::PriceBook;
-use crate::cli::{CollectArgs, ColorArg, ConfidenceArg, DoctorArgs, ScanArgs};
+use crate::cli::{CollectArgs, DoctorArgs, ScanArgs};
 use crate::fleet::{self, Fleet};
-use crate::report::document::Report;
+use crate::report::document::{PolicyUse, Report};
 use crate::report::ledger::Ledger;
 use crate::report::rows::GroupBy;
-use crate::report::{self, Format, Input, RenderOptions};
+use crate::report::{self, Input};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::verdict::{self, Limits, Verdict};
-use anyhow::{Context, Result, bail};
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use crate::verdict::{self, Baseline, Verdict};
+use anyhow::{Context, Result, anyhow};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
-
-/// Findings in a table unless `--top` says otherwise.
-const TOP: usize = 20;
-/// Columns where there is no terminal.
-const PIPE_WIDTH: usize = 120;
 
 pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     if args.source.dry_run {
         source::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outputs = outputs(args)?;
-    checks_exist(args.check.iter().chain(&args.skip))?;
-    let prices = prices(args)?;
+    let outputs = output::parse(args)?;
+    let settings = policy::settings(args)?;
+    if args.print_policy {
+        return super::print(crate::settings::print(&settings));
+    }
+    let known = args.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.group_by.as_deref().and_then(|g| g.parse().ok());
-    let keep = match &group_by {
-        Some(GroupBy::Label(label)) => vec![label.clone()],
-        _ => Vec::new(),
+    let snapshot = source::snapshot(&args.source, keep_labels(&settings, group_by.as_ref()))?;
+    let prices = PriceBook {
+        entries: settings.prices.clone(),
     };
-    let snapshot = source::snapshot(&args.source, keep)?;
-    let settings = Settings::default();
     let fleet = fleet::join(&snapshot, &prices, &settings);
-    let wanted =
-        |id: &str| (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !args.skip.iter().any(|c| c == id);
+    let wanted = |id: &str| {
+        (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !settings.skip.iter().any(|c| c == id)
+    };
     let outcomes = analyze::run(
         &CheckContext {
             fleet: &fleet,
@@ -49,156 +44,77 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         },
         wanted,
     );
-    let (report, verdict) = judge(&snapshot, &fleet, &outcomes, group_by.as_ref(), &limits(args));
-    write(&report, &outputs, args)?;
-    tell(&report, &verdict, args)?;
+    let case = Case {
+        snapshot: &snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings: &settings,
+        group_by: group_by.as_ref(),
+        baseline: known.as_ref(),
+    };
+    let (report, verdict) = judge(&case);
+    output::write(&report, &outputs, args)?;
+    if let Some(path) = &args.write_baseline {
+        let text = Baseline::of(&report).to_json()?;
+        std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
+    }
+    output::tell(&report, &verdict, args)?;
     Ok(ExitCode::from(verdict.code))
 }
 
-fn judge(
-    snapshot: &Snapshot,
-    fleet: &Fleet,
-    outcomes: &[(&'static str, Outcome)],
-    group_by: Option<&GroupBy>,
-    limits: &Limits,
-) -> (Report, Verdict) {
-    let ledger = Ledger::new(fleet, outcomes);
-    let suppressed: Vec<bool> = ledger.findings.iter().map(|f| f.ignored.is_some()).collect();
+/// Labels that the snapshot must keep beside its own list.
+fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
+    let mut keep = settings.owner_labels.clone();
+    if let Some(GroupBy::Label(label)) = group_by {
+        keep.push(label.clone());
+    }
+    keep
+}
+
+/// What is judged, and by what.
+struct Case<'a> {
+    snapshot: &'a Snapshot,
+    fleet: &'a Fleet,
+    outcomes: &'a [(&'static str, Outcome)],
+    settings: &'a Settings,
+    group_by: Option<&'a GroupBy>,
+    baseline: Option<&'a Baseline>,
+}
+
+fn judge(case: &Case<'_>) -> (Report, Verdict) {
+    let ledger = Ledger::new(case.fleet, case.outcomes);
+    let ran = |check: &str| {
+        let id = check.split('/').next().unwrap_or(check);
+        case.outcomes.iter().any(|(known, _)| *known == id)
+            || (id == "all" && case.outcomes.len() == analyze::CHECKS.len())
+    };
+    let suppressed = verdict::suppress(&ledger, case.settings, ran);
     let input = Input {
-        outcomes,
-        sources: &snapshot.sources,
-        gaps: &snapshot.gaps,
-        group_by,
-        suppressed: &suppressed,
+        outcomes: case.outcomes,
+        sources: &case.snapshot.sources,
+        gaps: &case.snapshot.gaps,
+        group_by: case.group_by,
+        suppressed: &suppressed.reasons,
+        policy: PolicyUse {
+            file: case.settings.file.clone(),
+            suppressions: suppressed.uses,
+        },
+        owner_labels: &case.settings.owner_labels,
     };
     let mut report = report::build(&ledger, &input);
-    let verdict = verdict::judge(&mut report, &ledger, limits);
+    if let Some(baseline) = case.baseline {
+        baseline.apply(&mut report, &ledger, case.outcomes, case.settings.tolerance);
+    }
+    let statuses = verdict::statuses(&report, &ledger, &suppressed.reasons, case.baseline);
+    let verdict = verdict::judge(&mut report, &ledger, &statuses, &case.settings.gates);
     (report, verdict)
 }
 
-fn limits(args: &ScanArgs) -> Limits {
-    Limits {
-        max_waste: args.max_waste,
-        max_waste_percent: args.max_waste_percent,
-        max_at_risk: args.max_at_risk,
-        min_coverage: args.min_coverage,
-        confidence: args.gate_confidence.map(|c| match c {
-            ConfidenceArg::Measured => Confidence::Measured,
-            ConfidenceArg::Estimated => Confidence::Estimated,
-            ConfidenceArg::Assumed => Confidence::Assumed,
-        }),
-    }
-}
-
-fn prices(args: &ScanArgs) -> Result<PriceBook> {
-    let Some(path) = &args.prices else {
-        return Ok(PriceBook::default());
-    };
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("could not read the price file {}", path.display()))?;
-    PriceBook::parse(&text).map_err(|why| anyhow::anyhow!("price file {}, {why}", path.display()))
-}
-
-fn checks_exist<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
-    for name in names {
-        if !analyze::CHECKS.iter().any(|c| c.id() == name) {
-            let known: Vec<&str> = analyze::CHECKS.iter().map(|c| c.id()).collect();
-            let near = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
-                .copied()
-                .unwrap_or_default();
-            bail!(
-                "there is no check '{name}': did you mean '{near}'? Known are {}",
-                known.join(", ")
-            );
-        }
-    }
-    Ok(())
-}
-
-/// FORMAT or FORMAT=FILE; at most one goes to stdout.
-fn outputs(args: &ScanArgs) -> Result<Vec<(Format, Option<PathBuf>)>> {
-    if args.format.is_empty() {
-        return Ok(vec![(Format::Table, None)]);
-    }
-    let mut outputs: Vec<(Format, Option<PathBuf>)> = Vec::new();
-    for text in &args.format {
-        let (name, file) = text
-            .split_once('=')
-            .map_or((text.as_str(), None), |(n, f)| (n, Some(PathBuf::from(f))));
-        let Some(format) = Format::parse(name) else {
-            let known: Vec<&str> = Format::ALL.iter().map(|(_, n)| *n).collect();
-            bail!("--format {name}: known are {}", known.join(", "));
-        };
-        if file.is_none() && outputs.iter().any(|(_, f)| f.is_none()) {
-            bail!("two formats for stdout: give all but one a file (--format json=report.json)");
-        }
-        outputs.push((format, file));
-    }
-    Ok(outputs)
-}
-
-fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ScanArgs) -> Result<()> {
-    let terminal = io::stdout().is_terminal();
-    let width = terminal_size::terminal_size()
-        .filter(|_| terminal)
-        .map(|(w, _)| usize::from(w.0))
-        .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok());
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    let color = match args.color {
-        ColorArg::Always => true,
-        ColorArg::Never => false,
-        ColorArg::Auto => terminal && !no_color,
-    };
-    let options = RenderOptions {
-        width: width.unwrap_or(PIPE_WIDTH).clamp(60, 240),
-        color,
-        top: args.top.unwrap_or(TOP),
-    };
-    for (format, file) in outputs {
-        match file {
-            None => {
-                let mut out = BufWriter::new(io::stdout().lock());
-                format.render(report, &options, &mut out)?;
-                out.flush()?;
-            }
-            Some(path) => {
-                let name = path.display();
-                let mut out = BufWriter::new(File::create(path).with_context(|| format!("could not write {name}"))?);
-                format
-                    .render(
-                        report,
-                        &RenderOptions {
-                            color: false,
-                            ..options.clone()
-                        },
-                        &mut out,
-                    )
-                    .with_context(|| format!("could not write {name}"))?;
-                out.flush().with_context(|| format!("could not write {name}"))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Gates, and gaps where stdout is not the table that shows them.
-fn tell(report: &Report, verdict: &Verdict, args: &ScanArgs) -> Result<()> {
-    let mut err = io::stderr().lock();
-    for line in &verdict.lines {
-        writeln!(err, "gpuwaste: {line}")?;
-    }
-    if !args.source.quiet {
-        for gap in &report.gaps {
-            writeln!(
-                err,
-                "gpuwaste: not read: {}: {} ({}); {}",
-                gap.source, gap.what, gap.reason, gap.remedy
-            )?;
-        }
-    }
-    Ok(())
+fn baseline(path: &Path) -> Result<Baseline> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
+    Baseline::parse(&text).map_err(|why| anyhow!("baseline {name}: {why}"))
 }
 
 pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
@@ -239,7 +155,15 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         },
         |_| true,
     );
-    let (report, verdict) = judge(&snapshot, &fleet, &outcomes, None, &Limits::default());
+    let case = Case {
+        snapshot: &snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings: &settings,
+        group_by: None,
+        baseline: None,
+    };
+    let (report, verdict) = judge(&case);
     let mut out = BufWriter::new(io::stdout().lock());
     writeln!(out, "Sources")?;
     for source in &report.sources {

@@ -6,11 +6,12 @@ use super::history::History;
 use super::server::EngineSettings;
 use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One cluster, or what of it could be read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Cluster {
     /// The context's name, or `--cluster-name`.
@@ -50,7 +51,7 @@ pub(crate) struct Cluster {
 }
 
 /// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct PodsRead {
     /// Pods of every namespace that could hold a GPU are in `pods`.
@@ -67,11 +68,12 @@ pub(crate) struct PodsRead {
 }
 
 /// A node. Capacity and allocatable keep every extended resource by name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Node {
     pub(crate) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) created_at: Option<Timestamp>,
     /// Labels of the allow-list in `labels.rs` of the collector: instance type, region, zone, pool, GPU product, MIG, sharing, capacity type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -93,7 +95,7 @@ pub(crate) struct Node {
 }
 
 /// Amounts by resource. `devices` holds extended resources: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, …
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Resources {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +108,7 @@ pub(crate) struct Resources {
     pub(crate) devices: BTreeMap<String, u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Taint {
     pub(crate) key: String,
@@ -114,17 +116,19 @@ pub(crate) struct Taint {
     pub(crate) value: Option<String>,
     pub(crate) effect: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) since: Option<Timestamp>,
 }
 
 /// A condition of a node or pod, with its own since-time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Condition {
     /// `None`: "Unknown" (the kubelet does not answer).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) since: Option<Timestamp>,
     /// CamelCase word, never the message.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,14 +136,14 @@ pub(crate) struct Condition {
 }
 
 /// `gpuwaste.dev/ignore: "check[,check] reason"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Ignore {
     /// Check ids, or "all".
     pub(crate) checks: Vec<String>,
     pub(crate) reason: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Pod {
     pub(crate) namespace: String,
@@ -150,12 +154,15 @@ pub(crate) struct Pod {
     pub(crate) node: Option<String>,
     pub(crate) phase: PodPhase,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) created_at: Option<Timestamp>,
     /// status.startTime.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) started_at: Option<Timestamp>,
     /// metadata.deletionTimestamp: Terminating.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) deleted_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<i64>,
@@ -188,7 +195,7 @@ pub(crate) struct Pod {
     pub(crate) ignore: Option<Ignore>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum PodPhase {
     Pending,
     Running,
@@ -198,7 +205,7 @@ pub(crate) enum PodPhase {
     Unknown,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct OwnerRef {
     /// API group without version: "apps", "batch", "leaderworkerset.x-k8s.io", "" for core.
@@ -208,7 +215,7 @@ pub(crate) struct OwnerRef {
 }
 
 /// Node selection of a pod: nodeSelector and required node affinity, flattened; tolerations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct PodPlacement {
     /// All must match: key → value.
@@ -223,7 +230,7 @@ pub(crate) struct PodPlacement {
     pub(crate) other_constraints: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct NodeExpression {
     pub(crate) key: String,
@@ -233,7 +240,7 @@ pub(crate) struct NodeExpression {
     pub(crate) values: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Toleration {
     /// `None` with operator Exists: tolerates everything.
@@ -246,7 +253,7 @@ pub(crate) struct Toleration {
     pub(crate) effect: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ContainerKind {
     #[default]
@@ -256,7 +263,7 @@ pub(crate) enum ContainerKind {
     Sidecar,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Container {
     pub(crate) name: String,
@@ -288,7 +295,7 @@ pub(crate) struct Container {
 }
 
 /// What a container without a recognised engine does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ContainerRole {
     /// DCGM or AMD exporter, device plugin, MPS daemon, driver, node feature discovery: holds nothing.
@@ -302,7 +309,7 @@ pub(crate) enum ContainerRole {
     Placeholder,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Port {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -310,7 +317,7 @@ pub(crate) struct Port {
     pub(crate) number: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ContainerState {
     /// CrashLoopBackOff, ImagePullBackOff, ContainerCreating, PodInitializing, …
@@ -318,12 +325,13 @@ pub(crate) enum ContainerState {
         reason: Option<String>,
     },
     Running {
+        #[schemars(with = "Option<String>")]
         since: Option<Timestamp>,
     },
     Terminated(Exit),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Exit {
     /// OOMKilled, Error, Completed.
@@ -331,11 +339,12 @@ pub(crate) struct Exit {
     pub(crate) reason: Option<String>,
     pub(crate) code: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) finished_at: Option<Timestamp>,
 }
 
 /// An owner above pods.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Controller {
     pub(crate) group: String,
@@ -351,9 +360,11 @@ pub(crate) struct Controller {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) created_at: Option<Timestamp>,
     /// Jobs: status.completionTime.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) completed_at: Option<Timestamp>,
     /// Allow-listed labels and the ownership labels that the policy names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -363,7 +374,7 @@ pub(crate) struct Controller {
 }
 
 /// A HorizontalPodAutoscaler (KEDA makes one too).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Autoscaler {
     pub(crate) namespace: String,
@@ -373,7 +384,7 @@ pub(crate) struct Autoscaler {
     pub(crate) max_replicas: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct DisruptionBudget {
     pub(crate) namespace: String,
@@ -387,7 +398,7 @@ pub(crate) struct DisruptionBudget {
 }
 
 /// metrics.k8s.io: one instant, no history.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct PodUsage {
     pub(crate) namespace: String,

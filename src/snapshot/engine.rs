@@ -3,10 +3,11 @@
 use super::server::EngineKind;
 use crate::units::Tokens;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One metrics endpoint of one container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct EngineScrape {
     pub(crate) namespace: String,
@@ -21,13 +22,14 @@ pub(crate) struct EngineScrape {
     pub(crate) identity: ServerIdentity,
     /// When the server process started (process_start_time_seconds); `None`: not told, use the container's start.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) process_started_at: Option<Timestamp>,
     /// One per pass, oldest first. Empty: the endpoint gave no usable metrics.
     pub(crate) readings: Vec<EngineReading>,
 }
 
 /// The server's own word: /v1/models, /version, cache_config_info, /get_server_info, /info, /props, /api/ps.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct ServerIdentity {
     /// The path or id that was loaded (`root`), base models only.
@@ -64,8 +66,9 @@ pub(crate) struct ServerIdentity {
 }
 
 /// One instant of one endpoint, summed over its engines (max over tensor-parallel ranks). Counters are since process start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct EngineReading {
+    #[schemars(with = "String")]
     pub(crate) at: Timestamp,
     /// Requests in execution now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +111,7 @@ pub(crate) struct EngineReading {
 }
 
 /// A cumulative Prometheus histogram.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Histogram {
     pub(crate) sum: f64,

@@ -2,10 +2,11 @@
 
 use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One device or MIG instance as an exporter shows it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct GpuScrape {
     /// Node name. Where the exporter's host label is its own pod's name, the collector put the pod's node here.
@@ -31,14 +32,14 @@ pub(crate) struct GpuScrape {
     pub(crate) readings: Vec<GpuReading>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct MigInstance {
     pub(crate) profile: String,
     pub(crate) id: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct PodName {
     pub(crate) namespace: String,
@@ -48,8 +49,9 @@ pub(crate) struct PodName {
 }
 
 /// One instant of one device. Ratios are 0–1 whatever the exporter's generation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct GpuReading {
+    #[schemars(with = "String")]
     pub(crate) at: Timestamp,
     /// Share of time with at least one kernel running. Not "how much of the chip". Absent on MIG.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,10 +5,11 @@
 use super::engine::Histogram;
 use super::gpu::{MigInstance, PodName};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One cluster's history.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct History {
     /// "monitoring/thanos-query:9090", or the host of the URL that the user gave; never credentials.
@@ -16,6 +17,7 @@ pub(crate) struct History {
     /// prometheus, thanos, victoriametrics, mimir, … as the store says.
     pub(crate) flavour: String,
     /// The window is `[end - window_seconds, end]`.
+    #[schemars(with = "String")]
     pub(crate) end: Timestamp,
     pub(crate) window_seconds: u64,
     pub(crate) bin_seconds: u64,
@@ -37,7 +39,7 @@ pub(crate) struct History {
 }
 
 /// A distribution over bins. Each `None`: not told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Figure {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +59,7 @@ pub(crate) struct Figure {
 }
 
 /// A device or MIG instance while one pod held it, or while nobody did. Ratios are 0–1 whatever the exporter's generation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct GpuHistory {
     pub(crate) uuid: String,
@@ -70,8 +72,10 @@ pub(crate) struct GpuHistory {
     pub(crate) holder: Option<PodName>,
     /// The first and the last bin with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) first: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) last: Option<Timestamp>,
     /// Bins with a value in the last 24 hours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +100,7 @@ pub(crate) struct GpuHistory {
 }
 
 /// A pod's, or a workload's, load. Rates are per second and summed over engines and replicas bin by bin.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct LoadHistory {
     pub(crate) namespace: String,
@@ -104,6 +108,7 @@ pub(crate) struct LoadHistory {
     pub(crate) name: String,
     /// The first bin with a value.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub(crate) first: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) running: Option<Figure>,
@@ -190,7 +195,7 @@ pub(crate) struct LoadHistory {
 }
 
 /// Devices handed out on one node, over the last 24 hours.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct NodeHistory {
     pub(crate) node: String,
@@ -200,10 +205,12 @@ pub(crate) struct NodeHistory {
 }
 
 /// What was held and what was done in one window.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct UsageWindow {
+    #[schemars(with = "String")]
     pub(crate) start: Timestamp,
+    #[schemars(with = "String")]
     pub(crate) end: Timestamp,
     /// Bins with any device row.
     pub(crate) bins: f64,
@@ -212,7 +219,7 @@ pub(crate) struct UsageWindow {
 }
 
 /// GPU-bins of one kind of device under one workload; an empty name: held by nobody.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct HeldGpus {
     pub(crate) namespace: String,
@@ -229,7 +236,7 @@ pub(crate) struct HeldGpus {
     pub(crate) busy_bins: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct WorkDone {
     pub(crate) namespace: String,

@@ -12,18 +12,20 @@ pub(crate) mod server;
 
 use cluster::Cluster;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of this format; readers refuse a newer one.
 pub(crate) const SCHEMA: u32 = 1;
 
 /// Everything one run of `collect` saw.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Snapshot {
     pub(crate) schema: u32,
     /// Version of the gpuwaste that recorded it.
     pub(crate) tool_version: String,
     /// The one reading of the clock; everything later is judged against it.
+    #[schemars(with = "String")]
     pub(crate) taken_at: Timestamp,
     /// History asked of Prometheus; `None`: none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +42,7 @@ pub(crate) struct Snapshot {
 }
 
 /// One thing that was read, or should have been.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Source {
     pub(crate) kind: SourceKind,
     /// A context, URL without credentials, or file name.
@@ -52,7 +54,7 @@ pub(crate) struct Source {
     pub(crate) named: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SourceKind {
     Kubernetes,
@@ -65,7 +67,7 @@ pub(crate) enum SourceKind {
     Demo,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SourceStatus {
     Ok,
@@ -74,7 +76,7 @@ pub(crate) enum SourceStatus {
 }
 
 /// Something that could not be read, wholly or in part.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Gap {
     /// The source that failed: "kubernetes prod-eu", "exporter gpu-operator/nvidia-dcgm-exporter-x7x".
     pub(crate) source: String,

@@ -1,10 +1,11 @@
 //! What a serving engine was told to do: parsed settings by name, never the raw command line.
 
 use crate::units::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Serving engines that gpuwaste knows. The kebab-case name is stable: users script against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum EngineKind {
     Vllm,
@@ -50,7 +51,7 @@ impl EngineKind {
 }
 
 /// A server's part in a split of prefill and decode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ServerRole {
     Prefill,
@@ -58,7 +59,7 @@ pub(crate) enum ServerRole {
 }
 
 /// The settings of one serving engine. Each `None` means: not stated; the engine's own default applies.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct EngineSettings {
     /// `None`: no engine was recognised (fit then assumes vLLM's rules and says so).

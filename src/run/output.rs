@@ -1,0 +1,153 @@
+//! Where a report goes: formats to stdout and files, gates and gaps to stderr.
+
+use crate::cli::{ColorArg, ScanArgs};
+use crate::report::document::{Fixed, Report, SuppressionState};
+use crate::report::text::{money, plain};
+use crate::report::{Format, RenderOptions};
+use crate::units::sum_known;
+use crate::verdict::Verdict;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Columns where there is no terminal.
+const PIPE_WIDTH: usize = 120;
+/// Gaps named on stderr without -v.
+const GAPS: usize = 8;
+
+/// FORMAT or FORMAT=FILE; at most one goes to stdout.
+pub(super) fn parse(args: &ScanArgs) -> Result<Vec<(Format, Option<PathBuf>)>> {
+    if args.format.is_empty() {
+        return Ok(vec![(Format::Table, None)]);
+    }
+    let mut outputs: Vec<(Format, Option<PathBuf>)> = Vec::new();
+    for text in &args.format {
+        let (name, file) = text
+            .split_once('=')
+            .map_or((text.as_str(), None), |(n, f)| (n, Some(PathBuf::from(f))));
+        let Some(format) = Format::parse(name) else {
+            let known: Vec<&str> = Format::ALL.iter().map(|(_, n)| *n).collect();
+            bail!("--format {name}: known are {}", known.join(", "));
+        };
+        if file.is_none() && outputs.iter().any(|(_, f)| f.is_none()) {
+            bail!("two formats for stdout: give all but one a file (--format json=report.json)");
+        }
+        outputs.push((format, file));
+    }
+    Ok(outputs)
+}
+
+pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ScanArgs) -> Result<()> {
+    let terminal = io::stdout().is_terminal();
+    let width = terminal_size::terminal_size()
+        .filter(|_| terminal)
+        .map(|(w, _)| usize::from(w.0))
+        .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok());
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let color = match args.color {
+        ColorArg::Always => true,
+        ColorArg::Never => false,
+        ColorArg::Auto => terminal && !no_color,
+    };
+    let options = RenderOptions {
+        width: width.unwrap_or(PIPE_WIDTH).clamp(60, 240),
+        color,
+        top: args.top,
+    };
+    for (format, file) in outputs {
+        match file {
+            None => {
+                let mut out = BufWriter::new(io::stdout().lock());
+                format.render(report, &options, &mut out)?;
+                out.flush()?;
+            }
+            Some(path) => {
+                let name = path.display();
+                let mut out = BufWriter::new(File::create(path).with_context(|| format!("could not write {name}"))?);
+                format
+                    .render(
+                        report,
+                        &RenderOptions {
+                            color: false,
+                            ..options.clone()
+                        },
+                        &mut out,
+                    )
+                    .with_context(|| format!("could not write {name}"))?;
+                out.flush().with_context(|| format!("could not write {name}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gates first, then what the policy and the baseline have to say, then what could not be read.
+pub(super) fn tell(report: &Report, verdict: &Verdict, args: &ScanArgs) -> Result<()> {
+    let mut err = io::stderr().lock();
+    for line in &verdict.lines {
+        writeln!(err, "gpuwaste: {}", plain(line))?;
+    }
+    if args.source.quiet {
+        return Ok(());
+    }
+    for s in &report.policy.suppressions {
+        let what = match s.state {
+            SuppressionState::Unused => "matches nothing: remove it, or it will hide the next finding of that name",
+            SuppressionState::Expired => "has expired and suppresses nothing: decide again, or remove it",
+            SuppressionState::Used | SuppressionState::NotJudged => continue,
+        };
+        let file = report.policy.file.as_deref().unwrap_or_default();
+        let subject = plain(&s.subject);
+        writeln!(
+            err,
+            "gpuwaste: {file}:{}: the suppression of {} for '{subject}' {what}",
+            s.line, s.check
+        )?;
+    }
+    if let Some(fixed) = &report.fixed {
+        tell_fixed(&mut err, fixed)?;
+    }
+    gaps(&mut err, report, args.source.verbose)
+}
+
+fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {
+    let (gone, unknown): (Vec<&Fixed>, Vec<&Fixed>) = fixed.iter().partition(|f| f.not_assessed.is_none());
+    if !gone.is_empty() {
+        let saved = money(sum_known(gone.iter().map(|f| f.usd_per_hour)));
+        writeln!(
+            err,
+            "gpuwaste: fixed since the baseline: {} findings, {saved}",
+            gone.len()
+        )?;
+    }
+    if !unknown.is_empty() {
+        let held = money(sum_known(unknown.iter().map(|f| f.usd_per_hour)));
+        writeln!(
+            err,
+            "gpuwaste: {} findings of the baseline ({held}) could not be judged this time",
+            unknown.len()
+        )?;
+    }
+    Ok(())
+}
+
+/// One line a kind of gap, however many sources have it.
+fn gaps(err: &mut impl Write, report: &Report, all: bool) -> Result<()> {
+    let mut same: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    for gap in &report.gaps {
+        same.entry((&gap.what, &gap.reason, &gap.remedy))
+            .or_default()
+            .push(&gap.source);
+    }
+    let shown = if all { same.len() } else { GAPS };
+    for ((what, reason, remedy), sources) in same.iter().take(shown) {
+        let line = format!("not read: {}: {what} ({reason}); {remedy}", sources.join(", "));
+        writeln!(err, "gpuwaste: {}", plain(&line))?;
+    }
+    if same.len() > shown {
+        writeln!(err, "gpuwaste: … and {} more gaps (-v lists all)", same.len() - shown)?;
+    }
+    Ok(())
+}

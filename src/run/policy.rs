@@ -1,0 +1,107 @@
+//! The policy in force: built in ← policy file ← flags.
+
+use crate::analyze;
+use crate::catalog::prices::PriceBook;
+use crate::cli::{ConfidenceArg, ScanArgs};
+use crate::settings::{self, Settings};
+use crate::units::Confidence;
+use anyhow::{Context, Result, anyhow, bail};
+use std::io;
+use std::path::Path;
+
+/// Read where `--policy` names none.
+const DEFAULT_FILE: &str = "gpuwaste.toml";
+
+/// Reads the policy file and overlays the flags; each flag that decides is remembered as the source of its value.
+pub(super) fn settings(args: &ScanArgs) -> Result<Settings> {
+    let mut settings = file(args.policy.as_deref())?;
+    checks_exist(args.check.iter().chain(&args.skip))?;
+    if !args.skip.is_empty() {
+        settings.skip.extend(args.skip.iter().cloned());
+        settings
+            .origins
+            .insert("checks.skip".into(), "policy file and --skip".into());
+    }
+    gates(args, &mut settings)?;
+    prices(args.prices.as_deref(), &mut settings)?;
+    Ok(settings)
+}
+
+/// The policy file that is named, else ./gpuwaste.toml, else what is built in.
+pub(super) fn file(named: Option<&Path>) -> Result<Settings> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) => return Err(error).with_context(|| format!("could not read the policy file {}", path.display())),
+    };
+    let checks: Vec<&str> = analyze::CHECKS.iter().map(|c| c.id()).collect();
+    settings::parse(&text, &path.display().to_string(), &checks)
+        .map_err(|why| anyhow!("policy file {}, {why}", path.display()))
+}
+
+fn gates(args: &ScanArgs, settings: &mut Settings) -> Result<()> {
+    let gates = &mut settings.gates;
+    for (flag, value, gate) in [
+        ("max-waste", args.max_waste, &mut gates.max_waste),
+        (
+            "max-waste-percent",
+            args.max_waste_percent,
+            &mut gates.max_waste_percent,
+        ),
+        ("max-new-waste", args.max_new_waste, &mut gates.max_new_waste),
+        ("max-at-risk", args.max_at_risk, &mut gates.max_at_risk),
+        ("min-coverage", args.min_coverage, &mut gates.min_coverage),
+    ] {
+        let Some(value) = value else { continue };
+        if !value.is_finite() || value < 0.0 {
+            bail!("--{flag} {value}: a number of at least 0 is expected");
+        }
+        *gate = Some(value);
+        settings
+            .origins
+            .insert(format!("gates.{}", flag.replace('-', "_")), format!("--{flag}"));
+    }
+    if let Some(level) = args.gate_confidence {
+        gates.confidence = Some(match level {
+            ConfidenceArg::Measured => Confidence::Measured,
+            ConfidenceArg::Estimated => Confidence::Estimated,
+            ConfidenceArg::Assumed => Confidence::Assumed,
+        });
+        settings
+            .origins
+            .insert("gates.confidence".into(), "--gate-confidence".into());
+    }
+    Ok(())
+}
+
+/// Prices of `--prices` are tried before the policy's.
+fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the price file {name}"))?;
+    let book = PriceBook::parse(&text).map_err(|why| anyhow!("price file {name}, {why}"))?;
+    let origin = |i: usize| (format!("price.{i}"), format!("--prices {name}"));
+    settings.origins.extend((0..book.entries.len()).map(origin));
+    settings.prices.splice(0..0, book.entries);
+    Ok(())
+}
+
+/// Refuses names that are no checks, with the nearest one.
+pub(super) fn checks_exist<'a>(names: impl Iterator<Item = &'a String>) -> Result<()> {
+    for name in names {
+        if !analyze::CHECKS.iter().any(|c| c.id() == name) {
+            let known: Vec<&str> = analyze::CHECKS.iter().map(|c| c.id()).collect();
+            let near = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
+                .copied()
+                .unwrap_or_default();
+            bail!(
+                "there is no check '{name}': did you mean '{near}'? Known are {}",
+                known.join(", ")
+            );
+        }
+    }
+    Ok(())
+}
