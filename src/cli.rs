@@ -206,6 +206,7 @@ pub(crate) struct CatalogArgs {
 pub(crate) enum CatalogKind {
     Gpus,
     Instances,
+    Models,
     Engines,
     Checks,
     Prices,

@@ -1,5 +1,18 @@
 //! Model facts: one row a model, found by any name that manifests, servers and registries use.
-#![allow(dead_code, reason = "the seam comes first; the rows and the fit engine fill it")]
+//!
+//! A name leads to facts in this order: a user's `--models` directory, the embedded rows ([`find`]), and as the last
+//! resort the name itself ([`from_name`]). [`resolve`] is the last two; what it takes from a name alone says so.
+#![allow(dead_code, reason = "the seam comes first: configs and the fit engine use the rest")]
+
+mod find;
+mod name;
+mod quantization;
+mod rows;
+mod state;
+
+pub(crate) use find::{find, nearest};
+pub(crate) use name::from_name;
+pub(crate) use rows::Row;
 
 use crate::units::Bytes;
 
@@ -68,6 +81,15 @@ pub(crate) enum LayerKind {
     Sliding { attention: Attention, window: u64 },
     /// The current chunk of `window` tokens (Llama-4).
     Chunked { attention: Attention, window: u64 },
+    /// One cache entry per `ratio` tokens, besides the last `window` tokens (DeepSeek-V4's compressed attention).
+    Compressed {
+        attention: Attention,
+        ratio: u32,
+        window: u64,
+        index_head_dim: Option<u32>,
+    },
+    /// Attention and recurrent state side by side in one layer (Falcon-H1).
+    Parallel { attention: Attention, state: State },
     /// Reads another layer's KV cache (gemma-3n): owns none.
     SharedKv,
     /// Mamba, gated delta net, KDA, lightning, short convolution: bytes a sequence, whatever its length.
@@ -125,7 +147,10 @@ pub(crate) struct ModelFacts {
     pub(crate) experts: Option<Experts>,
     /// "bfloat16", "float16", "float32".
     pub(crate) dtype: Option<String>,
-    /// The checkpoint's own quantization: "fp8", "awq-int4 g128", "mxfp4", "Q4_K_M"; `None`: unquantized.
+    /// The checkpoint's own quantization; `None`: unquantized. The first word is one of "fp8", "mxfp8", "mxfp4", "nvfp4",
+    /// "int8", "int4", "awq-int4", "gptq-int4", "gptq-int8", "bnb-nf4", "bnb-int8", "hqq-int4", "aqlm", "exl", "mlx-4bit",
+    /// "mlx-8bit", "experts", a llama.cpp type in capitals ("Q4_K_M"), or "gguf" where the type is not known; details
+    /// follow ("g128", "block128", "w8a8", "w4a16", "mixed", "4.0bpw", "kv fp8").
     pub(crate) quantization: Option<String>,
     /// Exact bytes of all tensors, where files were read.
     pub(crate) file_bytes: Option<Bytes>,
@@ -138,7 +163,18 @@ impl ModelFacts {
     }
 }
 
-/// Facts by any name.
-pub(crate) fn find(_name: &str) -> Option<ModelFacts> {
-    None
+/// Facts by any name: the catalogue's row, else what the name itself tells (`source` says which).
+///
+/// This is what the fleet holds. Facts of source [`ModelSource::Name`] may be shown and priced; nothing recommends a
+/// smaller card from them.
+pub(crate) fn resolve(name: &str) -> Option<ModelFacts> {
+    find(name).or_else(|| from_name(name))
 }
+
+/// Every row, in the file's order.
+pub(crate) fn all() -> &'static [Row] {
+    &rows::CATALOG.rows
+}
+
+#[cfg(test)]
+mod tests;

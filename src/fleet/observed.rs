@@ -1,6 +1,7 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
 use super::{Fleet, GpuActivity, Observed, ObservedBy, Stat};
+use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
@@ -256,18 +257,21 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
             .or(identity.served_names.first().map(String::as_str));
         let Some(root) = root else { continue };
         workload.settings_confirmed = true;
-        let found = crate::catalog::models::find(root).or_else(|| {
-            identity
-                .served_names
-                .iter()
-                .find_map(|n| crate::catalog::models::find(n))
-        });
+        let found = models::find(root)
+            .or_else(|| identity.served_names.iter().find_map(|n| models::find(n)))
+            .or_else(|| models::from_name(root));
+        let known = |m: &ModelFacts| m.source != ModelSource::Name;
         if let (Some(old), Some(new)) = (&workload.model, &found)
             && old.id != new.id
+            && known(old)
+            && known(new)
         {
             contradiction = Some((old.id.clone(), new.id.clone()));
         }
-        if let Some(found) = found {
+        // A name's size never replaces what a row or a config says.
+        if let Some(found) = found
+            && (known(&found) || workload.model.as_ref().is_none_or(|m| !known(m)))
+        {
             workload.model = Some(found);
         }
         if workload.model_name.is_none() || !root.starts_with('/') {

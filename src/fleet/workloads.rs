@@ -189,7 +189,7 @@ fn describe(
             .min()
             .or_else(|| seen.iter().filter_map(|p| p.created_at).min()),
         group: settings.as_ref().and_then(|s| group_of(&labels, s, &key.namespace)),
-        model: model_name.as_deref().and_then(models::find),
+        model: model_name.as_deref().and_then(models::resolve),
         model_name,
         settings,
         autoscaler_min: autoscaler.map(|a| a.min_replicas),

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::analyze::CHECKS;
-use crate::catalog::{gpus, instances, prices};
+use crate::catalog::{gpus, instances, models, prices};
 use crate::cli::{CatalogArgs, CatalogKind};
 use crate::engine::ENGINES;
 use anyhow::{Result, bail};
@@ -44,7 +44,18 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
         .filter(|l| l.to_ascii_lowercase().contains(&query))
         .collect();
     if lines.is_empty() {
-        bail!("nothing in the catalogue contains '{query}'");
+        let near = match args.what {
+            CatalogKind::Models => models::nearest(&query),
+            CatalogKind::Gpus => gpus::nearest(&query),
+            _ => Vec::new(),
+        };
+        if near.is_empty() {
+            bail!("nothing in the catalogue contains '{query}'");
+        }
+        bail!(
+            "nothing in the catalogue contains '{query}'; nearest: {}",
+            near.join(", ")
+        );
     }
     print(lines.join("\n") + "\n")
 }
@@ -53,6 +64,7 @@ fn rows(what: CatalogKind) -> Vec<String> {
     match what {
         CatalogKind::Gpus => gpus::all().iter().map(gpu).collect(),
         CatalogKind::Instances => instances::all().iter().map(instance).collect(),
+        CatalogKind::Models => models::all().iter().map(model).collect(),
         CatalogKind::Engines => ENGINES
             .iter()
             .map(|e| format!("{:<14} metrics {}", e.kind().name(), e.metrics_path().unwrap_or("none")))
@@ -87,6 +99,26 @@ fn gpu(gpu: &gpus::GpuFacts) -> String {
         number(gpu.tdp.map(|t| t.0), "W"),
         gpu.source,
         gpu.as_of
+    )
+}
+
+fn model(row: &models::Row) -> String {
+    let m = &row.facts;
+    let billions = |n: Option<u64>| n.map_or_else(|| "?".to_string(), |n| format!("{:.1}B", n as f64 / 1e9));
+    let names = if row.aliases.is_empty() {
+        String::new()
+    } else {
+        format!("  also {}", row.aliases.join(", "))
+    };
+    format!(
+        "{:<48} {:>8} {:>8} active  {:>9} tokens  {:<16} {}: {}{names}",
+        m.id,
+        billions(m.parameters),
+        billions(m.active_parameters),
+        m.max_positions.map_or_else(|| "?".to_string(), |n| n.to_string()),
+        m.quantization.as_deref().or(m.dtype.as_deref()).unwrap_or("?"),
+        row.confidence,
+        row.source,
     )
 }
 
