@@ -51,7 +51,7 @@ impl Check for CpuGpuImbalance {
     }
 }
 
-/// vLLM's documented need: 2 × (A + DP + N + [DP > 1]) vCPU, A API servers (default DP), N GPU workers.
+/// vLLM's documented need: 2 × (A + DP + N + (1 if DP > 1)) vCPU, A API servers (default DP), N GPU workers.
 fn needed_vcpu(workload: &Workload) -> Option<f64> {
     let settings = workload.settings.as_ref()?;
     let dp = f64::from(settings.data_parallel.unwrap_or(1).max(1));

@@ -188,7 +188,7 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// The line of the n-th [[price]] header.
+/// The line of the n-th `[[price]]` header.
 fn entry_line(text: &str, index: usize) -> usize {
     text.lines()
         .enumerate()

@@ -1,6 +1,6 @@
 //! Container image references.
 
-/// repository[:tag][@digest], lower-cased repository.
+/// `repository[:tag][@digest]`, lower-cased repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
     /// With registry and path: "nvcr.io/nim/meta/llama-3.1-8b-instruct".

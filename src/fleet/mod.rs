@@ -137,7 +137,7 @@ pub(crate) const WHOLE_GPU: u64 = 1_000_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) node: NodeId,
-    /// UUID where an exporter tells it, else "slot-0", "slot-1", … ; MIG: "<gpu>/<profile>-<n>".
+    /// UUID where an exporter tells it, else "slot-0", "slot-1", … ; MIG: `GPU/PROFILE-N`.
     pub(crate) name: String,
     /// Millionths of a physical GPU; a node's slots add up to gpus × [`WHOLE_GPU`].
     pub(crate) weight: u64,

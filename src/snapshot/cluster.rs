@@ -268,7 +268,7 @@ pub(crate) enum ContainerKind {
 pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) kind: ContainerKind,
-    /// repository[:tag][@digest], without registry credentials.
+    /// `repository[:tag][@digest]`, without registry credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
     /// Requests; devices are taken from limits where only limits are written.
