@@ -7,6 +7,10 @@
     reason = "the seam comes first; the checks and `gpuwaste fit` stand on it"
 )]
 
+mod throughput;
+
+pub(crate) use throughput::serves;
+
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
@@ -130,7 +134,7 @@ pub(crate) struct Roofline {
     pub(crate) measured_architecture: bool,
 }
 
-/// What a workload is observed to do. Totals of one replica.
+/// What a workload is observed to do. Totals of one engine: a replica's, divided by its data-parallel ranks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Load {
     /// p95 over the window.
@@ -152,6 +156,9 @@ pub(crate) struct Load {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Current {
     pub(crate) placement: Placement,
+    /// How much of the load one engine carried while it was measured: 1 where the replicas stay as many, ¾ where the load
+    /// is that of three replicas which four carried. Without it fewer replicas would look as fast as before.
+    pub(crate) measured_share: f64,
     /// Seconds between output tokens, p95.
     pub(crate) inter_token_latency: Option<f64>,
     /// Seconds, p95.
@@ -201,10 +208,4 @@ pub(crate) fn place(
 ) -> Placement {
     let _ = (model, settings, gpu, parallelism, calibration);
     Placement::default()
-}
-
-/// Whether one replica on `placement` carries `load` within `slo`.
-pub(crate) fn serves(placement: &Placement, load: &Load, slo: &Slo) -> Service {
-    let _ = (placement, load, slo);
-    Service::default()
 }
