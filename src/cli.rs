@@ -80,12 +80,65 @@ pub(crate) struct SourceArgs {
     /// Time for reading exporters and engines.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Sources")]
     pub(crate) scrape_budget: Duration,
+    /// Where history is read: a URL, `auto` (looked for in the cluster by its labels) or `none`.
+    #[arg(long, value_name = "URL|auto|none", default_value = "auto", help_heading = "Sources")]
+    pub(crate) prometheus: String,
+    /// Header of every request to --prometheus URL (repeatable), such as 'X-Scope-OrgID: team'.
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "Sources")]
+    pub(crate) prometheus_header: Vec<String>,
+    /// File with a bearer token.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "prometheus_user",
+        help_heading = "Sources"
+    )]
+    pub(crate) prometheus_token_file: Option<PathBuf>,
+    /// User of basic authentication (Grafana Cloud: the instance's number).
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "prometheus_password_file",
+        help_heading = "Sources"
+    )]
+    pub(crate) prometheus_user: Option<String>,
+    /// File with the password (or API key) of --prometheus-user.
+    #[arg(long, value_name = "FILE", requires = "prometheus_user", help_heading = "Sources")]
+    pub(crate) prometheus_password_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust beside the system's.
+    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    pub(crate) prometheus_ca_file: Option<PathBuf>,
+    /// Client certificate (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "prometheus_client_key",
+        help_heading = "Sources"
+    )]
+    pub(crate) prometheus_client_cert: Option<PathBuf>,
+    /// Key (PEM) of the client certificate.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "prometheus_client_cert",
+        help_heading = "Sources"
+    )]
+    pub(crate) prometheus_client_key: Option<PathBuf>,
+    /// Sign requests for Amazon Managed Service for Prometheus, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+    #[arg(long, value_name = "REGION", conflicts_with_all = ["prometheus_user", "prometheus_token_file"], help_heading = "Sources")]
+    pub(crate) prometheus_sigv4_region: Option<String>,
+    /// Matchers for a store of several clusters, such as 'cluster="prod"' (default: the label `cluster` with the cluster's name).
+    #[arg(long, value_name = "MATCHERS", help_heading = "Sources")]
+    pub(crate) prometheus_match: Option<String>,
     /// Name the cluster in the report (default: the context's name).
     #[arg(long, value_name = "NAME", help_heading = "Sources")]
     pub(crate) cluster_name: Option<String>,
     /// List every URL and verb that would be used; read nothing.
     #[arg(long, help_heading = "Sources")]
     pub(crate) dry_run: bool,
+    /// History asked of Prometheus.
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = window, help_heading = "Time")]
+    pub(crate) window: Duration,
     /// Time between the two live passes over exporters and engines; 0 = one pass.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Time")]
     pub(crate) observe: Duration,
@@ -252,6 +305,16 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("'{unit}' is no unit of time: use s, m, h, d or w")),
     };
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("'{text}' is out of range"))
+}
+
+/// One hour to 60 days: shorter is no history, longer is beyond what stores keep at full resolution.
+fn window(text: &str) -> Result<Duration, String> {
+    let window = duration(text)?;
+    if (3600..=60 * 86_400).contains(&window.as_secs()) {
+        Ok(window)
+    } else {
+        Err(format!("'{text}' is not between 1h and 60d"))
+    }
 }
 
 #[cfg(test)]

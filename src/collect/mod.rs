@@ -4,6 +4,7 @@
 
 pub(crate) mod kube;
 pub(crate) mod options;
+pub(crate) mod prometheus;
 mod scrape;
 
 use crate::snapshot::{SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
@@ -20,7 +21,7 @@ pub(crate) async fn collect(options: &CollectOptions) -> Result<Snapshot> {
     let taken_at = Timestamp::now();
     let reads = targets.into_iter().map(|target| async move {
         let read = match &target.client {
-            Ok(client) => kube::read_cluster(client, &target, options).await,
+            Ok(client) => kube::read_cluster(client, &target, options, taken_at).await,
             Err(error) => Err(error.clone()),
         };
         (target, read)
@@ -52,6 +53,11 @@ pub(crate) async fn collect(options: &CollectOptions) -> Result<Snapshot> {
                 });
                 snapshot.sources.extend(read.sources);
                 snapshot.gaps.extend(read.gaps);
+                snapshot.gaps.extend(read.history.gaps);
+                snapshot.sources.extend(read.history.sources);
+                if read.cluster.history.is_some() {
+                    snapshot.window_seconds = Some(options.window.as_secs());
+                }
                 snapshot.clusters.push(read.cluster);
             }
             Err(error) => {

@@ -20,10 +20,53 @@ pub(crate) struct CollectOptions {
     pub(crate) observe: Duration,
     /// Of one request.
     pub(crate) timeout: Duration,
+    /// Where history is read, and of how long.
+    pub(crate) store: StoreOptions,
+    pub(crate) window: Duration,
     /// Labels to keep beside the allow-list (ownership, group-by).
     pub(crate) keep_labels: Vec<String>,
     /// Instance types known to have GPUs: a node whose device plugin is down is still a GPU node.
     pub(crate) is_gpu_instance: fn(&str) -> bool,
+}
+
+/// `--prometheus` and what belongs to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoreOptions {
+    pub(crate) mode: StoreMode,
+    /// Matchers that every selector gets: `cluster="prod"`.
+    pub(crate) matcher: Option<String>,
+    pub(crate) auth: StoreAuth,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StoreMode {
+    /// Look for one in each cluster.
+    #[default]
+    Auto,
+    None,
+    /// Without a trailing path below the API.
+    Url(String),
+}
+
+/// How a named store wants to be asked. Never printed: `Debug` shows which kinds are set at most.
+#[derive(Clone, Default)]
+pub(crate) struct StoreAuth {
+    /// "NAME: VALUE".
+    pub(crate) headers: Vec<String>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) client_cert: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
+    /// Requests are signed for Amazon Managed Service for Prometheus.
+    pub(crate) sigv4_region: Option<String>,
+}
+
+impl std::fmt::Debug for StoreAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreAuth").finish_non_exhaustive()
+    }
 }
 
 impl CollectOptions {

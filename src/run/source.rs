@@ -3,7 +3,7 @@
 use super::snapshot_file;
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
-use crate::collect::options::CollectOptions;
+use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::{self, kube::rights};
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
@@ -101,8 +101,31 @@ fn options(args: &SourceArgs, keep_labels: Vec<String>) -> CollectOptions {
         scrape_budget: args.scrape_budget,
         observe: args.observe,
         timeout: args.timeout,
+        store: store(args),
+        window: args.window,
         keep_labels,
         is_gpu_instance: |kind| instances::of_type(kind).next().is_some(),
+    }
+}
+
+fn store(args: &SourceArgs) -> StoreOptions {
+    StoreOptions {
+        mode: match args.prometheus.as_str() {
+            "auto" => StoreMode::Auto,
+            "none" => StoreMode::None,
+            url => StoreMode::Url(url.into()),
+        },
+        matcher: args.prometheus_match.clone(),
+        auth: StoreAuth {
+            headers: args.prometheus_header.clone(),
+            token_file: args.prometheus_token_file.clone(),
+            user: args.prometheus_user.clone(),
+            password_file: args.prometheus_password_file.clone(),
+            ca_file: args.prometheus_ca_file.clone(),
+            client_cert: args.prometheus_client_cert.clone(),
+            client_key: args.prometheus_client_key.clone(),
+            sigv4_region: args.prometheus_sigv4_region.clone(),
+        },
     }
 }
 

@@ -271,8 +271,9 @@ pub(crate) fn stem(pod: &str) -> &str {
     }
 }
 
-/// [`stem`] as a regular expression of PromQL's `label_replace` (RE2, anchored at both ends).
-pub(crate) const STEM_PATTERN: &str = "(.+?)(-[b-df-hj-np-tv-xz2456789]{6,10})?-([b-df-hj-np-tv-xz2456789]{5}|[0-9]+)";
+/// [`stem`] as a regular expression of PromQL's `label_replace` (RE2, anchored at both ends): it matches every name.
+pub(crate) const STEM_PATTERN: &str =
+    "(.+?)((-[b-df-hj-np-tv-xz2456789]{6,10})?-([b-df-hj-np-tv-xz2456789]{5}|[0-9]+))?";
 
 #[cfg(test)]
 mod tests {

@@ -236,7 +236,21 @@ impl Api {
 
     /// One GET, read to at most `limit` bytes.
     pub(crate) async fn once(&self, path: &str, limit: usize) -> Result<Answer, ReadError> {
-        let request = Request::get(path)
+        self.once_with(path, limit, &[]).await
+    }
+
+    /// One GET with further headers, for what stands behind a proxy.
+    pub(crate) async fn once_with(
+        &self,
+        path: &str,
+        limit: usize,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ReadError> {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             // Exporters and engines behind the proxy answer in text.
             .header(http::header::ACCEPT, "application/json, */*")
             .body(Body::empty())
@@ -258,6 +272,11 @@ impl Api {
             .get(http::header::RETRY_AFTER)
             .and_then(|v| v.to_str().ok()?.parse().ok())
             .map(Duration::from_secs);
+        let json = response
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|t| t.contains("json"));
         let mut stream = response.into_body().into_data_stream();
         let mut body = Vec::new();
         let mut cut = false;
@@ -275,6 +294,7 @@ impl Api {
             body,
             cut,
             retry_after,
+            json,
         })
     }
 }
@@ -286,6 +306,8 @@ pub(crate) struct Answer {
     /// The body was longer than the limit.
     pub(crate) cut: bool,
     pub(crate) retry_after: Option<Duration>,
+    /// By its content type.
+    pub(crate) json: bool,
 }
 
 impl Answer {

@@ -11,6 +11,7 @@ pub(crate) mod rights;
 mod spec;
 
 use super::options::CollectOptions;
+use super::prometheus::{self, HistoryRead};
 use super::scrape;
 use crate::snapshot::cluster::{Cluster, Node};
 use crate::snapshot::{Gap, Source};
@@ -24,6 +25,8 @@ pub(crate) struct ClusterRead {
     pub(crate) gaps: Vec<Gap>,
     /// Exporters and engines.
     pub(crate) sources: Vec<Source>,
+    /// What its store told of history, or did not.
+    pub(crate) history: HistoryRead,
     /// One line for the report: version and counts.
     pub(crate) detail: String,
 }
@@ -36,6 +39,7 @@ pub(crate) async fn read_cluster(
     api: &Api,
     target: &Target,
     options: &CollectOptions,
+    at: jiff::Timestamp,
 ) -> Result<ClusterRead, ReadError> {
     let name = options.cluster_name.clone().unwrap_or_else(|| target.name.clone());
     let mut gaps = Gaps {
@@ -134,8 +138,10 @@ pub(crate) async fn read_cluster(
         sources = read;
         gaps.gaps.extend(missing);
     }
+    let history = prometheus::read(api, &mut cluster, options, at).await;
     Ok(ClusterRead {
         cluster,
+        history,
         gaps: gaps.gaps,
         sources,
         detail,

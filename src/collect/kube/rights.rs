@@ -108,6 +108,13 @@ pub(crate) const READS: &[Right] = &[
         "replicas that must stay",
     ),
     right(
+        "",
+        "services",
+        &["list"],
+        "/api/v1/services",
+        "finding Prometheus by its labels",
+    ),
+    right(
         "metrics.k8s.io",
         "pods",
         &["list"],

@@ -4,7 +4,7 @@
 
 pub(crate) mod exporter;
 pub(crate) mod identity;
-mod names;
+pub(crate) mod names;
 mod page;
 
 use crate::snapshot::engine::{EngineReading, Histogram, ServerIdentity};

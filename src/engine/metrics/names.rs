@@ -4,28 +4,28 @@
 use crate::snapshot::server::EngineKind;
 
 /// One engine's vocabulary. An empty list: the engine does not tell.
-pub(super) struct Names {
-    pub(super) engine: EngineKind,
+pub(crate) struct Names {
+    pub(crate) engine: EngineKind,
     /// Bare names that other programs use too: believed only where the spec says so.
-    pub(super) only_if_expected: bool,
+    pub(crate) only_if_expected: bool,
     /// Any of these on the page makes it this engine's.
-    pub(super) markers: &'static [&'static str],
-    pub(super) running: &'static [&'static str],
-    pub(super) waiting: &'static [&'static str],
-    pub(super) kv_usage: &'static [&'static str],
-    pub(super) requests: &'static [&'static str],
+    pub(crate) markers: &'static [&'static str],
+    pub(crate) running: &'static [&'static str],
+    pub(crate) waiting: &'static [&'static str],
+    pub(crate) kv_usage: &'static [&'static str],
+    pub(crate) requests: &'static [&'static str],
     /// (name, label, values) of finished requests that failed.
-    pub(super) aborted: Option<(&'static str, &'static str, &'static [&'static str])>,
-    pub(super) prompt_tokens: &'static [&'static str],
-    pub(super) output_tokens: &'static [&'static str],
-    pub(super) preemptions: &'static [&'static str],
-    pub(super) prefix_queries: &'static [&'static str],
-    pub(super) prefix_hits: &'static [&'static str],
-    pub(super) e2e: &'static [&'static str],
-    pub(super) ttft: &'static [&'static str],
-    pub(super) itl: &'static [&'static str],
-    pub(super) prompt_length: &'static [&'static str],
-    pub(super) output_length: &'static [&'static str],
+    pub(crate) aborted: Option<(&'static str, &'static str, &'static [&'static str])>,
+    pub(crate) prompt_tokens: &'static [&'static str],
+    pub(crate) output_tokens: &'static [&'static str],
+    pub(crate) preemptions: &'static [&'static str],
+    pub(crate) prefix_queries: &'static [&'static str],
+    pub(crate) prefix_hits: &'static [&'static str],
+    pub(crate) e2e: &'static [&'static str],
+    pub(crate) ttft: &'static [&'static str],
+    pub(crate) itl: &'static [&'static str],
+    pub(crate) prompt_length: &'static [&'static str],
+    pub(crate) output_length: &'static [&'static str],
 }
 
 const NOTHING: Names = Names {
@@ -49,7 +49,7 @@ const NOTHING: Names = Names {
     output_length: &[],
 };
 
-pub(super) const TABLES: &[Names] = &[
+pub(crate) const TABLES: &[Names] = &[
     Names {
         engine: EngineKind::Vllm,
         markers: &[
@@ -225,7 +225,7 @@ const BARE: &[&str] = &[
 ];
 
 /// Whether a sample's name (colons already replaced) is one that any table reads.
-pub(super) fn is_wanted(name: &str) -> bool {
+pub(crate) fn is_wanted(name: &str) -> bool {
     if name.ends_with("_created") {
         return false;
     }

@@ -1,0 +1,210 @@
+//! What a store calls things: which metric names it has in the window, and under which labels owners stand.
+
+use crate::engine::metrics::names::{Names, TABLES};
+use std::collections::BTreeSet;
+
+/// Both generations of a device figure; a store may have both in one window (dcgm-exporter 4.9 renamed them).
+pub(super) struct DeviceFigure {
+    pub(super) id: &'static str,
+    /// (name, factor to the snapshot's unit). GPU_UTIL: percent before, 0–1 after; memory: MiB before, bytes after.
+    pub(super) names: &'static [(&'static str, &'static str)],
+}
+
+pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
+    DeviceFigure {
+        id: "util",
+        names: &[("DCGM_FI_DEV_GPU_UTIL", "/100"), ("DCGM_FI_DEV_GPU_UTIL_RATIO", "")],
+    },
+    DeviceFigure {
+        id: "gr",
+        names: &[
+            ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", ""),
+            ("DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", ""),
+        ],
+    },
+    DeviceFigure {
+        id: "sm",
+        names: &[("DCGM_FI_PROF_SM_ACTIVE", ""), ("DCGM_FI_PROF_SM_UTIL_RATIO", "")],
+    },
+    DeviceFigure {
+        id: "tensor",
+        names: &[
+            ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", ""),
+            ("DCGM_FI_PROF_TENSOR_UTIL_RATIO", ""),
+        ],
+    },
+    DeviceFigure {
+        id: "dram",
+        names: &[("DCGM_FI_PROF_DRAM_ACTIVE", ""), ("DCGM_FI_PROF_DRAM_UTIL_RATIO", "")],
+    },
+    DeviceFigure {
+        id: "power",
+        names: &[("DCGM_FI_DEV_POWER_USAGE", ""), ("DCGM_FI_DEV_BOARD_POWER_WATTS", "")],
+    },
+    DeviceFigure {
+        id: "fb",
+        names: &[("DCGM_FI_DEV_FB_USED", "*1048576"), ("DCGM_FI_DEV_FB_USED_BYTES", "")],
+    },
+];
+
+/// Names outside of the engines' vocabularies that a scan asks for.
+const OTHERS: &[&str] = &[
+    "container_cpu_usage_seconds_total",
+    "container_cpu_cfs_periods_total",
+    "container_cpu_cfs_throttled_periods_total",
+    "container_spec_cpu_quota",
+    "container_spec_cpu_period",
+    "kube_pod_container_resource_limits",
+    "kube_pod_container_resource_requests",
+    "kube_pod_status_phase",
+    "kube_pod_container_status_restarts_total",
+    "kube_pod_container_status_last_terminated_reason",
+];
+
+/// Matches every name that a scan may ask for; anchored by the store.
+pub(super) fn names_pattern() -> String {
+    let mut parts = vec![
+        "DCGM_FI_(DEV|PROF)_.+".to_string(),
+        "(ray_)?vllm[:_].+".into(),
+        "(sglang|llamacpp|lmdeploy)[:_].+".into(),
+        "(tgi|trtllm|te|nv_inference|nv_trt_llm)_.+".into(),
+        "(num_requests|prompt_tokens|generation_tokens|request_(finish|success)|gpu_cache_usage).*".into(),
+    ];
+    parts.extend(OTHERS.iter().map(|n| (*n).to_string()));
+    parts.join("|")
+}
+
+/// How a device's holder stands in its labels (honorLabels of the scrape).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// `pod`, `namespace` are the workload's.
+    Plain,
+    /// The workload's were moved to `exported_pod`, `exported_namespace`.
+    Exported,
+    /// Both are found: several exporters or clusters in one store.
+    Both,
+    /// Devices are not mapped to pods.
+    Nobody,
+}
+
+/// What one store has.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    /// As the store writes them.
+    pub(super) names: BTreeSet<String>,
+    pub(super) gpu_labels: BTreeSet<String>,
+    pub(super) engine_labels: BTreeSet<String>,
+    pub(super) owner: Owner,
+    /// Matchers that every selector gets: the cluster's label, or what the user gave. Empty, or ends with a comma.
+    pub(super) scope: String,
+    /// Containers that hold GPUs, to keep cAdvisor's thousands of others out; empty: not known.
+    pub(super) containers: Vec<String>,
+    pub(super) namespaces: Vec<String>,
+}
+
+/// Labels that tell copies of one series apart, not different things: two Prometheis of an HA pair, two monitors of one
+/// pod, the ranks of one tensor-parallel group.
+const COPIES: &[&str] = &[
+    "job",
+    "endpoint",
+    "service",
+    "prometheus",
+    "prometheus_replica",
+    "replica",
+    "receive",
+    "__replica__",
+    "tp_rank",
+    "pp_rank",
+    "moe_ep_rank",
+    "pid",
+];
+
+impl Words {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(super) fn has_devices(&self) -> bool {
+        DEVICE_FIGURES.iter().any(|f| f.names.iter().any(|(n, _)| self.has(n)))
+    }
+
+    pub(super) fn has_engines(&self) -> bool {
+        !self.groups(|t| t.running).is_empty()
+            || !self.groups(|t| t.requests).is_empty()
+            || !self.groups(|t| t.output_tokens).is_empty()
+    }
+
+    pub(super) fn uuid(&self) -> &'static str {
+        ["UUID", "uuid", "gpu_uuid"]
+            .into_iter()
+            .find(|l| self.gpu_labels.contains(*l))
+            .unwrap_or("UUID")
+    }
+
+    /// The labels of an engine's pod: annotation-based scrapes have names of their own.
+    pub(super) fn pod_labels(&self) -> (&'static str, &'static str) {
+        let find = |names: [&'static str; 2]| {
+            names
+                .into_iter()
+                .find(|l| self.engine_labels.contains(*l))
+                .unwrap_or(names[0])
+        };
+        (
+            find(["namespace", "kubernetes_namespace"]),
+            find(["pod", "kubernetes_pod_name"]),
+        )
+    }
+
+    pub(super) fn copies(&self) -> String {
+        let found: Vec<&str> = COPIES
+            .iter()
+            .copied()
+            .filter(|l| self.engine_labels.contains(*l))
+            .collect();
+        if found.is_empty() {
+            "job".into()
+        } else {
+            found.join(",")
+        }
+    }
+
+    /// Selectors of one figure over all engines: the first has each engine's preferred name, the next their older ones.
+    /// Names of one group never stand on one pod together; those of different groups may.
+    pub(super) fn groups(&self, of: fn(&Names) -> &'static [&'static str]) -> Vec<String> {
+        self.groups_with(of, "")
+    }
+
+    pub(super) fn groups_with(&self, of: fn(&Names) -> &'static [&'static str], suffix: &str) -> Vec<String> {
+        let mut groups: Vec<Vec<&str>> = Vec::new();
+        let mut bare: Vec<Vec<&str>> = Vec::new();
+        for table in TABLES {
+            // Bare names are other programs' too: only those with a model are an engine's.
+            let groups = if table.only_if_expected { &mut bare } else { &mut groups };
+            let mut place = 0;
+            for wanted in of(table) {
+                let wanted = format!("{wanted}{suffix}");
+                let Some(name) = self.names.iter().find(|n| n.replace(':', "_") == wanted) else {
+                    continue;
+                };
+                if groups.len() <= place {
+                    groups.push(Vec::new());
+                }
+                groups[place].push(name);
+                place += 1;
+            }
+        }
+        let selector =
+            |model: &str, names: &[&str]| format!("{{__name__=~\"{}\",{model}{}}}", names.join("|"), self.scope);
+        let plain = groups.iter().map(|names| selector("", names));
+        let bare = bare.iter().map(|names| selector("model_name!=\"\",", names));
+        plain.chain(bare).collect()
+    }
+
+    pub(super) fn selector(&self, name: &str, more: &str) -> String {
+        if self.scope.is_empty() && more.is_empty() {
+            name.to_string()
+        } else {
+            format!("{name}{{{}{more}}}", self.scope)
+        }
+    }
+}

@@ -1,0 +1,287 @@
+"""A GPU fleet with two weeks of history: Kubernetes objects, OpenMetrics text for `promtool`, and the truth about it.
+
+The truth is computed here by the generator's own arithmetic over what it wrote, never by the product. Standard library only.
+"""
+import math, random, time
+
+STEP, BIN, HOUR, DAY = 120, 300, 3600, 86400
+WINDOW = 7 * DAY
+GPU_PRICE = 55.04 / 8  # p5.48xlarge, us-east-1, on demand
+H100 = "NVIDIA H100 80GB HBM3"
+
+
+def stamp(t):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t))
+
+
+def day_shape(t):
+    """0.25 at night, 1 at noon, less at weekends."""
+    day = time.gmtime(t)
+    hour = day.tm_hour + day.tm_min / 60
+    return (0.25 + 0.75 * max(0.0, math.sin((hour - 6) / 12 * math.pi))) * (0.6 if day.tm_wday >= 5 else 1.0)
+
+
+def office(t):
+    """Requests from 08:00 to 18:00 UTC on workdays, none else."""
+    day = time.gmtime(t)
+    return 1.0 if day.tm_wday < 5 and 8 <= day.tm_hour < 18 else 0.0
+
+
+class Load:
+    """What one replica does at a time: requests/s, tokens, gauges, and its GPUs' activity."""
+
+    def __init__(self, rps, prompt=400, output=200, kv=0.3, waiting=0, preempt=0.0, busy=0.5, power=450.0, util=None, gr=None, throttle=0.02, cpu=0.4):
+        self.__dict__.update(locals())
+
+
+IDLE = Load(0, kv=0.0, busy=0.0, power=72.0)
+
+
+class World:
+    def __init__(self, now=None, scale=1, step=STEP, fine=True):
+        self.now = (int(now or time.time()) // BIN) * BIN
+        self.step, self.scale = step, scale
+        self.begin = self.now - 2 * WINDOW
+        self.times = list(range(self.begin + step, self.now + 1, step))
+        self.rename = self.now - WINDOW // 2
+        self.nodes, self.pods, self.objects, self.free = [], [], [], []
+        self.random = random.Random(4)
+        self.slots = []
+        self.build(fine)
+
+    # --- the fleet ---------------------------------------------------------------------------------------------------
+
+    def node(self, name):
+        index = len(self.nodes)
+        node = {"name": name, "index": index, "free": list(range(8)),
+                # Three ways of scraping: labels moved to exported_*, kept (idle devices then look like the exporter's), and HA pairs.
+                "honor": index % 2 == 1, "ha": index < 3, "renamed": index % 4 != 3}
+        self.nodes.append(node)
+        amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", "nvidia.com/gpu": "8"}
+        self.objects.append({"kind": "Node", "metadata": {"name": name, "creationTimestamp": stamp(self.now - 60 * DAY), "labels": {
+            "node.kubernetes.io/instance-type": "p5.48xlarge", "topology.kubernetes.io/region": "us-east-1", "karpenter.sh/capacity-type": "on-demand",
+            "karpenter.sh/nodepool": "h100", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.count": "8"}},
+            "spec": {"providerID": f"aws:///x/{name}"},
+            "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(self.now - 60 * DAY)}]}})
+
+    def place(self, gpus):
+        node = next(n for n in self.nodes if len(n["free"]) >= gpus)
+        taken, node["free"] = node["free"][:gpus], node["free"][gpus:]
+        return node, taken
+
+    def workload(self, name, replicas, gpus, load, kind="Deployment", engine="vllm", image=None, age=40 * DAY, at=None, replaced=None, missing=None, created=None):
+        """`load(t)` gives what each replica does; `replaced`: when replica 0's pod was replaced; `missing(t)`: not scraped then."""
+        w = {"name": name, "gpus": gpus, "replicas": replicas, "load": load, "engine": engine, "kind": kind, "pods": [], "missing": missing, "age": age}
+        hash_ = "".join("bcdfghjklmnpqrstvwxz2456789"[(ord(c) * 7 + i * 3) % 27] for i, c in enumerate((name * 10)[:10]))
+        image = image or {"vllm": "vllm/vllm-openai:v0.11.0", "sglang": "lmsysorg/sglang:v0.5.3", "tgi": "ghcr.io/huggingface/text-generation-inference:3.3.0",
+                          None: "pytorch/pytorch:2.5"}[engine]
+        args = {"vllm": ["--model", f"acme/{name}", "--tensor-parallel-size", str(gpus)], "sglang": ["python3", "-m", "sglang.launch_server", "--model-path", f"acme/{name}", "--tp", str(gpus), "--enable-metrics"],
+                "tgi": ["--model-id", f"acme/{name}"], None: ["torchrun", "train.py"]}[engine]
+        created = self.now - age
+        owner_kind = {"Deployment": "ReplicaSet", "StatefulSet": "StatefulSet", "Job": "Job"}[kind]
+        owner = {"ReplicaSet": f"{name}-{hash_}", "StatefulSet": name, "Job": name}[owner_kind]
+        spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "server", "image": image}]}}}
+        if kind == "Job":
+            spec.pop("replicas")
+        self.objects.append({"kind": kind, "metadata": {"name": name, "namespace": "ml", "creationTimestamp": stamp(created)}, "spec": spec})
+        for i in range(replicas):
+            node, taken = self.place(gpus)
+            letters = "bcdfghjklm"[i] + "x7k2"
+            pod = {"Deployment": f"{name}-{hash_}-{letters}", "StatefulSet": f"{name}-{i}", "Job": f"{name}-{letters}"}[kind]
+            lives = [(pod, max(self.begin, created), self.now)]
+            if replaced and i == 0:
+                dead = f"{name}-{hash_}-zzzzz"
+                lives = [(dead, max(self.begin, created), replaced), (pod, replaced, self.now)]
+            for life, start, end in lives:
+                w["pods"].append({"name": life, "node": node, "devices": taken, "start": start, "end": end, "w": w, "ip": f"10.9.{len(self.pods)}.{i + 1}"})
+                self.pods.append(w["pods"][-1])
+            began = lives[-1][1] if replaced and i == 0 else created
+            labels = {"app": name, **({"pod-template-hash": hash_} if kind == "Deployment" else {})}
+            self.objects.append({"kind": "Pod", "metadata": {"name": pod, "namespace": "ml", "creationTimestamp": stamp(began), "labels": labels,
+                                                             "ownerReferences": [{"apiVersion": "apps/v1" if kind != "Job" else "batch/v1", "kind": owner_kind, "name": owner, "uid": "0", "controller": True}]},
+                                 "spec": {"nodeName": node["name"], "containers": [{"name": "server", "image": image, "args": args,
+                                                                                    "resources": {"requests": {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": str(gpus)}, "limits": {"nvidia.com/gpu": str(gpus)}}}]},
+                                 "status": {"phase": "Running", "startTime": stamp(began), "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(began)}],
+                                            "containerStatuses": [{"name": "server", "image": image, "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": stamp(began)}}}]}})
+        setattr(self, name.replace("-", "_"), w)
+        return w
+
+    def build(self, fine):
+        for i in range(14 * self.scale):
+            self.node(f"gpu-{i:03}")
+        now = self.now
+        for copy in range(self.scale):
+            tail = "" if copy == 0 else f"-{'bcdfghjklmnp'[copy]}aa"
+            self.workload(f"chat{tail}", 4, 4, lambda t: Load(4 * day_shape(t), kv=0.5 * day_shape(t), busy=0.6 * day_shape(t), power=200 + 300 * day_shape(t)), replaced=now - 2 * DAY)
+            self.workload(f"office{tail}", 2, 4, lambda t: Load(2, busy=0.5) if office(t) else IDLE)
+            self.workload(f"ghost{tail}", 2, 4, lambda t: IDLE)
+            # Kernels that spin: 100 % "utilization" at idle power, and no request.
+            self.workload(f"spin{tail}", 1, 1, lambda t: Load(0, kv=0.0, busy=0.001, power=95.0, util=1.0, gr=1.0))
+            # Profiling counters stuck at 0 while the device works.
+            self.workload(f"stuckprof{tail}", 1, 4, lambda t: Load(0, busy=0.0, gr=0.0, util=0.9, power=600.0), kind="Job", engine=None)
+            self.workload(f"train{tail}", 1, 8, lambda t: Load(0, busy=0.7, util=0.97, power=620.0), kind="Job", engine=None)
+            self.workload(f"notebook{tail}", 1, 1, lambda t: IDLE, kind="StatefulSet", engine=None, image="jupyter/tensorflow-notebook:latest")
+            self.workload(f"search{tail}", 2, 2, lambda t: Load(3 * day_shape(t), busy=0.4, kv=0.2), engine="sglang")
+            self.workload(f"draft{tail}", 1, 1, lambda t: Load(1, busy=0.3), engine="tgi")
+            pressed = lambda t: 10 <= time.gmtime(t).tm_hour < 16
+            self.workload(f"pressed{tail}", 2, 4, lambda t: Load(2, kv=0.99, waiting=12, preempt=0.2, busy=0.8, power=600) if pressed(t) else Load(1, kv=0.4, busy=0.5))
+            starved = lambda t: time.gmtime(t).tm_hour < 12
+            self.workload(f"starved{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1, busy=0.6, throttle=0.01))
+            # Its tokens fall to 40 % from one week to the next; its GPUs stay.
+            self.workload(f"falling{tail}", 2, 4, lambda t: Load(2.0 if t <= now - WINDOW else 0.8, busy=0.4))
+            self.workload(f"young{tail}", 1, 2, lambda t: IDLE, age=5 * HOUR)
+            # Scraped a third of the time: nobody knows what it did in the rest.
+            self.workload(f"sparse{tail}", 1, 2, lambda t: IDLE, missing=lambda t: (t // (2 * HOUR)) % 3 != 0)
+            # Without metrics of its own: the devices tell.
+        self.held = sum(8 - len(n["free"]) for n in self.nodes)
+        self.gpus = 8 * len(self.nodes)
+
+    # --- history -----------------------------------------------------------------------------------------------------
+
+    def gap(self, node, t):
+        """Node 1's exporter was down for half a day."""
+        return node["index"] == 1 and self.now - 2.5 * DAY < t <= self.now - 2 * DAY
+
+    def openmetrics(self, path):
+        lines = 0
+        with open(path, "w", buffering=1 << 20) as out:
+            for series in self.series():
+                labels, samples = series
+                out.writelines(f"{labels} {v} {t}\n" for t, v in samples)
+                lines += len(samples)
+            out.write("# EOF\n")
+        return lines
+
+    def series(self):
+        for pod in self.pods:
+            yield from self.pod_series(pod)
+        for node in self.nodes:
+            yield from self.node_series(node)
+
+    def loads(self, w):
+        if "cache" not in w:
+            w["cache"] = [(t, w["load"](t)) for t in self.times]
+        return w["cache"]
+
+    def copies(self, labels, ha):
+        return [labels + f',prometheus_replica="{r}"' for r in ("a", "b")] if ha else [labels]
+
+    def pod_series(self, pod):
+        w, node = pod["w"], pod["node"]
+        loads = [(t, l) for t, l in self.loads(w) if pod["start"] < t <= pod["end"] and not (w["missing"] and w["missing"](t))]
+        every = [(t, l) for t, l in self.loads(w) if pod["start"] < t <= pod["end"]]
+        ha = node["ha"]
+        base = f'namespace="ml",pod="{pod["name"]}",container="server"'
+        if w["engine"]:
+            yield from self.engine_series(pod, loads, every, base, ha)
+        for name, value in (("container_cpu_cfs_periods_total", lambda l: 10.0), ("container_cpu_cfs_throttled_periods_total", lambda l: 10.0 * l.throttle), ("container_cpu_usage_seconds_total", lambda l: 16 * l.cpu)):
+            total, samples = 0.0, []
+            for t, l in loads:
+                total += value(l) * self.step
+                samples.append((t, round(total, 3)))
+            for labels in self.copies(f'{base},job="kubelet",node="{node["name"]}"', ha):
+                yield f"{name}{{{labels}}}", samples
+        alive = [(t, 1) for t, _ in every]
+        ksm = base + ',job="kube-state-metrics",uid="u"'
+        yield f'kube_pod_container_resource_limits{{{ksm},node="{node["name"]}",resource="cpu",unit="core"}}', [(t, 16) for t, _ in every]
+        yield f'kube_pod_container_resource_requests{{{ksm},node="{node["name"]}",resource="nvidia_com_gpu",unit="integer"}}', [(t, w["gpus"]) for t, _ in every]
+        yield f'kube_pod_status_phase{{namespace="ml",pod="{pod["name"]}",phase="Running",job="kube-state-metrics",uid="u"}}', alive
+        for index in pod["devices"]:
+            yield from self.device_series(node, index, pod, loads)
+
+    def engine_series(self, pod, loads, every, base, ha):
+        w = pod["w"]
+        common = base + f',instance="{pod["ip"]}:8000",job="ml/{w["name"]}"'
+        seen = {t for t, _ in loads}
+
+        def counter(rate):
+            total, samples = 0.0, []
+            for t, l in every:
+                total += rate(l) * self.step
+                if t in seen:
+                    samples.append((t, round(total, 4)))
+            return samples
+        gauge = lambda of: [(t, of(l)) for t, l in loads]
+        running = gauge(lambda l: 0 if l.rps == 0 else max(1, round(l.rps * 4)))
+        requests, prompt, output = counter(lambda l: l.rps), counter(lambda l: l.rps * l.prompt), counter(lambda l: l.rps * l.output)
+        if w["engine"] == "vllm":
+            l = common + f',model_name="acme/{w["name"]}",engine="0"'
+            kv = gauge(lambda x: round(x.kv, 4))
+            rows = [("vllm:num_requests_running", l, running), ("vllm:num_requests_waiting", l, gauge(lambda x: x.waiting)),
+                    # 0.12 dropped the old name; the servers were upgraded in mid-window.
+                    ("vllm:gpu_cache_usage_perc", l, [(t, v) for t, v in kv if t <= self.rename]), ("vllm:kv_cache_usage_perc", l, [(t, v) for t, v in kv if t > self.rename]),
+                    ("vllm:request_success_total", l + ',finished_reason="stop"', requests), ("vllm:prompt_tokens_total", l, prompt), ("vllm:generation_tokens_total", l, output),
+                    ("vllm:num_preemptions_total", l, counter(lambda x: x.preempt))]
+            if w["name"] == "chat":
+                rows += [("vllm:e2e_request_latency_seconds_sum", l, counter(lambda x: x.rps * 4)), ("vllm:e2e_request_latency_seconds_bucket", l + ',le="10.0"', requests), ("vllm:e2e_request_latency_seconds_bucket", l + ',le="+Inf"', requests)]
+                for le, share in (("0.1", 0.5), ("0.5", 0.9), ("2.0", 1.0), ("+Inf", 1.0)):
+                    rows.append(("vllm:time_to_first_token_seconds_bucket", l + f',le="{le}"', [(t, round(v * share, 4)) for t, v in requests]))
+        elif w["engine"] == "sglang":
+            # One series a tensor-parallel rank: the ranks tell the same.
+            rows = []
+            for rank in range(w["gpus"]):
+                l = common + f',model_name="acme/{w["name"]}",tp_rank="{rank}"'
+                rows += [("sglang:num_running_reqs", l, running), ("sglang:num_queue_reqs", l, gauge(lambda x: x.waiting)), ("sglang:token_usage", l, gauge(lambda x: round(x.kv, 4)))]
+            l = common + f',model_name="acme/{w["name"]}",tp_rank="0"'
+            rows += [("sglang:num_requests_total", l, requests), ("sglang:prompt_tokens_total", l, prompt), ("sglang:generation_tokens_total", l, output)]
+        else:
+            rows = [("tgi_batch_current_size", common, running), ("tgi_queue_size", common, gauge(lambda x: x.waiting)), ("tgi_request_count", common, requests),
+                    ("tgi_request_input_length_sum", common, prompt), ("tgi_request_generated_tokens_sum", common, output)]
+        for name, labels, samples in rows:
+            for copy in self.copies(labels, ha):
+                if samples:
+                    yield f"{name}{{{copy}}}", samples
+
+    def device_series(self, node, index, pod, loads):
+        uuid = f"GPU-{node['index'] * 8 + index:08x}-{self.random.randrange(1 << 16):04x}-0000-0000-000000000000" if False else f"GPU-{(node['index'] * 2654435761 + index * 40503) & 0xffffffff:08x}-0000-0000-0000-000000000000"
+        exporter = f"nvidia-dcgm-exporter-{'bcdfghjklmnpqrst'[node['index'] % 16]}x7k2"
+        own = f'namespace="gpu-operator",pod="{exporter}",container="nvidia-dcgm-exporter"'
+        theirs = f'namespace="ml",pod="{pod["name"]}",container="server"' if pod else None
+        if node["honor"]:
+            owner = theirs or own
+        else:
+            owner = own + ("," + ",".join("exported_" + part for part in theirs.split(",")) if theirs else "")
+        value = {"util": lambda l: round(100 * (l.util if l.util is not None else min(1.0, l.busy * 1.3))), "gr": lambda l: round(l.gr if l.gr is not None else min(1.0, l.busy * 1.2), 4),
+                 "tensor": lambda l: round(l.busy * 0.6, 4), "dram": lambda l: round(l.busy, 4), "power": lambda l: l.power, "fb": lambda l: 60000}
+        names = {"util": ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_GPU_UTIL_RATIO", 0.01), "gr": ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", 1),
+                 "tensor": ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_TENSOR_UTIL_RATIO", 1), "dram": ("DCGM_FI_PROF_DRAM_ACTIVE", "DCGM_FI_PROF_DRAM_UTIL_RATIO", 1),
+                 "power": ("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_BOARD_POWER_WATTS", 1), "fb": ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_USED_BYTES", 1048576)}
+        for key, (old, new, factor) in names.items():
+            of, rename = value[key], self.rename if node["renamed"] else self.now
+            samples = [(t, of(l)) for t, l in loads if not self.gap(node, t)]
+            before = [(t, v) for t, v in samples if t <= rename]
+            after = [(t, round(v * factor, 6)) for t, v in samples if t > rename]
+            labels = f'gpu="{index}",UUID="{uuid}",modelName="{H100}",job="dcgm",instance="10.8.{node["index"]}.1:9400",{owner}'
+            for copy in self.copies(labels, node["ha"]):
+                if before:
+                    yield f'{old}{{{copy},Hostname="{node["name"]}"}}', before
+                if after:
+                    yield f'{new}{{{copy},hostname="{node["name"]}"}}', after
+
+    def node_series(self, node):
+        quiet = [(t, IDLE) for t in self.times]
+        for index in node["free"]:
+            yield from self.device_series(node, index, None, quiet)
+
+    # --- truth -------------------------------------------------------------------------------------------------------
+
+    def bins(self, w, of, start=None, end=None):
+        """Sum over replicas of `of(load)`, by bin of the window: the generator's own arithmetic."""
+        start, end = start or self.now - WINDOW, end or self.now
+        out = {}
+        for t, l in self.loads(w):
+            if start < t <= end:
+                out.setdefault((t - 1) // BIN, []).append(of(l))
+        return [w["replicas"] * sum(v) / len(v) for _, v in sorted(out.items())]
+
+    def integral(self, w, of, start, end):
+        return w["replicas"] * sum(of(l) * self.step for t, l in self.loads(w) if start < t <= end)
+
+    def share(self, w, bad, traffic):
+        inside = [l for t, l in self.loads(w) if self.now - WINDOW < t <= self.now]
+        return sum(bad(l) for l in inside) / max(1, sum(traffic(l) for l in inside))
+
+    def idle_hours(self, w):
+        """Hours of the week without a request in every week seen."""
+        busy = {(t - 1) // HOUR % 168 for t, l in self.loads(w) if l.rps > 0 and t > self.now - WINDOW}
+        return 168 - len(busy)
