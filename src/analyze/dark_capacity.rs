@@ -91,10 +91,14 @@ fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             .iter()
             .filter(|n| fleet.nodes[**n].slot_ids().all(|s| slots.contains(&s)))
             .count();
-        let mut judged = Judged::at(
-            Confidence::Estimated,
-            "one look: the GPUs are free now; nothing tells for how long",
-        );
+        let mut judged = if slots.iter().all(|s| fleet.slot(*s).free_for_a_day) {
+            Judged::measured("history shows them free for at least 80 % of the last 24 h")
+        } else {
+            Judged::at(
+                Confidence::Estimated,
+                "one look: the GPUs are free now; nothing tells for how long",
+            )
+        };
         judged.cap_by_price(fleet, &slots);
         let subject = support::of_pool(fleet, node);
         let title = format!(
@@ -413,7 +417,11 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
         );
     }
     judged.cap_by_price(fleet, slots);
-    let source = if server { "engine" } else { "exporter" };
+    let source = match o.by {
+        ObservedBy::History => "prometheus",
+        _ if server => "engine",
+        _ => "exporter",
+    };
     let mut evidence = vec![];
     for (name, value) in [
         ("requests", o.requests),

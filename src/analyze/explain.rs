@@ -76,3 +76,34 @@ How the dollars are computed. (held - used) GPUs of each replica.
 When it is wrong. Groups over several nodes are left out: each of their pods uses a part.
 
 What to do. Lower the GPU request, or raise the parallelism if the load needs it.";
+
+pub(super) const IDLE_SCHEDULE: &str = "\
+What it finds. Servers with traffic that get no request in the same hours of every week seen: nights, weekends. Runs of two hours
+and more count, twenty hours a week and more are reported.
+
+Why it costs. GPUs held through the night cost as much as by day.
+
+How the dollars are computed. Quiet hours of the week / 168 x the replicas that are always there (5th percentile over the window) x
+their GPUs' price. Each run is shortened by a cold start: weights / 0.2 GB/s + 130 s. Taken after oversized-tier, of what stays.
+
+When it is wrong. One week may be a holiday: with less than two weeks it is 'estimated' (--window 14d). Batch windows once a month
+are not seen. Hours are UTC and begin at the scan's minute. An hour without samples is never called quiet.
+
+What to do. A KEDA cron scaler or a CronJob that scales to zero and back. It stops the bill only where the pool scales down.";
+
+pub(super) const COST_GROWTH: &str = "\
+What it finds. A workload, namespace or cluster whose spend grew faster than its work between the window before and this one, also
+when the work fell and the spend stayed.
+
+Why it costs. It is the part of the bill that use does not explain.
+
+How the dollars are computed. Spend is GPUs held x today's prices of their models (free GPUs too, for the cluster); work is output
+tokens + 0.25 x prompt tokens, else requests, else GPU-busy time: the finest known in both windows. Excess = spend now - spend then x
+work now / work then; reported from 10 % of spend and $0.50/h. A trend claims nothing and is in no total. The change of spend is split
+exactly (LMDI): price (dearer GPUs), capacity (free GPUs), efficiency (GPUs per work), mix (which workloads), volume (all work), new,
+gone.
+
+When it is wrong. Holidays: both windows' dates are printed. A new model or tokenizer changes what a token is. Prices of then are not
+known: a price list's change is not seen.
+
+What to do. Look at the largest part, then at that workload's other findings.";

@@ -27,6 +27,8 @@ pub(crate) enum ClaimRank {
     Idle,
     /// parallelism-mismatch and sharing-mismatch: GPUs that the server itself does not use.
     Unused,
+    /// Hours of the week, of what stays.
+    IdleSchedule,
     AtRisk,
     /// Claims nothing.
     None,

@@ -35,6 +35,16 @@ impl Check for CpuGpuImbalance {
                 .map(|p| context.fleet.pod(*p).cpu.cores())
                 .filter(|c| *c > 0.0)
                 .fold(None, |a: Option<f64>, c| Some(a.map_or(c, |a| a.min(c))));
+            if super::starved::known(workload) {
+                out.assessed.extend(&slots);
+                let t = &context.settings.thresholds;
+                out.findings
+                    .extend(super::starved::starved(context.fleet, t, id, workload));
+                if let Some(cores) = asked {
+                    out.findings.extend(spec(context.fleet, id, workload, cores));
+                }
+                continue;
+            }
             match asked {
                 Some(cores) => {
                     out.findings.extend(spec(context.fleet, id, workload, cores));

@@ -71,6 +71,13 @@ fn has_no_kv_metric(workload: &Workload) -> bool {
 /// cannot be chance. What was lost is the share of requests thrown back.
 fn pressure(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
     let o = &workload.observed;
+    if o.by == ObservedBy::History
+        && o.bins
+            .as_ref()
+            .is_some_and(|b| b.kv_bad.is_some() || o.kv_usage.is_some())
+    {
+        return by_bins(fleet, t, id, workload);
+    }
     let max = |s: Option<Stat>| s.and_then(|s| s.max);
     let full = max(o.kv_usage).is_some_and(|k| k >= t.kv_pressure_usage);
     let waiting = max(o.waiting).is_some_and(|w| w > 0.0);
@@ -142,6 +149,75 @@ fn pressure(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) 
         kind: FindingKind::AtRisk,
         rank: ClaimRank::AtRisk,
         title,
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence,
+        claims,
+        fix: Fix {
+            summary: "Lower max-num-seqs or max-model-len, use an FP8 KV cache, add a replica, or move to cards with more memory: preempted requests are computed twice.".into(),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+/// History: bins in which the cache was full and requests waited or were thrown back, among those with requests at all.
+fn by_bins(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let o = &workload.observed;
+    let bins = o.bins.as_ref()?;
+    let (bad, traffic) = (bins.kv_bad?, bins.traffic.filter(|n| *n > 0.0)?);
+    let share = (bad / traffic).min(1.0);
+    let preempted = o.preemptions.zip(o.requests.filter(|r| *r > 0.0)).map(|(p, r)| p / r);
+    let often = share >= t.kv_pressure_share || preempted.is_some_and(|p| p >= t.preemption_share);
+    if bad < t.kv_pressure_bins as f64 || !often {
+        return None;
+    }
+    let mut judged = support::of_history(o);
+    let slots: Vec<SlotId> = support::slots_of(workload)
+        .into_iter()
+        .filter(|s| fleet.slot(*s).state == SlotState::Working)
+        .collect();
+    judged.cap_by_price(fleet, &slots);
+    let claims = slots
+        .iter()
+        .map(|s| Claim {
+            slot: *s,
+            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(share)),
+            vacates: false,
+        })
+        .collect();
+    let number = |name: &str, value: f64, unit: &str| {
+        Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
+    };
+    let mut evidence = vec![
+        number("bad_bins", bad, "bins").expected(t.kv_pressure_bins as f64),
+        number("bad_share_of_traffic", share, "ratio").expected(t.kv_pressure_share),
+    ];
+    if let Some(peak) = o.kv_usage.and_then(|s| s.max) {
+        evidence.push(number("kv_cache_usage", peak, "ratio").expected(t.kv_pressure_usage));
+    }
+    if let Some(preempted) = preempted {
+        evidence.push(number("preemptions_per_request", preempted, "ratio").expected(t.preemption_share));
+    }
+    if let Some(kills) = bins.oom_kills.filter(|k| *k > 0.0) {
+        evidence.push(number("containers_oom_killed", kills, "containers"));
+    }
+    if let Some(restarts) = bins.restarts.filter(|r| *r >= 1.0) {
+        evidence.push(number("restarts", restarts.round(), "restarts"));
+    }
+    Some(Finding {
+        check: ID,
+        part: None,
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::AtRisk,
+        title: format!(
+            "{}: KV cache full with requests waiting or thrown back in {:.0} % of its busy time",
+            workload.name,
+            share * 100.0
+        ),
         subject: support::of_workload(fleet, workload),
         workload: Some(id),
         confidence: judged.level,

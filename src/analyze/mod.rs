@@ -1,10 +1,13 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
+mod cost_growth;
 mod dark_capacity;
 mod explain;
 pub(crate) mod finding;
 mod hygiene;
+mod idle_schedule;
 mod kv_pressure;
+mod starved;
 mod stranded;
 mod support;
 #[cfg(test)]
@@ -72,6 +75,8 @@ pub(crate) const CHECKS: &[&dyn Check] = &[
     &kv_pressure::KvPressure,
     &hygiene::CpuGpuImbalance,
     &hygiene::ParallelismMismatch,
+    &idle_schedule::IdleSchedule,
+    &cost_growth::CostGrowth,
 ];
 
 /// Runs the checks that `wanted` accepts, in the registry's order.

@@ -55,6 +55,15 @@ impl Judged {
     }
 }
 
+/// R6 for figures of a window: measured where samples cover most of it.
+pub(super) fn of_history(observed: &crate::fleet::Observed) -> Judged {
+    if observed.coverage.is_some_and(|c| c >= crate::fleet::history::COVERED) {
+        Judged::measured("history covers the window")
+    } else {
+        Judged::at(Confidence::Estimated, "samples cover less than 80 % of the window")
+    }
+}
+
 pub(super) fn of_workload(fleet: &Fleet, workload: &Workload) -> Subject {
     let cluster = &fleet.clusters[workload.cluster];
     Subject {

@@ -8,7 +8,7 @@ mod observed;
 pub(crate) mod state;
 mod workloads;
 
-pub(crate) use history_usage::{ClusterUsage, UsageItem, Work};
+pub(crate) use history_usage::{ClusterUsage, Span, UsageItem, Used};
 pub(crate) use join::join;
 
 use crate::catalog::gpus::GpuFacts;

@@ -4,6 +4,7 @@
 //! invisible); holder not Ready past its grace → stuck; holder's workload without any work → idle; work seen → working;
 //! else unknown. Unknown is what cannot be judged, never a polite word for idle.
 
+use super::history::COVERED;
 use super::{Fleet, GpuActivity, ObservedBy, Pod, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass};
 use crate::settings::{Settings, Thresholds};
 use jiff::Timestamp;
@@ -120,7 +121,7 @@ pub(crate) fn allowed(stuck: &Stuck, workload: Option<&Workload>, t: &Thresholds
 }
 
 /// What a start-up has to read: an upper bound is enough here.
-fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option<f64> {
+pub(crate) fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option<f64> {
     let bytes_per_parameter = if model.dtype.as_deref() == Some("float32") {
         4.0
     } else {
@@ -186,7 +187,9 @@ pub(crate) fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     let tokens = o.output_tokens.unwrap_or(0.0) + o.prompt_tokens.unwrap_or(0.0);
     let hours = (o.window_seconds / 3600.0).max(1.0);
     let nothing = requests <= t.idle_max_requests_per_hour * hours && (tokens <= 0.0 || requests > 0.0);
-    let covered = o.coverage.is_some_and(|c| c >= 1.0) && workload.replicas.iter().all(|r| r.ready_since.is_some());
+    // Lifetime counters know every request; samples have gaps, of which R6 allows a fifth.
+    let needed = if o.by == ObservedBy::History { COVERED } else { 1.0 };
+    let covered = o.coverage.is_some_and(|c| c >= needed) && workload.replicas.iter().all(|r| r.ready_since.is_some());
     let known = matches!(o.by, ObservedBy::LifetimeCounters | ObservedBy::History);
     (nothing && covered && known && o.window_seconds >= t.short_window_seconds as f64).then_some(o.window_seconds)
 }
@@ -232,7 +235,8 @@ fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Opt
         return (SlotState::Working, Reason::Activity, None);
     }
     let long = |a: &&GpuActivity| {
-        a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some()
+        let covered = a.engine_active.and_then(|s| s.coverage).is_some_and(|c| c >= COVERED);
+        a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some() && covered
     };
     let calm = |a: &&GpuActivity| {
         let node = pod.node.map(|n| fleet.node(n));

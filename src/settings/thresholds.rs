@@ -221,5 +221,25 @@ thresholds! {
         cpu_saturated_share: Share = 0.90,
         /// GPU busy under this while requests run (ours: 0.35).
         gpu_starved: Share = 0.35,
+        /// Bins of history in which that must be so (ours: 12, an hour of 5-minute bins).
+        starved_bins: Count = 12,
+        /// and their share of the bins with requests (ours: 10 %).
+        starved_share: Share = 0.10,
+    }
+    IdleSchedule idle_schedule "idle-schedule" {
+        /// Hours without a request that must follow one another (ours: 2 h).
+        idle_run_hours: Count = 2,
+        /// Hours of the week in such runs (ours: 20 h).
+        idle_hours_per_week: Count = 20,
+        /// Seconds from start to the first answer, beside loading the weights (ours: 130 s): taken off each run.
+        cold_start_seconds: Seconds = 130,
+    }
+    CostGrowth cost_growth "cost-growth" {
+        /// Spend above what the work would have cost before, as a share of spend (ours: 10 %).
+        growth_share: Share = 0.10,
+        /// and in USD/h (ours: $0.50).
+        growth_usd: Usd = 0.50,
+        /// A prompt token's work in output tokens (price ratio of public APIs; ours).
+        prompt_token_weight: Share = 0.25,
     }
 }

@@ -1,0 +1,211 @@
+//! idle-schedule: hours of the week without any request, in every week seen: nights and weekends, priced.
+
+use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::support::{self, Judged};
+use super::{Check, Context, Outcome, explain};
+use crate::fleet::{Bins, Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::settings::Thresholds;
+use jiff::{SignedDuration, Timestamp};
+
+pub(crate) struct IdleSchedule;
+
+const ID: &str = "idle-schedule";
+/// Hours of a week.
+const WEEK: usize = 168;
+
+impl Check for IdleSchedule {
+    fn id(&self) -> &'static str {
+        ID
+    }
+
+    fn summary(&self) -> &'static str {
+        "Servers without a request in the same hours of every week seen: nights and weekends that could be switched off."
+    }
+
+    fn explain(&self) -> &'static str {
+        explain::IDLE_SCHEDULE
+    }
+
+    fn run(&self, context: &Context<'_>, out: &mut Outcome) {
+        let t = &context.settings.thresholds;
+        for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
+            let slots = support::slots_of(workload);
+            match workload.observed.bins.as_deref().filter(|b| covered(b)) {
+                Some(bins) => {
+                    out.assessed.extend(&slots);
+                    out.findings.extend(schedule(context.fleet, t, id, workload, bins));
+                }
+                None => out.not_assessed(
+                    "a week of its hourly traffic is not known",
+                    "give Prometheus with the engine's metrics and a --window of at least 7d",
+                    slots,
+                ),
+            }
+        }
+    }
+}
+
+/// At least a week, with samples in 80 % of its hours.
+fn covered(bins: &Bins) -> bool {
+    let seen = bins.hourly.iter().flatten().count();
+    bins.hourly.len() >= WEEK && seen as f64 >= crate::fleet::history::COVERED * bins.hourly.len() as f64
+}
+
+/// Hours of the week, counted back from the window's end, without a request in any week seen.
+fn quiet(bins: &Bins) -> Vec<bool> {
+    let mut cells: Vec<Option<bool>> = vec![None; WEEK];
+    for (back, value) in bins.hourly.iter().rev().enumerate() {
+        let cell = &mut cells[back % WEEK];
+        // An hour without a sample is not known to be quiet.
+        let quiet = value.is_some_and(|v| v <= 0.0);
+        *cell = Some(cell.unwrap_or(true) && quiet);
+    }
+    // Oldest first, as a week is read.
+    cells.into_iter().rev().map(|c| c == Some(true)).collect()
+}
+
+/// Runs of quiet hours as (first cell, length); the week is a circle.
+fn runs(quiet: &[bool], shortest: usize) -> Vec<(usize, usize)> {
+    let Some(start) = quiet.iter().position(|q| !q) else {
+        return vec![(0, quiet.len())];
+    };
+    let mut found = Vec::new();
+    let mut run: Option<(usize, usize)> = None;
+    for step in 0..=quiet.len() {
+        let cell = (start + step) % quiet.len();
+        if step < quiet.len() && quiet[cell] {
+            run = Some(run.map_or((cell, 1), |(first, n)| (first, n + 1)));
+        } else if let Some((first, n)) = run.take().filter(|(_, n)| *n >= shortest) {
+            found.push((first, n));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, bins: &Bins) -> Option<Finding> {
+    let o = &workload.observed;
+    let works = bins.hourly.iter().flatten().any(|v| *v > 0.0);
+    let slots: Vec<SlotId> = support::slots_of(workload)
+        .into_iter()
+        .filter(|s| fleet.slot(*s).state == SlotState::Working)
+        .collect();
+    if !works || slots.is_empty() {
+        return None;
+    }
+    let runs = runs(&quiet(bins), t.idle_run_hours as usize);
+    // Each run ends with a cold start: loading the weights, and what the engine does beside.
+    let cold = cold_start_hours(workload, t);
+    let hours: f64 = runs.iter().map(|(_, n)| (*n as f64 - cold).max(0.0)).sum();
+    if hours < t.idle_hours_per_week as f64 {
+        return None;
+    }
+    let replicas = workload.replicas.len().max(1);
+    let low = bins
+        .replicas_low
+        .map_or(replicas, |r| (r.floor() as usize).clamp(1, replicas));
+    let share = hours / WEEK as f64 * low as f64 / replicas as f64;
+    let weeks = bins.hourly.len() / WEEK;
+    let mut judged = if weeks >= 2 {
+        Judged::measured("quiet in the same hours of every week seen")
+    } else {
+        Judged::at(
+            Confidence::Estimated,
+            "one week was seen: --window 14d tells whether it is so every week",
+        )
+    };
+    judged.cap_by_price(fleet, &slots);
+    let claims = slots
+        .iter()
+        .map(|s| Claim {
+            slot: *s,
+            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(share)),
+            vacates: false,
+        })
+        .collect();
+    let spoken = runs
+        .iter()
+        .map(|(first, n)| span(bins.hourly_end, *first, *n))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let number = |name: &str, value: f64, unit: &str| {
+        Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
+    };
+    Some(Finding {
+        check: ID,
+        part: None,
+        kind: FindingKind::Recoverable,
+        rank: ClaimRank::IdleSchedule,
+        title: format!("{}: no request in {hours:.0} of 168 hours of the week", workload.name),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence: vec![
+            number("idle_hours_per_week", hours, "hours").expected(t.idle_hours_per_week as f64),
+            number("replicas_low", low as f64, "replicas"),
+            number("weeks_seen", weeks as f64, "weeks"),
+            number("cold_start", cold * 3600.0, "seconds"),
+            Evidence::text("idle_hours_utc", &spoken, "prometheus"),
+        ],
+        claims,
+        fix: Fix {
+            summary: format!(
+                "Scale {} {}/{} to 0 by the clock (KEDA cron scaler, CronJob) in these hours, UTC: {spoken}. It pays where the pool scales down or others use the GPUs.",
+                workload.kind, workload.namespace, workload.name
+            ),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+fn cold_start_hours(workload: &Workload, t: &Thresholds) -> f64 {
+    let loading = workload
+        .model
+        .as_ref()
+        .and_then(crate::fleet::state::weight_bytes)
+        .map_or(0.0, |bytes| bytes / t.load_bytes_per_second);
+    (loading + t.cold_start_seconds as f64) / 3600.0
+}
+
+/// "Fri 18:00 - Mon 08:00".
+fn span(end: Timestamp, first: usize, hours: usize) -> String {
+    let week = SignedDuration::from_hours(WEEK as i64);
+    let from = end - week + SignedDuration::from_hours(first as i64);
+    let until = from + SignedDuration::from_hours(hours as i64);
+    format!("{} - {}", from.strftime("%a %H:%M"), until.strftime("%a %H:%M"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bins(hourly: Vec<Option<f64>>) -> Bins {
+        Bins {
+            hourly,
+            ..Bins::default()
+        }
+    }
+
+    #[test]
+    fn an_hour_is_quiet_only_if_it_is_so_in_every_week() {
+        let mut hourly = vec![Some(0.0); 2 * WEEK];
+        hourly[5] = Some(1.0);
+        hourly[WEEK + 7] = None;
+        let quiet = quiet(&bins(hourly));
+        assert!(!quiet[5] && !quiet[7] && quiet[6]);
+        assert_eq!(quiet.iter().filter(|q| **q).count(), WEEK - 2);
+    }
+
+    #[test]
+    fn runs_go_round_the_end_of_the_week() {
+        let mut quiet = vec![false; WEEK];
+        for cell in [166, 167, 0, 1, 50, 80, 81] {
+            quiet[cell] = true;
+        }
+        assert_eq!(runs(&quiet, 2), [(80, 2), (166, 4)]);
+        assert_eq!(runs(&[true; 4], 2), [(0, 4)]);
+    }
+}
