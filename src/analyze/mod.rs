@@ -4,6 +4,8 @@ mod cost_growth;
 mod dark_capacity;
 mod explain;
 pub(crate) mod finding;
+#[cfg(test)]
+mod history_tests;
 mod hygiene;
 mod idle_schedule;
 mod kv_pressure;

@@ -18,20 +18,20 @@ use crate::units::{Bytes, MilliCores, Tokens};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-const HOUR: i64 = 3600;
-const DAY: i64 = 24 * HOUR;
+pub(super) const HOUR: i64 = 3600;
+pub(super) const DAY: i64 = 24 * HOUR;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "every time in a snapshot is optional")]
-fn ago(seconds: i64) -> Option<Timestamp> {
+pub(super) fn ago(seconds: i64) -> Option<Timestamp> {
     Some(now() - SignedDuration::from_secs(seconds))
 }
 
 /// A p5.48xlarge: 8 × H100, $55.04/h in us-east-1.
-fn node(name: &str, age: i64, ready: bool) -> Node {
+pub(super) fn node(name: &str, age: i64, ready: bool) -> Node {
     let amounts = Resources {
         cpu: Some(MilliCores(192_000)),
         memory: Some(Bytes(2048 << 30)),
@@ -63,7 +63,7 @@ fn node(name: &str, age: i64, ready: bool) -> Node {
 
 const GPU_PRICE: f64 = 55.04 / 8.0;
 
-fn server(name: &str, on: &str, gpus: u64, age: i64) -> Pod {
+pub(super) fn server(name: &str, on: &str, gpus: u64, age: i64) -> Pod {
     Pod {
         namespace: "ml".into(),
         name: name.into(),
@@ -139,7 +139,7 @@ fn scrape(pod: &Pod, life: i64, reading: EngineReading) -> EngineScrape {
     }
 }
 
-fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>, engines: Vec<EngineScrape>) -> Snapshot {
+pub(super) fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>, engines: Vec<EngineScrape>) -> Snapshot {
     Snapshot {
         schema: SCHEMA,
         tool_version: "test".into(),
@@ -175,7 +175,7 @@ fn outcomes(snapshot: &Snapshot) -> Vec<(&'static str, Outcome)> {
     )
 }
 
-fn report(snapshot: &Snapshot) -> Report {
+pub(super) fn report(snapshot: &Snapshot) -> Report {
     let settings = Settings::default();
     let fleet = fleet::join(snapshot, &PriceBook::default(), &settings);
     let outcomes = super::run(
@@ -202,7 +202,7 @@ fn report(snapshot: &Snapshot) -> Report {
 }
 
 /// (check, part) of all findings.
-fn fired(snapshot: &Snapshot) -> Vec<(&'static str, Option<&'static str>)> {
+pub(super) fn fired(snapshot: &Snapshot) -> Vec<(&'static str, Option<&'static str>)> {
     outcomes(snapshot)
         .iter()
         .flat_map(|(_, o)| o.findings.iter().map(|f| (f.check, f.part)))
@@ -211,7 +211,7 @@ fn fired(snapshot: &Snapshot) -> Vec<(&'static str, Option<&'static str>)> {
 
 /// For each check and part: a snapshot on which it fires and one that differs in a single figure, on which it does not.
 /// A check with its part, a fleet where it fires, and one where it stays silent.
-type Case = ((&'static str, Option<&'static str>), Snapshot, Snapshot);
+pub(super) type Case = ((&'static str, Option<&'static str>), Snapshot, Snapshot);
 
 fn cases() -> Vec<Case> {
     let full = |pods: Vec<Pod>| snapshot(vec![node("n", 9 * DAY, true)], pods, Vec::new());
@@ -332,7 +332,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn each_check_fires_on_one_side_of_its_threshold_and_is_silent_on_the_other() {
-    for (what, firing, silent) in cases() {
+    for (what, firing, silent) in cases().into_iter().chain(super::history_tests::cases()) {
         assert!(
             fired(&firing).contains(&what),
             "{what:?} does not fire: {:?}",
@@ -346,7 +346,10 @@ fn each_check_fires_on_one_side_of_its_threshold_and_is_silent_on_the_other() {
 fn every_registered_check_has_a_case_and_a_text() {
     for check in CHECKS {
         assert!(
-            cases().iter().any(|((id, _), ..)| *id == check.id()),
+            cases()
+                .iter()
+                .chain(&super::history_tests::cases())
+                .any(|((id, _), ..)| *id == check.id()),
             "{} has no fixture",
             check.id()
         );
