@@ -196,13 +196,13 @@ pub(crate) struct ScanArgs {
     /// Gates count findings of at least this confidence [default: measured].
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
     pub(crate) gate_confidence: Option<ConfidenceArg>,
-    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, prometheus.
+    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
-    /// Show this many findings in the table [default: 20].
+    /// Show this many findings in the table [default: 12] and in markdown [default: 10, the others folded].
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) top: Option<usize>,
     /// Colour in the table.

@@ -264,6 +264,55 @@ pub(crate) struct ReportWorkload {
     /// server, notebook, job, placeholder, infrastructure or unknown.
     pub(crate) class: String,
     pub(crate) observed: ObservedFigures,
+    /// Work of each hour where history tells it; `null` without.
+    #[serde(default)]
+    pub(crate) hourly: Option<Hourly>,
+}
+
+/// Requests (tokens where requests are not counted) of each hour.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Hourly {
+    /// The last hour ends here.
+    #[schemars(with = "String")]
+    pub(crate) end: Timestamp,
+    /// Oldest first; `null`: no sample in that hour.
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+impl Hourly {
+    /// When the hour of `values[index]` begins, in hours since the Unix epoch.
+    fn begins(&self, index: usize) -> i64 {
+        self.end.as_second().div_euclid(3600) - (self.values.len() - index) as i64
+    }
+
+    /// The mean of each hour of the week, Monday 00:00 UTC first; `None`: that hour was never seen.
+    pub(crate) fn cells(&self) -> [Option<f64>; 168] {
+        let mut sums = [(0.0, 0u32); 168];
+        for (i, value) in self.values.iter().enumerate() {
+            if let Some(value) = value {
+                // 1970-01-01 was a Thursday.
+                let cell = &mut sums[(self.begins(i) + 72).rem_euclid(168) as usize];
+                *cell = (cell.0 + value, cell.1 + 1);
+            }
+        }
+        sums.map(|(sum, n)| (n > 0).then(|| sum / f64::from(n)))
+    }
+
+    /// Work of each whole 24 hours, counted back from the end; `None`: nothing was seen.
+    pub(crate) fn days(&self) -> Vec<Option<f64>> {
+        let mut days: Vec<Option<f64>> = self
+            .values
+            .rchunks_exact(24)
+            .map(|day| {
+                day.iter()
+                    .copied()
+                    .flatten()
+                    .fold(None, |sum: Option<f64>, v| Some(sum.unwrap_or(0.0) + v))
+            })
+            .collect();
+        days.reverse();
+        days
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

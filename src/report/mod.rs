@@ -1,11 +1,16 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
+mod csv;
 pub(crate) mod document;
 mod fingerprint;
+mod html;
 mod json;
+mod junit;
 pub(crate) mod ledger;
-mod lines;
+mod markdown;
+mod prometheus;
 pub(crate) mod rows;
+mod sarif;
 mod table;
 pub(crate) mod text;
 mod totals;
@@ -196,6 +201,9 @@ pub(crate) enum Format {
     Json,
     Csv,
     Markdown,
+    Html,
+    Sarif,
+    Junit,
     Prometheus,
 }
 
@@ -220,11 +228,14 @@ impl Default for RenderOptions {
 }
 
 impl Format {
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
         (Self::Table, "table"),
         (Self::Json, "json"),
         (Self::Csv, "csv"),
         (Self::Markdown, "markdown"),
+        (Self::Html, "html"),
+        (Self::Sarif, "sarif"),
+        (Self::Junit, "junit"),
         (Self::Prometheus, "prometheus"),
     ];
 
@@ -236,9 +247,12 @@ impl Format {
         match self {
             Self::Table => table::render(report, options, out),
             Self::Json => json::render(report, out),
-            Self::Csv => lines::csv(report, out),
-            Self::Markdown => lines::markdown(report, options, out),
-            Self::Prometheus => lines::prometheus(report, out),
+            Self::Csv => csv::render(report, out),
+            Self::Markdown => markdown::render(report, options, out),
+            Self::Html => html::render(report, out),
+            Self::Sarif => sarif::render(report, out),
+            Self::Junit => junit::render(report, out),
+            Self::Prometheus => prometheus::render(report, out),
         }
     }
 }

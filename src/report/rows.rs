@@ -1,6 +1,6 @@
 //! Workloads, nodes and groups of the report.
 
-use super::document::{Figure, Group, Groups, ObservedFigures, ReportNode, ReportPrice, ReportWorkload};
+use super::document::{Figure, Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload};
 use super::ledger::{Ledger, Resolution};
 use super::totals;
 use crate::analyze::finding::{Finding, FindingKind};
@@ -142,6 +142,15 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         state: state(fleet, workload).to_owned(),
         class: workload.class.name().to_owned(),
         observed: observed(&workload.observed),
+        hourly: workload
+            .observed
+            .bins
+            .as_ref()
+            .filter(|b| !b.hourly.is_empty())
+            .map(|bins| Hourly {
+                end: bins.hourly_end,
+                values: bins.hourly.clone(),
+            }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Text that came from a cluster, made safe for a terminal; small helpers shared by the formats people read.
 
-use super::document::{Report, ReportFinding};
-use crate::analyze::finding::{FindingKind, Subject};
+use super::document::{Report, ReportFinding, Totals};
+use crate::analyze::finding::{Evidence, EvidenceValue, FindingKind, Subject};
 use crate::report::document::{Grade, Status};
 use crate::units::UsdPerHour;
 
@@ -42,6 +42,22 @@ fn dollars(value: f64, decimals: usize) -> String {
         grouped.push(digit);
     }
     format!("{}${grouped}{fraction}", if value < 0.0 { "-" } else { "" })
+}
+
+/// "1,234.50": an amount where the column says what it is.
+pub(crate) fn amount(usd: UsdPerHour) -> String {
+    dollars(usd.usd(), 2).replace('$', "")
+}
+
+/// "catalog 100 %, oldest of 2026-06-18".
+pub(crate) fn price_sources(report: &Report) -> String {
+    let t = &report.totals;
+    let shares = t.price_sources.iter().filter(|(_, share)| **share > 0.0);
+    let shares: Vec<String> = shares
+        .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
+        .collect();
+    let dated = t.prices_as_of.as_deref().map(|d| format!(", oldest of {d}"));
+    shares.join(", ") + &dated.unwrap_or_default()
 }
 
 /// "31.1 %", "–" where unknown.
@@ -97,6 +113,17 @@ pub(crate) fn subject_name(subject: &Subject) -> String {
     name.trim().to_owned()
 }
 
+/// "ml/llama-70b", "pool a100 (A100-SXM4-80GB)".
+pub(crate) fn subject_short(subject: &Subject) -> String {
+    let full = subject_name(subject);
+    match (&subject.kind, &subject.namespace) {
+        (Some(kind), Some(_)) => full
+            .strip_prefix(kind.as_str())
+            .map_or(full.clone(), |s| s.trim().to_owned()),
+        _ => full,
+    }
+}
+
 /// "now", "reusable", "at risk", "trend".
 pub(crate) fn ledger_name(finding: &ReportFinding) -> &'static str {
     match (finding.kind, finding.grade) {
@@ -105,6 +132,61 @@ pub(crate) fn ledger_name(finding: &ReportFinding) -> &'static str {
         (FindingKind::Recoverable, Some(Grade::Now)) => "now",
         (FindingKind::Recoverable, _) => "reusable",
     }
+}
+
+/// "recoverable", "at-risk", "trend", as in the JSON.
+pub(crate) fn kind_name(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Recoverable => "recoverable",
+        FindingKind::AtRisk => "at-risk",
+        FindingKind::Trend => "trend",
+    }
+}
+
+/// Distinct GPUs that a finding claims; `None`: it claims none.
+pub(crate) fn claimed_gpus(finding: &ReportFinding) -> Option<usize> {
+    let gpus: std::collections::BTreeSet<_> = finding.claims.iter().map(|c| (&c.node, &c.gpu)).collect();
+    (!gpus.is_empty()).then_some(gpus.len())
+}
+
+/// GPU states in the order people read them: what is dark first.
+pub(crate) fn states(t: &Totals) -> [(&'static str, f64); 6] {
+    [
+        ("free", t.gpus_free),
+        ("idle", t.gpus_idle),
+        ("stuck", t.gpus_stuck),
+        ("unhealthy", t.gpus_unhealthy),
+        ("working", t.gpus_working),
+        ("unknown", t.gpus_unknown),
+    ]
+}
+
+/// A figure with at most four significant digits after the point, large ones grouped.
+fn figure(value: f64) -> String {
+    if value.abs() >= 1000.0 || (value.fract() == 0.0 && value.abs() < 1e15) {
+        dollars(value, 0).replace('$', "")
+    } else if value.abs() >= 0.01 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// "kv_cache_peak 12 % (expected 80 %, prometheus)".
+pub(crate) fn evidence(e: &Evidence) -> String {
+    let unit = e.unit.as_deref().unwrap_or_default();
+    let say = |value: f64| match unit {
+        "ratio" => format!("{} %", figure(value * 100.0)),
+        "" => figure(value),
+        unit => format!("{} {unit}", figure(value)),
+    };
+    let value = match &e.value {
+        EvidenceValue::Number(n) => say(*n),
+        EvidenceValue::Text(text) => text.clone(),
+        EvidenceValue::Unknown => "unknown".into(),
+    };
+    let expected = e.expected.map(|x| format!("expected {}, ", say(x))).unwrap_or_default();
+    format!("{} {value} ({expected}{})", e.name.replace('_', " "), e.source)
 }
 
 pub(crate) fn status_name(status: Status) -> &'static str {

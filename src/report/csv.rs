@@ -1,0 +1,121 @@
+//! `--format csv`: a row a finding, for spreadsheets; with `--group-by` also a row a group.
+
+use super::document::{Report, ReportFinding};
+use super::text::{self, plain};
+use crate::units::UsdPerHour;
+use std::io::{self, Write};
+
+const COLUMNS: [&str; 25] = [
+    "record",
+    "id",
+    "check",
+    "part",
+    "kind",
+    "grade",
+    "status",
+    "status_reason",
+    "confidence",
+    "usd_per_hour",
+    "waste_usd_per_hour",
+    "waste_now_usd_per_hour",
+    "at_risk_usd_per_hour",
+    "spend_usd_per_hour",
+    "gpus",
+    "cluster",
+    "namespace",
+    "subject_kind",
+    "subject",
+    "pool",
+    "gpu",
+    "model",
+    "engine",
+    "title",
+    "fix",
+];
+
+/// Text that a spreadsheet must not take for a formula: whatever follows leading blanks decides.
+fn cell(value: &str) -> String {
+    let value = plain(value);
+    if value
+        .trim_start()
+        .starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
+    {
+        format!("'{value}")
+    } else {
+        value
+    }
+}
+
+pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(COLUMNS)?;
+    for f in &report.findings {
+        writer.write_record(finding(f))?;
+    }
+    for (by, row) in report
+        .groups
+        .iter()
+        .flat_map(|g| g.rows.iter().map(move |r| (&g.by, r)))
+    {
+        let mut record = vec![String::new(); COLUMNS.len()];
+        record[0] = "group".into();
+        record[10] = number(Some(row.waste_usd_per_hour));
+        record[12] = number(Some(row.at_risk_usd_per_hour));
+        record[13] = number(Some(row.spend_usd_per_hour));
+        record[14] = row.gpus.to_string();
+        record[17] = cell(by);
+        record[18] = cell(&row.name);
+        writer.write_record(record)?;
+    }
+    writer.flush()
+}
+
+/// Empty where unknown, never 0.
+fn number(usd: Option<UsdPerHour>) -> String {
+    usd.map(|u| u.usd().to_string()).unwrap_or_default()
+}
+
+fn finding(f: &ReportFinding) -> Vec<String> {
+    let s = &f.subject;
+    let text = |value: &Option<String>| cell(value.as_deref().unwrap_or_default());
+    vec![
+        "finding".into(),
+        f.id.clone(),
+        f.check.clone(),
+        f.part.clone().unwrap_or_default(),
+        text::kind_name(f.kind).into(),
+        f.grade.map(|_| text::ledger_name(f).into()).unwrap_or_default(),
+        text::status_name(f.status).into(),
+        text(&f.status_reason),
+        f.confidence.name().into(),
+        number(f.usd_per_hour),
+        number(f.waste_usd_per_hour),
+        number(f.waste_now_usd_per_hour),
+        number(f.at_risk_usd_per_hour),
+        String::new(),
+        text::claimed_gpus(f).map(|n| n.to_string()).unwrap_or_default(),
+        text(&s.cluster),
+        text(&s.namespace),
+        text(&s.kind),
+        text(&s.name),
+        text(&s.pool),
+        text(&s.gpu),
+        text(&s.model),
+        text(&s.engine),
+        cell(&f.title),
+        cell(&f.fix.summary),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spreadsheet_gets_no_formula() {
+        assert_eq!(cell("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
+        assert_eq!(cell("\t=1+1"), "' =1+1");
+        assert_eq!(cell("＝1+1"), "'＝1+1");
+        assert_eq!(cell("plain"), "plain");
+    }
+}

@@ -1,0 +1,154 @@
+//! `--format html`: one self-contained file. It works offline and without scripts; nothing comes from the network and
+//! nothing in it can be executed but its own script (CSP by hash, text escaped by maud).
+
+mod charts;
+mod lists;
+
+use super::document::{Report, ReportFinding, SuppressionState};
+use super::text::{self, money, plain};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+const CSS: &str = include_str!("report.css");
+const JS: &str = include_str!("report.js");
+
+fn hash(text: &str) -> String {
+    format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text.as_bytes())))
+}
+
+pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let csp = format!(
+        "default-src 'none'; script-src {}; style-src {}; img-src data:; base-uri 'none'; form-action 'none'",
+        hash(JS),
+        hash(CSS)
+    );
+    let t = &report.totals;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(csp);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="referrer" content="no-referrer";
+                meta name="generator" content={ "gpuwaste " (report.tool.version) };
+                title { "GPU waste: " (money(t.waste_usd_per_hour)) " of " (money(t.spend_usd_per_hour)) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(CSS)) }
+            }
+            body {
+                a.skip href="#findings" { "Skip to the findings" }
+                (head(report))
+                main {
+                    (cards(report))
+                    (notes(report))
+                    @if t.gpus > 0.0 { (charts::all(report)) }
+                    (lists::findings(report))
+                    (lists::groups(report))
+                    (lists::fixed(report))
+                    (lists::rest(report))
+                }
+                footer {
+                    p {
+                        "gpuwaste " (report.tool.version) ". Prices: " (text::price_sources(report)) ". "
+                        code { "gpuwaste explain CHECK" } " says how the dollars are computed."
+                    }
+                }
+                script id="data" type="application/json" { (PreEscaped(lists::data(report)?)) }
+                script { (PreEscaped(JS)) }
+            }
+        }
+    };
+    out.write_all(page.into_string().as_bytes())?;
+    writeln!(out)
+}
+
+fn head(report: &Report) -> Markup {
+    let clusters: BTreeSet<_> = report.nodes.iter().filter_map(|n| n.cluster.as_deref()).collect();
+    let t = &report.totals;
+    html! {
+        header {
+            h1 { "GPU waste" }
+            p {
+                (text::plural(clusters.len() as u64, "cluster")) " · " (text::plural(t.nodes, "GPU node")) " · "
+                (text::count(t.gpus)) " GPUs · " (text::plural(t.workloads, "workload")) " · read "
+                (report.taken_at.strftime("%Y-%m-%d %H:%M UTC"))
+                @if let Some(seconds) = report.window_seconds { " · history of " (format!("{:.1}", seconds as f64 / 86_400.0)) " days" }
+            }
+            button #theme .js type="button" { "Theme: auto" }
+        }
+    }
+}
+
+fn cards(report: &Report) -> Markup {
+    let t = &report.totals;
+    if t.gpus == 0.0 {
+        return html! {
+            div.note.bad {
+                p { b { "No GPUs were found, so nothing was judged." } }
+                @for s in &report.sources { p { (plain(&s.name)) ": " (plain(&s.detail)) } }
+                p { "Choose another context with " code { "--context" } ", or all of them with " code { "--all-contexts" } "." }
+            }
+        };
+    }
+    html! {
+        div.cards {
+            div.card { span { "Spend" } b { (money(t.spend_usd_per_hour)) } span { (text::per_month(t.spend_usd_per_hour)) " a month"
+                @if t.gpus_unpriced > 0.0 { "; " (text::count(t.gpus_unpriced)) " GPUs have no known price" } } }
+            div.card.waste { span { "Waste" } b { (money(t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
+                (money(t.waste_now_usd_per_hour)) " now, " (money(t.waste_reusable_usd_per_hour)) " reusable" } }
+            div.card.risk { span { "At risk" } b { (money(t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
+            div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { "of the allocated GPUs serve nothing" } }
+            div.card { span { "Coverage" } b { (text::percent(t.coverage_percent)) } span { "of the fleet's cost could be judged" } }
+        }
+        (charts::states(t))
+    }
+}
+
+fn notes(report: &Report) -> Markup {
+    let missing = text::unassessed(report);
+    let stale: Vec<_> = report
+        .policy
+        .suppressions
+        .iter()
+        .filter(|s| matches!(s.state, SuppressionState::Unused | SuppressionState::Expired))
+        .collect();
+    html! {
+        @for gate in &report.gates {
+            div.note.bad[gate.breached].good[!gate.breached] {
+                p { b { (if gate.breached { "Breached" } else { "Passed" }) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
+                    ", actual " (gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}")))
+                    @if gate.left_out_usd_per_hour.is_positive() { ", " (money(gate.left_out_usd_per_hour)) " left out as less sure" } }
+            }
+        }
+        @if !missing.reasons.is_empty() {
+            div.note {
+                p { b { "Not assessed" } }
+                @for (check, reason, gpus, usd) in missing.reasons.iter().take(3) {
+                    p { (check) ": " (text::count(*gpus)) " GPUs, " (money(*usd)) ": " (plain(reason)) }
+                }
+                @if let Some((remedy, gpus, usd)) = missing.remedy {
+                    p { "→ " (plain(remedy)) " " small { "(would assess most: " (text::count(gpus)) " GPUs, " (money(usd)) ")" } }
+                }
+            }
+        }
+        @if !stale.is_empty() {
+            div.note {
+                p { b { "Suppressions to clean up" } }
+                @for s in stale {
+                    p { (report.policy.file.as_deref().map(plain).unwrap_or_default()) ":" (s.line) ": " (plain(&s.check)) " for " (plain(&s.subject))
+                        @if s.state == SuppressionState::Expired { " has expired" } @else { " matches nothing" } ": " (plain(&s.reason)) }
+                }
+            }
+        }
+    }
+}
+
+/// "#f-ID" of a finding's row.
+fn anchor(f: &ReportFinding) -> String {
+    format!("#f-{}", f.id)
+}

@@ -1,0 +1,299 @@
+//! `--format markdown`: for pull requests and step summaries. What matters first, the rest folded, all of it within
+//! what one GitHub comment takes.
+
+use super::RenderOptions;
+use super::document::{Report, ReportFinding, Status, SuppressionState};
+use super::text::{self, money, plain};
+use crate::units::{UsdPerHour, sum_known};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// A GitHub comment holds 65,536 characters; the rest is for what people write around it.
+const BUDGET: usize = 60_000;
+/// Findings that are not folded.
+const TOP: usize = 10;
+
+/// Text with everything escaped that could end a table cell, become markup or call somebody.
+fn md(value: &str) -> String {
+    let mut out = String::new();
+    for c in plain(value).chars() {
+        match c {
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '~' | '!' | '$' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '@' => out.push_str("@\u{2060}"),
+            c => out.push(c),
+        }
+    }
+    // "https://" would become a link.
+    out.replace("://", ":\u{2060}//").replace("www.", "www\u{2060}.")
+}
+
+fn usd(amount: UsdPerHour) -> String {
+    md(&money(amount))
+}
+
+pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = summary(report);
+    let findings: Vec<&ReportFinding> = report
+        .findings
+        .iter()
+        .filter(|f| f.status != Status::Suppressed)
+        .collect();
+    let top = options.top.unwrap_or(TOP);
+    let head: Vec<String> = rows(&findings, 0, top);
+    if findings.is_empty() && report.totals.gpus > 0.0 {
+        page.push_str("\nNo waste was found in what could be judged.\n");
+    }
+    let mut sections: Vec<(String, Vec<String>, &str)> = Vec::new();
+    if !head.is_empty() {
+        page.push_str(HEADER);
+        page.push_str(&fill(head, BUDGET / 2));
+    }
+    let what = findings
+        .iter()
+        .take(top)
+        .enumerate()
+        .map(|(i, f)| advice(i, f))
+        .collect();
+    sections.push(("What to do".into(), what, ""));
+    if options.top.is_none() && findings.len() > top {
+        let rest = sum_known(findings[top..].iter().map(|f| f.waste_usd_per_hour));
+        let title = format!(
+            "{} ({} of waste)",
+            text::plural((findings.len() - top) as u64, "more finding"),
+            usd(rest)
+        );
+        sections.push((title, rows(&findings, top, findings.len()), HEADER));
+    }
+    sections.extend(baseline(report));
+    sections.extend(groups(report));
+    sections.extend(policy(report));
+    let gaps = report.gaps.iter().map(|g| {
+        let [source, what, reason, remedy] = [&g.source, &g.what, &g.reason, &g.remedy].map(|t| md(t));
+        format!("- {source}: {what} ({reason}); {remedy}\n")
+    });
+    let title = format!(
+        "{} in what could be read",
+        text::plural(report.gaps.len() as u64, "gap")
+    );
+    sections.push((title, gaps.collect(), ""));
+    for (title, rows, header) in sections.into_iter().filter(|s| !s.1.is_empty()) {
+        let left = BUDGET.saturating_sub(page.chars().count() + title.len() + header.len() + 100);
+        let body = fill(rows, left);
+        let _ = write!(
+            page,
+            "\n<details><summary>{title}</summary>\n\n{header}{body}\n</details>\n"
+        );
+    }
+    out.write_all(page.as_bytes())
+}
+
+const HEADER: &str = "\n| # | $/h | money | sure | finding | where |\n|---:|---:|---|---|---|---|\n";
+
+/// As many rows as the budget takes; says how many were left out.
+fn fill(rows: Vec<String>, budget: usize) -> String {
+    let mut body = String::new();
+    let (mut used, total) = (0, rows.len());
+    for (i, row) in rows.into_iter().enumerate() {
+        let size = row.chars().count();
+        if used + size > budget {
+            let _ = write!(body, "\n… and {} more: see the JSON or HTML report.\n", total - i);
+            break;
+        }
+        used += size;
+        body.push_str(&row);
+    }
+    body
+}
+
+fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
+    let shown = findings.iter().enumerate().take(to).skip(from);
+    shown
+        .map(|(i, f)| {
+            let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
+            let baseline = if f.status == Status::Baseline {
+                " (in the baseline)"
+            } else {
+                ""
+            };
+            let model = f
+                .subject
+                .model
+                .as_deref()
+                .map(|m| format!(" · {}", md(m)))
+                .unwrap_or_default();
+            format!(
+                "| {} | {amount} | {} | {} | {}{baseline} | {}{model} |\n",
+                i + 1,
+                text::ledger_name(f),
+                f.confidence.name(),
+                md(&f.title),
+                md(&text::subject_name(&f.subject)),
+            )
+        })
+        .collect()
+}
+
+fn summary(report: &Report) -> String {
+    let t = &report.totals;
+    if t.gpus == 0.0 {
+        let read: Vec<String> = report.sources.iter().map(|s| md(&s.name)).collect();
+        return format!(
+            "## GPU waste: no GPUs were found\n\nNothing was judged. Read: {}.\n",
+            read.join(", ")
+        );
+    }
+    let mut page = format!(
+        "## GPU waste: {} of {} ({})\n\n| now | reusable | at risk | GPUs | without traffic | coverage |\n|---:|---:|---:|---:|---:|---:|\n| {} | {} | {} | {} | {} | {} |\n",
+        usd(t.waste_usd_per_hour),
+        usd(t.spend_usd_per_hour),
+        text::percent(t.waste_percent),
+        usd(t.waste_now_usd_per_hour),
+        usd(t.waste_reusable_usd_per_hour),
+        usd(t.at_risk_usd_per_hour),
+        text::count(t.gpus),
+        text::percent(t.allocated_without_traffic_percent),
+        text::percent(t.coverage_percent),
+    );
+    if !report.gates.is_empty() {
+        page.push('\n');
+    }
+    for gate in &report.gates {
+        let mark = if gate.breached {
+            "❌ **breached**"
+        } else {
+            "✅ passed"
+        };
+        let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
+        let _ = writeln!(
+            page,
+            "- {mark}: {} (limit {:.2}, actual {actual})",
+            md(&gate.name),
+            gate.limit
+        );
+    }
+    let missing = text::unassessed(report);
+    if let Some((check, reason, gpus, amount)) = missing.reasons.first() {
+        let _ = write!(
+            page,
+            "\nNot assessed: {} for {} GPUs ({}): {}.",
+            md(check),
+            text::count(*gpus),
+            usd(*amount),
+            md(reason)
+        );
+        if let Some((remedy, ..)) = missing.remedy {
+            let _ = write!(page, " What would assess most: {}.", md(remedy));
+        }
+        page.push('\n');
+    }
+    page
+}
+
+/// The fix, its patch, and what it rests on.
+fn advice(index: usize, f: &ReportFinding) -> String {
+    let mut out = format!("**{}.** {}\n", index + 1, md(&f.fix.summary));
+    let evidence: Vec<String> = f.evidence.iter().map(|e| md(&text::evidence(e))).collect();
+    if !evidence.is_empty() {
+        let _ = writeln!(out, "<br><sub>{}: {}</sub>", text::check_name(f), evidence.join(" · "));
+    }
+    if let Some(patch) = &f.fix.patch {
+        let longest = patch.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        let lines: Vec<String> = patch.lines().map(plain).collect();
+        let _ = write!(out, "\n{fence}yaml\n{}\n{fence}\n", lines.join("\n"));
+    }
+    out.push('\n');
+    out
+}
+
+type Section = (String, Vec<String>, &'static str);
+
+fn baseline(report: &Report) -> Option<Section> {
+    let fixed = report.fixed.as_ref()?;
+    let gone = sum_known(
+        fixed
+            .iter()
+            .filter(|f| f.not_assessed.is_none())
+            .map(|f| f.usd_per_hour),
+    );
+    let rows = fixed.iter().map(|f| {
+        let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
+        let state = f
+            .not_assessed
+            .as_deref()
+            .map_or_else(|| "fixed".into(), |why| format!("not judged: {}", md(why)));
+        format!("| {amount} | {} | {} | {state} |\n", md(&f.check), md(&f.title))
+    });
+    let title = format!("Gone since the baseline: {}", usd(gone));
+    Some((
+        title,
+        rows.collect(),
+        "| $/h | check | finding | |\n|---:|---|---|---|\n",
+    ))
+}
+
+fn groups(report: &Report) -> Option<Section> {
+    let groups = report.groups.as_ref()?;
+    let rows = groups.rows.iter().map(|r| {
+        format!(
+            "| {} | {} | {} | {} | {} |\n",
+            md(&r.name),
+            text::count(r.gpus),
+            usd(r.spend_usd_per_hour),
+            usd(r.waste_usd_per_hour),
+            usd(r.at_risk_usd_per_hour)
+        )
+    });
+    let header = "| | GPUs | spend | waste | at risk |\n|---|---:|---:|---:|---:|\n";
+    Some((format!("By {}", md(&groups.by)), rows.collect(), header))
+}
+
+fn policy(report: &Report) -> Option<Section> {
+    let rows: Vec<String> = report
+        .policy
+        .suppressions
+        .iter()
+        .filter_map(|s| {
+            let what = match s.state {
+                SuppressionState::Unused => "matches nothing",
+                SuppressionState::Expired => "has expired",
+                SuppressionState::Used | SuppressionState::NotJudged => return None,
+            };
+            Some(format!(
+                "- line {}: {} for {} {what}: {}\n",
+                s.line,
+                md(&s.check),
+                md(&s.subject),
+                md(&s.reason)
+            ))
+        })
+        .collect();
+    (!rows.is_empty()).then(|| ("Suppressions to clean up".into(), rows, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_request_gets_no_markup() {
+        assert_eq!(md("a|b<script>*x*"), "a\\|b&lt;script&gt;\\*x\\*");
+        assert_eq!(md("@team https://x"), "@\u{2060}team https:\u{2060}//x");
+        assert_eq!(md("![x](y)"), "\\!\\[x\\](y)");
+    }
+
+    #[test]
+    fn rows_stop_at_the_budget() {
+        let body = fill(vec!["12345\n".into(); 10], 20);
+        assert!(
+            body.contains("and 7 more") && body.matches("12345").count() == 3,
+            "{body}"
+        );
+    }
+}

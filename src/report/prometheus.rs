@@ -1,0 +1,140 @@
+//! `--format prometheus`: text for node_exporter's textfile collector. What is not known has no sample.
+
+use super::document::{Report, ReportFinding, Status};
+use super::text::{self, plain};
+use crate::units::UsdPerHour;
+use std::io::{self, Write};
+
+/// A label's value: no control characters, quotes and backslashes escaped.
+fn escaped(value: &str) -> String {
+    plain(value).replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}=\"{}\"", escaped(v))).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+fn of_finding(f: &ReportFinding) -> String {
+    let s = &f.subject;
+    let text = |v: &'_ Option<String>| v.clone().unwrap_or_default();
+    labels(&[
+        ("id", &f.id),
+        ("check", &f.check),
+        ("part", &text(&f.part)),
+        ("grade", if f.grade.is_some() { text::ledger_name(f) } else { "" }),
+        ("confidence", f.confidence.name()),
+        ("status", text::status_name(f.status)),
+        ("cluster", &text(&s.cluster)),
+        ("namespace", &text(&s.namespace)),
+        ("kind", &text(&s.kind)),
+        ("name", &text(&s.name)),
+        ("pool", &text(&s.pool)),
+        ("gpu", &text(&s.gpu)),
+        ("model", &text(&s.model)),
+        ("engine", &text(&s.engine)),
+        ("owner", &text(&f.owner)),
+    ])
+}
+
+pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let t = &report.totals;
+    let mut gauge = |name: &str, help: &str, rows: Vec<(String, f64)>| -> io::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "# HELP gpuwaste_{name} {help}\n# TYPE gpuwaste_{name} gauge")?;
+        rows.into_iter()
+            .try_for_each(|(labels, value)| writeln!(out, "gpuwaste_{name}{labels} {value}"))
+    };
+    let one = |value: f64| vec![(String::new(), value)];
+    let counted = |money: fn(&ReportFinding) -> Option<UsdPerHour>| {
+        let findings = report.findings.iter().filter(|f| f.status != Status::Suppressed);
+        findings
+            .filter_map(|f| Some((of_finding(f), money(f)?.usd())))
+            .collect::<Vec<_>>()
+    };
+    let version = labels(&[("version", &report.tool.version)]);
+    gauge("build_info", "The gpuwaste that wrote this.", vec![(version, 1.0)])?;
+    let at = report.taken_at.as_second() as f64;
+    gauge("taken_at_seconds", "When the fleet was read, Unix time.", one(at))?;
+    gauge(
+        "spend_usd_per_hour",
+        "Cost of all GPU nodes with a known price.",
+        one(t.spend_usd_per_hour.usd()),
+    )?;
+    let waste = counted(|f| f.waste_usd_per_hour);
+    gauge(
+        "waste_usd_per_hour",
+        "Recoverable waste by finding; adds up to gpuwaste_total_waste_usd_per_hour.",
+        waste,
+    )?;
+    let at_risk = counted(|f| f.at_risk_usd_per_hour);
+    gauge(
+        "at_risk_usd_per_hour",
+        "Spend whose work is failing, by finding.",
+        at_risk,
+    )?;
+    gauge(
+        "total_waste_usd_per_hour",
+        "Recoverable waste.",
+        one(t.waste_usd_per_hour.usd()),
+    )?;
+    gauge(
+        "total_waste_now_usd_per_hour",
+        "Waste on nodes that can go.",
+        one(t.waste_now_usd_per_hour.usd()),
+    )?;
+    gauge(
+        "total_at_risk_usd_per_hour",
+        "Spend whose work is failing.",
+        one(t.at_risk_usd_per_hour.usd()),
+    )?;
+    let states = text::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
+    gauge("gpus", "Physical GPUs by state.", states.into())?;
+    gauge("gpus_unpriced", "GPUs without a known price.", one(t.gpus_unpriced))?;
+    let coverage = t.coverage_percent.map(|c| (String::new(), c));
+    gauge(
+        "coverage_percent",
+        "Share of the fleet's cost that could be judged.",
+        coverage.into_iter().collect(),
+    )?;
+    gauge("gaps", "Things that could not be read.", one(report.gaps.len() as f64))?;
+    let gates = report.gates.iter();
+    let gates = gates.map(|g| (labels(&[("gate", &g.name)]), f64::from(u8::from(g.breached))));
+    gauge("gate_breached", "1 where a gate's limit was not held.", gates.collect())?;
+    if let Some(groups) = &report.groups {
+        let rows = |money: fn(&super::document::Group) -> f64| {
+            let rows = groups.rows.iter();
+            rows.map(|r| (labels(&[("by", &groups.by), ("name", &r.name)]), money(r)))
+                .collect::<Vec<_>>()
+        };
+        gauge("group_gpus", "GPUs by group.", rows(|r| r.gpus))?;
+        gauge(
+            "group_spend_usd_per_hour",
+            "Spend by group.",
+            rows(|r| r.spend_usd_per_hour.usd()),
+        )?;
+        gauge(
+            "group_waste_usd_per_hour",
+            "Recoverable waste by group.",
+            rows(|r| r.waste_usd_per_hour.usd()),
+        )?;
+        gauge(
+            "group_at_risk_usd_per_hour",
+            "Spend at risk by group.",
+            rows(|r| r.at_risk_usd_per_hour.usd()),
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_cannot_be_broken_out_of() {
+        assert_eq!(labels(&[("a", "x\"} 1\ny\\")]), "{a=\"x\\\"} 1 y\\\\\"}");
+    }
+}

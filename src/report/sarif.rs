@@ -1,0 +1,144 @@
+//! `--format sarif`: SARIF 2.1.0, for code scanning. A finding about manifests points at file and line; one about a
+//! running fleet has a logical location, and a made-up path beside it, since code scanning refuses results without one.
+
+use super::document::{Report, ReportFinding, Status};
+use super::text::{self, plain};
+use crate::analyze::CHECKS;
+use crate::analyze::finding::{Confidence, FindingKind};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
+
+pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let mut rules: BTreeMap<String, Value> = BTreeMap::new();
+    for f in &report.findings {
+        rules.entry(text::check_name(f)).or_insert_with(|| rule(f));
+    }
+    let index: BTreeMap<String, usize> = rules.keys().cloned().zip(0..).collect();
+    let results: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|f| result(report, f, index[&text::check_name(f)]))
+        .collect();
+    let notifications: Vec<Value> = report
+        .gaps
+        .iter()
+        .map(|g| {
+            let message = format!("{}: {} ({}); {}; {}", g.source, g.what, g.reason, g.effect, g.remedy);
+            json!({ "level": "note", "message": { "text": plain(&message) } })
+        })
+        .collect();
+    let document = json!({
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "gpuwaste",
+                "version": report.tool.version,
+                "semanticVersion": report.tool.version,
+                "rules": rules.into_values().collect::<Vec<_>>(),
+            }},
+            "invocations": [{
+                "executionSuccessful": true,
+                "endTimeUtc": report.taken_at.to_string(),
+                "toolExecutionNotifications": notifications,
+            }],
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+            "properties": { "totals": report.totals, "gates": report.gates, "groups": report.groups },
+        }],
+    });
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
+}
+
+fn rule(f: &ReportFinding) -> Value {
+    let check = CHECKS.iter().find(|c| c.id() == f.check);
+    let summary = check.map_or("", |c| c.summary());
+    let explain = check.map_or("", |c| c.explain());
+    json!({
+        "id": text::check_name(f),
+        "shortDescription": { "text": if summary.is_empty() { &f.check } else { summary } },
+        "fullDescription": { "text": if explain.is_empty() { &f.check } else { explain } },
+        "help": { "text": format!("gpuwaste explain {}", f.check) },
+        "defaultConfiguration": { "level": level(f) },
+        "properties": { "tags": ["gpu", "cost", text::kind_name(f.kind)] },
+    })
+}
+
+/// Only what is measured warns; what cannot run at all is an error.
+fn level(f: &ReportFinding) -> &'static str {
+    match (f.check.as_str(), f.kind, f.confidence) {
+        ("undersized-tier", ..) => "error",
+        (_, FindingKind::Trend, _) => "note",
+        (_, _, Confidence::Measured) => "warning",
+        _ => "note",
+    }
+}
+
+fn result(report: &Report, f: &ReportFinding, rule_index: usize) -> Value {
+    let spend = report.totals.spend_usd_per_hour.usd();
+    let dollars = f
+        .usd_per_hour
+        .map(text::money)
+        .unwrap_or_else(|| "no known price".into());
+    let message = format!(
+        "{} ({dollars}, {}, {}). {}",
+        plain(&f.title),
+        text::ledger_name(f),
+        f.confidence.name(),
+        plain(&f.fix.summary)
+    );
+    let mut result = json!({
+        "ruleId": text::check_name(f),
+        "ruleIndex": rule_index,
+        "level": level(f),
+        "message": { "text": message },
+        "locations": [location(f)],
+        "partialFingerprints": { "gpuwaste/v1": f.id },
+        "properties": {
+            "usd_per_hour": f.usd_per_hour,
+            "waste_usd_per_hour": f.waste_usd_per_hour,
+            "at_risk_usd_per_hour": f.at_risk_usd_per_hour,
+            "confidence": f.confidence,
+            "grade": f.grade,
+            "owner": f.owner,
+            "evidence": f.evidence,
+        },
+    });
+    if let (Some(usd), true) = (f.usd_per_hour, spend > 0.0) {
+        result["rank"] = json!((usd.usd() / spend * 100.0).clamp(0.0, 100.0));
+    }
+    if report.fixed.is_some() {
+        result["baselineState"] = json!(if f.status == Status::Baseline {
+            "unchanged"
+        } else {
+            "new"
+        });
+    }
+    if f.status == Status::Suppressed {
+        let why = plain(f.status_reason.as_deref().unwrap_or_default());
+        result["suppressions"] = json!([{ "kind": "external", "justification": why }]);
+    }
+    result
+}
+
+fn location(f: &ReportFinding) -> Value {
+    let s = &f.subject;
+    let parts: Vec<String> = [&s.cluster, &s.namespace, &s.kind, &s.name]
+        .into_iter()
+        .flatten()
+        .map(|p| plain(p))
+        .filter(|p| !p.is_empty())
+        .collect();
+    let encode = |p: &String| percent_encoding::utf8_percent_encode(p, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let path: Vec<String> = std::iter::once("fleet".to_owned())
+        .chain(parts.iter().map(encode))
+        .collect();
+    json!({
+        "physicalLocation": { "artifactLocation": { "uri": path.join("/") } },
+        "logicalLocations": [{ "fullyQualifiedName": parts.join("/"), "kind": "resource" }],
+    })
+}
