@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Scan(Box<ScanArgs>),
     /// Record a snapshot of what can be read; judge nothing.
     Collect(Box<CollectArgs>),
+    /// Which GPU tiers hold this model, how many requests each takes, what each costs.
+    Fit(Box<FitArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.
     Explain {
         /// A check id; without one, all checks in a line each.
@@ -229,6 +231,99 @@ pub(crate) struct CollectArgs {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FitArgs {
+    /// Hugging Face id, NIM or Ollama name, or the name of a quantized copy.
+    pub(crate) model: String,
+    /// Judge this GPU (repeatable; default: every tier of the catalogue).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) gpu: Vec<String>,
+    /// Memory of one GPU as CUDA reports it, where it differs from the catalogue's.
+    #[arg(long, value_name = "GIB")]
+    pub(crate) gpu_memory_gib: Option<f64>,
+    /// Tensor parallelism (default: the smallest that fits).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) tp: Option<u32>,
+    /// Pipeline stages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pp: Option<u32>,
+    /// Data-parallel ranks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) dp: Option<u32>,
+    /// As the engine is told: awq, gptq, fp8, bitsandbytes, nvfp4, Q4_K_M … (default: the checkpoint's own).
+    #[arg(long, value_name = "Q", help_heading = "Engine")]
+    pub(crate) quantization: Option<String>,
+    #[arg(long, value_name = "DTYPE", help_heading = "Engine")]
+    pub(crate) dtype: Option<String>,
+    #[arg(long, value_name = "DTYPE", help_heading = "Engine")]
+    pub(crate) kv_cache_dtype: Option<String>,
+    /// Tokens one request may hold (default: the model's own).
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub(crate) max_model_len: Option<u64>,
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub(crate) max_num_seqs: Option<u64>,
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub(crate) max_num_batched_tokens: Option<u64>,
+    #[arg(long, value_name = "SHARE", help_heading = "Engine")]
+    pub(crate) gpu_memory_utilization: Option<f64>,
+    #[arg(long, value_name = "SHARE", help_heading = "Engine")]
+    pub(crate) mem_fraction_static: Option<f64>,
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub(crate) chunked_prefill_size: Option<u64>,
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    pub(crate) block_size: Option<u64>,
+    /// Spread whole experts over the ranks.
+    #[arg(long, help_heading = "Engine")]
+    pub(crate) expert_parallel: bool,
+    /// SGLang's data-parallel attention.
+    #[arg(long, help_heading = "Engine")]
+    pub(crate) dp_attention: bool,
+    /// Serving engine.
+    #[arg(long, value_enum, default_value = "vllm", help_heading = "Engine")]
+    pub(crate) engine: FitEngine,
+    /// The engine's version, since defaults change; "V0" and "V1" name vLLM's generations (default: the newest).
+    #[arg(long, value_name = "V", help_heading = "Engine")]
+    pub(crate) engine_version: Option<String>,
+    /// No CUDA graphs.
+    #[arg(long, help_heading = "Engine")]
+    pub(crate) enforce_eager: bool,
+    /// Whole-instance list prices of this region instead of medians over clouds.
+    #[arg(long, value_name = "REGION", help_heading = "Need")]
+    pub(crate) region: Option<String>,
+    /// Tokens of each request to hold at once, with --concurrency.
+    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Need")]
+    pub(crate) context_tokens: Option<u64>,
+    /// Requests to hold at once, with --context-tokens.
+    #[arg(long, value_name = "N", requires = "context_tokens", help_heading = "Need")]
+    pub(crate) concurrency: Option<u64>,
+    /// Prompt tokens per second to take in, with --output-tps.
+    #[arg(long, value_name = "N", requires = "output_tps", help_heading = "Need")]
+    pub(crate) prompt_tps: Option<f64>,
+    /// Output tokens per second to give.
+    #[arg(long, value_name = "N", help_heading = "Need")]
+    pub(crate) output_tps: Option<f64>,
+    /// Output format.
+    #[arg(long, value_enum, default_value = "table", help_heading = "Output")]
+    pub(crate) format: FitFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FitEngine {
+    Vllm,
+    Sglang,
+    Tgi,
+    Trtllm,
+    Nim,
+    Llamacpp,
+    Ollama,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FitFormat {
+    Table,
+    Json,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,6 +1,7 @@
 //! One function a subcommand, each the pipeline in a few lines. The only module that joins I/O with judgement.
 
 mod catalog;
+mod fit;
 mod output;
 mod policy;
 mod scan;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scan(args) => scan::scan(&args),
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => scan::doctor(&args),
+        Command::Fit(args) => fit::fit(&args),
         Command::Explain { check } => catalog::explain(check.as_deref()),
         Command::Rbac(args) => roles(&args),
         Command::Catalog(args) => catalog::catalog(&args),

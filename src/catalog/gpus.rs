@@ -25,6 +25,8 @@ pub(crate) struct GpuFacts {
     pub(crate) memory: Bytes,
     /// What the driver reports as total.
     pub(crate) memory_usable: Option<Bytes>,
+    /// What CUDA reports as total, where somebody told it; the catalogue's rows derive it.
+    pub(crate) memory_cuda: Option<Bytes>,
     pub(crate) bandwidth_gb_s: Option<f64>,
     pub(crate) bf16_tflops: Option<f64>,
     pub(crate) fp16_tflops: Option<f64>,
@@ -93,6 +95,7 @@ fn load() -> Catalog {
             compute_capability: capability(cell("compute_capability")),
             memory: Bytes::from_gib(number("memory_gib").unwrap_or(0.0)),
             memory_usable: number("memory_usable_mib").map(Bytes::from_mib),
+            memory_cuda: None,
             bandwidth_gb_s: number("memory_bandwidth_gb_s"),
             bf16_tflops: number("bf16_dense_tflops"),
             fp16_tflops: number("fp16_dense_tflops"),

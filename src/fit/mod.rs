@@ -7,7 +7,16 @@
     reason = "the seam comes first; the checks and `gpuwaste fit` stand on it"
 )]
 
+mod defaults;
+mod kv;
+mod limits;
+mod memory;
+mod overhead;
+mod quantization;
+mod roofline;
+pub(crate) mod search;
 mod throughput;
+mod weights;
 
 pub(crate) use throughput::serves;
 
@@ -206,6 +215,5 @@ pub(crate) fn place(
     parallelism: Parallelism,
     calibration: Option<&Calibration>,
 ) -> Placement {
-    let _ = (model, settings, gpu, parallelism, calibration);
-    Placement::default()
+    memory::place(model, settings, gpu, parallelism, calibration)
 }

@@ -1,0 +1,164 @@
+//! Memory beside weights and KV cache: the activation peak, the runtime, CUDA graphs.
+//!
+//! Constants are fitted to logged start-ups of servers (weights, non-torch and activation peak in GiB as vLLM prints
+//! them); each has its band, since no log states everything.
+
+use super::Parallelism;
+use super::defaults::{Engine, Rules, Version};
+use crate::catalog::models::{Attention, LayerKind, ModelFacts};
+use crate::snapshot::server::EngineSettings;
+use crate::units::Bytes;
+
+/// Bytes with a band.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Estimate {
+    pub(super) low: f64,
+    pub(super) value: f64,
+    pub(super) high: f64,
+}
+
+impl Estimate {
+    fn around(value: f64, low: f64, high: f64) -> Self {
+        Self {
+            low: value * low,
+            value,
+            high: value * high,
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            low: self.low + other.low,
+            value: self.value + other.value,
+            high: self.high + other.high,
+        }
+    }
+}
+
+/// A step's size: what the profile runs with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) sequences: u64,
+    pub(super) tokens: u64,
+}
+
+/// fp32 logits, their sorted copy, probabilities and masks of the sampler: 40 bytes per sequence and vocabulary entry
+/// (1.22 GiB at 256 × 128,256, logged 1.26; 5.8 GiB at 1024 × 151,936, logged 5.6).
+const SAMPLER_BYTES: f64 = 40.0;
+/// The allocator's smallest peak.
+const ACTIVATION_FLOOR: f64 = 70.0 * Bytes::MIB;
+
+/// The peak of one profiled step.
+pub(super) fn activation(model: &ModelFacts, engine: &Engine, step: Step, parallelism: Parallelism) -> Estimate {
+    let vocab = model.vocab.unwrap_or(0) as f64;
+    let logits = SAMPLER_BYTES * step.sequences as f64 * vocab;
+    let tokens = step.tokens as f64 * bytes_per_token(model, parallelism.tensor);
+    let mut peak = logits.max(tokens).max(ACTIVATION_FLOOR);
+    let (mut low, mut high) = (0.75, 1.25);
+    if engine.rules == Rules::VllmV0 && model.model_type == "mllama" {
+        // V0 profiles every sequence with an image: 36.6 GiB logged at 128 sequences.
+        peak += step.sequences as f64 * 0.286 * Bytes::GIB;
+        low = 0.6;
+        high = 1.5;
+    } else if engine.rules == Rules::VllmV0 && model.tower_parameters > 0 {
+        // Images per sequence in the profile differ by model; their tokens are part of the step.
+        high = 2.5;
+    }
+    Estimate::around(peak, low, high)
+}
+
+/// Bytes that a token of the step holds at the worst layer.
+fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
+    let hidden = f64::from(model.hidden.unwrap_or(4096));
+    let t = f64::from(tensor.max(1));
+    // DeepSeek-V4's hyper-connections carry four residual streams.
+    let streams: f64 = if model.model_type.starts_with("deepseek_v4") { 4.0 } else { 1.0 };
+    if model.experts.is_some() {
+        // Gathered and scattered expert inputs; aiconfigurator's table for MoE and DeepSeek, times two bytes.
+        let c = match tensor {
+            0 | 1 => 22.0,
+            2 => 13.0,
+            _ => 10.0,
+        };
+        return 2.0 * c * attention_width(model).unwrap_or(hidden).max(hidden) * streams.sqrt();
+    }
+    let inner = f64::from(model.intermediate.unwrap_or(0));
+    // Gate, up and their product (cut by T), the residual stream and the attention's inputs.
+    2.0 * (3.0 * inner / t + 5.0 * hidden * streams)
+}
+
+/// Heads × head dim of the first attention layers.
+fn attention_width(model: &ModelFacts) -> Option<f64> {
+    model.groups.iter().find_map(|g| match &g.kind {
+        LayerKind::Full(a) | LayerKind::Sliding { attention: a, .. } | LayerKind::Chunked { attention: a, .. } => match *a {
+            Attention::Grouped { heads, head_dim, .. } | Attention::Bidirectional { heads, head_dim } => {
+                Some(f64::from(heads) * f64::from(head_dim))
+            }
+            Attention::Latent { heads, v_head_dim, .. } => Some(f64::from(heads) * f64::from(v_head_dim)),
+        },
+        _ => None,
+    })
+}
+
+/// CUDA context, NCCL and other memory that PyTorch does not hold.
+pub(super) fn runtime(engine: &Engine, parallelism: Parallelism) -> Estimate {
+    let several = parallelism.tensor.saturating_mul(parallelism.pipeline) > 1;
+    let mut gib = if several { 0.5 } else { 0.08 };
+    match engine.rules {
+        Rules::VllmV0 if engine.version.is_none_or(|v| v < Version(0, 7, 0)) => gib += 0.26,
+        Rules::VllmV1 if engine.version.is_some_and(|v| v < Version(0, 9, 0)) => gib += 0.45,
+        // aiconfigurator's lumps for engines whose own accounting is not known.
+        Rules::Trtllm => gib += 1.0,
+        Rules::Tgi | Rules::Plain => gib += 0.6,
+        Rules::LlamaCpp => gib += 0.5,
+        _ => {}
+    }
+    Estimate::around(gib * Bytes::GIB, 0.3, 1.5)
+}
+
+/// Memory that SGLang finds taken on the card before it loads (context, NCCL buffers): logged 0.45 GiB at T ≤ 2,
+/// 1.0 at 4, 2.4 at 8 and more.
+pub(super) fn sglang_taken(parallelism: Parallelism) -> Estimate {
+    let gib = match parallelism.tensor {
+        0..=2 => 0.45,
+        3..=4 => 1.0,
+        _ => 2.4,
+    };
+    Estimate::around(gib * Bytes::GIB, 0.5, 1.6)
+}
+
+/// CUDA graphs: (inside the budget, outside it). vLLM counts them since 0.20.
+pub(super) fn graphs(model: &ModelFacts, engine: &Engine, settings: &EngineSettings) -> (Estimate, f64) {
+    if settings.enforce_eager == Some(true) || !engine.is_vllm() {
+        return (Estimate::default(), 0.0);
+    }
+    if engine.rules == Rules::VllmV1 && engine.since(0, 20) {
+        return (Estimate::around(0.5 * Bytes::GIB, 0.2, 2.0), 0.0);
+    }
+    let layers = f64::from(model.layers().unwrap_or(32));
+    (Estimate::default(), 0.01 * layers * Bytes::GIB)
+}
+
+/// What encoders, pipelines and llama.cpp need beside their weights.
+pub(super) fn working_set(model: &ModelFacts, engine: &Engine, step: Step, parallelism: Parallelism) -> Estimate {
+    use crate::catalog::models::Task;
+    let hidden = f64::from(model.hidden.unwrap_or(1024));
+    let inner = f64::from(model.intermediate.unwrap_or(4096));
+    let work = match (engine.rules, model.task) {
+        // A compute buffer of one micro-batch: logits of 512 tokens in fp32 or the widest layer.
+        (Rules::LlamaCpp, _) => {
+            let widest = (model.vocab.unwrap_or(128_000) as f64).max(inner) * 4.0;
+            Estimate::around((512.0 * widest).max(0.3 * Bytes::GIB), 0.8, 2.0)
+        }
+        // Activations at 1024² in bf16: 2 to 6 GiB.
+        (_, Task::Diffusion) => Estimate {
+            low: 2.0 * Bytes::GIB,
+            value: 4.0 * Bytes::GIB,
+            high: 6.0 * Bytes::GIB,
+        },
+        (_, Task::Asr) => Estimate::around(1.0 * Bytes::GIB, 0.5, 3.0),
+        // Encoders: about 12 · h + 2 · I elements of a token.
+        _ => Estimate::around(step.tokens as f64 * 2.0 * (12.0 * hidden + 2.0 * inner), 0.5, 2.0),
+    };
+    work.plus(runtime(engine, parallelism))
+}

@@ -1,0 +1,359 @@
+//! `gpuwaste fit`: which tiers hold a model, what each costs.
+
+use super::print;
+use crate::catalog::gpus::{self, GpuFacts};
+use crate::catalog::instances;
+use crate::catalog::models::{self, ModelFacts};
+use crate::cli::{FitArgs, FitEngine, FitFormat};
+use crate::fit::search::{Candidate, Need, Tier, search};
+use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo};
+use crate::settings::Thresholds;
+use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::units::{Bytes, UsdPerHour};
+use anyhow::{Result, bail};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// GPUs of one node where no instance tells (HGX and DGX boards).
+const NODE_GPUS: u32 = 8;
+/// Columns of the table where no terminal tells.
+const WIDTH: usize = 120;
+
+pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
+    check(args)?;
+    let model = model(&args.model)?;
+    let settings = settings(args);
+    let cards = cards(args)?;
+    let tiers = tiers(&cards, args)?;
+    let thresholds = Thresholds::default();
+    let load = load(args);
+    let slo = Slo {
+        kv_headroom: thresholds.kv_headroom,
+        throughput_headroom: thresholds.throughput_headroom,
+        latency_growth: thresholds.latency_growth,
+        inter_token_latency: thresholds.slo_itl_seconds,
+        time_to_first_token: thresholds.slo_ttft_seconds,
+    };
+    let need = Need {
+        load: load.as_ref(),
+        slo: load.as_ref().map(|_| &slo),
+        calibration: None,
+        tokens: args.context_tokens.zip(args.concurrency).map(|(t, n)| t.saturating_mul(n)),
+        only: args.tp.map(|tensor| Parallelism {
+            tensor,
+            pipeline: args.pp.unwrap_or(1),
+            data: args.dp.unwrap_or(1),
+        }),
+    };
+    let found = search(&model, &settings, &tiers, &need);
+    match args.format {
+        FitFormat::Json => print(serde_json::to_string_pretty(&document(&model, &found))? + "\n"),
+        FitFormat::Table => print(table(&model, &found, need.tokens)),
+    }
+}
+
+/// Values that no engine takes.
+fn check(args: &FitArgs) -> Result<()> {
+    for (flag, value) in [
+        ("--gpu-memory-utilization", args.gpu_memory_utilization),
+        ("--mem-fraction-static", args.mem_fraction_static),
+    ] {
+        if let Some(v) = value.filter(|v| !(*v > 0.0 && *v <= 1.0)) {
+            bail!("{flag} {v}: a share between 0 and 1 is needed, such as 0.9");
+        }
+    }
+    for (flag, value) in [
+        ("--gpu-memory-gib", args.gpu_memory_gib),
+        ("--prompt-tps", args.prompt_tps),
+        ("--output-tps", args.output_tps),
+    ] {
+        if let Some(v) = value.filter(|v| !(*v > 0.0 && *v < 1e9)) {
+            bail!("{flag} {v}: a number above 0 is needed");
+        }
+    }
+    if args.tp.is_none() && args.pp.is_some_and(|p| p > 1) {
+        bail!("--pp needs --tp: say how many GPUs a stage has");
+    }
+    if args.max_model_len == Some(0) || args.max_num_seqs == Some(0) || args.block_size == Some(0) {
+        bail!("--max-model-len, --max-num-seqs and --block-size must be above 0");
+    }
+    Ok(())
+}
+
+fn model(name: &str) -> Result<ModelFacts> {
+    if let Some(facts) = models::resolve(name) {
+        return Ok(facts);
+    }
+    let near = models::nearest(name);
+    if near.is_empty() {
+        bail!("no model is known by the name '{name}'; 'gpuwaste catalog models' lists them");
+    }
+    bail!("no model is known by the name '{name}'; nearest: {}", near.join(", "))
+}
+
+fn settings(args: &FitArgs) -> EngineSettings {
+    EngineSettings {
+        engine: Some(match args.engine {
+            FitEngine::Vllm => EngineKind::Vllm,
+            FitEngine::Sglang => EngineKind::Sglang,
+            FitEngine::Tgi => EngineKind::Tgi,
+            FitEngine::Trtllm => EngineKind::Trtllm,
+            FitEngine::Nim => EngineKind::Nim,
+            FitEngine::Llamacpp => EngineKind::Llamacpp,
+            FitEngine::Ollama => EngineKind::Ollama,
+        }),
+        engine_version: args.engine_version.clone(),
+        model: Some(args.model.clone()),
+        data_parallel: args.dp,
+        expert_parallel: args.expert_parallel.then_some(true),
+        dp_attention: args.dp_attention.then_some(true),
+        max_model_len: args.max_model_len,
+        max_num_seqs: args.max_num_seqs,
+        max_num_batched_tokens: args.max_num_batched_tokens,
+        gpu_memory_utilization: args.gpu_memory_utilization,
+        mem_fraction_static: args.mem_fraction_static,
+        chunked_prefill_size: args.chunked_prefill_size,
+        quantization: args.quantization.clone(),
+        dtype: args.dtype.clone(),
+        kv_cache_dtype: args.kv_cache_dtype.clone(),
+        block_size: args.block_size,
+        enforce_eager: args.enforce_eager.then_some(true),
+        ..EngineSettings::default()
+    }
+}
+
+/// The cards to judge: those named, else every one that runs these engines.
+fn cards(args: &FitArgs) -> Result<Vec<GpuFacts>> {
+    let told = args.gpu_memory_gib.map(Bytes::from_gib);
+    let with_memory = |gpu: &GpuFacts| GpuFacts {
+        memory_cuda: told.or(gpu.memory_cuda),
+        ..gpu.clone()
+    };
+    if args.gpu.is_empty() {
+        if let Some(told) = told.filter(|_| args.tp.is_some()) {
+            return Ok(vec![unnamed(told)]);
+        }
+        return Ok(gpus::all()
+            .iter()
+            .filter(|g| g.vendor != "intel" && instances::gpu_median(g).is_some())
+            .map(with_memory)
+            .collect());
+    }
+    args.gpu
+        .iter()
+        .map(|name| card(name, args.gpu_memory_gib).map(|g| with_memory(&g)))
+        .collect()
+}
+
+/// A card of which only the memory is told.
+fn unnamed(memory: Bytes) -> GpuFacts {
+    GpuFacts {
+        name: format!("{memory} GPU"),
+        memory,
+        memory_cuda: Some(memory),
+        ..GpuFacts::default()
+    }
+}
+
+/// As people write it: "NVIDIA H100 80GB", "A10 24GB", "RTX 4090".
+fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
+    if let Some(gpu) = gpus::find_with_memory(name, gib.map(|g| g * 1024.0)).or_else(|| gpus::find(name)) {
+        return Ok(gpu.clone());
+    }
+    let near = gpus::nearest(name);
+    if let Some(gib) = gib {
+        // An unknown card with its memory told can still be judged for memory.
+        return Ok(GpuFacts {
+            name: name.to_string(),
+            ..unnamed(Bytes::from_gib(gib))
+        });
+    }
+    if near.is_empty() {
+        bail!("no GPU is known by the name '{name}'; 'gpuwaste catalog gpus' lists them, --gpu-memory-gib judges any");
+    }
+    bail!(
+        "no GPU is known by the name '{name}', or it does not tell two memory sizes apart; nearest: {}",
+        near.join(", ")
+    )
+}
+
+fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Result<Vec<Tier<'a>>> {
+    if let Some(region) = args.region.as_deref()
+        && !instances::all().iter().any(|r| r.region.eq_ignore_ascii_case(region))
+    {
+        bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
+    }
+    Ok(cards
+        .iter()
+        .map(|gpu| Tier {
+            gpu,
+            usd_per_gpu_hour: args.region.is_none().then(|| instances::gpu_median(gpu)).flatten(),
+            sizes: args.region.as_deref().map(|r| sizes(gpu, r)).unwrap_or_default(),
+            max_gpus_per_node: NODE_GPUS,
+        })
+        .collect())
+}
+
+/// On-demand instances of a region that have this GPU.
+fn sizes(gpu: &GpuFacts, region: &str) -> Vec<(u32, UsdPerHour)> {
+    instances::all()
+        .iter()
+        .filter(|r| r.region.eq_ignore_ascii_case(region) && !r.is_special_offer())
+        .filter(|r| gpus::find(&r.gpu).is_some_and(|g| g.name == gpu.name))
+        .filter_map(|r| Some((r.gpus?, r.on_demand?)))
+        .collect()
+}
+
+/// The load asked for, as one replica would see it.
+fn load(args: &FitArgs) -> Option<Load> {
+    let output = args.output_tps?;
+    let running = args.concurrency.unwrap_or(0) as f64;
+    Some(Load {
+        prompt_tokens_per_second: args.prompt_tps.unwrap_or(0.0),
+        output_tokens_per_second: output,
+        peak_running: running,
+        peak_kv_tokens: running * args.context_tokens.unwrap_or(0) as f64,
+        ..Load::default()
+    })
+}
+
+fn verdict(v: FitVerdict) -> &'static str {
+    match v {
+        FitVerdict::Fits => "fits",
+        FitVerdict::Tight => "tight",
+        FitVerdict::DoesNotFit => "does-not-fit",
+        FitVerdict::Unknown => "unknown",
+    }
+}
+
+fn confidence(c: FitConfidence) -> &'static str {
+    match c {
+        FitConfidence::Assumed => "assumed",
+        FitConfidence::Estimated => "estimated",
+        FitConfidence::Measured => "measured",
+    }
+}
+
+/// The verdict over all that was asked: a placement that holds the model but not the load does not fit the need.
+fn answer(c: &Candidate) -> (&'static str, &str) {
+    let fits = c.placement.verdict == FitVerdict::Fits;
+    if !fits || c.accepted {
+        return (verdict(c.placement.verdict), &c.placement.reason);
+    }
+    let refused = c.service.as_ref().is_none_or(|s| s.serves == Some(false));
+    (if refused { "does-not-fit" } else { "unknown" }, &c.reason)
+}
+
+fn document(model: &ModelFacts, found: &[Candidate]) -> Value {
+    json!({
+        "schema": 1,
+        "model": {
+            "id": model.id,
+            "parameters": model.parameters,
+            "active_parameters": model.active_parameters.or(model.parameters.filter(|_| model.experts.is_none())),
+            "source": source(model),
+            "confidence": if model.verified { "verified" } else if source(model) == "name" { "assumed" } else { "reported" },
+        },
+        "placements": found.iter().map(placement).collect::<Vec<_>>(),
+    })
+}
+
+fn source(model: &ModelFacts) -> &'static str {
+    use crate::catalog::models::ModelSource;
+    match model.source {
+        ModelSource::Name => "name",
+        ModelSource::Catalog => "catalog",
+        ModelSource::Config => "config",
+        ModelSource::Weights => "weights",
+    }
+}
+
+fn placement(c: &Candidate) -> Value {
+    let p = &c.placement;
+    let (verdict, reason) = answer(c);
+    json!({
+        "gpu": c.gpu,
+        "gpus": c.gpus,
+        "tensor_parallel": c.parallelism.tensor,
+        "pipeline_parallel": c.parallelism.pipeline,
+        "data_parallel": c.parallelism.data,
+        "verdict": verdict,
+        "reason": reason,
+        "weights_bytes_per_gpu": p.weights_per_gpu.map(|b| b.0),
+        "overhead_bytes_per_gpu": p.overhead_per_gpu.map(|o| o.value.0),
+        "overhead_band_bytes_per_gpu": p.overhead_per_gpu.map(|o| [o.low.0, o.high.0]),
+        "kv_bytes_per_gpu": p.kv_per_gpu.map(|b| b.0),
+        "kv_bytes_per_token_per_gpu": p.kv_bytes_per_token_per_gpu,
+        "kv_capacity_tokens": p.kv_capacity.map(|k| k.value.0),
+        "kv_capacity_band_tokens": p.kv_capacity.map(|k| [k.low.0, k.high.0]),
+        "max_concurrency": p.max_concurrency,
+        "output_tokens_per_second": c.service.as_ref().and_then(|s| s.output_capacity),
+        "usd_per_hour": c.usd_per_hour,
+        "confidence": confidence(p.confidence),
+        "confidence_reasons": p.confidence_reasons,
+    })
+}
+
+fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String {
+    let mut out = String::new();
+    let size = model
+        .parameters
+        .map_or_else(|| "size unknown".into(), |p| format!("{:.1}B parameters", p as f64 / 1e9));
+    let quantization = model.quantization.as_deref().unwrap_or("unquantized");
+    let length = found.iter().find_map(|c| c.placement.max_model_len);
+    let length = length.map_or_else(String::new, |l| format!(" · {l} tokens a request"));
+    let wanted = tokens.map_or_else(String::new, |t| format!(" · {t} tokens to hold at once"));
+    let _ = writeln!(out, "{}  {size} · {quantization}{length}{wanted}\n", model.id);
+    let mut table = Table::new();
+    let width = terminal_size::terminal_size().map_or(WIDTH, |(w, _)| usize::from(w.0));
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(width.clamp(60, 200)).unwrap_or(120))
+        .set_header(["GPU", "GPUs", "verdict", "$/h", "weights", "KV tokens", "requests", "why"]);
+    for c in found {
+        let p = &c.placement;
+        let (verdict, reason) = answer(c);
+        let dash = || "–".to_string();
+        table.add_row([
+            Cell::new(&c.gpu),
+            right(format!("{}{}", c.gpus, way(c))),
+            Cell::new(verdict),
+            right(c.usd_per_hour.map_or_else(dash, |u| format!("{:.2}", u.usd()))),
+            right(p.weights_per_gpu.map_or_else(dash, |b| b.to_string())),
+            right(p.kv_capacity.map_or_else(dash, |k| thousands(k.value.0))),
+            right(p.max_concurrency.map_or_else(dash, |n| format!("{n:.1}"))),
+            Cell::new(if verdict == "fits" { "" } else { reason }),
+        ]);
+    }
+    let _ = writeln!(out, "{table}");
+    let _ = writeln!(
+        out,
+        "\nWeights are per GPU. KV tokens and requests (of full length) are of one engine; requests may share the KV cache\nbetter when they are shorter. Prices: medians over clouds as of {}, or the region's whole instances.",
+        instances::MEDIANS_AS_OF
+    );
+    out
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn way(c: &Candidate) -> String {
+    let p = c.parallelism;
+    match (p.tensor, p.pipeline) {
+        (1, 1) => String::new(),
+        (t, 1) => format!(" (TP{t})"),
+        (t, s) => format!(" (TP{t} PP{s})"),
+    }
+}
+
+fn thousands(n: u64) -> String {
+    match n {
+        0..=9_999 => n.to_string(),
+        10_000..=9_999_999 => format!("{}k", n / 1000),
+        _ => format!("{:.1}M", n as f64 / 1e6),
+    }
+}
