@@ -181,7 +181,10 @@ pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, tensor: u32,
         return stated.clamp(0.0, 1.0);
     }
     let gib = total.gib();
-    let chunk = settings.chunked_prefill_size.unwrap_or_else(|| chunked_prefill(gib)).max(2048) as f64;
+    let chunk = settings
+        .chunked_prefill_size
+        .unwrap_or_else(|| chunked_prefill(gib))
+        .max(2048) as f64;
     let graphs = match gib {
         g if g < 20.0 => 8.0,
         g if g < 60.0 => {
@@ -247,7 +250,11 @@ mod tests {
             };
             let engine = Engine::of(&settings);
             let h100 = gpus::find("H100").unwrap();
-            (engine.rules, utilization(&engine, &settings), max_num_seqs(&engine, &settings, h100))
+            (
+                engine.rules,
+                utilization(&engine, &settings),
+                max_num_seqs(&engine, &settings, h100),
+            )
         };
         assert_eq!(at("0.6.3"), (Rules::VllmV0, 0.90, 256));
         assert_eq!(at("0.19.1"), (Rules::VllmV1, 0.90, 1024));
@@ -257,7 +264,15 @@ mod tests {
 
     #[test]
     fn totals_are_those_that_servers_logged() {
-        for (gpu, logged) in [("H100", 79.2), ("A100 80GB", 79.2), ("L40S", 44.5), ("A10", 22.05), ("T4", 14.74), ("H200", 139.72), ("B200", 178.36)] {
+        for (gpu, logged) in [
+            ("H100", 79.2),
+            ("A100 80GB", 79.2),
+            ("L40S", 44.5),
+            ("A10", 22.05),
+            ("T4", 14.74),
+            ("H200", 139.72),
+            ("B200", 178.36),
+        ] {
             let total = cuda_total(gpus::find(gpu).unwrap()).gib();
             assert!((total - logged).abs() < 0.12, "{gpu}: {total} GiB, logged {logged}");
         }

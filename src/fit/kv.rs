@@ -43,8 +43,15 @@ pub(super) struct Context {
 
 /// Bytes of one cache element; `None`: a dtype that is not known.
 pub(super) fn element_bytes(settings: &EngineSettings, scheme: &Scheme) -> Option<f64> {
-    let stated = settings.kv_cache_dtype.as_deref().unwrap_or("auto").to_ascii_lowercase();
-    let full = settings.dtype.as_deref().is_some_and(|d| matches!(d, "float32" | "float" | "fp32"));
+    let stated = settings
+        .kv_cache_dtype
+        .as_deref()
+        .unwrap_or("auto")
+        .to_ascii_lowercase();
+    let full = settings
+        .dtype
+        .as_deref()
+        .is_some_and(|d| matches!(d, "float32" | "float" | "fp32"));
     Some(match stated.as_str() {
         "auto" | "" if scheme.kv_fp8 => 1.0,
         "auto" | "" => {
@@ -167,7 +174,13 @@ pub(super) fn context(
             } => {
                 let (entries, windowed) = compressed(*ratio, *index_head_dim);
                 context.add(layers, Holds::All(entries));
-                context.add(layers, Holds::Window { bytes: windowed, window: *window });
+                context.add(
+                    layers,
+                    Holds::Window {
+                        bytes: windowed,
+                        window: *window,
+                    },
+                );
                 context.pooled = false;
                 context.counts_layers = false;
                 context.windows_as_full = false;
@@ -356,7 +369,12 @@ impl Context {
     pub(super) fn counted_per_token(&self, length: u64) -> f64 {
         let length = length.max(1);
         if !self.shares_blocks() && !matches!(self.layers.as_slice(), [_, _, ..]) {
-            return self.per_token() + if self.per_token() > 0.0 { 0.0 } else { self.sequence(length) / length as f64 };
+            return self.per_token()
+                + if self.per_token() > 0.0 {
+                    0.0
+                } else {
+                    self.sequence(length) / length as f64
+                };
         }
         if self.counts_layers {
             let groups: f64 = self.layers.iter().map(|(n, _)| self.groups(*n)).sum();

@@ -24,8 +24,9 @@ fn heads(case: &Case<'_>) -> Option<String> {
             | LayerKind::Parallel { attention: a, .. } => a,
             LayerKind::SharedKv | LayerKind::Recurrent(_) | LayerKind::None => return None,
         };
-        let (Attention::Grouped { heads, .. } | Attention::Latent { heads, .. } | Attention::Bidirectional { heads, .. }) =
-            *attention;
+        let (Attention::Grouped { heads, .. }
+        | Attention::Latent { heads, .. }
+        | Attention::Bidirectional { heads, .. }) = *attention;
         (ranks > 0 && heads > 0 && heads % ranks != 0)
             .then(|| format!("{heads} attention heads are not divisible by tensor parallelism {ranks}"))
     })

@@ -124,7 +124,8 @@ impl Case<'_> {
 
     /// The engine keeps a KV pool for this model.
     fn pooled(&self) -> bool {
-        let generates = matches!(self.model.task, Task::Generate) || self.engine.is_vllm() || self.engine.rules == Rules::Sglang;
+        let generates =
+            matches!(self.model.task, Task::Generate) || self.engine.is_vllm() || self.engine.rules == Rules::Sglang;
         self.engine.rules != Rules::Plain && self.model.task != Task::Diffusion && generates
     }
 
@@ -161,7 +162,11 @@ impl Case<'_> {
         let total = self.total.0 as f64;
         let (low, value, high) = (weights.low.0 as f64, weights.value.0 as f64, weights.high.0 as f64);
         let unstated = |stated: Option<f64>| if stated.is_some() { 0.0 } else { UNSTATED_SHARE * total };
-        if let Some(fixed) = self.settings.kv_cache_memory.filter(|_| self.engine.rules == Rules::VllmV1) {
+        if let Some(fixed) = self
+            .settings
+            .kv_cache_memory
+            .filter(|_| self.engine.rules == Rules::VllmV1)
+        {
             let kv = fixed.0 as f64;
             return Pool {
                 low: kv.min(total - high - overhead.high),
@@ -260,7 +265,9 @@ impl Case<'_> {
                 high: bytes * (1.0 + CALIBRATED_SHARE),
             };
             if matches!(self.model.source, ModelSource::Name) || weights.value.0 == 0 {
-                placement.confidence_reasons.push("calibrated by the server's own capacity".into());
+                placement
+                    .confidence_reasons
+                    .push("calibrated by the server's own capacity".into());
             } else {
                 placement.confidence = FitConfidence::Measured;
                 placement.confidence_reasons = vec!["calibrated by the server's own capacity".into()];
@@ -295,7 +302,10 @@ impl Case<'_> {
         );
         if high <= 0.0 {
             placement.verdict = FitVerdict::DoesNotFit;
-            placement.reason = format!("{loaded}, the overhead {}: nothing is left", self.overhead_text(placement));
+            placement.reason = format!(
+                "{loaded}, the overhead {}: nothing is left",
+                self.overhead_text(placement)
+            );
             return;
         }
         if !self.pooled() {
@@ -310,7 +320,11 @@ impl Case<'_> {
             return;
         };
         if context.is_empty() {
-            placement.verdict = if low <= 0.0 { FitVerdict::Tight } else { FitVerdict::Fits };
+            placement.verdict = if low <= 0.0 {
+                FitVerdict::Tight
+            } else {
+                FitVerdict::Fits
+            };
             placement.reason = format!("{loaded}; the model keeps no KV cache");
             return;
         }
@@ -354,7 +368,8 @@ impl Case<'_> {
 
     /// vLLM refuses when more sequences are admitted than the pool has state blocks.
     fn judge_slots(&self, placement: &mut Placement, context: &Context, pool: Pool, (low, high): (f64, f64)) {
-        let applies = self.engine.rules == Rules::VllmV1 && self.engine.since(0, 18) && self.settings.enforce_eager != Some(true);
+        let applies =
+            self.engine.rules == Rules::VllmV1 && self.engine.since(0, 18) && self.settings.enforce_eager != Some(true);
         let Some(blocks) = context.state_blocks(pool.value.max(0.0)).filter(|_| applies) else {
             return;
         };

@@ -72,7 +72,11 @@ fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
     let hidden = f64::from(model.hidden.unwrap_or(4096));
     let t = f64::from(tensor.max(1));
     // DeepSeek-V4's hyper-connections carry four residual streams.
-    let streams: f64 = if model.model_type.starts_with("deepseek_v4") { 4.0 } else { 1.0 };
+    let streams: f64 = if model.model_type.starts_with("deepseek_v4") {
+        4.0
+    } else {
+        1.0
+    };
     if model.experts.is_some() {
         // Gathered and scattered expert inputs; aiconfigurator's table for MoE and DeepSeek, times two bytes.
         let c = match tensor {
@@ -90,12 +94,14 @@ fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
 /// Heads × head dim of the first attention layers.
 fn attention_width(model: &ModelFacts) -> Option<f64> {
     model.groups.iter().find_map(|g| match &g.kind {
-        LayerKind::Full(a) | LayerKind::Sliding { attention: a, .. } | LayerKind::Chunked { attention: a, .. } => match *a {
-            Attention::Grouped { heads, head_dim, .. } | Attention::Bidirectional { heads, head_dim } => {
-                Some(f64::from(heads) * f64::from(head_dim))
+        LayerKind::Full(a) | LayerKind::Sliding { attention: a, .. } | LayerKind::Chunked { attention: a, .. } => {
+            match *a {
+                Attention::Grouped { heads, head_dim, .. } | Attention::Bidirectional { heads, head_dim } => {
+                    Some(f64::from(heads) * f64::from(head_dim))
+                }
+                Attention::Latent { heads, v_head_dim, .. } => Some(f64::from(heads) * f64::from(v_head_dim)),
             }
-            Attention::Latent { heads, v_head_dim, .. } => Some(f64::from(heads) * f64::from(v_head_dim)),
-        },
+        }
         _ => None,
     })
 }

@@ -118,7 +118,21 @@ fn family(text: &str) -> Family {
         () if has(&["gptq"]) => Family::Gptq,
         () if is_gguf(text) => Family::Gguf,
         () if has(&["w8a8", "int8", "w8a16", "quanto-8", "mlx-8bit", "smooth"]) => Family::Int8,
-        () if has(&["int4", "w4a16", "w4a8", "auto_round", "auto-round", "autoround", "inc", "hqq", "mlx-4bit", "w4afp8"]) => Family::Int4,
+        () if has(&[
+            "int4",
+            "w4a16",
+            "w4a8",
+            "auto_round",
+            "auto-round",
+            "autoround",
+            "inc",
+            "hqq",
+            "mlx-4bit",
+            "w4afp8",
+        ]) =>
+        {
+            Family::Int4
+        }
         () if has(&["fp8", "float8"]) => Family::Fp8,
         () => Family::Other,
     }
@@ -132,7 +146,11 @@ fn gguf_bits(text: &str) -> Option<f64> {
     let upper = text.to_ascii_uppercase();
     GGUF_MIXES
         .iter()
-        .filter(|(name, _)| upper.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|w| w == *name))
+        .filter(|(name, _)| {
+            upper
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .any(|w| w == *name)
+        })
         .map(|(_, bits)| *bits)
         .next()
 }
@@ -141,7 +159,18 @@ fn gguf_bits(text: &str) -> Option<f64> {
 fn is_generic(text: &str) -> bool {
     matches!(
         text,
-        "compressed-tensors" | "compressed_tensors" | "modelopt" | "gguf" | "auto-round" | "auto_round" | "inc" | "quark" | "torchao" | "marlin" | "ipex" | "moe_wna16"
+        "compressed-tensors"
+            | "compressed_tensors"
+            | "modelopt"
+            | "gguf"
+            | "auto-round"
+            | "auto_round"
+            | "inc"
+            | "quark"
+            | "torchao"
+            | "marlin"
+            | "ipex"
+            | "moe_wna16"
     )
 }
 
@@ -152,7 +181,12 @@ pub(super) struct Contradiction(pub(super) String);
 /// How the weights are held: the checkpoint's own quantization, else what the engine is told to make while loading.
 pub(super) fn scheme(model: &ModelFacts, settings: &EngineSettings) -> Result<Scheme, Contradiction> {
     let own = model.quantization.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let asked = settings.quantization.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
+    let asked = settings
+        .quantization
+        .as_deref()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let bits = element_bits(model, settings);
     let said = family(&asked);
     if own.is_empty() {

@@ -20,9 +20,8 @@ pub(crate) struct Tier<'a> {
 impl Tier<'_> {
     /// What `gpus` of this tier cost: the cheapest whole instances that have them, else by the GPU.
     pub(crate) fn cost(&self, gpus: u32) -> Option<UsdPerHour> {
-        let whole = |(size, price): &(u32, UsdPerHour)| {
-            (*size > 0).then(|| price.times(u64::from(gpus.div_ceil(*size))))
-        };
+        let whole =
+            |(size, price): &(u32, UsdPerHour)| (*size > 0).then(|| price.times(u64::from(gpus.div_ceil(*size))));
         self.sizes
             .iter()
             .filter_map(whole)

@@ -169,10 +169,17 @@ pub(super) fn per_gpu(
     } else {
         vocab * p.vocab_copies
     };
-    let gguf_towers = if scheme.family == Family::Gguf { 0.0 } else { p.towers * wide / s.tensor };
+    let gguf_towers = if scheme.family == Family::Gguf {
+        0.0
+    } else {
+        p.towers * wide / s.tensor
+    };
     let mut value = body * stage + ends + gguf_towers;
     let mut spread = scheme.spread;
-    if let Some(file) = model.file_bytes.filter(|_| settings.quantization.is_none() || model.quantization.is_some()) {
+    if let Some(file) = model
+        .file_bytes
+        .filter(|_| settings.quantization.is_none() || model.quantization.is_some())
+    {
         // The files' exact bytes; the formula only says how they are cut.
         let whole = p.experts * scheme.expert_bits / 8.0
             + (p.rest + p.kv_projections + p.replicated) * linear

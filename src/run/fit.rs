@@ -40,7 +40,10 @@ pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
         load: load.as_ref(),
         slo: load.as_ref().map(|_| &slo),
         calibration: None,
-        tokens: args.context_tokens.zip(args.concurrency).map(|(t, n)| t.saturating_mul(n)),
+        tokens: args
+            .context_tokens
+            .zip(args.concurrency)
+            .map(|(t, n)| t.saturating_mul(n)),
         only: args.tp.map(|tensor| Parallelism {
             tensor,
             pipeline: args.pp.unwrap_or(1),
@@ -298,9 +301,10 @@ fn placement(c: &Candidate) -> Value {
 
 fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String {
     let mut out = String::new();
-    let size = model
-        .parameters
-        .map_or_else(|| "size unknown".into(), |p| format!("{:.1}B parameters", p as f64 / 1e9));
+    let size = model.parameters.map_or_else(
+        || "size unknown".into(),
+        |p| format!("{:.1}B parameters", p as f64 / 1e9),
+    );
     let quantization = model.quantization.as_deref().unwrap_or("unquantized");
     let length = found.iter().find_map(|c| c.placement.max_model_len);
     let length = length.map_or_else(String::new, |l| format!(" · {l} tokens a request"));
@@ -312,7 +316,16 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(u16::try_from(width.clamp(60, 200)).unwrap_or(120))
-        .set_header(["GPU", "GPUs", "verdict", "$/h", "weights", "KV tokens", "requests", "why"]);
+        .set_header([
+            "GPU",
+            "GPUs",
+            "verdict",
+            "$/h",
+            "weights",
+            "KV tokens",
+            "requests",
+            "why",
+        ]);
     for c in found {
         let p = &c.placement;
         let (verdict, reason) = answer(c);
