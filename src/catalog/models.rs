@@ -4,12 +4,14 @@
 //! resort the name itself ([`from_name`]). [`resolve`] is the last two; what it takes from a name alone says so.
 #![allow(dead_code, reason = "the seam comes first: configs and the fit engine use the rest")]
 
+mod config;
 mod find;
 mod name;
 mod quantization;
 mod rows;
 mod state;
 
+pub(crate) use config::parse as parse_config;
 pub(crate) use find::{find, nearest};
 pub(crate) use name::from_name;
 pub(crate) use rows::Row;
