@@ -159,12 +159,19 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Policy file: thresholds, gates, suppressions, prices, ownership (default: ./gpuwaste.toml where there is one).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
     /// Print the policy in force, each value with its source, and scan nothing.
     #[arg(long, help_heading = "Judgement")]
     pub(crate) print_policy: bool,
+}
+
+/// How findings are judged and where the report goes: the same for a fleet and for manifests.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Policy file: thresholds, gates, suppressions, prices, ownership (default: ./gpuwaste.toml where there is one).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
     /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in); they win over the policy's.
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,

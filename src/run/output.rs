@@ -1,6 +1,6 @@
 //! Where a report goes: formats to stdout and files, gates and gaps to stderr.
 
-use crate::cli::{ColorArg, ScanArgs};
+use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, SuppressionState};
 use crate::report::text::{money, plain};
 use crate::report::{Format, RenderOptions};
@@ -18,7 +18,7 @@ const PIPE_WIDTH: usize = 120;
 const GAPS: usize = 8;
 
 /// FORMAT or FORMAT=FILE; at most one goes to stdout.
-pub(super) fn parse(args: &ScanArgs) -> Result<Vec<(Format, Option<PathBuf>)>> {
+pub(super) fn parse(args: &ReportArgs) -> Result<Vec<(Format, Option<PathBuf>)>> {
     if args.format.is_empty() {
         return Ok(vec![(Format::Table, None)]);
     }
@@ -39,7 +39,7 @@ pub(super) fn parse(args: &ScanArgs) -> Result<Vec<(Format, Option<PathBuf>)>> {
     Ok(outputs)
 }
 
-pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ScanArgs) -> Result<()> {
+pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ReportArgs) -> Result<()> {
     let terminal = io::stdout().is_terminal();
     let width = terminal_size::terminal_size()
         .filter(|_| terminal)
@@ -84,12 +84,12 @@ pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args
 }
 
 /// Gates first, then what the policy and the baseline have to say, then what could not be read.
-pub(super) fn tell(report: &Report, verdict: &Verdict, args: &ScanArgs) -> Result<()> {
+pub(super) fn tell(report: &Report, verdict: &Verdict, quiet: bool, verbose: bool) -> Result<()> {
     let mut err = io::stderr().lock();
     for line in &verdict.lines {
         writeln!(err, "gpuwaste: {}", plain(line))?;
     }
-    if args.source.quiet {
+    if quiet {
         return Ok(());
     }
     for s in &report.policy.suppressions {
@@ -109,7 +109,7 @@ pub(super) fn tell(report: &Report, verdict: &Verdict, args: &ScanArgs) -> Resul
     if let Some(fixed) = &report.fixed {
         tell_fixed(&mut err, fixed)?;
     }
-    gaps(&mut err, report, args.source.verbose)
+    gaps(&mut err, report, verbose)
 }
 
 fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {

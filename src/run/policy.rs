@@ -2,7 +2,7 @@
 
 use crate::analyze;
 use crate::catalog::prices::PriceBook;
-use crate::cli::{ConfidenceArg, ScanArgs};
+use crate::cli::{ConfidenceArg, ReportArgs};
 use crate::settings::{self, Settings};
 use crate::units::Confidence;
 use anyhow::{Context, Result, anyhow, bail};
@@ -13,7 +13,7 @@ use std::path::Path;
 const DEFAULT_FILE: &str = "gpuwaste.toml";
 
 /// Reads the policy file and overlays the flags; each flag that decides is remembered as the source of its value.
-pub(super) fn settings(args: &ScanArgs) -> Result<Settings> {
+pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
     let mut settings = file(args.policy.as_deref())?;
     checks_exist(args.check.iter().chain(&args.skip))?;
     if !args.skip.is_empty() {
@@ -40,7 +40,7 @@ pub(super) fn file(named: Option<&Path>) -> Result<Settings> {
         .map_err(|why| anyhow!("policy file {}, {why}", path.display()))
 }
 
-fn gates(args: &ScanArgs, settings: &mut Settings) -> Result<()> {
+fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
     let gates = &mut settings.gates;
     for (flag, value, gate) in [
         ("max-waste", args.max_waste, &mut gates.max_waste),

@@ -3,18 +3,18 @@
 use super::{output, policy, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Outcome};
 use crate::catalog::prices::PriceBook;
-use crate::cli::{CollectArgs, DoctorArgs, ScanArgs};
+use crate::cli::{CollectArgs, DoctorArgs, ReportArgs, ScanArgs};
 use crate::fleet::{self, Fleet};
 use crate::report::document::{PolicyUse, Report};
 use crate::report::ledger::Ledger;
 use crate::report::rows::GroupBy;
-use crate::report::{self, Input};
+use crate::report::{self, Format, Input};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{self, Baseline, Verdict};
 use anyhow::{Context, Result, anyhow};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
@@ -22,27 +22,24 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         source::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outputs = output::parse(args)?;
-    let settings = policy::settings(args)?;
+    let outputs = output::parse(&args.report)?;
+    let settings = policy::settings(&args.report)?;
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
     }
-    let known = args.baseline.as_deref().map(baseline).transpose()?;
-    let group_by: Option<GroupBy> = args.group_by.as_deref().and_then(|g| g.parse().ok());
+    let known = args.report.baseline.as_deref().map(baseline).transpose()?;
+    let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
     let snapshot = source::snapshot(&args.source, keep_labels(&settings, group_by.as_ref()))?;
     let prices = PriceBook {
         entries: settings.prices.clone(),
     };
     let fleet = fleet::join(&snapshot, &prices, &settings);
-    let wanted = |id: &str| {
-        (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !settings.skip.iter().any(|c| c == id)
-    };
     let outcomes = analyze::run(
         &CheckContext {
             fleet: &fleet,
             settings: &settings,
         },
-        wanted,
+        |id| wanted(id, &args.report, &settings),
     );
     let case = Case {
         snapshot: &snapshot,
@@ -52,13 +49,29 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         group_by: group_by.as_ref(),
         baseline: known.as_ref(),
     };
-    let (report, verdict) = judge(&case);
-    output::write(&report, &outputs, args)?;
+    conclude(&case, &outputs, &args.report, args.source.quiet, args.source.verbose)
+}
+
+/// `--check` and `--skip`.
+pub(super) fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
+    (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !settings.skip.iter().any(|c| c == id)
+}
+
+/// The report, wherever it goes, and the exit code.
+pub(super) fn conclude(
+    case: &Case<'_>,
+    outputs: &[(Format, Option<PathBuf>)],
+    args: &ReportArgs,
+    quiet: bool,
+    verbose: bool,
+) -> Result<ExitCode> {
+    let (report, verdict) = judge(case);
+    output::write(&report, outputs, args)?;
     if let Some(path) = &args.write_baseline {
         let text = Baseline::of(&report).to_json()?;
         std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
     }
-    output::tell(&report, &verdict, args)?;
+    output::tell(&report, &verdict, quiet, verbose)?;
     Ok(ExitCode::from(verdict.code))
 }
 
@@ -72,13 +85,13 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
 }
 
 /// What is judged, and by what.
-struct Case<'a> {
-    snapshot: &'a Snapshot,
-    fleet: &'a Fleet,
-    outcomes: &'a [(&'static str, Outcome)],
-    settings: &'a Settings,
-    group_by: Option<&'a GroupBy>,
-    baseline: Option<&'a Baseline>,
+pub(super) struct Case<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) fleet: &'a Fleet,
+    pub(super) outcomes: &'a [(&'static str, Outcome)],
+    pub(super) settings: &'a Settings,
+    pub(super) group_by: Option<&'a GroupBy>,
+    pub(super) baseline: Option<&'a Baseline>,
 }
 
 fn judge(case: &Case<'_>) -> (Report, Verdict) {
@@ -110,7 +123,7 @@ fn judge(case: &Case<'_>) -> (Report, Verdict) {
     (report, verdict)
 }
 
-fn baseline(path: &Path) -> Result<Baseline> {
+pub(super) fn baseline(path: &Path) -> Result<Baseline> {
     let name = path.display();
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
