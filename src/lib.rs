@@ -14,6 +14,8 @@ mod collect;
 mod engine;
 mod fit;
 mod fleet;
+#[cfg(test)]
+mod guards;
 mod report;
 mod run;
 mod settings;

@@ -7,6 +7,8 @@ mod policy;
 mod scan;
 pub(crate) mod snapshot_file;
 mod source;
+#[cfg(test)]
+pub(crate) use source::demo;
 
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::rights::{RbacRequest, rbac};

@@ -201,6 +201,15 @@ fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         if slot.state != SlotState::Unhealthy || fleet.clusters[node.cluster].scoped || node.being_removed {
             continue;
         }
+        if !fleet.clusters[node.cluster].pods_known {
+            // R2: the spend of GPUs whose holders are invisible is not counted, nor is its waste.
+            out.not_assessed(
+                "pods of all namespaces could not be read: somebody unseen may hold it",
+                "grant what 'gpuwaste rbac' prints",
+                [SlotId(index)],
+            );
+            continue;
+        }
         let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
         let since = age(fleet.taken_at, slot.since);
         let (why, fires) = match slot.reason {
@@ -416,6 +425,13 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
             "an autoscaler keeps a minimum: it may be a standby on purpose",
         );
     }
+    let floor_unknown = !fleet.clusters[workload.cluster].autoscalers_known;
+    if floor_unknown {
+        judged.cap(
+            Confidence::Estimated,
+            "autoscalers could not be listed: it may be a standby that one of them keeps",
+        );
+    }
     judged.cap_by_price(fleet, slots);
     let source = match o.by {
         ObservedBy::History => "prometheus",
@@ -463,7 +479,7 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     if o.asleep == Some(true) {
         evidence.push(Evidence::text("sleep_state", "asleep", "engine"));
     }
-    let (summary, patch) = if floor {
+    let (summary, patch) = if floor || floor_unknown {
         (
             format!(
                 "If nobody needs it as a standby, let the autoscaler go to zero (KEDA, Knative) or remove {} {}/{}.",

@@ -162,7 +162,12 @@ fn mismatch(fleet: &Fleet, id: WorkloadId, workload: &Workload, used: usize) -> 
             .slots
             .iter()
             .copied()
-            .filter(|s| matches!(fleet.slot(*s).state, SlotState::Working | SlotState::Unknown))
+            .filter(|s| {
+                matches!(
+                    fleet.slot(*s).state,
+                    SlotState::Working | SlotState::Unknown | SlotState::Idle
+                )
+            })
             .collect();
         if held.len() == replica.slots.len() && held.len() > used {
             claims.extend(held[used..].iter().map(|s| Claim {

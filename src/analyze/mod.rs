@@ -89,6 +89,7 @@ pub(crate) fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(
         .map(|check| {
             let mut out = Outcome::default();
             check.run(context, &mut out);
+            support::set_aside_unread_owners(context.fleet, &mut out);
             for finding in &mut out.findings {
                 support::apply_opt_out(context.fleet, finding);
             }

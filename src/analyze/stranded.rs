@@ -48,7 +48,8 @@ struct PerGpu {
 
 fn per_gpu(fleet: &Fleet, node: &Node, t: &Thresholds) -> Option<PerGpu> {
     let same = |p: &&Pod| {
-        p.node.is_some_and(|n| fleet.node(n).gpu_name == node.gpu_name)
+        p.cluster == node.cluster
+            && p.node.is_some_and(|n| fleet.node(n).gpu_name == node.gpu_name)
             && !p.slots.is_empty()
             && !p.node_bound
             && p.cpu.0 > 0

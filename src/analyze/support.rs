@@ -1,8 +1,10 @@
 //! What several checks need: subjects, confidence of prices, scope, opt-outs.
 
+use super::Outcome;
 use super::finding::{Claim, Confidence, Finding, Subject};
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
 use crate::snapshot::cluster::Ignore;
+use std::collections::BTreeSet;
 
 /// A confidence under construction: the worst input decides, and says why (R6).
 #[derive(Clone, Debug)]
@@ -167,6 +169,25 @@ pub(super) fn gpus(count: usize) -> String {
     } else {
         format!("{count} GPUs")
     }
+}
+
+/// Nobody is told to change a workload whose owner could not be asked whether it opted out, or what else it owns.
+pub(super) fn set_aside_unread_owners(fleet: &Fleet, out: &mut Outcome) {
+    let unread = |f: &Finding| f.workload.is_some_and(|w| fleet.workload(w).owner_unread);
+    let (aside, kept) = std::mem::take(&mut out.findings).into_iter().partition(unread);
+    out.findings = kept;
+    let aside: Vec<Finding> = aside;
+    let slots: BTreeSet<SlotId> = aside
+        .iter()
+        .filter_map(|f| f.workload)
+        .flat_map(|w| slots_of(fleet.workload(w)))
+        .collect();
+    out.assessed.retain(|s| !slots.contains(s));
+    out.not_assessed(
+        "its owner could not be read: it may have opted out, or be a part of something larger",
+        "grant what 'gpuwaste rbac' prints",
+        slots,
+    );
 }
 
 /// Marks a finding that the owner of its subject opted out of.

@@ -155,6 +155,7 @@ pub(super) fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>, engines: Vec<EngineScra
                 complete: true,
                 ..PodsRead::default()
             },
+            autoscalers: Some(Vec::new()),
             engines,
             ..Cluster::default()
         }],

@@ -3,7 +3,7 @@
 use super::kube::api::{Api, ReadError};
 use super::options::CollectOptions;
 use crate::engine::{self, metrics};
-use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod, PodPhase};
+use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
 use crate::snapshot::gpu::GpuScrape;
 use crate::snapshot::server::EngineKind;
@@ -169,26 +169,13 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
             if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
                 jobs.push(job(container, port, path, Some(engine.kind()), engine.identity_paths()));
             }
-        } else if container.role == Some(ContainerRole::GpuInfrastructure)
-            && let Some(default) = exporter_port(container)
+        } else if let Some(default) = container.exporter_port()
             && let Some(port) = port_of(container, Some(default))
         {
             jobs.push(job(container, port, "/metrics", None, &[]));
         }
     }
     jobs
-}
-
-/// Only exporters have metrics worth a request: not plugins, not drivers.
-fn exporter_port(container: &Container) -> Option<u16> {
-    let image = container.image.as_deref().unwrap_or_default();
-    if image.contains("dcgm-exporter") {
-        Some(9400)
-    } else if image.contains("device-metrics-exporter") {
-        Some(5000)
-    } else {
-        None
-    }
 }
 
 /// The engine's own port where it is declared; else a declared port that is named for it; else the only one; else the default.

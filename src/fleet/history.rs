@@ -306,6 +306,7 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
         dram: profiled(row.dram),
         power_watts: stat(row.power_watts, bins),
         shared,
+        attributed: true,
     }
 }
 

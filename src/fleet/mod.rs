@@ -39,6 +39,8 @@ pub(crate) struct WorkloadId(pub(crate) usize);
 pub(crate) struct Fleet {
     pub(crate) taken_at: Timestamp,
     pub(crate) window_seconds: Option<u64>,
+    /// Live looks that the scan meant to take: two with `--observe`, else one.
+    pub(crate) looks: u32,
     pub(crate) clusters: Vec<ClusterInfo>,
     /// Nodes with at least one GPU, whatever their state.
     pub(crate) nodes: Vec<Node>,
@@ -122,6 +124,10 @@ pub(crate) struct Node {
     /// Bound, not finished pods.
     pub(crate) pods: Vec<PodId>,
     pub(crate) ignore: Option<Ignore>,
+    /// A GPU exporter runs here: what it could not tell is unread, not absent.
+    pub(crate) has_exporter: bool,
+    /// Whole devices as the exporter shows them, in whosever hands.
+    pub(crate) devices: Vec<GpuActivity>,
 }
 
 impl Node {
@@ -211,6 +217,8 @@ pub(crate) struct GpuActivity {
     pub(crate) power_watts: Option<Stat>,
     /// The value is the device's and several pods share it: it is nobody's own.
     pub(crate) shared: bool,
+    /// The exporter names the slot's holder, or nobody else could hold the device. Otherwise it may be a neighbour's.
+    pub(crate) attributed: bool,
 }
 
 /// A distribution over time. Each `None`: not known.
@@ -354,6 +362,8 @@ pub(crate) struct Workload {
     pub(crate) class: WorkloadClass,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) pods: Vec<PodId>,
+    /// Its owner could not be read: whether it opted out, and what else it owns, is unknown.
+    pub(crate) owner_unread: bool,
     /// Bound replicas; a multi-node group (LWS) is one replica with several pods.
     pub(crate) replicas: Vec<Replica>,
     /// spec.replicas where the owner could be read.
@@ -418,6 +428,14 @@ pub(crate) enum ObservedBy {
     History,
 }
 
+/// One live look at a server's queue and cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Pass {
+    pub(crate) kv_usage: f64,
+    pub(crate) waiting: f64,
+    pub(crate) running: f64,
+}
+
 /// What a workload or replica did. Rates are per second, summed over the replicas' engines for a workload.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Observed {
@@ -438,6 +456,8 @@ pub(crate) struct Observed {
     pub(crate) waiting: Option<Stat>,
     /// Fullest engine.
     pub(crate) kv_usage: Option<Stat>,
+    /// The looks that told all three figures; only of a replica.
+    pub(crate) passes: Vec<Pass>,
     pub(crate) preemptions_per_hour: Option<Stat>,
     /// max(SM, tensor, DRAM) over the workload's GPUs.
     pub(crate) gpu_busy: Option<Stat>,

@@ -1,6 +1,6 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Fleet, GpuActivity, Observed, ObservedBy, Stat};
+use super::{Fleet, GpuActivity, Observed, ObservedBy, Pass, SlotId, Stat};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
@@ -8,7 +8,7 @@ use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIden
 use crate::snapshot::gpu::{GpuReading, GpuScrape};
 use crate::snapshot::server::EngineSettings;
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A clock this far ahead of the snapshot's is skewed, seconds.
 const SKEW: f64 = 120.0;
@@ -91,6 +91,7 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
         running: gauge(&scrape.readings, |r| r.running),
         waiting: gauge(&scrape.readings, |r| r.waiting),
         kv_usage: gauge(&scrape.readings, |r| r.kv_usage),
+        passes: scrape.readings.iter().filter_map(pass).collect(),
         coverage: Some(1.0),
         ..Observed::default()
     };
@@ -117,6 +118,14 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
         }
     }
     Some(observed)
+}
+
+fn pass(reading: &EngineReading) -> Option<Pass> {
+    Some(Pass {
+        kv_usage: reading.kv_usage?,
+        waiting: reading.waiting?,
+        running: reading.running?,
+    })
 }
 
 fn fill_counters(
@@ -205,11 +214,13 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
         .iter()
         .filter_map(|o| o.kv_usage)
         .max_by(|a, b| a.max.unwrap_or(0.0).total_cmp(&b.max.unwrap_or(0.0)));
-    let covered = parts.len() as f64 / expected.max(1) as f64;
+    // Each part for itself: a part that tells little never hides behind one that is missing.
+    let counted = parts.iter().filter(|o| o.by >= ObservedBy::LifetimeCounters);
+    let covered: f64 = counted.filter_map(|o| o.coverage).sum();
     Some(Observed {
         by: parts.iter().map(|o| o.by).min().unwrap_or(first.by),
         window_seconds: parts.iter().map(|o| o.window_seconds).fold(f64::INFINITY, f64::min),
-        coverage: Some(parts.iter().filter_map(|o| o.coverage).fold(1.0, f64::min) * covered.min(1.0)),
+        coverage: Some((covered / expected.max(parts.len()).max(1) as f64).min(1.0)),
         requests: all(|o| o.requests),
         prompt_tokens: all(|o| o.prompt_tokens),
         output_tokens: all(|o| o.output_tokens),
@@ -220,6 +231,7 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
         running: summed(|o| o.running),
         waiting: summed(|o| o.waiting),
         kv_usage: fullest,
+        passes: parts.iter().flat_map(|o| o.passes.iter().copied()).collect(),
         preemptions_per_hour: summed(|o| o.preemptions_per_hour),
         gpu_busy: None,
         time_to_first_token_p95: worst(|o| o.time_to_first_token_p95),
@@ -318,18 +330,49 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             by_device.insert((&scrape.node, uuid), scrape);
         }
     }
-    for slot in &mut fleet.slots {
-        let node = &fleet.nodes[slot.node.0];
-        if node.cluster != index {
-            continue;
-        }
-        if let Some(scrape) = by_device.get(&(node.name.as_str(), slot.name.as_str())) {
-            slot.activity = of_device(scrape, slot.holders.len() > 1);
+    let mut by_node: HashMap<&str, Vec<GpuActivity>> = HashMap::new();
+    for scrape in cluster.gpus.iter().filter(|g| g.mig.is_none()) {
+        by_node.entry(&scrape.node).or_default().extend(of_device(scrape));
+    }
+    let exporters: HashSet<&str> = cluster
+        .pods
+        .iter()
+        .filter(|p| p.holds() && p.containers.iter().any(|c| c.exporter_port().is_some()))
+        .filter_map(|p| p.node.as_deref())
+        .collect();
+    for n in (0..fleet.nodes.len())
+        .filter(|n| fleet.nodes[*n].cluster == index)
+        .collect::<Vec<_>>()
+    {
+        let name = fleet.nodes[n].name.clone();
+        fleet.nodes[n].devices = by_node.remove(name.as_str()).unwrap_or_default();
+        fleet.nodes[n].has_exporter = exporters.contains(name.as_str());
+        let slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
+        let whole = || slots.iter().map(|s| fleet.slot(*s)).filter(|s| s.mig_profile.is_none());
+        let alone = whole().all(|s| whole().all(|other| other.holders == s.holders));
+        for slot in slots {
+            let place = &fleet.slots[slot.0];
+            let Some(scrape) = by_device.get(&(name.as_str(), place.name.as_str())) else {
+                continue;
+            };
+            let told = place.holders.iter().all(|p| {
+                let pod = &fleet.pods[p.0];
+                scrape
+                    .holders
+                    .iter()
+                    .any(|h| h.namespace == pod.namespace && h.name == pod.name)
+            });
+            let shared = place.holders.len() > 1;
+            fleet.slots[slot.0].activity = of_device(scrape).map(|a| GpuActivity {
+                shared,
+                attributed: told || alone,
+                ..a
+            });
         }
     }
 }
 
-fn of_device(scrape: &GpuScrape, shared: bool) -> Option<GpuActivity> {
+fn of_device(scrape: &GpuScrape) -> Option<GpuActivity> {
     let (first, last) = (scrape.readings.first()?, scrape.readings.last()?);
     let over =
         |of: &dyn Fn(&GpuReading) -> Option<f64>| stat(&scrape.readings.iter().filter_map(of).collect::<Vec<_>>());
@@ -347,7 +390,10 @@ fn of_device(scrape: &GpuScrape, shared: bool) -> Option<GpuActivity> {
         .zip(last.energy_joules)
         .filter(|(a, b)| between > 1.0 && b >= a)
         .map(|(a, b)| (b - a) / between);
-    let mut power = over(&|r| r.power.map(|p| p.0));
+    // A pass without the figure may be the one in which the device worked.
+    let complete =
+        |stat: Option<Stat>, of: &dyn Fn(&GpuReading) -> bool| stat.filter(|_| scrape.readings.iter().all(of));
+    let mut power = complete(over(&|r| r.power.map(|p| p.0)), &|r| r.power.is_some());
     if let (Some(power), Some(mean)) = (power.as_mut(), mean_power) {
         power.mean = Some(mean);
     }
@@ -357,10 +403,10 @@ fn of_device(scrape: &GpuScrape, shared: bool) -> Option<GpuActivity> {
         engine_active: over(&|r| r.gr_engine.or(r.gpu_util).map(|v| v.0)),
         gpu_util: over(&|r| r.gpu_util.map(|v| v.0)),
         busy: over(&busy),
-        tensor: over(&|r| r.tensor.map(|v| v.0)),
-        dram: over(&|r| r.dram.map(|v| v.0)),
+        tensor: complete(over(&|r| r.tensor.map(|v| v.0)), &|r| r.tensor.is_some()),
+        dram: complete(over(&|r| r.dram.map(|v| v.0)), &|r| r.dram.is_some()),
         power_watts: power,
-        shared,
+        ..GpuActivity::default()
     })
 }
 
@@ -372,7 +418,14 @@ fn busy(fleet: &mut Fleet, index: usize) {
         }
         let slots = fleet.workloads[w].replicas.iter().flat_map(|r| r.slots.iter());
         let values: Vec<f64> = slots
-            .filter_map(|s| fleet.slots[s.0].activity.as_ref().filter(|a| !a.shared)?.busy?.mean)
+            .filter_map(|s| {
+                fleet.slots[s.0]
+                    .activity
+                    .as_ref()
+                    .filter(|a| !a.shared && a.attributed)?
+                    .busy?
+                    .mean
+            })
             .collect();
         fleet.workloads[w].observed.gpu_busy = stat(&values);
     }

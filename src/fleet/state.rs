@@ -6,6 +6,7 @@
 
 use super::history::COVERED;
 use super::{Fleet, GpuActivity, ObservedBy, Pod, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass};
+use crate::engine::metrics;
 use crate::settings::{Settings, Thresholds};
 use jiff::Timestamp;
 
@@ -133,14 +134,14 @@ pub(crate) fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option
         .or_else(|| model.parameters.map(|p| p as f64 * bytes_per_parameter))
 }
 
-/// A server: counters of its whole group decide, the devices' power and activity can only veto idleness.
+/// A server: counters of its whole group decide, the devices' power and activity can only contradict idleness.
 fn of_server(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
     let group = group(fleet, workload);
     let worked = |w: &Workload| did_work(w, t);
     if group.iter().any(|w| worked(w) == Some(true)) {
         return (SlotState::Working, Reason::Requests, None);
     }
-    if group.iter().all(|w| idle_window(w, t).is_some()) && !group.iter().any(|w| vetoed(fleet, w, t)) {
+    if group.iter().all(|w| idle_window(w, t).is_some()) && !group.iter().any(|w| contradicted(fleet, w, t)) {
         return (SlotState::Idle, Reason::NoRequests, None);
     }
     (SlotState::Unknown, Reason::TooLittleSeen, None)
@@ -182,9 +183,12 @@ fn did_work(workload: &Workload, t: &Thresholds) -> Option<bool> {
 /// Seconds without any work, where every replica's counters are known over at least the short window; else `None`.
 pub(crate) fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     let o = &workload.observed;
-    // No request and no token: both must be known, since an engine may count only one of them… tokens where it has them.
+    // No request, no token and none running: each must be known where the engine tells it at all.
+    let told = workload.engine().map(metrics::told).unwrap_or_default();
+    let zero = |figure: Option<f64>, told: bool| figure.or((!told).then_some(0.0));
     let requests = o.requests?;
-    let tokens = o.output_tokens.unwrap_or(0.0) + o.prompt_tokens.unwrap_or(0.0);
+    let tokens = zero(o.output_tokens, told.output_tokens)? + zero(o.prompt_tokens, told.prompt_tokens)?;
+    zero(o.running.and_then(|s| s.max), told.running)?;
     let hours = (o.window_seconds / 3600.0).max(1.0);
     let nothing = requests <= t.idle_max_requests_per_hour * hours && (tokens <= 0.0 || requests > 0.0);
     // Lifetime counters know every request; samples have gaps, of which R6 allows a fifth.
@@ -194,33 +198,63 @@ pub(crate) fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     (nothing && covered && known && o.window_seconds >= t.short_window_seconds as f64).then_some(o.window_seconds)
 }
 
-/// Power or real work on its GPUs says that something runs, whatever the counters say.
-fn vetoed(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
-    workload.replicas.iter().flat_map(|r| &r.slots).any(|s| {
+/// What a device says of a server whose counters say nothing was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Witness {
+    Calm,
+    /// Power and real work: something runs, whatever the counters say.
+    Works,
+    /// It is there, but does not tell enough.
+    Blind,
+}
+
+/// Every GPU of the workload must be calm. Where no exporter runs there is no witness, and counters stand alone (R6);
+/// where one runs and could not be read, nobody can say that it would not have objected.
+fn contradicted(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
+    let slots = || workload.replicas.iter().flat_map(|r| &r.slots);
+    slots().any(|s| {
         let slot = fleet.slot(*s);
         let node = fleet.node(slot.node);
-        let Some(activity) = slot.activity.as_ref().filter(|a| !a.shared) else {
+        // A MIG instance or a shared device has no power of its own.
+        if slot.mig_profile.is_some() || slot.holders.len() > 1 {
             return false;
-        };
-        power_veto(activity, node.gpu.and_then(|g| g.tdp).map(|w| w.0), &node.gpu_name, t)
+        }
+        if let Some(own) = slot.activity.as_ref().filter(|a| a.attributed) {
+            return witness(own, node, t) != Witness::Calm;
+        }
+        if !node.has_exporter && node.devices.is_empty() {
+            return false;
+        }
+        // Which device is whose is not told: all of them must be calm, and all must be there.
+        let healthy = node
+            .slot_ids()
+            .map(|s| fleet.slot(s))
+            .filter(|s| s.mig_profile.is_none() && s.state != SlotState::Unhealthy)
+            .count();
+        node.devices.len() < healthy || node.devices.iter().any(|d| witness(d, node, t) != Witness::Calm)
     })
 }
 
-fn power_veto(activity: &GpuActivity, tdp: Option<f64>, gpu: &str, t: &Thresholds) -> bool {
-    let share = if matches!(gpu, "L4" | "T4" | "T4G") {
+fn witness(activity: &GpuActivity, node: &super::Node, t: &Thresholds) -> Witness {
+    let share = if matches!(node.gpu_name.as_str(), "L4" | "T4" | "T4G") {
         t.idle_power_share_small
     } else {
         t.idle_power_share
     };
     let value = |s: Option<super::Stat>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
+    let tdp = node.gpu.and_then(|g| g.tdp).map(|w| w.0);
     let hot = tdp
         .zip(value(activity.power_watts))
-        .is_some_and(|(tdp, watts)| watts > share * tdp);
-    let works = [activity.tensor, activity.dram]
-        .into_iter()
-        .any(|s| value(s).is_some_and(|v| v > t.idle_activity));
-    // Where tensor and DRAM are not exported, power alone has to do.
-    hot && (works || (activity.tensor.is_none() && activity.dram.is_none()))
+        .map(|(tdp, watts)| watts > share * tdp);
+    let work = [activity.tensor, activity.dram].map(|s| value(s).map(|v| v > t.idle_activity));
+    // Tensor and DRAM at rest is proof enough; so is low power. High power with either of them unknown is none.
+    if hot == Some(false) || work == [Some(false), Some(false)] {
+        Witness::Calm
+    } else if work.contains(&Some(true)) || hot == Some(true) {
+        Witness::Works
+    } else {
+        Witness::Blind
+    }
 }
 
 /// Anything but a server: a device at work is working; only history can say it is idle.
@@ -229,6 +263,7 @@ fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Opt
         .slots
         .iter()
         .filter_map(|s| fleet.slot(*s).activity.as_ref())
+        .filter(|a| a.attributed)
         .collect();
     let max = |a: &&GpuActivity| a.engine_active.and_then(|s| s.max).or(a.gpu_util.and_then(|s| s.max));
     if activity.iter().any(|a| max(a).is_some_and(|m| m > t.idle_gpu_activity)) {
@@ -238,15 +273,7 @@ fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Opt
         let covered = a.engine_active.and_then(|s| s.coverage).is_some_and(|c| c >= COVERED);
         a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some() && covered
     };
-    let calm = |a: &&GpuActivity| {
-        let node = pod.node.map(|n| fleet.node(n));
-        !power_veto(
-            a,
-            node.and_then(|n| n.gpu?.tdp).map(|w| w.0),
-            node.map_or("", |n| n.gpu_name.as_str()),
-            t,
-        )
-    };
+    let calm = |a: &&GpuActivity| pod.node.is_some_and(|n| witness(a, fleet.node(n), t) == Witness::Calm);
     if !activity.is_empty()
         && activity.len() == pod.slots.len()
         && activity.iter().all(long)

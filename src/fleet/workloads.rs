@@ -116,6 +116,10 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
             })
             .collect();
         let mut workload = describe(&key, &seen, &owners, cluster, cluster_index, &chain);
+        workload.owner_unread = chain.iter().any(|o| {
+            cluster.owners_refused.contains(&o.kind)
+                && !controllers.contains_key(&(o.kind.as_str(), key.namespace.as_str(), o.name.as_str()))
+        });
         workload.replicas = replicas(fleet, &pods, &seen);
         workload.pods = pods;
         place(fleet, &mut workload);

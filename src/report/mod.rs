@@ -17,7 +17,7 @@ mod totals;
 
 use crate::analyze::Outcome;
 use crate::analyze::finding::{Finding, FindingKind};
-use crate::snapshot::{Gap, Source};
+use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use crate::units::sum_known;
 use document::{Grade, PolicyUse, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
 use ledger::{Ledger, Resolution, Resolved};
@@ -73,6 +73,11 @@ pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         fixed: None,
         policy: input.policy.clone(),
     };
+    let lost = |s: &Source| s.kind == SourceKind::Kubernetes && s.status == SourceStatus::Failed;
+    if input.sources.iter().any(lost) {
+        // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9).
+        report.totals.coverage_percent = None;
+    }
     add_up(&mut report);
     report
 }

@@ -28,7 +28,7 @@ impl std::error::Error for Interrupted {}
 /// Reads the snapshot that the flags name.
 pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
     if args.demo {
-        let mut demo = snapshot_file::decode(DEMO).context("the built-in demo is damaged")?;
+        let mut demo = demo()?;
         demo.sources.push(Source {
             kind: SourceKind::Demo,
             name: "demo".into(),
@@ -42,6 +42,11 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Sn
         return recorded(args);
     }
     live(args, keep_labels)
+}
+
+/// The demo fleet as it was recorded.
+pub(crate) fn demo() -> Result<Snapshot> {
+    snapshot_file::decode(DEMO).context("the built-in demo is damaged")
 }
 
 /// Several snapshots are one fleet; the report is dated by the newest.

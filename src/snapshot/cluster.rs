@@ -31,6 +31,9 @@ pub(crate) struct Cluster {
     /// Owners above pods, where they could be read: Deployments, StatefulSets, Jobs, CronJobs, LeaderWorkerSets, …
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) controllers: Vec<Controller>,
+    /// Kinds of owners that were refused: one that is missing from `controllers` was not read, rather than gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) owners_refused: Vec<String>,
     /// `None`: could not be listed, so minimum replicas are unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) autoscalers: Option<Vec<Autoscaler>>,
@@ -292,6 +295,22 @@ pub(crate) struct Container {
     /// startupProbe: failureThreshold × periodSeconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) startup_seconds: Option<u64>,
+}
+
+impl Container {
+    /// The usual port of a GPU exporter, where the image is one: not of plugins and drivers, which have nothing to tell.
+    pub(crate) fn exporter_port(&self) -> Option<u16> {
+        let image = self.image.as_deref().unwrap_or_default();
+        if self.role != Some(ContainerRole::GpuInfrastructure) {
+            None
+        } else if image.contains("dcgm-exporter") {
+            Some(9400)
+        } else if image.contains("device-metrics-exporter") {
+            Some(5000)
+        } else {
+            None
+        }
+    }
 }
 
 /// What a container without a recognised engine does.

@@ -80,7 +80,7 @@ pub(crate) async fn read_cluster(
         api.list::<RawBudget>("/apis/policy/v1/poddisruptionbudgets"),
         api.list::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1/pods"),
     );
-    let controllers = owners.collect(&mut gaps);
+    let (controllers, owners_refused) = owners.collect(&mut gaps);
     let autoscalers = gaps.optional(
         autoscalers,
         "horizontal pod autoscalers",
@@ -127,6 +127,7 @@ pub(crate) async fn read_cluster(
         pods: read.pods,
         pods_read: read.scope,
         controllers,
+        owners_refused,
         autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
         disruption_budgets: budgets.map(|b| b.into_iter().map(RawBudget::into_budget).collect()),
         pod_usage,

@@ -34,15 +34,19 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub(super) fn collect(self, gaps: &mut Gaps) -> Vec<Controller> {
+    /// The owners, and the kinds that were refused.
+    pub(super) fn collect(self, gaps: &mut Gaps) -> (Vec<Controller>, Vec<String>) {
+        let mut refused = Vec::new();
         for (plural, error) in self.errors {
             gaps.add(
                 &error,
                 plural,
-                "owners above are named by labels where they can be; desired replicas are unknown",
+                "whether their workloads opted out, and what else they own, is unknown: nothing is found on them",
             );
+            let kinds = KINDS.iter().filter(|(.., p)| *p == plural);
+            refused.extend(kinds.map(|(_, kind, ..)| (*kind).to_string()));
         }
-        self.controllers
+        (self.controllers, refused)
     }
 }
 

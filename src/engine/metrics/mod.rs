@@ -50,6 +50,31 @@ pub(crate) fn engine_page(text: &[u8], at: Timestamp, expected: Option<EngineKin
     })
 }
 
+/// Which of the figures that make idleness an engine's pages tell at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) running: bool,
+    pub(crate) prompt_tokens: bool,
+    pub(crate) output_tokens: bool,
+}
+
+/// What `engine`'s vocabulary has; Ray Serve speaks vLLM's.
+pub(crate) fn told(engine: EngineKind) -> Told {
+    let speaks = if engine == EngineKind::RayServe {
+        EngineKind::Vllm
+    } else {
+        engine
+    };
+    TABLES
+        .iter()
+        .find(|t| t.engine == speaks)
+        .map_or_else(Told::default, |t| Told {
+            running: !t.running.is_empty(),
+            prompt_tokens: !t.prompt_tokens.is_empty(),
+            output_tokens: !t.output_tokens.is_empty(),
+        })
+}
+
 fn process_start(page: &Page) -> Option<Timestamp> {
     let seconds = page.max(&["process_start_time_seconds"])?;
     (seconds > 1e9 && seconds < 1e11).then(|| Timestamp::from_microsecond((seconds * 1e6) as i64).ok())?
