@@ -239,7 +239,7 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         let slots: Vec<SlotId> = fleet.nodes[node.0].slot_ids().collect();
         for (resource, count) in devices {
             let told = names.get(&key);
-            for _ in 0..count {
+            for placed in 0..count {
                 let free = |id: &&SlotId| {
                     let plan = &plans[id.0 - first_slot];
                     plan.resource.as_deref() == Some(resource.as_str())
@@ -264,7 +264,8 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                     None => {
                         *crowded
                             .entry(format!("{resource} on node {}", fleet.nodes[node.0].name))
-                            .or_default() += 1;
+                            .or_default() += count - placed;
+                        break;
                     }
                 }
             }

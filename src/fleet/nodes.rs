@@ -119,7 +119,8 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
             .capacity
             .devices
             .keys()
-            .any(|r| CUSTOM_SHARING.iter().any(|c| r.starts_with(c))),
+            .any(|r| CUSTOM_SHARING.iter().any(|c| r.starts_with(c)))
+            || absurd(seen),
         allocatable_cpu: seen.allocatable.cpu,
         allocatable_memory: seen.allocatable.memory,
         allocatable_pods: seen.allocatable.pods,
@@ -260,6 +261,13 @@ fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     }
 }
 
+/// More devices than any node advertises, shared 64-fold on 16 cards included: the count is an error of whoever wrote it.
+const MAX_DEVICES: u64 = 4096;
+
+fn absurd(seen: &Seen) -> bool {
+    seen.capacity.devices.values().any(|n| *n > MAX_DEVICES)
+}
+
 /// Cuts a node into slots: whole GPUs, shared GPUs, MIG instances with the rest of their card.
 fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec<SlotPlan> {
     let capacity = &seen.capacity.devices;
@@ -278,7 +286,7 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec
         .and_then(|p| p.split_once("-MIG-"))
         .map(|(_, profile)| profile.trim_end_matches("-SHARED").to_string());
     let mut mig: BTreeMap<String, (String, u64, u64)> = BTreeMap::new();
-    for (resource, amount) in capacity.iter().filter(|(_, n)| **n > 0) {
+    for (resource, amount) in capacity.iter().filter(|(_, n)| (1..=MAX_DEVICES).contains(*n)) {
         let usable = free.get(resource).copied().unwrap_or(0).min(*amount);
         if CUSTOM_SHARING.iter().any(|c| resource.starts_with(c)) {
             continue;
@@ -330,7 +338,8 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec
             mig_profile: None,
             resource: None,
             sharers: 1,
-            healthy: false,
+            // An unbelievable count says nothing about the cards' health.
+            healthy: absurd(seen),
         });
     }
     slots
