@@ -35,15 +35,20 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     let t = &report.totals;
     let paint = Paint(options.color);
     let clusters: std::collections::BTreeSet<_> = report.nodes.iter().filter_map(|n| n.cluster.as_deref()).collect();
-    writeln!(
-        out,
-        "{}  {} · {} · {} GPUs · {}",
-        paint.bold("gpuwaste"),
+    let what = format!(
+        "{} · {} · {} GPUs · {}",
         text::plural(clusters.len() as u64, "cluster"),
         text::plural(t.nodes, "GPU node"),
         text::count(t.gpus),
         report.taken_at.strftime("%Y-%m-%d %H:%M UTC")
-    )?;
+    );
+    for (i, line) in wrap(&what, options.width.saturating_sub(10)).into_iter().enumerate() {
+        writeln!(
+            out,
+            "{}  {line}",
+            if i == 0 { paint.bold("gpuwaste") } else { " ".repeat(8) }
+        )?;
+    }
     if t.gpus == 0.0 {
         return Ok(());
     }
@@ -53,44 +58,44 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     } else {
         String::new()
     };
-    writeln!(
-        out,
-        "  Spend      {:>13}   {} a month{unpriced}",
-        text::money(t.spend_usd_per_hour),
-        text::per_month(t.spend_usd_per_hour)
-    )?;
-    writeln!(
-        out,
-        "  Waste      {}   {} of spend: {} now, {} reusable",
-        paint.red(&format!("{:>13}", text::money(t.waste_usd_per_hour))),
+    let row = |out: &mut dyn Write, name: &str, value: &str, red: bool, detail: &str| {
+        let value = format!("{value:>13}");
+        let value = if red { paint.red(&value) } else { value };
+        for (i, line) in wrap(detail, options.width.saturating_sub(29)).into_iter().enumerate() {
+            if i == 0 {
+                writeln!(out, "  {name:<10} {value}   {line}")?;
+            } else {
+                writeln!(out, "{:29}{line}", "")?;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let month = format!("{} a month{unpriced}", text::per_month(t.spend_usd_per_hour));
+    row(out, "Spend", &text::money(t.spend_usd_per_hour), false, &month)?;
+    let split = format!(
+        "{} of spend: {} now, {} reusable",
         text::percent(t.waste_percent),
         text::money(t.waste_now_usd_per_hour),
         text::money(t.waste_reusable_usd_per_hour)
-    )?;
-    writeln!(
-        out,
-        "  At risk    {:>13}   spend whose work is failing",
-        text::money(t.at_risk_usd_per_hour)
-    )?;
+    );
+    row(out, "Waste", &text::money(t.waste_usd_per_hour), true, &split)?;
+    let at_risk = text::money(t.at_risk_usd_per_hour);
+    row(out, "At risk", &at_risk, false, "spend whose work is failing")?;
     let states = text::states(t);
     let states: Vec<String> = states
         .iter()
         .filter(|(_, n)| *n > 0.0)
         .map(|(name, n)| format!("{} {name}", text::count(*n)))
         .collect();
-    writeln!(out, "  GPUs       {:>13}   {}", text::count(t.gpus), states.join(", "))?;
+    row(out, "GPUs", &text::count(t.gpus), false, &states.join(", "))?;
     if let Some(share) = t.allocated_without_traffic_percent {
-        writeln!(
-            out,
-            "  Dark       {:>13}   of the allocated GPUs serve nothing (idle or stuck)",
-            format!("{share:.1} %")
-        )?;
+        let serve_nothing = "of the allocated GPUs serve nothing (idle or stuck)";
+        row(out, "Dark", &format!("{share:.1} %"), false, serve_nothing)?;
     }
     let coverage = t
         .coverage_percent
         .map_or_else(|| "unknown".to_string(), |c| format!("{c:.0} %"));
-    writeln!(out, "  Coverage   {coverage:>13}   of the fleet's cost could be judged")?;
-    Ok(())
+    row(out, "Coverage", &coverage, false, "of the fleet's cost could be judged")
 }
 
 fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -417,11 +422,12 @@ fn footer(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         .filter(|f| f.status == Status::Suppressed)
         .count();
     if suppressed > 0 {
-        writeln!(
-            out,
-            "\n{} suppressed by their owners (in the JSON with their reasons).",
+        let text = format!(
+            "{} suppressed by their owners (in the JSON with their reasons).",
             text::plural(suppressed as u64, "finding")
-        )?;
+        );
+        writeln!(out)?;
+        wrapped(out, &text, options.width, "", "")?;
     }
     writeln!(out)?;
     wrapped(

@@ -10,20 +10,20 @@ use std::process::{Command, Stdio};
 
 /// What a run left behind.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Done {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// The exit code is this one, nothing panicked, and stderr names every word.
     #[track_caller]
-    pub fn expect(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn expect(self, code: i32, words: &[&str]) -> Self {
         assert!(!self.err.contains("panicked"), "{}", self.err);
         assert_eq!(self.code, code, "{}\n{}", self.err, self.out);
         for word in words {
@@ -34,7 +34,7 @@ impl Done {
 }
 
 /// The binary in a folder of its own, so that no policy file or kubeconfig of this machine is read.
-pub fn command(folder: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpuwaste"));
     command
         .args(args)
@@ -46,7 +46,7 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-pub fn finish(mut command: Command, stdin: Option<&[u8]>) -> Done {
+pub(crate) fn finish(mut command: Command, stdin: Option<&[u8]>) -> Done {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     if stdin.is_some() {
         command.stdin(Stdio::piped());
@@ -64,33 +64,33 @@ pub fn finish(mut command: Command, stdin: Option<&[u8]>) -> Done {
     }
 }
 
-pub fn run(folder: &Path, args: &[&str]) -> Done {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Done {
     finish(command(folder, args), None)
 }
 
 /// The demo as `collect` writes it: a real snapshot that tests change in one place.
-pub fn demo(folder: &Path) -> Value {
+pub(crate) fn demo(folder: &Path) -> Value {
     let path = folder.join("demo.json");
     run(folder, &["collect", "--demo", "-o", "demo.json"]).expect(0, &[]);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-pub fn save(folder: &Path, name: &str, snapshot: &Value) {
+pub(crate) fn save(folder: &Path, name: &str, snapshot: &Value) {
     std::fs::write(folder.join(name), snapshot.to_string()).unwrap();
 }
 
 /// Scans a snapshot that holds this.
-pub fn scan(folder: &Path, snapshot: &Value, more: &[&str]) -> Done {
+pub(crate) fn scan(folder: &Path, snapshot: &Value, more: &[&str]) -> Done {
     save(folder, "case.json", snapshot);
     let mut args = vec!["scan", "--snapshot", "case.json", "--format", "json"];
     args.extend_from_slice(more);
     run(folder, &args)
 }
 
-pub const TAKEN: &str = "2026-11-24T12:00:00Z";
+pub(crate) const TAKEN: &str = "2026-11-24T12:00:00Z";
 
 /// One cluster of two H100 nodes: one all free, one held by a server that has worked for ten days.
-pub fn two_nodes() -> Value {
+pub(crate) fn two_nodes() -> Value {
     let node = |name: &str| {
         let resources =
             json!({"cpu": 192_000, "memory": 2_000_000_000_000_u64, "pods": 110, "devices": {"nvidia.com/gpu": 8}});
@@ -124,12 +124,12 @@ pub fn two_nodes() -> Value {
     })
 }
 
-pub fn total(report: &Value, name: &str) -> f64 {
+pub(crate) fn total(report: &Value, name: &str) -> f64 {
     report["totals"][name]
         .as_f64()
         .unwrap_or_else(|| panic!("{name} in {}", report["totals"]))
 }
 
-pub fn same(a: f64, b: f64) -> bool {
+pub(crate) fn same(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-6
 }
