@@ -49,10 +49,12 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn of(settings: &EngineSettings) -> Self {
+    pub(super) fn of(settings: &EngineSettings, model: &ModelFacts, gpu: &GpuFacts) -> Self {
         let text = settings.engine_version.as_deref().unwrap_or_default();
         let number = version(text);
-        let first_generation = text.eq_ignore_ascii_case("v0") || number.is_some_and(|v| v < Version(0, 8, 0));
+        let first_generation = text.eq_ignore_ascii_case("v0")
+            || number.is_some_and(|v| v < Version(0, 8, 0))
+            || !text.eq_ignore_ascii_case("v1") && falls_back(number, model, gpu);
         let vllm = if first_generation { Rules::VllmV0 } else { Rules::VllmV1 };
         let (rules, assumed) = match settings.engine {
             Some(EngineKind::Vllm) => (vllm, false),
@@ -86,6 +88,20 @@ impl Engine {
 
     pub(super) fn is_vllm(&self) -> bool {
         matches!(self.rules, Rules::VllmV0 | Rules::VllmV1)
+    }
+}
+
+/// vLLM 0.8 to 0.10 run their first engine on cards before Ampere and for encoder-decoder models; cross-attention
+/// Llama-Vision never ran on another (removed with it in 0.11).
+fn falls_back(version: Option<Version>, model: &ModelFacts, gpu: &GpuFacts) -> bool {
+    let old_card = gpu.compute_capability.is_some_and(|c| c < (8, 0));
+    let crossed = model.model_type == "mllama";
+    match version {
+        None => crossed,
+        Some(v) => {
+            v < Version(0, 11, 0)
+                && (old_card || crossed || model.task == crate::catalog::models::Task::Asr && v < Version(0, 10, 0))
+        }
     }
 }
 
@@ -248,8 +264,8 @@ mod tests {
                 engine_version: Some(v.into()),
                 ..EngineSettings::default()
             };
-            let engine = Engine::of(&settings);
             let h100 = gpus::find("H100").unwrap();
+            let engine = Engine::of(&settings, &ModelFacts::default(), h100);
             (
                 engine.rules,
                 utilization(&engine, &settings),

@@ -152,8 +152,17 @@ pub(super) fn context(
         pooled: engine.rules == Rules::VllmV1,
         ..Context::default()
     };
+    // V0 sizes Whisper's cache by `num_hidden_layers`, which counts the encoder's layers, not the decoder's.
+    let by_encoder = engine.rules == Rules::VllmV0 && model.model_type == "whisper";
     for group in &model.groups {
         let layers = stage(group.layers);
+        if by_encoder {
+            if let LayerKind::Full(Attention::Bidirectional { heads, head_dim }) = group.kind {
+                let heads = (f64::from(heads) / tensor).ceil();
+                context.add(layers, Holds::All(heads * 2.0 * f64::from(head_dim) * element));
+            }
+            continue;
+        }
         let bytes = |a: Attention| attention_bytes(a, tensor, element, engine);
         match &group.kind {
             LayerKind::Full(a) => context.add(layers, Holds::All(bytes(*a))),

@@ -16,6 +16,8 @@ use crate::units::{Bytes, Tokens};
 const DECIDING_SHARE: f64 = 0.6;
 /// Utilization that no source states may be off by this share of the card.
 const UNSTATED_SHARE: f64 = 0.05;
+/// The bad end of the graphs' size.
+const GRAPHS_BAD_END: f64 = 1.25;
 /// A calibrated capacity differs between restarts by about this.
 const CALIBRATED_SHARE: f64 = 0.02;
 
@@ -53,7 +55,7 @@ pub(super) fn place(
         pipeline: parallelism.pipeline.clamp(1, 4096),
         data: parallelism.data.clamp(1, 4096),
     };
-    let engine = Engine::of(settings);
+    let engine = Engine::of(settings, model, gpu);
     let scheme = match quantization::scheme(model, settings) {
         Ok(scheme) => scheme,
         Err(contradiction) => {
@@ -146,10 +148,14 @@ impl Case<'_> {
         if !pooled || self.engine.rules == Rules::LlamaCpp {
             return overhead::working_set(self.model, &self.engine, self.step, self.parallelism);
         }
-        let activation = overhead::activation(self.model, &self.engine, self.step, self.parallelism);
+        let stated = overhead::Stated {
+            sequences: self.settings.max_num_seqs.is_some(),
+            version: self.engine.version.is_some(),
+        };
+        let activation = overhead::activation(self.model, &self.engine, self.step, self.parallelism, stated);
         if self.engine.rules == Rules::Sglang {
             // Activations live beside the static share.
-            return overhead::sglang_taken(self.parallelism);
+            return overhead::sglang_taken(self.parallelism, self.gpu.nvlink_gb_s.is_some());
         }
         let (inside, _) = overhead::graphs(self.model, &self.engine, self.settings);
         activation
@@ -349,7 +355,7 @@ impl Case<'_> {
         };
         placement.reason = figures;
         self.judge_slots(placement, context, pool, (low, high));
-        self.judge_graphs(placement, pool);
+        self.judge_beside(placement);
         if matches!(self.model.source, ModelSource::Name) && placement.verdict == FitVerdict::Fits {
             placement.verdict = FitVerdict::Tight;
             placement.reason.push_str("; the model is known by its name only");
@@ -386,15 +392,26 @@ impl Case<'_> {
         }
     }
 
-    /// Graphs outside the budget must find room beside it.
-    fn judge_graphs(&self, placement: &mut Placement, pool: Pool) {
-        let (_, outside) = overhead::graphs(self.model, &self.engine, self.settings);
-        let share = defaults::utilization(&self.engine, self.settings);
-        let beside = (1.0 - share) * self.total.0 as f64;
-        if outside > beside && placement.verdict == FitVerdict::Fits && pool.value > 0.0 {
+    /// What vLLM does not count in its budget must find room beside it: graphs (before 0.20), NCCL's and the kernels'
+    /// buffers of the first steps, more with every rank (a card overran its budget by 1.37 GiB where eight ranks had 1.57
+    /// beside it).
+    fn judge_beside(&self, placement: &mut Placement) {
+        if !self.engine.is_vllm() || placement.verdict != FitVerdict::Fits {
+            return;
+        }
+        let ranks = self.parallelism.tensor;
+        let late = if ranks > 1 {
+            0.9 + 0.1 * f64::from(ranks.min(16))
+        } else {
+            0.25
+        } * Bytes::GIB;
+        let (_, graphs) = overhead::graphs(self.model, &self.engine, self.settings);
+        let outside = late.max(graphs * GRAPHS_BAD_END);
+        let beside = (1.0 - defaults::utilization(&self.engine, self.settings)) * self.total.0 as f64;
+        if self.settings.kv_cache_memory.is_none() && outside > beside {
             placement.verdict = FitVerdict::Tight;
             placement.reason = format!(
-                "CUDA graphs of about {:.1} GiB must fit beside the budget, which leaves {:.1} GiB",
+                "CUDA graphs and late buffers of about {:.1} GiB must fit beside the budget, which leaves {:.1} GiB",
                 outside / Bytes::GIB,
                 beside / Bytes::GIB
             );

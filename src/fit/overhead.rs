@@ -42,6 +42,13 @@ pub(super) struct Step {
     pub(super) tokens: u64,
 }
 
+/// What of the step is known rather than defaulted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stated {
+    pub(super) sequences: bool,
+    pub(super) version: bool,
+}
+
 /// fp32 logits, their sorted copy, probabilities and masks of the sampler: 40 bytes per sequence and vocabulary entry
 /// (1.22 GiB at 256 × 128,256, logged 1.26; 5.8 GiB at 1024 × 151,936, logged 5.6).
 const SAMPLER_BYTES: f64 = 40.0;
@@ -49,12 +56,24 @@ const SAMPLER_BYTES: f64 = 40.0;
 const ACTIVATION_FLOOR: f64 = 70.0 * Bytes::MIB;
 
 /// The peak of one profiled step.
-pub(super) fn activation(model: &ModelFacts, engine: &Engine, step: Step, parallelism: Parallelism) -> Estimate {
+pub(super) fn activation(
+    model: &ModelFacts,
+    engine: &Engine,
+    step: Step,
+    parallelism: Parallelism,
+    stated: Stated,
+) -> Estimate {
     let vocab = model.vocab.unwrap_or(0) as f64;
     let logits = SAMPLER_BYTES * step.sequences as f64 * vocab;
     let tokens = step.tokens as f64 * bytes_per_token(model, parallelism.tensor);
     let mut peak = logits.max(tokens).max(ACTIVATION_FLOOR);
-    let (mut low, mut high) = (0.75, 1.25);
+    // Many servers run with fewer sequences than the default; a few versions with four times as many.
+    let (mut low, mut high) = match (stated.sequences, stated.version) {
+        (true, _) => (0.7, 1.3),
+        (false, true) => (0.45, 1.3),
+        (false, false) if engine.rules == Rules::VllmV1 && step.sequences < 1024 => (0.45, 3.5),
+        (false, false) => (0.45, 1.3),
+    };
     if engine.rules == Rules::VllmV0 && model.model_type == "mllama" {
         // V0 profiles every sequence with an image: 36.6 GiB logged at 128 sequences.
         peak += step.sequences as f64 * 0.286 * Bytes::GIB;
@@ -64,8 +83,26 @@ pub(super) fn activation(model: &ModelFacts, engine: &Engine, step: Step, parall
         // Images per sequence in the profile differ by model; their tokens are part of the step.
         high = 2.5;
     }
-    Estimate::around(peak, low, high)
+    let mut estimate = Estimate::around(peak, low, high);
+    if engine.rules == Rules::VllmV0 && TILED.contains(&model.model_type.as_str()) {
+        // About ten tiles an image, 1,024 patches each, at the tower's inner width of 4,304.
+        estimate.high += step.sequences as f64 * 0.09 * Bytes::GIB;
+    }
+    estimate
 }
+
+/// Families that cut an image into tiles: vLLM V0 profiles all sequences with images of most tiles.
+const TILED: &[&str] = &[
+    "minicpmv",
+    "minicpmo",
+    "internvl",
+    "internvl_chat",
+    "phi3_v",
+    "llava_next",
+    "llava_onevision",
+    "molmo",
+    "interns1",
+];
 
 /// Bytes that a token of the step holds at the worst layer.
 fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
@@ -119,18 +156,23 @@ pub(super) fn runtime(engine: &Engine, parallelism: Parallelism) -> Estimate {
         Rules::LlamaCpp => gib += 0.5,
         _ => {}
     }
-    Estimate::around(gib * Bytes::GIB, 0.3, 1.5)
+    Estimate::around(gib * Bytes::GIB, 0.3, 2.0)
 }
 
 /// Memory that SGLang finds taken on the card before it loads (context, NCCL buffers): logged 0.45 GiB at T ≤ 2,
-/// 1.0 at 4, 2.4 at 8 and more.
-pub(super) fn sglang_taken(parallelism: Parallelism) -> Estimate {
+/// 1.0 at 4, 2.4 at 8 and more over NVLink; over PCIe 0.4 at any.
+pub(super) fn sglang_taken(parallelism: Parallelism, nvlink: bool) -> Estimate {
     let gib = match parallelism.tensor {
+        _ if !nvlink => 0.45,
         0..=2 => 0.45,
         3..=4 => 1.0,
         _ => 2.4,
     };
-    Estimate::around(gib * Bytes::GIB, 0.5, 1.6)
+    Estimate {
+        low: gib * 0.5 * Bytes::GIB,
+        value: gib * Bytes::GIB,
+        high: (gib + 1.5) * Bytes::GIB,
+    }
 }
 
 /// CUDA graphs: (inside the budget, outside it). vLLM counts them since 0.20.
@@ -141,8 +183,10 @@ pub(super) fn graphs(model: &ModelFacts, engine: &Engine, settings: &EngineSetti
     if engine.rules == Rules::VllmV1 && engine.since(0, 20) {
         return (Estimate::around(0.5 * Bytes::GIB, 0.2, 2.0), 0.0);
     }
+    // Logged: V1 0.03–0.06 GiB a layer (67 sizes), V0 0.01–0.03.
     let layers = f64::from(model.layers().unwrap_or(32));
-    (Estimate::default(), 0.01 * layers * Bytes::GIB)
+    let a_layer = if engine.rules == Rules::VllmV0 { 0.02 } else { 0.045 };
+    (Estimate::default(), a_layer * layers * Bytes::GIB)
 }
 
 /// What encoders, pipelines and llama.cpp need beside their weights.

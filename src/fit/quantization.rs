@@ -35,6 +35,8 @@ pub(super) struct Scheme {
     pub(super) group: Option<u32>,
     /// Blocks of both dimensions (fp8 128 × 128).
     pub(super) block: Option<u32>,
+    /// Bits of recurrent layers' projections, where repositories differ: some keep them at this width.
+    pub(super) state_layers_bits: Option<f64>,
     /// The checkpoint declares an fp8 KV cache.
     pub(super) kv_fp8: bool,
     /// How far the loaded bytes may exceed the estimate: mixed repositories leave layers at 16 bit.
@@ -52,6 +54,7 @@ impl Scheme {
             vocab_bits: bits,
             group: None,
             block: None,
+            state_layers_bits: None,
             kv_fp8: false,
             spread: 1.02,
             compute_bits: 16,
@@ -180,6 +183,10 @@ pub(super) struct Contradiction(pub(super) String);
 
 /// How the weights are held: the checkpoint's own quantization, else what the engine is told to make while loading.
 pub(super) fn scheme(model: &ModelFacts, settings: &EngineSettings) -> Result<Scheme, Contradiction> {
+    // ChatGLM's own int4 is not implemented by engines: its weights are loaded at 16 bit.
+    if model.model_type == "chatglm" && model.quantization.as_deref().is_some_and(|q| q.starts_with("int")) {
+        return Ok(Scheme::plain(element_bits(model, settings)));
+    }
     let own = model.quantization.as_deref().unwrap_or_default().to_ascii_lowercase();
     let asked = settings
         .quantization
@@ -266,6 +273,8 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
         }
         // Prequantized repositories double-quantize their scales; quantizing while loading does not.
         Family::Bnb if has("int8") => Scheme::quantized(family, 8.0),
+        // Unsloth's dynamic repositories leave some layers at 16 bit.
+        Family::Bnb if has("mixed") => Scheme::quantized(family, 4.5),
         Family::Bnb => Scheme::quantized(family, if online { 4.5 } else { 4.127 }),
         Family::Nvfp4 => Scheme {
             compute_bits: 4,
@@ -292,6 +301,9 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
         scheme.linear_bits = if has("rest fp8") { 8.002 } else { 16.0 };
     }
     scheme.kv_fp8 = has("kv fp8");
+    if family == Family::Nvfp4 {
+        scheme.state_layers_bits = Some(16.0);
+    }
     if has("mixed") {
         scheme.spread = scheme.spread.max(1.10);
     }

@@ -22,9 +22,13 @@ pub(super) struct Parts {
     kv_heads: f64,
     /// MLA's down-projections, on every rank.
     replicated: f64,
-    /// Attention layers' other parameters where data-parallel attention repeats them, and everything else.
+    /// Attention's other parameters; data-parallel attention repeats them.
+    attention: f64,
+    /// Dense layers, shared experts, everything else.
     rest: f64,
     towers: f64,
+    /// Recurrent layers' projections, inside `rest`.
+    recurrent: f64,
     /// MLA's up-projections, which engines keep a second time, absorbed, at 16 bit.
     absorbed: f64,
 }
@@ -72,15 +76,21 @@ pub(super) fn parts(model: &ModelFacts) -> Option<Parts> {
             | LayerKind::Chunked { attention: a, .. }
             | LayerKind::Compressed { attention: a, .. }
             | LayerKind::Parallel { attention: a, .. } => *a,
-            LayerKind::SharedKv | LayerKind::Recurrent(_) | LayerKind::None => continue,
+            LayerKind::Recurrent(state) => {
+                // Three taps of convolution over the projected width; the output projection is of its order.
+                p.recurrent += layers * hidden * state.conv_elements as f64 / 3.0 * 2.0;
+                continue;
+            }
+            LayerKind::SharedKv | LayerKind::None => continue,
         };
         match attention {
             Attention::Grouped {
+                heads,
                 kv_heads,
                 head_dim,
                 v_head_dim,
-                ..
             } => {
+                p.attention += layers * hidden * f64::from(heads) * f64::from(head_dim + v_head_dim);
                 p.kv_projections += layers * hidden * f64::from(kv_heads) * f64::from(head_dim + v_head_dim);
                 p.kv_heads = p.kv_heads.min(f64::from(kv_heads.max(1)));
             }
@@ -95,6 +105,10 @@ pub(super) fn parts(model: &ModelFacts) -> Option<Parts> {
             } => {
                 let down = f64::from(q_lora_rank.unwrap_or(0) + kv_lora_rank + rope_dim);
                 p.replicated += layers * hidden * down;
+                let query = f64::from(heads) * f64::from(nope_dim + rope_dim);
+                let out = f64::from(heads) * f64::from(v_head_dim);
+                p.attention += layers * (query * q_lora_rank.map_or(hidden, f64::from) + out * hidden);
+                p.attention += layers * f64::from(kv_lora_rank) * f64::from(heads) * f64::from(nope_dim + v_head_dim);
                 p.absorbed += layers * f64::from(kv_lora_rank) * f64::from(heads) * f64::from(nope_dim + v_head_dim);
             }
             Attention::Bidirectional { .. } => {}
@@ -105,7 +119,9 @@ pub(super) fn parts(model: &ModelFacts) -> Option<Parts> {
         p.kv_projections = 0.0;
         p.replicated = 0.0;
     }
-    p.rest = (rest - p.kv_projections - p.replicated).max(0.0);
+    let rest = (rest - p.kv_projections - p.replicated).max(0.0);
+    p.attention = p.attention.min(rest);
+    p.rest = rest - p.attention;
     Some(p)
 }
 
@@ -154,27 +170,35 @@ pub(super) fn per_gpu(
     let stage = (layers / s.pipeline).ceil().min(layers) / layers;
     let linear = scheme.linear_bits / 8.0;
     let wide = if scheme.family == Family::None { linear } else { 2.0 };
-    let experts = p.experts * scheme.expert_bits / 8.0 * padding(model, scheme);
+    let experts = p.experts * scheme.expert_bits / 8.0 * padding(model, scheme, s.expert_ranks.min(s.tensor));
+    // NVIDIA's NVFP4 repositories keep linear attention at 16 bit, others quantize it: a third of the difference is
+    // expected, all of it is in the band.
+    let wider = scheme.state_layers_bits.map_or(0.0, |bits| {
+        p.recurrent.min(p.rest) * (bits / 8.0 - linear).max(0.0) / s.tensor
+    });
     let absorbs = engine.rules == Rules::Sglang || engine.is_vllm() && engine.since(0, 7);
     let absorbed = if absorbs { p.absorbed * 2.0 } else { 0.0 };
     let body = experts / s.expert_ranks
-        + p.rest * linear / s.attention_ranks
+        + p.attention * linear / s.attention_ranks
+        + p.rest * linear / s.tensor
         + p.kv_projections * linear / s.attention_ranks.min(p.kv_heads)
         + p.replicated * linear
         + p.router * wide
         + absorbed / s.attention_ranks;
-    let vocab = p.vocab * scheme.vocab_bits / 8.0 / s.attention_ranks;
-    let ends = if s.pipeline > 1.0 && p.vocab_copies > 1.0 {
-        vocab
+    // Data-parallel attention repeats the embedding, not the head.
+    let vocab = p.vocab * scheme.vocab_bits / 8.0;
+    let (embedding, head) = (vocab / s.attention_ranks, vocab / s.tensor * (p.vocab_copies - 1.0));
+    let ends = if s.pipeline > 1.0 {
+        embedding.max(head)
     } else {
-        vocab * p.vocab_copies
+        embedding + head
     };
     let gguf_towers = if scheme.family == Family::Gguf {
         0.0
     } else {
         p.towers * wide / s.tensor
     };
-    let mut value = body * stage + ends + gguf_towers;
+    let mut value = body * stage + ends + gguf_towers + wider * 0.3 * stage;
     let mut spread = scheme.spread;
     if let Some(file) = model
         .file_bytes
@@ -182,7 +206,7 @@ pub(super) fn per_gpu(
     {
         // The files' exact bytes; the formula only says how they are cut.
         let whole = p.experts * scheme.expert_bits / 8.0
-            + (p.rest + p.kv_projections + p.replicated) * linear
+            + (p.rest + p.attention + p.kv_projections + p.replicated) * linear
             + p.router * wide
             + p.vocab * scheme.vocab_bits / 8.0 * p.vocab_copies
             + p.towers * wide;
@@ -199,6 +223,7 @@ pub(super) fn per_gpu(
     let offloaded = settings.cpu_offload.map_or(0.0, |b| b.0 as f64);
     let on_gpu = layers_on_gpu(model, settings);
     let value = (value * on_gpu - offloaded).max(0.0);
+    let spread = spread + 0.7 * wider * stage / value.max(1.0);
     let doubt = if model.verified { 1.0 } else { 2.0 };
     // DeepSeek-V4 loads heavier than its formats say, for a cause that is not known.
     let spread = if model.model_type.starts_with("deepseek_v4") {
@@ -213,10 +238,16 @@ pub(super) fn per_gpu(
     })
 }
 
-/// gpt-oss is loaded with its expert width padded to a multiple of 256 (2880 → 3072).
-fn padding(model: &ModelFacts, scheme: &Scheme) -> f64 {
-    match (scheme.family, model.hidden) {
-        (Family::Mxfp4, Some(hidden)) if hidden > 0 => f64::from(hidden.div_ceil(256) * 256) / f64::from(hidden),
+/// gpt-oss is loaded with its hidden size padded to a multiple of 256 (2880 → 3072), and each rank's share of the expert
+/// width to one of 128.
+fn padding(model: &ModelFacts, scheme: &Scheme, ranks: f64) -> f64 {
+    let padded = |size: f64, to: f64| (size / to).ceil() * to / size;
+    match (scheme.family, model.hidden, model.experts) {
+        (Family::Mxfp4, Some(hidden), Some(e)) if model.model_type == "gpt_oss" && hidden > 0 && e.intermediate > 0 => {
+            let share = f64::from(e.intermediate) / ranks;
+            let width = if ranks > 1.0 { padded(share, 128.0) } else { 1.0 };
+            padded(f64::from(hidden), 256.0) * width
+        }
         _ => 1.0,
     }
 }
@@ -230,13 +261,13 @@ fn lora(model: &ModelFacts, settings: &EngineSettings, p: &Parts) -> f64 {
     let adapters = settings.max_loras.unwrap_or(1).max(1) as f64;
     let hidden = f64::from(model.hidden.unwrap_or(4096).max(1));
     // A matrix of n parameters gets rank × (rows + columns) ≈ 2 × rank × n ÷ width.
-    adapters * 2.0 * RANK * (p.rest + p.kv_projections) / hidden * 2.0
+    adapters * 2.0 * RANK * (p.rest + p.attention + p.kv_projections) / hidden * 2.0
 }
 
 /// A draft beside the model: one layer and a head of the model's own shape (MTP, EAGLE); separate drafts are of that order.
 fn draft(model: &ModelFacts, p: &Parts, linear: f64) -> f64 {
     let layers = f64::from(model.layers().unwrap_or(32).max(1));
-    (p.rest + p.kv_projections + p.replicated + p.experts) * linear / layers + p.vocab * 2.0 * 0.5
+    (p.rest + p.attention + p.kv_projections + p.replicated + p.experts) * linear / layers + p.vocab * 2.0 * 0.5
 }
 
 /// Share of the layers that llama.cpp keeps on the GPU (`-ngl`).

@@ -17,6 +17,11 @@ pub(crate) fn find(name: &str) -> Option<ModelFacts> {
         return found;
     }
     let tail = path.rsplit('/').next().unwrap_or(path);
+    // "Qwen3.8-27B NVFP4", "Inferact Qwen3.8-27B-NVFP4": remarks of people around a name.
+    if tail.contains(' ') {
+        let last = tail.rsplit(' ').next().unwrap_or(tail);
+        return find(&tail.replace(' ', "-")).or_else(|| find(last));
+    }
     if let Some(row) = key(path).or_else(|| key(tail)) {
         return Some(with_tag(row.facts.clone(), tag));
     }
@@ -30,8 +35,26 @@ pub(crate) fn find(name: &str) -> Option<ModelFacts> {
         .and_then(key)
         .or_else(|| key(&base))
         .map(|row| row.facts.clone())
-        .or_else(|| sibling(&base))?;
+        .or_else(|| sibling(&base))
+        .or_else(|| {
+            let undated = without_date(&base)?;
+            organisation
+                .as_deref()
+                .and_then(without_date)
+                .and_then(key)
+                .or_else(|| key(undated))
+                .map(|row| row.facts.clone())
+        })?;
     Some(with_tag(quantized(facts, precision), tag))
+}
+
+/// "deepseek-v4-flash-0731" → "deepseek-v4-flash": a later release of the same shape, named by month and day. Years and
+/// months ("-2407") tell models of different size apart.
+fn without_date(name: &str) -> Option<&str> {
+    let (rest, date) = name.rsplit_once('-')?;
+    let digits = date.len() == 4 && date.bytes().all(|b| b.is_ascii_digit());
+    let (month, day) = (date.get(..2)?.parse::<u8>().ok()?, date.get(2..)?.parse::<u8>().ok()?);
+    (digits && (1..=12).contains(&month) && (1..=31).contains(&day)).then_some(rest)
 }
 
 fn key(name: &str) -> Option<&'static Row> {
