@@ -1,5 +1,6 @@
 //! What an engine does where nothing is said: its generation, and the defaults of that version.
 
+use super::Parallelism;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -164,10 +165,9 @@ pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings,
         Rules::VllmV1 if is_large(gpu) => 8192,
         Rules::VllmV1 => 2048,
         Rules::Sglang => chunked_prefill(gib),
-        Rules::Trtllm => 8192,
         Rules::Tgi => 4096,
         Rules::LlamaCpp => 512,
-        Rules::Plain => 8192,
+        Rules::Trtllm | Rules::Plain => 8192,
     }
 }
 
@@ -192,15 +192,20 @@ pub(super) fn utilization(engine: &Engine, settings: &EngineSettings) -> f64 {
 }
 
 /// SGLang's `mem_fraction_static` (0.5.23 `memory_hook.py`): what is left beside the reserve.
-pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, tensor: u32, pipeline: u32) -> f64 {
+pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, parallelism: Parallelism) -> f64 {
     if let Some(stated) = settings.mem_fraction_static {
         return stated.clamp(0.0, 1.0);
     }
     let gib = total.gib();
-    let chunk = settings
-        .chunked_prefill_size
-        .unwrap_or_else(|| chunked_prefill(gib))
-        .max(2048) as f64;
+    // Data-parallel attention divides the prefill chunk among its ranks.
+    let shared = if settings.dp_attention == Some(true) {
+        parallelism.data.max(1)
+    } else {
+        1
+    };
+    let chunk = settings.chunked_prefill_size.unwrap_or_else(|| chunked_prefill(gib));
+    let chunk = (chunk / u64::from(shared)).max(2048) as f64;
+    let tensor = parallelism.tensor;
     let graphs = match gib {
         g if g < 20.0 => 8.0,
         g if g < 60.0 => {
@@ -213,7 +218,7 @@ pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, tensor: u32,
         _ if tensor >= 4 => 512.0,
         _ => 256.0,
     };
-    let ranks = f64::from(tensor) * f64::from(pipeline);
+    let ranks = f64::from(tensor) * f64::from(parallelism.pipeline);
     let mut reserved = 512.0 + 1.5 * chunk + ranks / 8.0 * 1024.0 + 2.0 * graphs;
     if gib > 60.0 {
         reserved = reserved.max(10_240.0);

@@ -199,7 +199,7 @@ pub(super) fn context(
                 context.add(layers, Holds::All(bytes(*attention)));
                 context.add(layers, Holds::State(state_bytes(state, tensor, 2.0)));
             }
-            LayerKind::Recurrent(state) => context.add(layers, Holds::State(state_bytes(state, tensor, 2.0))),
+            LayerKind::Recurrent(held) => context.add(layers, Holds::State(state_bytes(held, tensor, 2.0))),
             LayerKind::SharedKv | LayerKind::None => {}
         }
     }

@@ -12,10 +12,10 @@ use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, Tokens};
 
 /// Share of the band inside which nothing is decided. At the full band half of the start-ups that failed stay undecided,
-/// at 60 % a third, and none that failed is called "fits".
-const DECIDING_SHARE: f64 = 0.6;
+/// at 55 % a third, and none that failed is called "fits".
+const DECIDING_SHARE: f64 = 0.55;
 /// Utilization that no source states may be off by this share of the card.
-const UNSTATED_SHARE: f64 = 0.05;
+const UNSTATED_SHARE: f64 = 0.04;
 /// The bad end of the graphs' size.
 const GRAPHS_BAD_END: f64 = 1.25;
 /// A calibrated capacity differs between restarts by about this.
@@ -155,7 +155,7 @@ impl Case<'_> {
         let activation = overhead::activation(self.model, &self.engine, self.step, self.parallelism, stated);
         if self.engine.rules == Rules::Sglang {
             // Activations live beside the static share.
-            return overhead::sglang_taken(self.parallelism, self.gpu.nvlink_gb_s.is_some());
+            return overhead::sglang_taken(self.parallelism, self.gpu.nvlink_gb_s.is_some(), self.total);
         }
         let (inside, _) = overhead::graphs(self.model, &self.engine, self.settings);
         activation
@@ -192,7 +192,7 @@ impl Case<'_> {
             }
             Rules::Sglang => {
                 let p = self.parallelism;
-                let fraction = defaults::mem_fraction(self.settings, self.total, p.tensor, p.pipeline);
+                let fraction = defaults::mem_fraction(self.settings, self.total, p);
                 let doubt = unstated(self.settings.mem_fraction_static);
                 Pool {
                     low: fraction * (total - overhead.high) - doubt - high,

@@ -66,27 +66,32 @@ pub(super) fn activation(
     let vocab = model.vocab.unwrap_or(0) as f64;
     let logits = SAMPLER_BYTES * step.sequences as f64 * vocab;
     let tokens = step.tokens as f64 * bytes_per_token(model, parallelism.tensor);
-    let mut peak = logits.max(tokens).max(ACTIVATION_FLOOR);
-    // Many servers run with fewer sequences than the default; a few versions with four times as many.
-    let (mut low, mut high) = match (stated.sequences, stated.version) {
+    // Many servers run with fewer sequences than the default; a few versions with four times as many. The step's tokens
+    // are what the profile runs with, so their term is surer.
+    let (low, high) = match (stated.sequences, stated.version) {
         (true, _) => (0.7, 1.3),
-        (false, true) => (0.45, 1.3),
-        (false, false) if engine.rules == Rules::VllmV1 && step.sequences < 1024 => (0.45, 3.5),
-        (false, false) => (0.45, 1.3),
+        (false, false) if engine.rules == Rules::VllmV1 && step.sequences < 1024 => (0.55, 3.0),
+        (false, _) => (0.55, 1.3),
+    };
+    let peak = |sampler: f64, layer: f64| (logits * sampler).max(tokens * layer).max(ACTIVATION_FLOOR);
+    let mut estimate = Estimate {
+        low: peak(low, 0.75),
+        value: peak(1.0, 1.0),
+        high: peak(high, 1.2),
     };
     if engine.rules == Rules::VllmV0 && model.model_type == "mllama" {
         // V0 profiles every sequence with an image: 36.6 GiB logged at 128 sequences.
-        peak += step.sequences as f64 * 0.286 * Bytes::GIB;
-        low = 0.6;
-        high = 1.5;
+        let images = step.sequences as f64 * 0.286 * Bytes::GIB;
+        estimate = estimate.plus(Estimate::around(images, 0.6, 1.5));
     } else if engine.rules == Rules::VllmV0 && model.tower_parameters > 0 {
         // Images per sequence in the profile differ by model; their tokens are part of the step.
-        high = 2.5;
+        estimate.high = estimate.value * 2.5;
     }
-    let mut estimate = Estimate::around(peak, low, high);
     if engine.rules == Rules::VllmV0 && TILED.contains(&model.model_type.as_str()) {
         // About ten tiles an image, 1,024 patches each, at the tower's inner width of 4,304.
-        estimate.high += step.sequences as f64 * 0.09 * Bytes::GIB;
+        let tiles = step.sequences as f64 * Bytes::GIB;
+        estimate.value += tiles * 0.05;
+        estimate.high += tiles * 0.2;
     }
     estimate
 }
@@ -125,7 +130,7 @@ fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
     }
     let inner = f64::from(model.intermediate.unwrap_or(0));
     // Gate, up and their product (cut by T), the residual stream and the attention's inputs.
-    2.0 * (3.0 * inner / t + 5.0 * hidden * streams)
+    2.0 * (3.0 * inner / t + 3.5 * hidden * streams)
 }
 
 /// Heads × head dim of the first attention layers.
@@ -159,9 +164,12 @@ pub(super) fn runtime(engine: &Engine, parallelism: Parallelism) -> Estimate {
     Estimate::around(gib * Bytes::GIB, 0.3, 2.0)
 }
 
+/// Other users of the card at start: SGLang sizes its pool by what is free, logged up to 5 % less than the whole.
+const OTHERS_SHARE: f64 = 0.05;
+
 /// Memory that SGLang finds taken on the card before it loads (context, NCCL buffers): logged 0.45 GiB at T ≤ 2,
 /// 1.0 at 4, 2.4 at 8 and more over NVLink; over PCIe 0.4 at any.
-pub(super) fn sglang_taken(parallelism: Parallelism, nvlink: bool) -> Estimate {
+pub(super) fn sglang_taken(parallelism: Parallelism, nvlink: bool, total: Bytes) -> Estimate {
     let gib = match parallelism.tensor {
         _ if !nvlink => 0.45,
         0..=2 => 0.45,
@@ -171,7 +179,7 @@ pub(super) fn sglang_taken(parallelism: Parallelism, nvlink: bool) -> Estimate {
     Estimate {
         low: gib * 0.5 * Bytes::GIB,
         value: gib * Bytes::GIB,
-        high: (gib + 1.5) * Bytes::GIB,
+        high: gib * Bytes::GIB + OTHERS_SHARE * total.0 as f64,
     }
 }
 

@@ -274,7 +274,7 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
         // Prequantized repositories double-quantize their scales; quantizing while loading does not.
         Family::Bnb if has("int8") => Scheme::quantized(family, 8.0),
         // Unsloth's dynamic repositories leave some layers at 16 bit.
-        Family::Bnb if has("mixed") => Scheme::quantized(family, 4.5),
+        Family::Bnb if has("mixed") => Scheme::quantized(family, 4.6),
         Family::Bnb => Scheme::quantized(family, if online { 4.5 } else { 4.127 }),
         Family::Nvfp4 => Scheme {
             compute_bits: 4,
