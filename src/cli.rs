@@ -175,6 +175,9 @@ pub(crate) struct ReportArgs {
     /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in); they win over the policy's.
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
+    /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
+    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
+    pub(crate) models: Option<PathBuf>,
     /// Run only this check (repeatable).
     #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
     pub(crate) check: Vec<String>,
@@ -244,6 +247,9 @@ pub(crate) struct DoctorArgs {
 pub(crate) struct FitArgs {
     /// Hugging Face id, NIM or Ollama name, or the name of a quantized copy.
     pub(crate) model: String,
+    /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
     /// Judge this GPU (repeatable; default: every tier of the catalogue).
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Vec<String>,

@@ -4,14 +4,18 @@
 //! resort the name itself ([`from_name`]). [`resolve`] is the last two; what it takes from a name alone says so.
 #![allow(dead_code, reason = "the seam comes first: configs and the fit engine use the rest")]
 
+mod book;
 mod config;
 mod find;
+pub(crate) mod gguf;
 mod name;
 mod quantization;
 mod rows;
+pub(crate) mod safetensors;
 mod state;
 
-pub(crate) use config::parse as parse_config;
+pub(crate) use book::ModelBook;
+pub(crate) use config::{of_modelopt, parse as parse_config};
 pub(crate) use find::{find, nearest};
 pub(crate) use name::from_name;
 pub(crate) use rows::Row;

@@ -3,6 +3,7 @@
 //! The clock is read once, here; what cannot be read becomes a gap.
 
 pub(crate) mod kube;
+pub(crate) mod models;
 pub(crate) mod options;
 pub(crate) mod prometheus;
 mod scrape;

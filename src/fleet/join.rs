@@ -17,6 +17,7 @@ pub(crate) fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings)
         taken_at: snapshot.taken_at,
         window_seconds: snapshot.window_seconds,
         looks: if snapshot.observe_seconds.is_some() { 2 } else { 1 },
+        models: settings.models.clone(),
         ..Fleet::default()
     };
     let mut used_prices = BTreeSet::new();

@@ -12,7 +12,7 @@ pub(crate) use history_usage::{ClusterUsage, Span, UsageItem, Used};
 pub(crate) use join::join;
 
 use crate::catalog::gpus::GpuFacts;
-use crate::catalog::models::ModelFacts;
+use crate::catalog::models::{ModelBook, ModelFacts};
 pub(crate) use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Condition, Ignore, PodPhase, PodPlacement};
@@ -49,6 +49,8 @@ pub(crate) struct Fleet {
     /// Pods bound to GPU nodes, and unbound pods that ask for GPUs.
     pub(crate) pods: Vec<Pod>,
     pub(crate) workloads: Vec<Workload>,
+    /// The user's own models, asked before the catalogue.
+    pub(crate) models: ModelBook,
     /// What was paid for and what was done in two windows, one entry a cluster with history.
     pub(crate) usage: Vec<ClusterUsage>,
     /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.

@@ -269,8 +269,10 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
             .or(identity.served_names.first().map(String::as_str));
         let Some(root) = root else { continue };
         workload.settings_confirmed = true;
-        let found = models::find(root)
-            .or_else(|| identity.served_names.iter().find_map(|n| models::find(n)))
+        let book = &fleet.models;
+        let found = book
+            .find(root)
+            .or_else(|| identity.served_names.iter().find_map(|n| book.find(n)))
             .or_else(|| models::from_name(root));
         let known = |m: &ModelFacts| m.source != ModelSource::Name;
         if let (Some(old), Some(new)) = (&workload.model, &found)

@@ -1,7 +1,7 @@
 //! Workloads: the top owner above pods, its replicas, what it serves.
 
 use super::{Fleet, PodId, Replica, Workload, WorkloadClass, WorkloadId};
-use crate::catalog::models;
+use crate::catalog::models::{self, ModelBook, ModelFacts};
 use crate::snapshot::cluster::{Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen};
 use crate::snapshot::server::{EngineSettings, ServerRole};
 use std::collections::{BTreeMap, HashMap};
@@ -120,11 +120,22 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
             cluster.owners_refused.contains(&o.kind)
                 && !controllers.contains_key(&(o.kind.as_str(), key.namespace.as_str(), o.name.as_str()))
         });
+        workload.model = model(&fleet.models, &workload);
         workload.replicas = replicas(fleet, &pods, &seen);
         workload.pods = pods;
         place(fleet, &mut workload);
         fleet.workloads.push(workload);
     }
+}
+
+/// What the spec names, else what it is served as ("/mnt/models" tells nothing); a size from a name comes last.
+fn model(book: &ModelBook, workload: &Workload) -> Option<ModelFacts> {
+    let served = workload.settings.iter().flat_map(|s| &s.served_names);
+    let names: Vec<&String> = workload.model_name.iter().chain(served).collect();
+    names
+        .iter()
+        .find_map(|n| book.find(n))
+        .or_else(|| names.iter().find_map(|n| models::from_name(n)))
 }
 
 fn describe(
@@ -193,7 +204,6 @@ fn describe(
             .min()
             .or_else(|| seen.iter().filter_map(|p| p.created_at).min()),
         group: settings.as_ref().and_then(|s| group_of(&labels, s, &key.namespace)),
-        model: model_name.as_deref().and_then(models::resolve),
         model_name,
         settings,
         autoscaler_min: autoscaler.map(|a| a.min_replicas),

@@ -23,7 +23,7 @@ const WIDTH: usize = 120;
 
 pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
     check(args)?;
-    let model = model(&args.model)?;
+    let model = model(args)?;
     let settings = settings(args);
     let cards = cards(args)?;
     let tiers = tiers(&cards, args)?;
@@ -85,9 +85,33 @@ fn check(args: &FitArgs) -> Result<()> {
     Ok(())
 }
 
-fn model(name: &str) -> Result<ModelFacts> {
-    if let Some(facts) = models::resolve(name) {
+fn model(args: &FitArgs) -> Result<ModelFacts> {
+    let name = args.model.as_str();
+    let (book, gaps) = match &args.models {
+        Some(folder) => crate::collect::models::read(folder)?,
+        None => Default::default(),
+    };
+    if let Some(facts) = book.resolve(name) {
+        // A file of this model that could not be read must not be passed over for a row or a guess in silence.
+        let bare = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+        if let Some(gap) = gaps.iter().find(|g| g.what.to_ascii_lowercase().contains(&bare)) {
+            bail!("{}: {}; {}", gap.what, gap.reason, gap.remedy);
+        }
         return Ok(facts);
+    }
+    if let Some(gap) = gaps.first() {
+        bail!(
+            "no model is known by the name '{name}', and {}: {}",
+            gap.what,
+            gap.reason
+        );
+    }
+    if args.models.is_some() {
+        let own: Vec<&str> = book.ids().collect();
+        bail!(
+            "no model is known by the name '{name}'; the folder has {}",
+            own.join(", ")
+        );
     }
     let near = models::nearest(name);
     if near.is_empty() {

@@ -4,6 +4,7 @@ use super::{output, policy, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Outcome};
 use crate::catalog::prices::PriceBook;
 use crate::cli::{CollectArgs, DoctorArgs, ReportArgs, ScanArgs};
+use crate::collect;
 use crate::fleet::{self, Fleet};
 use crate::report::document::{PolicyUse, Report};
 use crate::report::ledger::Ledger;
@@ -23,13 +24,18 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let outputs = output::parse(&args.report)?;
-    let settings = policy::settings(&args.report)?;
+    let mut settings = policy::settings(&args.report)?;
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
-    let snapshot = source::snapshot(&args.source, keep_labels(&settings, group_by.as_ref()))?;
+    let mut snapshot = source::snapshot(&args.source, keep_labels(&settings, group_by.as_ref()))?;
+    if let Some(folder) = &args.report.models {
+        let (book, gaps) = collect::models::read(folder)?;
+        settings.models = book;
+        snapshot.gaps.extend(gaps);
+    }
     let prices = PriceBook {
         entries: settings.prices.clone(),
     };

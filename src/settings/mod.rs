@@ -8,6 +8,7 @@ pub(crate) use print::print;
 pub(crate) use raw::{RawPolicy, parse};
 pub(crate) use thresholds::Thresholds;
 
+use crate::catalog::models::ModelBook;
 use crate::catalog::prices::PriceEntry;
 use crate::units::Confidence;
 use jiff::civil::Date;
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) owner_labels: Vec<String>,
     /// In the order they are tried.
     pub(crate) prices: Vec<PriceEntry>,
+    /// Models of the user's own (`--models`), in front of the catalogue.
+    pub(crate) models: ModelBook,
     /// The policy file in force; `None`: built in.
     pub(crate) file: Option<String>,
     /// Where a key's value comes from, by its dotted path; keys that are missing are built in.

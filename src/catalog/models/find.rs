@@ -72,7 +72,11 @@ fn sibling(name: &str) -> Option<ModelFacts> {
     Some(facts)
 }
 
-fn quantized(mut facts: ModelFacts, precision: Precision) -> ModelFacts {
+/// Facts with the quantization that a name says. Bytes of files are the base's: they do not hold for a copy.
+pub(super) fn quantized(mut facts: ModelFacts, precision: Precision) -> ModelFacts {
+    if precision != Precision::Unsaid {
+        facts.file_bytes = None;
+    }
     match precision {
         Precision::Quantized(said) => facts.quantization = Some(said),
         Precision::Plain => facts.quantization = None,
@@ -82,7 +86,7 @@ fn quantized(mut facts: ModelFacts, precision: Precision) -> ModelFacts {
 }
 
 /// A tag behind a Hugging Face id names the GGUF type ("…-GGUF:Q4_K_M"); versions of images say nothing.
-fn with_tag(facts: ModelFacts, tag: Option<&str>) -> ModelFacts {
+pub(super) fn with_tag(facts: ModelFacts, tag: Option<&str>) -> ModelFacts {
     match tag {
         Some(tag) => quantized(facts, quantization::of_tag(tag).1),
         None => facts,
