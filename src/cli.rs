@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Collect(Box<CollectArgs>),
     /// Which GPU tiers hold this model, how many requests each takes, what each costs.
     Fit(Box<FitArgs>),
+    /// What changed between two reports or snapshots, in dollars per hour and in work done.
+    Diff(DiffArgs),
     /// What a check means, how its dollars are computed, and when it is wrong.
     Explain {
         /// A check id; without one, all checks in a line each.
@@ -238,6 +240,38 @@ pub(crate) struct CollectArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Report (scan --format json) or snapshot (collect); `-` is stdin.
+    pub(crate) old: PathBuf,
+    /// The later one.
+    pub(crate) new: PathBuf,
+    /// Policy by which snapshots are judged (default: ./gpuwaste.toml, else built in).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Your prices, for snapshots.
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Fail (1) when findings that are new or grew waste more than this.
+    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    pub(crate) max_new_waste: Option<f64>,
+    /// Output format.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
+    pub(crate) format: DiffFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
@@ -375,6 +409,7 @@ pub(crate) enum CatalogKind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
+    Diff,
     Report,
     Snapshot,
     Policy,

@@ -1,6 +1,7 @@
 //! One function a subcommand, each the pipeline in a few lines. The only module that joins I/O with judgement.
 
 mod catalog;
+mod diff;
 mod fit;
 mod output;
 mod policy;
@@ -56,6 +57,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => scan::doctor(&args),
         Command::Fit(args) => fit::fit(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Explain { check } => catalog::explain(check.as_deref()),
         Command::Rbac(args) => roles(&args),
         Command::Catalog(args) => catalog::catalog(&args),
@@ -73,6 +75,7 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode> {
 fn schema(document: SchemaDocument) -> Result<ExitCode> {
     let schema = match document {
         SchemaDocument::Report => schemars::schema_for!(crate::report::document::Report),
+        SchemaDocument::Diff => schemars::schema_for!(crate::report::difference::Difference),
         SchemaDocument::Snapshot => schemars::schema_for!(crate::snapshot::Snapshot),
         SchemaDocument::Policy => schemars::schema_for!(crate::settings::RawPolicy),
     };

@@ -329,8 +329,12 @@ pub(crate) struct ObservedFigures {
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Figure {
+    #[serde(default)]
+    pub(crate) mean: Option<f64>,
     pub(crate) p50: Option<f64>,
     pub(crate) p95: Option<f64>,
+    #[serde(default)]
+    pub(crate) p99: Option<f64>,
     pub(crate) max: Option<f64>,
     pub(crate) coverage: Option<f64>,
 }

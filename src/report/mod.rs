@@ -1,6 +1,7 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
 mod csv;
+pub(crate) mod difference;
 pub(crate) mod document;
 mod fingerprint;
 mod html;

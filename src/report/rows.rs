@@ -193,8 +193,10 @@ fn state(fleet: &Fleet, workload: &Workload) -> &'static str {
 fn observed(observed: &Observed) -> ObservedFigures {
     let figure = |stat: Option<Stat>| {
         stat.map(|s| Figure {
+            mean: s.mean,
             p50: s.p50,
             p95: s.p95,
+            p99: s.p99,
             max: s.max,
             coverage: s.coverage,
         })

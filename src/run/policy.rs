@@ -76,7 +76,7 @@ fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
 }
 
 /// Prices of `--prices` are tried before the policy's.
-fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
+pub(super) fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("could not read the price file {name}"))?;

@@ -90,6 +90,30 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
     keep
 }
 
+/// A snapshot's report by the settings alone: no gates, no baseline.
+pub(super) fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
+    let prices = PriceBook {
+        entries: settings.prices.clone(),
+    };
+    let fleet = fleet::join(snapshot, &prices, settings);
+    let outcomes = analyze::run(
+        &CheckContext {
+            fleet: &fleet,
+            settings,
+        },
+        |id| !settings.skip.iter().any(|c| c == id),
+    );
+    judge(&Case {
+        snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings,
+        group_by: None,
+        baseline: None,
+    })
+    .0
+}
+
 /// What is judged, and by what.
 pub(super) struct Case<'a> {
     pub(super) snapshot: &'a Snapshot,

@@ -4,7 +4,7 @@ use super::snapshot_file;
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
-use crate::collect::{self, kube::rights};
+use crate::collect::{self, kube::rights, prometheus};
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -186,6 +186,9 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
         return Ok(());
     }
     for line in rights::dry_run(!args.no_scrape) {
+        writeln!(out, "{line}")?;
+    }
+    for line in prometheus::dry_run(&store(args).mode) {
         writeln!(out, "{line}")?;
     }
     Ok(())

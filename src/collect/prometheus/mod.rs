@@ -32,6 +32,34 @@ const MOST_QUERIES: u64 = 60;
 /// Services that are tried before the search is given up.
 const MOST_CANDIDATES: usize = 6;
 
+/// Every request to a store, for `--dry-run`.
+pub(crate) fn dry_run(mode: &StoreMode) -> Vec<String> {
+    let paths = [
+        ("GET", "/api/v1/label/__name__/values", "which metric names it has"),
+        ("GET", "/api/v1/labels", "how devices and pods are labelled"),
+        ("GET", "/api/v1/label/cluster/values", "which clusters it holds"),
+        ("GET", "/api/v1/status/buildinfo", "what it is"),
+        ("GET", "/api/v1/status/runtimeinfo", "how long it keeps data"),
+        ("QUERY", "/api/v1/query", "aggregates over the window"),
+        ("QUERY", "/api/v1/query_range", "hourly work of the window"),
+    ];
+    let (base, query) = match mode {
+        StoreMode::None => return Vec::new(),
+        StoreMode::Auto => (
+            "/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy".to_string(),
+            "GET",
+        ),
+        StoreMode::Url(url) => (without_credentials(url.trim_end_matches('/')), "POST"),
+    };
+    paths
+        .iter()
+        .map(|(verb, path, why)| {
+            let verb = if *verb == "QUERY" { query } else { verb };
+            format!("{verb} {base}{path}  # {why}")
+        })
+        .collect()
+}
+
 /// What a cluster's store gave.
 #[derive(Default)]
 pub(crate) struct HistoryRead {
@@ -104,6 +132,19 @@ async fn named(
 ) -> Option<(Store, Words, Flavoured)> {
     let base = url.trim_end_matches('/');
     let base = base.strip_suffix("/api/v1").unwrap_or(base);
+    if !base.starts_with("http://") && !base.starts_with("https://") {
+        let reason = "it is no URL: http:// or https:// is missing".to_string();
+        let shown = without_credentials(base);
+        out.sources
+            .push(source(&shown, SourceStatus::Failed, reason.clone(), options));
+        out.gaps.push(gap(
+            &shown,
+            ALL,
+            reason,
+            "write --prometheus https://HOST[:PORT][/PATH], auto or none".into(),
+        ));
+        return None;
+    }
     let name = without_credentials(base);
     let opened = auth::Auth::new(&options.store.auth)
         .and_then(|a| Ok((a, auth::client(&options.store.auth, options.timeout * 2)?)));

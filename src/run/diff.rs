@@ -1,0 +1,99 @@
+//! diff: two reports or snapshots, in dollars per hour and in work done.
+
+use super::{policy, scan, snapshot_file};
+use crate::cli::{DiffArgs, DiffFormat};
+use crate::report::difference::{self, Difference};
+use crate::report::document::{Report, SCHEMA};
+use crate::settings::Settings;
+use crate::units::{UsdPerHour, sum_known};
+use anyhow::{Context, Result, bail};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
+    if args.old.as_os_str() == "-" && args.new.as_os_str() == "-" {
+        bail!("only one of the two can be stdin");
+    }
+    let mut settings = policy::file(args.policy.as_deref())?;
+    policy::prices(args.prices.as_deref(), &mut settings)?;
+    let (old, new) = (read(&args.old, &settings)?, read(&args.new, &settings)?);
+    let difference = difference::between(&old, &new);
+    let mut out = BufWriter::new(io::stdout().lock());
+    match args.format {
+        DiffFormat::Table => difference::table(&difference, &mut out)?,
+        DiffFormat::Json => writeln!(out, "{}", serde_json::to_string_pretty(&difference)?)?,
+    }
+    out.flush()?;
+    gate(&difference, args.max_new_waste)
+}
+
+/// Waste of findings that the old report did not have, or had with less money.
+fn gate(difference: &Difference, limit: Option<f64>) -> Result<ExitCode> {
+    let Some(limit) = limit else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !limit.is_finite() || limit < 0.0 {
+        bail!("--max-new-waste {limit}: a number of at least 0 is expected");
+    }
+    let recoverable = |e: &&difference::Entry| e.kind == crate::analyze::finding::FindingKind::Recoverable;
+    let grown: UsdPerHour = sum_known(
+        difference
+            .new_findings
+            .iter()
+            .filter(recoverable)
+            .map(|e| e.usd_per_hour.new)
+            .chain(
+                difference
+                    .changed_findings
+                    .iter()
+                    .filter(recoverable)
+                    .map(|e| e.usd_per_hour.change.filter(|c| c.is_positive())),
+            ),
+    );
+    if grown.usd() <= limit {
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(
+        io::stderr(),
+        "gpuwaste: gate max-new-waste: {:.2} $/h is over the limit of {limit:.2} by {:.2}",
+        grown.usd(),
+        grown.usd() - limit
+    )?;
+    Ok(ExitCode::from(1))
+}
+
+/// A report as it is, a snapshot judged by this gpuwaste.
+fn read(path: &Path, settings: &Settings) -> Result<Report> {
+    let name = path.display();
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("could not read stdin")?;
+    } else {
+        std::fs::File::open(path)
+            .and_then(|mut f| f.read_to_end(&mut bytes))
+            .with_context(|| format!("could not read {name}"))?;
+    }
+    #[derive(serde::Deserialize)]
+    struct Head {
+        schema: Option<u32>,
+        totals: Option<serde::de::IgnoredAny>,
+    }
+    if let Ok(Head {
+        schema,
+        totals: Some(_),
+    }) = serde_json::from_slice::<Head>(&bytes)
+    {
+        if schema.is_none_or(|s| s > SCHEMA) {
+            bail!("{name} is a report of a newer gpuwaste: use that one, or a newer one");
+        }
+        return serde_json::from_slice(&bytes)
+            .with_context(|| format!("{name} is no report that this gpuwaste can read"));
+    }
+    let snapshot = snapshot_file::decode(bytes.as_slice())
+        .with_context(|| format!("{name} is neither a report (scan --format json) nor a snapshot (collect)"))?;
+    Ok(scan::report_of(&snapshot, settings))
+}
