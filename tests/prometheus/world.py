@@ -2,7 +2,7 @@
 
 The truth is computed here by the generator's own arithmetic over what it wrote, never by the product. Standard library only.
 """
-import math, random, time
+import math, time
 
 STEP, BIN, HOUR, DAY = 120, 300, 3600, 86400
 WINDOW = 7 * DAY
@@ -38,16 +38,14 @@ IDLE = Load(0, kv=0.0, busy=0.0, power=72.0)
 
 
 class World:
-    def __init__(self, now=None, scale=1, step=STEP, fine=True):
+    def __init__(self, now=None, scale=1, step=STEP):
         self.now = (int(now or time.time()) // BIN) * BIN
         self.step, self.scale = step, scale
         self.begin = self.now - 2 * WINDOW
         self.times = list(range(self.begin + step, self.now + 1, step))
         self.rename = self.now - WINDOW // 2
         self.nodes, self.pods, self.objects, self.free = [], [], [], []
-        self.random = random.Random(4)
-        self.slots = []
-        self.build(fine)
+        self.build()
 
     # --- the fleet ---------------------------------------------------------------------------------------------------
 
@@ -106,7 +104,7 @@ class World:
         setattr(self, name.replace("-", "_"), w)
         return w
 
-    def build(self, fine):
+    def build(self):
         for i in range(14 * self.scale):
             self.node(f"gpu-{i:03}")
         now = self.now
@@ -132,9 +130,53 @@ class World:
             self.workload(f"young{tail}", 1, 2, lambda t: IDLE, age=5 * HOUR)
             # Scraped a third of the time: nobody knows what it did in the rest.
             self.workload(f"sparse{tail}", 1, 2, lambda t: IDLE, missing=lambda t: (t // (2 * HOUR)) % 3 != 0)
-            # Without metrics of its own: the devices tell.
+        self.special()
         self.held = sum(8 - len(n["free"]) for n in self.nodes)
-        self.gpus = 8 * len(self.nodes)
+        self.gpus = 8 * (len(self.nodes) + 2)
+
+    def special(self):
+        """A node cut into MIG instances and one whose GPUs are time-sliced in two."""
+        self.extra = []
+
+        def node(name, pool, devices, labels):
+            amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", **devices}
+            self.objects.append({"kind": "Node", "metadata": {"name": name, "creationTimestamp": stamp(self.now - 60 * DAY), "labels": {
+                "node.kubernetes.io/instance-type": "p5.48xlarge", "topology.kubernetes.io/region": "us-east-1", "karpenter.sh/capacity-type": "on-demand", "karpenter.sh/nodepool": pool,
+                "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.count": "8", **labels}}, "spec": {"providerID": f"aws:///x/{name}"},
+                "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(self.now - 60 * DAY)}]}})
+
+        def pod(name, on, resource, image="jupyter/tensorflow-notebook:latest"):
+            self.objects.append({"kind": "StatefulSet", "metadata": {"name": name, "namespace": "ml", "creationTimestamp": stamp(self.now - 40 * DAY)},
+                                 "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "server", "image": image}]}}}})
+            began = stamp(self.now - 40 * DAY)
+            self.objects.append({"kind": "Pod", "metadata": {"name": f"{name}-0", "namespace": "ml", "creationTimestamp": began, "labels": {"app": name}, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": "0", "controller": True}]},
+                                 "spec": {"nodeName": on, "containers": [{"name": "server", "image": image, "resources": {"requests": {"cpu": "4", "memory": "16Gi", resource: "1"}, "limits": {resource: "1"}}}]},
+                                 "status": {"phase": "Running", "startTime": began, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": began}],
+                                            "containerStatuses": [{"name": "server", "image": image, "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": began}}}]}})
+        node("mig-0", "mig", {"nvidia.com/mig-1g.10gb": "56"}, {"nvidia.com/mig.strategy": "mixed", "nvidia.com/mig-1g.10gb.count": "56"})
+        node("shared-0", "shared", {"nvidia.com/gpu": "16"}, {"nvidia.com/gpu.replicas": "2", "nvidia.com/gpu.sharing-strategy": "time-slicing"})
+        for name in ("slicebusy", "sliceidle"):
+            pod(name, "mig-0", "nvidia.com/mig-1g.10gb")
+        for name in ("shareone", "sharetwo"):
+            pod(name, "shared-0", "nvidia.com/gpu")
+        quiet, busy = (lambda t: 0.0), (lambda t: 0.5)
+        own = ',namespace="gpu-operator",pod="nvidia-dcgm-exporter-vx7k2",container="nvidia-dcgm-exporter"'
+        for card in range(8):
+            base = f'gpu="{card}",UUID="GPU-f{card:07x}-0000-0000-0000-000000000000",modelName="{H100}",hostname="mig-0",job="dcgm",instance="10.8.200.1:9400"'
+            # The parent's own rows beside its instances': they must not be added.
+            self.extra.append((base + own, busy if card == 0 else quiet, True))
+            for i in range(1, 8):
+                held = {(0, 1): "slicebusy-0", (0, 2): "sliceidle-0"}.get((card, i))
+                owner = own + f',exported_namespace="ml",exported_pod="{held}",exported_container="server"' if held else own
+                self.extra.append((base + owner + f',GPU_I_ID="{i}",GPU_I_PROFILE="1g.10gb"', busy if held == "slicebusy-0" else quiet, False))
+        for card in range(8):
+            base = f'gpu="{card}",UUID="GPU-e{card:07x}-0000-0000-0000-000000000000",modelName="{H100}",hostname="shared-0",job="dcgm",instance="10.8.201.1:9400"'
+            if card == 0:
+                # Virtual GPUs: the device's value is repeated for every sharer.
+                for k, name in enumerate(("shareone-0", "sharetwo-0")):
+                    self.extra.append((base + own + f',exported_namespace="ml",exported_pod="{name}",exported_container="server",vgpu="{k}"', quiet, True))
+            else:
+                self.extra.append((base + own, quiet, True))
 
     # --- history -----------------------------------------------------------------------------------------------------
 
@@ -157,6 +199,12 @@ class World:
             yield from self.pod_series(pod)
         for node in self.nodes:
             yield from self.node_series(node)
+        for labels, active, whole in self.extra:
+            # GPU_UTIL is not there for instances.
+            if whole:
+                yield f"DCGM_FI_DEV_GPU_UTIL_RATIO{{{labels}}}", [(t, active(t)) for t in self.times]
+            yield f"DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO{{{labels}}}", [(t, active(t)) for t in self.times]
+            yield f"DCGM_FI_DEV_BOARD_POWER_WATTS{{{labels}}}", [(t, 80 + 400 * active(t)) for t in self.times]
 
     def loads(self, w):
         if "cache" not in w:
@@ -233,7 +281,7 @@ class World:
                     yield f"{name}{{{copy}}}", samples
 
     def device_series(self, node, index, pod, loads):
-        uuid = f"GPU-{node['index'] * 8 + index:08x}-{self.random.randrange(1 << 16):04x}-0000-0000-000000000000" if False else f"GPU-{(node['index'] * 2654435761 + index * 40503) & 0xffffffff:08x}-0000-0000-0000-000000000000"
+        uuid = f"GPU-{(node['index'] * 2654435761 + index * 40503) & 0xffffffff:08x}-0000-0000-0000-000000000000"
         exporter = f"nvidia-dcgm-exporter-{'bcdfghjklmnpqrst'[node['index'] % 16]}x7k2"
         own = f'namespace="gpu-operator",pod="{exporter}",container="nvidia-dcgm-exporter"'
         theirs = f'namespace="ml",pod="{pod["name"]}",container="server"' if pod else None
