@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 const WEEK: i64 = 7 * DAY;
 const BINS: f64 = 2016.0;
 
+#[allow(clippy::unnecessary_wraps, reason = "every figure of a history is optional")]
 fn figure(value: f64) -> Option<Figure> {
     Some(Figure {
         mean: Some(value),
@@ -232,6 +233,23 @@ fn a_predecessors_time_is_not_the_pods() {
         (gpu.gpu_util, gpu.power_watts) = (figure(0.9), figure(600.0));
     }
     // Profiling counters stuck at 0 on a busy device.
+    assert!(!fired(&snap).contains(&("dark-capacity", Some("idle"))));
+}
+
+#[test]
+fn a_shared_devices_value_is_nobodys_own() {
+    // Virtual GPUs repeat the device's value for each sharer; the fleet may have put the sharers on slots of their own.
+    let mut snap = notebook(0.0);
+    let history = snap.clusters[0].history.as_mut().unwrap();
+    let other = GpuHistory {
+        holder: Some(PodName {
+            namespace: "ml".into(),
+            name: "other-0".into(),
+            container: None,
+        }),
+        ..history.gpus[0].clone()
+    };
+    history.gpus.push(other);
     assert!(!fired(&snap).contains(&("dark-capacity", Some("idle"))));
 }
 

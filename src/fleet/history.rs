@@ -70,7 +70,7 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
                     .is_some_and(|o| o.len() == 1 && o.contains(&WorkloadId(w)))
             })
             .collect();
-        let mut seen = 0;
+        let mut seen = 0_u32;
         for r in 0..fleet.workloads[w].replicas.len() {
             let of_pod = fleet.workloads[w].replicas[r].pods.iter().find_map(|p| {
                 let pod = fleet.pod(*p);
@@ -86,7 +86,7 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
         }
         let replicas = fleet.workloads[w].replicas.len();
         if let Some(load) = stems.iter().find(|l| has_load(l)) {
-            let share = seen as f64 / replicas.max(1) as f64;
+            let share = f64::from(seen) / replicas.max(1) as f64;
             let live = std::mem::take(&mut fleet.workloads[w].observed);
             let created = fleet.workloads[w].created_at;
             fleet.workloads[w].observed = observed(load, history, created, share.min(1.0), live, settings);
@@ -258,6 +258,15 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
                 .push(row);
         }
     }
+    // Two pods on one device now: its value is nobody's own, whatever slots the pods were put on.
+    let recent = |r: &GpuHistory| {
+        r.last
+            .is_some_and(|l| seconds(l, history.end) <= 3.0 * history.bin_seconds as f64)
+    };
+    let mut sharers: HashMap<(&str, &str), usize> = HashMap::new();
+    for row in history.gpus.iter().filter(|r| r.holder.is_some() && recent(r)) {
+        *sharers.entry(device_of(row)).or_default() += 1;
+    }
     for p in 0..fleet.pods.len() {
         let pod = &fleet.pods[p];
         if pod.cluster != index || pod.slots.is_empty() {
@@ -271,10 +280,7 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
             .copied()
             .collect();
         // A pod keeps its devices for life; rows that ended long ago are a restart's on other devices.
-        rows.retain(|r| {
-            r.last
-                .is_some_and(|l| seconds(l, history.end) <= 3.0 * history.bin_seconds as f64)
-        });
+        rows.retain(|r| recent(r));
         for slot in pod.slots.clone() {
             let place = fleet.slot(slot);
             let named = rows.iter().position(|r| r.mig.is_none() && r.uuid == place.name);
@@ -283,10 +289,14 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
                 continue;
             };
             let row = rows.remove(at);
-            let shared = fleet.slot(slot).holders.len() > 1;
+            let shared = fleet.slot(slot).holders.len() > 1 || sharers.get(&device_of(row)).is_some_and(|n| *n > 1);
             fleet.slots[slot.0].activity = Some(activity(row, history, shared));
         }
     }
+}
+
+fn device_of(row: &GpuHistory) -> (&str, &str) {
+    (&row.uuid, row.mig.as_ref().map_or("", |m| m.id.as_str()))
 }
 
 fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {

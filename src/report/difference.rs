@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-/// What `gpuwaste diff --format json` prints (schema 1). Changes are new − old; `null` is not known, never 0.
+/// What `gpuwaste diff --format json` prints (schema 1). `delta` is new − old; `null` is not known, never 0.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Difference {
     pub(crate) schema: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Difference {
 pub(crate) struct Change<T> {
     pub(crate) old: Option<T>,
     pub(crate) new: Option<T>,
-    pub(crate) change: Option<T>,
+    pub(crate) delta: Option<T>,
 }
 
 impl<T: Copy + std::ops::Sub<Output = T>> Change<T> {
@@ -44,7 +44,7 @@ impl<T: Copy + std::ops::Sub<Output = T>> Change<T> {
         Self {
             old,
             new,
-            change: old.zip(new).map(|(old, new)| new - old),
+            delta: old.zip(new).map(|(old, new)| new - old),
         }
     }
 }
@@ -145,7 +145,7 @@ fn by_id(report: &Report) -> BTreeMap<&str, &ReportFinding> {
 /// Micro-dollars of what changed; for sorting.
 fn size(entry: &Entry) -> i64 {
     let c = &entry.usd_per_hour;
-    c.change.or(c.new).or(c.old).map_or(0, |u| u.micros().abs())
+    c.delta.or(c.new).or(c.old).map_or(0, |u| u.micros().abs())
 }
 
 fn entry(was: Option<&ReportFinding>, is: Option<&ReportFinding>, new: &Report) -> Option<Entry> {
@@ -196,7 +196,7 @@ fn workloads(old: &Report, new: &Report) -> Vec<WorkloadChange> {
         .collect();
     rows.sort_by_key(|r| {
         -r.usd_per_hour
-            .change
+            .delta
             .or(r.usd_per_hour.new)
             .or(r.usd_per_hour.old)
             .map_or(0, |u| u.micros().abs())
@@ -256,7 +256,7 @@ pub(crate) fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         ("waste", &d.waste_usd_per_hour),
         ("at risk", &d.at_risk_usd_per_hour),
     ] {
-        if let (Some(old), Some(new), Some(change)) = (change.old, change.new, change.change) {
+        if let (Some(old), Some(new), Some(change)) = (change.old, change.new, change.delta) {
             writeln!(
                 out,
                 "{name:<22} {:>14} {:>14} {:>15}",
@@ -275,7 +275,7 @@ pub(crate) fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         ("USD per 1M tokens", &d.work.usd_per_million_tokens),
     ] {
         let number = |v: Option<f64>| v.map_or_else(|| "not known".into(), |v| format!("{v:.2}"));
-        let change_text = change.change.map_or_else(String::new, |c| format!("{c:+.2}"));
+        let change_text = change.delta.map_or_else(String::new, |c| format!("{c:+.2}"));
         writeln!(
             out,
             "{name:<22} {:>14} {:>14} {change_text:>15}",
@@ -291,7 +291,7 @@ pub(crate) fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\n{name}: {} findings", list.len())?;
         for entry in list {
             let c = &entry.usd_per_hour;
-            let usd = match (c.old, c.new, c.change) {
+            let usd = match (c.old, c.new, c.delta) {
                 (_, _, Some(change)) => signed(change),
                 (Some(old), None, _) => signed(UsdPerHour::ZERO - old),
                 (None, Some(new), _) => signed(new),

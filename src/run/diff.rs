@@ -48,7 +48,7 @@ fn gate(difference: &Difference, limit: Option<f64>) -> Result<ExitCode> {
                     .changed_findings
                     .iter()
                     .filter(recoverable)
-                    .map(|e| e.usd_per_hour.change.filter(|c| c.is_positive())),
+                    .map(|e| e.usd_per_hour.delta.filter(|c| c.is_positive())),
             ),
     );
     if grown.usd() <= limit {
@@ -61,6 +61,13 @@ fn gate(difference: &Difference, limit: Option<f64>) -> Result<ExitCode> {
         grown.usd() - limit
     )?;
     Ok(ExitCode::from(1))
+}
+
+/// What tells a report from a snapshot.
+#[derive(serde::Deserialize)]
+struct Head {
+    schema: Option<u32>,
+    totals: Option<serde::de::IgnoredAny>,
 }
 
 /// A report as it is, a snapshot judged by this gpuwaste.
@@ -76,11 +83,6 @@ fn read(path: &Path, settings: &Settings) -> Result<Report> {
         std::fs::File::open(path)
             .and_then(|mut f| f.read_to_end(&mut bytes))
             .with_context(|| format!("could not read {name}"))?;
-    }
-    #[derive(serde::Deserialize)]
-    struct Head {
-        schema: Option<u32>,
-        totals: Option<serde::de::IgnoredAny>,
     }
     if let Ok(Head {
         schema,

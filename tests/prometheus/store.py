@@ -9,17 +9,29 @@ def available():
     return shutil.which("prometheus") is not None and shutil.which("promtool") is not None
 
 
-def backfill(world, folder):
-    """Blocks from the world's text; the text is gigabytes and goes away at once."""
+def backfill(world, folder, piece=6_000_000):
+    """Blocks from the world's text, a piece of it at a time: all of it would be gigabytes."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = folder / "history.om"
-    try:
-        samples = world.openmetrics(text)
-        subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", "-q", "--max-block-duration=384h", str(text), str(folder / "tsdb")], check=True, capture_output=True)
-    finally:
-        text.unlink(missing_ok=True)
-    return samples
+    text, total, series = folder / "history.om", 0, world.series()
+    more = True
+    while more:
+        lines, more = 0, False
+        try:
+            with open(text, "w", buffering=1 << 20) as out:
+                for labels, samples in series:
+                    out.writelines(f"{labels} {v} {t}\n" for t, v in samples)
+                    lines += len(samples)
+                    if lines >= piece:
+                        more = True
+                        break
+                out.write("# EOF\n")
+            if lines:
+                subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", "-q", "--max-block-duration=384h", str(text), str(folder / "tsdb")], check=True, capture_output=True)
+        finally:
+            text.unlink(missing_ok=True)
+        total += lines
+    return total
 
 
 class Prometheus:

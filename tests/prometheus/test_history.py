@@ -200,7 +200,7 @@ class History(unittest.TestCase):
         difference = json.loads(both.stdout)
         self.assertIn("cost-growth", {f["check"] for f in difference["gone_findings"]})
         self.assertTrue(all(f["not_judged"] for f in difference["gone_findings"] if f["check"] == "cost-growth"))
-        self.assertAlmostEqual(difference["spend_usd_per_hour"]["change"], 0)
+        self.assertAlmostEqual(difference["spend_usd_per_hour"]["delta"], 0)
         self.assertIsNotNone(difference["work"]["output_tokens_per_second"]["new"])
 
     # --- found through the API server --------------------------------------------------------------------------------

@@ -184,16 +184,6 @@ class World:
         """Node 1's exporter was down for half a day."""
         return node["index"] == 1 and self.now - 2.5 * DAY < t <= self.now - 2 * DAY
 
-    def openmetrics(self, path):
-        lines = 0
-        with open(path, "w", buffering=1 << 20) as out:
-            for series in self.series():
-                labels, samples = series
-                out.writelines(f"{labels} {v} {t}\n" for t, v in samples)
-                lines += len(samples)
-            out.write("# EOF\n")
-        return lines
-
     def series(self):
         for pod in self.pods:
             yield from self.pod_series(pod)

@@ -2,7 +2,7 @@
 //!
 //! Every result row carries its figure and statistic in the label `s` ("run.p95"), so that many of them share a query.
 
-use super::words::{DEVICE_FIGURES, Owner, Words};
+use super::words::{DEVICE_FIGURES, NamesOf, Owner, Words};
 use crate::snapshot::history::STEM_PATTERN;
 
 /// A query is kept under this, so that a GET through proxies passes (they refuse URLs over about 8 kB).
@@ -371,11 +371,7 @@ impl Asker<'_> {
                 "w.first",
             ));
         }
-        self.cut_by_pods(out)
-    }
-
-    fn cut_by_pods(&self, texts: Vec<String>) -> Vec<Part> {
-        texts.into_iter().map(|text| Part { cut: Cut::Pods, text }).collect()
+        cut_by_pods(out)
     }
 
     fn total_parts(&self) -> Vec<String> {
@@ -392,17 +388,14 @@ impl Asker<'_> {
 
     /// Work of the window before.
     pub(super) fn work_parts(&self) -> Vec<Part> {
-        self.cut_by_pods(self.total_parts())
+        cut_by_pods(self.total_parts())
     }
 
     /// Buckets of the window's observations: the quantiles are taken here, once.
     pub(super) fn histogram_parts(&self) -> Vec<Part> {
         let w = self.w();
         let (namespace, pod) = self.words.pod_labels();
-        let kinds: [(
-            fn(&crate::engine::metrics::names::Names) -> &'static [&'static str],
-            &str,
-        ); 5] = [
+        let kinds: [(NamesOf, &str); 5] = [
             (|t| t.ttft, "ttft"),
             (|t| t.itl, "itl"),
             (|t| t.e2e, "e2e"),
@@ -430,7 +423,7 @@ impl Asker<'_> {
                 }
             }
         }
-        self.cut_by_pods(out)
+        cut_by_pods(out)
     }
 
     /// What several figures tell together, bin by bin.
@@ -477,7 +470,7 @@ impl Asker<'_> {
             let best = format!("max_over_time((({output}unless {on}({waiting}>0)){calm}){wb})");
             out.push(tag(&by_stem("max", &best), "w.cap"));
         }
-        self.cut_by_pods(out)
+        cut_by_pods(out)
     }
 
     // --- CPU ---------------------------------------------------------------------------------------------------------
@@ -741,6 +734,10 @@ fn coalesced(union: &str) -> String {
     format!(
         "label_replace(label_replace({union},\"pod\",\"$1\",\"exported_pod\",\"(.+)\"),\"namespace\",\"$1\",\"exported_namespace\",\"(.+)\")"
     )
+}
+
+fn cut_by_pods(texts: Vec<String>) -> Vec<Part> {
+    texts.into_iter().map(|text| Part { cut: Cut::Pods, text }).collect()
 }
 
 fn stemmed(pods: &str) -> String {

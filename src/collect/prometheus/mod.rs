@@ -28,7 +28,7 @@ const BINS: [u64; 5] = [300, 600, 900, 1800, 3600];
 /// Series × bins that one expression may touch.
 const BUDGET: u64 = 450_000;
 /// Queries of one cluster, shards included.
-const MOST_QUERIES: u64 = 60;
+const MOST_QUERIES: u64 = 160;
 /// Services that are tried before the search is given up.
 const MOST_CANDIDATES: usize = 6;
 
@@ -354,6 +354,10 @@ struct Recorded {
     seconds: f64,
 }
 
+#[allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the methods' own lifetimes are less general"
+)]
 async fn record(
     store: &Store,
     mut words: Words,
@@ -509,25 +513,31 @@ async fn one(store: &Store, words: &Words, scope: &Scope, round: &Round, at: Tim
                 .into_iter()
                 .filter(|p| p.cut == round.cut && tags.contains(&tag_of(&p.text)))
                 .collect();
-            let Some((_, query)) = pack(parts).into_iter().next() else {
-                break;
-            };
             if bin == scope.bin && round.cut == Cut::Nothing {
                 continue;
             }
-            match store
-                .query("/api/v1/query", &[("query", &query), ("time", &time)])
-                .await
-            {
-                Ok(answer) => {
-                    told = Some((answer, bin as f64 / scope.bin as f64, round.before));
-                    break;
+            let scale = bin as f64 / scope.bin as f64;
+            let mut all = Vec::new();
+            for (_, query) in pack(parts) {
+                match store
+                    .query("/api/v1/query", &[("query", &query), ("time", &time)])
+                    .await
+                {
+                    Ok(answer) => all.push(Ok((answer, scale, round.before))),
+                    Err(error) => {
+                        last = error;
+                        all.clear();
+                        break;
+                    }
                 }
-                Err(error) => last = error,
+            }
+            if !all.is_empty() {
+                told = Some(all);
+                break;
             }
         }
         match told {
-            Some(told) => answers.push(Ok(told)),
+            Some(told) => answers.extend(told),
             None => return vec![Err(last)],
         }
     }

@@ -326,7 +326,7 @@ fn finished(loads: BTreeMap<PodKey, LoadHistory>) -> Vec<LoadHistory> {
 fn tidy(histogram: &mut Option<Histogram>) {
     if let Some(h) = histogram.as_mut() {
         h.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        h.buckets.dedup_by(|a, b| a.0 == b.0);
+        h.buckets.dedup_by(|a, b| a.0.total_cmp(&b.0).is_eq());
     }
     if histogram.as_ref().is_some_and(|h| h.count <= 0.0 && h.sum <= 0.0) {
         *histogram = None;

@@ -74,6 +74,9 @@ pub(super) fn names_pattern() -> String {
     parts.join("|")
 }
 
+/// One figure's names out of an engine's vocabulary.
+pub(super) type NamesOf = fn(&Names) -> &'static [&'static str];
+
 /// How a device's holder stands in its labels (honorLabels of the scrape).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -170,11 +173,11 @@ impl Words {
 
     /// Selectors of one figure over all engines: the first has each engine's preferred name, the next their older ones.
     /// Names of one group never stand on one pod together; those of different groups may.
-    pub(super) fn groups(&self, of: fn(&Names) -> &'static [&'static str]) -> Vec<String> {
+    pub(super) fn groups(&self, of: NamesOf) -> Vec<String> {
         self.groups_with(of, "")
     }
 
-    pub(super) fn groups_with(&self, of: fn(&Names) -> &'static [&'static str], suffix: &str) -> Vec<String> {
+    pub(super) fn groups_with(&self, of: NamesOf, suffix: &str) -> Vec<String> {
         let mut groups: Vec<Vec<&str>> = Vec::new();
         let mut bare: Vec<Vec<&str>> = Vec::new();
         for table in TABLES {
