@@ -353,3 +353,6 @@ fn judge(predicted: &Prediction, correction: Option<Correction>, load: &Load, sl
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod score;
