@@ -31,7 +31,7 @@ impl Check for DarkCapacity {
         let t = &context.settings.thresholds;
         unallocated(fleet, t, out);
         unhealthy(fleet, t, out);
-        stuck(fleet, out);
+        stuck(context, out);
         idle(fleet, t, out);
         coverage(fleet, out);
     }
@@ -65,12 +65,7 @@ fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             *placeholders.entry(pool_key(node)).or_default() += 1;
         }
         let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
-        if slot.state == SlotState::Free
-            && !young
-            && !node.being_removed
-            && fleet.clusters[node.cluster].namespaces.is_empty()
-            && !fleet.clusters[node.cluster].selected_only
-        {
+        if slot.state == SlotState::Free && !young && !node.being_removed {
             pools.entry(pool_key(node)).or_default().push(SlotId(index));
         }
     }
@@ -198,7 +193,7 @@ fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     let mut pools: BTreeMap<(PoolKey, &'static str), Vec<SlotId>> = BTreeMap::new();
     for (index, slot) in fleet.slots.iter().enumerate() {
         let node = fleet.node(slot.node);
-        if slot.state != SlotState::Unhealthy || fleet.clusters[node.cluster].scoped || node.being_removed {
+        if slot.state != SlotState::Unhealthy || !fleet.clusters[node.cluster].pods_known || node.being_removed {
             continue;
         }
         if !fleet.clusters[node.cluster].pods_known {
@@ -287,7 +282,8 @@ fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     }
 }
 
-fn stuck(fleet: &Fleet, out: &mut Outcome) {
+fn stuck(context: &Context<'_>, out: &mut Outcome) {
+    let fleet = context.fleet;
     for (id, workload) in support::workloads(fleet) {
         let pods: Vec<_> = workload
             .pods
@@ -343,6 +339,22 @@ fn stuck(fleet: &Fleet, out: &mut Outcome) {
             StuckReason::Terminating => "does not end",
             StuckReason::NodeLost => "is on a node that does not answer",
         };
+        // A model that cannot fit is the cause, told here and not a second time.
+        let cause = matches!(worst.reason, StuckReason::CrashLoop | StuckReason::NotReady)
+            .then(|| super::undersized::cause(fleet, &context.sizing().market, workload))
+            .flatten();
+        let what = if cause.is_some() {
+            "does not fit its GPUs, and restarts"
+        } else {
+            what
+        };
+        let mut fix = Fix::default();
+        if let Some((reason, placement)) = cause {
+            evidence.push(Evidence::text("fit_verdict", "does-not-fit", "fit"));
+            evidence.push(Evidence::text("fit_reason", &reason, "fit"));
+            fix.summary = super::undersized::advice(placement.as_ref());
+            fix.placement = placement;
+        }
         let summary = match worst.reason {
             StuckReason::ImagePull => {
                 "Correct the image's name or pull secret, or scale to 0 until it exists.".to_string()
@@ -373,8 +385,8 @@ fn stuck(fleet: &Fleet, out: &mut Outcome) {
             evidence,
             claims: support::claims(fleet, &slots, true),
             fix: Fix {
-                summary,
-                ..Fix::default()
+                summary: [fix.summary, summary].join(" ").trim().to_string(),
+                ..fix
             },
             ignored: None,
             trend_usd_per_hour: None,
@@ -559,6 +571,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
             (Reason::Starting, _) => (
                 "its pod is not Ready, but within the time that starting may take",
                 "scan again in an hour",
+            ),
+            (Reason::Contradicted, _) => (
+                "counters say idle, but the device draws power or computes",
+                "look at what runs there besides the server",
             ),
             (_, Some(WorkloadClass::Server)) => (
                 "what the server did could not be read for long enough",

@@ -107,3 +107,74 @@ When it is wrong. Holidays: both windows' dates are printed. A new model or toke
 known: a price list's change is not seen.
 
 What to do. Look at the largest part, then at that workload's other findings.";
+
+pub(super) const OVERSIZED_TIER: &str = "\
+What it finds. Servers that a cheaper GPU tier, or fewer GPUs, would carry: same engine, weights, precision and context length.
+A candidate must hold the model at the bad end of the memory model's band, 1.3 x the peak of KV tokens, 1.5 x the p95 of tokens
+per second, tokens within 1.2 x today's latency or 50 ms, the first one within 1.2 x or 2 s, with enough CPU and memory beside
+it, and save 20 % and $0.25/h at least.
+
+Why it costs. An H100 costs several times an L4 or L40S; a 7B model with little traffic uses neither its memory nor its speed.
+
+How the dollars are computed. What the replicas that stay hold now, minus what the cheapest candidate costs: the share price
+where the cluster has the tier, else whole instances of this cloud's region. Free GPUs are never taken as free of charge.
+tier_ratio in the evidence is cost held / cost needed. Replicas that over-replicated sends away are not counted again.
+
+When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. Throughput of a card
+that the server does not run on is modelled. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
+Only the load that was seen counts: a launch next week is not in it.
+
+What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.";
+
+pub(super) const OVER_REPLICATED: &str = "\
+What it finds. More replicas than the busiest five minutes need by tokens per second, by running requests and by KV cache, each
+with 1.3 x headroom, and one more for a failure where fewer than four are needed.
+
+Why it costs. A replica that is never needed costs as much as one that is.
+
+How the dollars are computed. (replicas at the quietest - needed) x the GPUs of a replica, the cheapest ones first. Never below
+the autoscaler's minimum, a disruption budget, or two.
+
+When it is wrong. Replicas that are not alike (one model or adapter each, routing by prefix) cannot replace each other: annotate
+them. StatefulSets and prefill or decode roles are left out. Without history peaks are a rule (3 x the mean): estimated.
+
+What to do. Lower spec.replicas, or the autoscaler's target; watch the queue for a day.";
+
+pub(super) const UNDERSIZED_TIER: &str = "\
+What it finds. Servers that are not Ready, or restart, and whose weights and configured context cannot fit their GPUs even at
+the good end of the memory model's band.
+
+Why it costs. The GPUs are held by something that cannot start.
+
+How the dollars are computed. At risk: the GPUs of the replicas that fail. Once the pod counts as stuck in dark-capacity, that
+finding has the dollars and names this cause.
+
+When it is wrong. A server that is Ready fits by definition: a contradicting model is a gap, never a finding. Unknown models
+and borderline cases are not assessed.
+
+What to do. Use the placement that the finding names, quantized weights, or a shorter --max-model-len.";
+
+pub(super) const SHARING_MISMATCH: &str = "\
+What it finds. Time-sliced or MPS-shared GPUs asked for as if they were whole: a pod with several shares of one card (shares),
+or vLLM servers on one card whose --gpu-memory-utilization adds up to more than 1 (memory).
+
+Why it costs. Two shares of a card are not two cards: they bring neither memory nor time, and keep others out. Servers that ask
+for more memory than the card has fail when they start.
+
+How the dollars are computed. None are claimed: who is kept out is not known.
+
+When it is wrong. A server with --kv-cache-memory-bytes ignores its utilization, and is left out.
+
+What to do. One share a pod; utilizations that add up to less than 1, or MIG slices.";
+
+pub(super) const CPU_PODS: &str = "\
+What it finds. Pods without a GPU on GPU nodes that ask for a quarter of its CPU or memory, or that are alone on it, so that no
+autoscaler can remove it. DaemonSets, mirror pods, GPU infrastructure and kube-system are left out.
+
+Why it costs. GPUs beside them cannot be used for want of CPU, and an empty GPU node stays up for a pod that any node could run.
+
+How the dollars are computed. None of its own: the GPUs are in stranded-gpu and dark-capacity.
+
+When it is wrong. Front ends of a model sometimes belong beside it.
+
+What to do. Taint GPU pools for GPU pods.";

@@ -27,6 +27,9 @@ pub(crate) enum ClaimRank {
     Idle,
     /// parallelism-mismatch and sharing-mismatch: GPUs that the server itself does not use.
     Unused,
+    OverReplicated,
+    /// Computed for the replicas that stay.
+    Oversized,
     /// Hours of the week, of what stays.
     IdleSchedule,
     AtRisk,

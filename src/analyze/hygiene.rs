@@ -32,7 +32,8 @@ impl Check for CpuGpuImbalance {
                 .replicas
                 .iter()
                 .flat_map(|r| &r.pods)
-                .map(|p| context.fleet.pod(*p).cpu.cores())
+                .filter_map(|p| context.fleet.pod(*p).device_cpu)
+                .map(crate::units::MilliCores::cores)
                 .filter(|c| *c > 0.0)
                 .fold(None, |a: Option<f64>, c| Some(a.map_or(c, |a| a.min(c))));
             if super::starved::known(workload) {
@@ -61,13 +62,14 @@ impl Check for CpuGpuImbalance {
     }
 }
 
-/// vLLM's documented need: 2 × (A + DP + N + (1 if DP > 1)) vCPU, A API servers (default DP), N GPU workers.
 fn needed_vcpu(workload: &Workload) -> Option<f64> {
     let settings = workload.settings.as_ref()?;
-    let dp = f64::from(settings.data_parallel.unwrap_or(1).max(1));
-    let api = settings.api_servers.map_or(dp, f64::from);
-    let workers = f64::from(workload.gpus_per_replica?);
-    Some(2.0 * (api + dp + workers + if dp > 1.0 { 1.0 } else { 0.0 }))
+    let ranks = settings.data_parallel.unwrap_or(1);
+    Some(support::vllm_vcpu(
+        settings.api_servers,
+        ranks,
+        workload.gpus_per_replica?,
+    ))
 }
 
 fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, cores: f64) -> Option<Finding> {

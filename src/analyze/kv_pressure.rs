@@ -47,6 +47,7 @@ impl Check for KvPressure {
                 out.findings.extend(pressure(context.fleet, t, id, workload));
             }
             out.findings.extend(config(context.fleet, t, id, workload));
+            out.findings.extend(oom(context.fleet, t, id, workload));
         }
     }
 }
@@ -277,7 +278,15 @@ fn by_bins(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -
 fn config(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
     let settings = workload.settings.as_ref()?;
     let limit = settings.max_num_seqs? as f64;
-    let capacity = workload.kv_capacity?.0 as f64;
+    // Told by the server, else by the memory model at its bad end.
+    let modelled = || {
+        let held = super::sizing::held(fleet, workload).ok()?;
+        let placement = crate::fit::place(held.model, held.settings, held.gpu, held.parallelism, None);
+        Some(placement.kv_capacity?.low.0 as f64)
+    };
+    let told = workload.kv_capacity.map(|c| c.0 as f64);
+    let source = if told.is_some() { "engine" } else { "fit" };
+    let capacity = told.or_else(modelled).filter(|c| *c > 0.0)?;
     let o = &workload.observed;
     let length = o.prompt_length_p50? + o.output_length_p50?;
     let wanted = t.kv_headroom * limit * length;
@@ -292,12 +301,49 @@ fn config(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) ->
         confidence: Confidence::Estimated,
         confidence_reasons: vec!["the middle request is short of the longest; engines queue, they do not fail".into()],
         evidence: vec![
-            Evidence::number("kv_capacity", capacity, "tokens", "engine").expected(wanted),
+            Evidence::number("kv_capacity", capacity, "tokens", source).expected(wanted),
             Evidence::number("max_num_seqs", limit, "sequences", "kubernetes"),
             Evidence::number("usual_length", length, "tokens", "engine"),
         ],
         claims: Vec::new(),
         fix: Fix { summary: format!("Requests will queue before {limit:.0} run together: set max-num-seqs to about {:.0}, or give the cache more memory.", (capacity / t.kv_headroom / length).floor()), ..Fix::default() },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+/// Killed for host memory, while it is up again: what was lost is not known, so no dollars.
+fn oom(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let recent =
+        |at: jiff::Timestamp| fleet.taken_at.duration_since(at).as_secs_f64() <= t.minimum_window_seconds as f64;
+    let killed: Vec<u64> = workload
+        .pods
+        .iter()
+        .map(|p| fleet.pod(*p))
+        .filter(|p| p.stuck.is_none() && p.oom_killed_at.is_some_and(recent))
+        .map(|p| p.restarts)
+        .collect();
+    let restarts = killed.iter().max()?;
+    Some(Finding {
+        check: ID,
+        part: Some("oom"),
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: format!("{}: killed for host memory, {restarts} restarts", workload.name),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: Confidence::Measured,
+        confidence_reasons: vec!["the container's own last state says OOMKilled".into()],
+        evidence: vec![
+            Evidence::number("pods_killed_in_a_day", killed.len() as f64, "pods", "kubernetes").expected(0.0),
+            Evidence::number("restarts", *restarts as f64, "restarts", "kubernetes"),
+            Evidence::text("last_exit_reason", "OOMKilled", "kubernetes"),
+        ],
+        claims: Vec::new(),
+        fix: Fix {
+            summary: "Raise the container's memory limit (the host's, not the GPU's): swap space, prefix offloading and the model's files live there.".into(),
+            ..Fix::default()
+        },
         ignored: None,
         trend_usd_per_hour: None,
     })

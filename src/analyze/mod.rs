@@ -1,6 +1,7 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
 mod cost_growth;
+mod cpu_pods;
 mod dark_capacity;
 mod explain;
 pub(crate) mod finding;
@@ -9,15 +10,25 @@ mod history_tests;
 mod hygiene;
 mod idle_schedule;
 mod kv_pressure;
+mod over_replicated;
+mod oversized;
+mod sharing;
+mod sizing;
+#[cfg(test)]
+mod sizing_tests;
 mod starved;
 mod stranded;
 mod support;
 #[cfg(test)]
 mod tests;
+mod undersized;
 
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
+use crate::snapshot::Gap;
 use finding::{Finding, NotAssessed};
+use sizing::Sizing;
+use std::cell::OnceCell;
 
 /// A check. [`Check::explain`] is its user documentation (`gpuwaste explain CHECK`).
 pub(crate) trait Check: Sync {
@@ -38,6 +49,23 @@ pub(crate) trait Check: Sync {
 pub(crate) struct Context<'a> {
     pub(crate) fleet: &'a Fleet,
     pub(crate) settings: &'a Settings,
+    /// Made by the first check that asks: three of them speak from one plan.
+    sizing: OnceCell<Sizing>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(fleet: &'a Fleet, settings: &'a Settings) -> Self {
+        Self {
+            fleet,
+            settings,
+            sizing: OnceCell::new(),
+        }
+    }
+
+    fn sizing(&self) -> &Sizing {
+        self.sizing
+            .get_or_init(|| Sizing::new(self.fleet, &self.settings.thresholds))
+    }
 }
 
 /// What one check found, judged, and could not judge.
@@ -47,6 +75,8 @@ pub(crate) struct Outcome {
     /// Slots that the check could judge, finding or not.
     pub(crate) assessed: Vec<SlotId>,
     pub(crate) not_assessed: Vec<NotAssessed>,
+    /// What the check learnt of its own inputs: contradictions that no read could show.
+    pub(crate) gaps: Vec<Gap>,
 }
 
 impl Outcome {
@@ -74,11 +104,16 @@ impl Outcome {
 pub(crate) const CHECKS: &[&dyn Check] = &[
     &dark_capacity::DarkCapacity,
     &stranded::StrandedGpu,
+    &undersized::UndersizedTier,
+    &oversized::OversizedTier,
+    &over_replicated::OverReplicated,
     &kv_pressure::KvPressure,
     &hygiene::CpuGpuImbalance,
     &hygiene::ParallelismMismatch,
     &idle_schedule::IdleSchedule,
     &cost_growth::CostGrowth,
+    &sharing::SharingMismatch,
+    &cpu_pods::CpuPodsOnGpuNode,
 ];
 
 /// Runs the checks that `wanted` accepts, in the registry's order.

@@ -75,10 +75,14 @@ fn per_gpu(fleet: &Fleet, node: &Node, t: &Thresholds) -> Option<PerGpu> {
 }
 
 fn host(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut Outcome) {
+    let mut pools: BTreeMap<(usize, String, String), Vec<Blocked>> = BTreeMap::new();
     for (index, node) in fleet.nodes.iter().enumerate() {
         let free = free_slots(fleet, node);
         let cluster = &fleet.clusters[node.cluster];
-        if free.is_empty() || cluster.scoped {
+        // A node that has just come, or is about to go, strands nothing.
+        let age = node.created_at.map(|c| fleet.taken_at.duration_since(c).as_secs_f64());
+        let settled = age.is_some_and(|a| a >= t.node_grace_seconds as f64) && !node.being_removed;
+        if free.is_empty() || !settled {
             continue;
         }
         if !cluster.pods_known {
@@ -124,47 +128,91 @@ fn host(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut O
         }
         let stranded: Vec<SlotId> = free[usable..].to_vec();
         taken.extend(&stranded);
-        let mut judged = Judged::at(
-            Confidence::Estimated,
-            "one look at requests; what a GPU's pod needs is the middle of this tier's pods, or a rule",
-        );
-        judged.cap_by_price(fleet, &stranded);
-        let blockers = blockers(fleet, NodeId(index));
-        let evidence = vec![
-            Evidence::number("free_gpus", free.len() as f64, "gpus", "kubernetes"),
-            Evidence::number("usable_gpus", usable as f64, "gpus", "kubernetes").expected(free.len() as f64),
-            Evidence::number("cpu_left", cpu_left, "cores", "kubernetes").expected(need.cores * free.len() as f64),
-            Evidence::number("memory_left", memory_left, "bytes", "kubernetes")
-                .expected(need.memory * free.len() as f64),
-            Evidence::number("pods_behind_the_rule", need.from_pods as f64, "pods", "kubernetes"),
-        ];
-        out.findings.push(Finding {
-            check: ID,
-            part: Some("host"),
-            kind: FindingKind::Recoverable,
-            rank: ClaimRank::Stranded,
-            title: format!(
-                "{} of {} free on {} without CPU or memory left to use them",
-                gpus(stranded.len()),
-                node.gpu_name,
-                node.name
-            ),
-            subject: support::of_pool(fleet, node),
-            workload: None,
-            confidence: judged.level,
-            confidence_reasons: judged.reasons,
-            evidence,
-            claims: support::claims(fleet, &stranded, false),
-            fix: Fix {
-                summary: format!(
-                    "Move {blockers} off the GPU node (taint it for GPU pods only), or lower its requests."
-                ),
-                ..Fix::default()
-            },
-            ignored: None,
-            trend_usd_per_hour: None,
-        });
+        pools
+            .entry((node.cluster, node.pool.clone(), node.gpu_name.clone()))
+            .or_default()
+            .push(Blocked {
+                node: NodeId(index),
+                stranded,
+                free: free.len(),
+                usable,
+                cpu_left,
+                memory_left,
+                need,
+            });
     }
+    out.findings
+        .extend(pools.into_values().filter_map(|nodes| host_finding(fleet, &nodes)));
+}
+
+/// A node whose free GPUs lack CPU, memory or pod slots.
+struct Blocked {
+    node: NodeId,
+    stranded: Vec<SlotId>,
+    free: usize,
+    usable: usize,
+    cpu_left: f64,
+    memory_left: f64,
+    need: PerGpu,
+}
+
+/// One finding a pool: nodes come and go.
+fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
+    let first = nodes.first()?;
+    let node = fleet.node(first.node);
+    let stranded: Vec<SlotId> = nodes.iter().flat_map(|b| b.stranded.iter().copied()).collect();
+    let mut judged = Judged::at(
+        Confidence::Estimated,
+        "one look at requests; what a GPU's pod needs is the middle of this tier's pods, or a rule",
+    );
+    judged.cap_by_price(fleet, &stranded);
+    let sum = |of: &dyn Fn(&Blocked) -> f64| nodes.iter().map(of).sum::<f64>();
+    let free = sum(&|b| b.free as f64);
+    let evidence = vec![
+        Evidence::number("free_gpus", free, "gpus", "kubernetes"),
+        Evidence::number("usable_gpus", sum(&|b| b.usable as f64), "gpus", "kubernetes").expected(free),
+        Evidence::number("cpu_left", sum(&|b| b.cpu_left), "cores", "kubernetes")
+            .expected(sum(&|b| b.need.cores * b.free as f64)),
+        Evidence::number("memory_left", sum(&|b| b.memory_left), "bytes", "kubernetes")
+            .expected(sum(&|b| b.need.memory * b.free as f64)),
+        Evidence::number(
+            "pods_behind_the_rule",
+            first.need.from_pods as f64,
+            "pods",
+            "kubernetes",
+        ),
+    ];
+    let place = if nodes.len() == 1 {
+        node.name.clone()
+    } else {
+        format!("{} nodes", nodes.len())
+    };
+    Some(Finding {
+        check: ID,
+        part: Some("host"),
+        kind: FindingKind::Recoverable,
+        rank: ClaimRank::Stranded,
+        title: format!(
+            "{} of {} free on {place} without CPU or memory left to use them",
+            gpus(stranded.len()),
+            node.gpu_name,
+        ),
+        subject: support::of_pool(fleet, node),
+        workload: None,
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence,
+        claims: support::claims(fleet, &stranded, false),
+        fix: Fix {
+            summary: format!(
+                "Move {} off the GPU node (taint it for GPU pods only), or lower its requests.",
+                blockers(fleet, first.node)
+            ),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
 }
 
 /// The largest requesters without a GPU on the node.

@@ -104,7 +104,7 @@ pub(super) fn server(name: &str, on: &str, gpus: u64, age: i64) -> Pod {
     }
 }
 
-fn reading(requests: f64) -> EngineReading {
+pub(super) fn reading(requests: f64) -> EngineReading {
     EngineReading {
         at: now(),
         running: Some(if requests > 0.0 { 2.0 } else { 0.0 }),
@@ -125,7 +125,7 @@ fn reading(requests: f64) -> EngineReading {
     }
 }
 
-fn scrape(pod: &Pod, life: i64, reading: EngineReading) -> EngineScrape {
+pub(super) fn scrape(pod: &Pod, life: i64, reading: EngineReading) -> EngineScrape {
     EngineScrape {
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
@@ -167,25 +167,13 @@ pub(super) fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>, engines: Vec<EngineScra
 fn outcomes(snapshot: &Snapshot) -> Vec<(&'static str, Outcome)> {
     let settings = Settings::default();
     let fleet = fleet::join(snapshot, &PriceBook::default(), &settings);
-    super::run(
-        &Context {
-            fleet: &fleet,
-            settings: &settings,
-        },
-        |_| true,
-    )
+    super::run(&Context::new(&fleet, &settings), |_| true)
 }
 
 pub(super) fn report(snapshot: &Snapshot) -> Report {
     let settings = Settings::default();
     let fleet = fleet::join(snapshot, &PriceBook::default(), &settings);
-    let outcomes = super::run(
-        &Context {
-            fleet: &fleet,
-            settings: &settings,
-        },
-        |_| true,
-    );
+    let outcomes = super::run(&Context::new(&fleet, &settings), |_| true);
     let ledger = Ledger::new(&fleet, &outcomes);
     let suppressed: Vec<Option<String>> = ledger.findings.iter().map(|f| f.ignored.clone()).collect();
     report::build(
@@ -304,7 +292,7 @@ fn cases() -> Vec<Case> {
             Vec::new(),
         )
     };
-    vec![
+    let mut cases = vec![
         (
             ("dark-capacity", Some("unallocated")),
             full(vec![busy("a", 7)]),
@@ -328,7 +316,9 @@ fn cases() -> Vec<Case> {
         (("kv-pressure", Some("config")), limit(25_000), limit(27_000)),
         (("cpu-gpu-imbalance", Some("spec")), cpu(19), cpu(20)),
         (("parallelism-mismatch", None), parallel(7), parallel(8)),
-    ]
+    ];
+    cases.extend(super::sizing_tests::cases());
+    cases
 }
 
 #[test]

@@ -136,6 +136,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
     let roles = || seen.containers.iter().filter_map(|c| c.role);
     let owner = seen.owner.as_ref();
     let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
+    let device = seen.containers.iter().find(|c| !c.requests.devices.is_empty());
     Pod {
         cluster,
         namespace: seen.namespace.clone(),
@@ -163,6 +164,15 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
             .iter()
             .filter(|c| !c.requests.devices.is_empty())
             .count(),
+        device_container: device.map(|c| c.name.clone()),
+        device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
+        oom_killed_at: device
+            .and_then(|c| c.last_exit.as_ref())
+            .filter(|e| e.reason.as_deref() == Some("OOMKilled"))
+            .and_then(|e| e.finished_at),
+        revision: ["pod-template-hash", "rollouts-pod-template-hash"]
+            .iter()
+            .find_map(|key| seen.labels.get(*key).cloned()),
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
         ..Pod::default()
@@ -184,6 +194,14 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
     let has = |names: &[&str]| words.iter().any(|w| names.contains(&w.as_str()));
     let gpu = seen.containers.iter().find(|c| !c.requests.devices.is_empty());
     let restarts = seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0);
+    // Between two crashes the container runs; a restart long ago is another story.
+    let last_ended_badly = gpu.and_then(|c| c.last_exit.as_ref()).is_some_and(|e| {
+        e.code != 0
+            && matches!(
+                &gpu.and_then(|c| c.state.clone()),
+                Some(ContainerState::Running { .. } | ContainerState::Terminated(_))
+            )
+    });
     let init_open = seen.containers.iter().any(|c| {
         c.kind == crate::snapshot::cluster::ContainerKind::Init
             && !matches!(&c.state, Some(ContainerState::Terminated(exit)) if exit.code == 0)
@@ -197,7 +215,7 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
         "ErrImageNeverPull",
     ]) {
         StuckReason::ImagePull
-    } else if has(&["CrashLoopBackOff"]) || restarts > 0 {
+    } else if has(&["CrashLoopBackOff"]) || (restarts > 0 && last_ended_badly) {
         StuckReason::CrashLoop
     } else if seen.phase == PodPhase::Unknown || seen.ready.as_ref().is_some_and(|r| r.status.is_none()) {
         StuckReason::NodeLost

@@ -274,6 +274,14 @@ pub(crate) struct Pod {
     pub(crate) ignore: Option<Ignore>,
     /// Containers that ask for devices: with one, all the pod's GPUs are that server's.
     pub(crate) device_containers: usize,
+    /// The first container that asks for devices: what a patch has to name.
+    pub(crate) device_container: Option<String>,
+    /// CPU limit of that container, else its request; `None`: neither is set.
+    pub(crate) device_cpu: Option<MilliCores>,
+    /// pod-template-hash or the like: replicas of an older one are about to go.
+    pub(crate) revision: Option<String>,
+    /// That container's last run ended as OOMKilled, then.
+    pub(crate) oom_killed_at: Option<Timestamp>,
     /// It has DRA resource claims.
     pub(crate) claims: bool,
     /// `-l` selected it.

@@ -32,6 +32,8 @@ pub(crate) enum Reason {
     Activity,
     /// Capacity kept on purpose by a placeholder pod.
     Placeholder,
+    /// Counters say idle, power and activity say otherwise.
+    Contradicted,
     /// No counters, or too short a life.
     TooLittleSeen,
 }
@@ -58,7 +60,9 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
             node.ready.as_ref().and_then(|r| r.since),
         );
     }
-    if slot.state == SlotState::Unhealthy {
+    // A device plugin that restarts shows no device at all for a while: what a Ready pod holds is not lost.
+    let in_use = slot.holders.iter().any(|p| fleet.pod(*p).stuck.is_none());
+    if slot.state == SlotState::Unhealthy && !in_use {
         return (SlotState::Unhealthy, Reason::LostDevice, None);
     }
     if slot.holders.is_empty() {
@@ -91,6 +95,10 @@ fn of_pod(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Optio
         return (SlotState::Working, Reason::Placeholder, None);
     }
     if let Some(stuck) = &pod.stuck {
+        // Clients that bypass the readiness gate are served all the same.
+        if stuck.reason == StuckReason::NotReady && serves_now(workload, pod) {
+            return (SlotState::Working, Reason::Requests, None);
+        }
         return match stuck_for(stuck, fleet.taken_at).filter(|s| *s >= allowed(stuck, workload, t)) {
             Some(_) if stuck.reason != StuckReason::CrashLoop || stuck.restarts >= t.stuck_restarts => {
                 (SlotState::Stuck, Reason::NotReady, stuck.since)
@@ -102,7 +110,12 @@ fn of_pod(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Optio
         return (SlotState::Unknown, Reason::TooLittleSeen, None);
     };
     match workload.class {
-        WorkloadClass::Server => of_server(fleet, workload, t),
+        // Without counters only the devices' own history can tell.
+        WorkloadClass::Server
+            if !has_device_history(fleet, pod) || group(fleet, workload).iter().any(|w| did_work(w, t).is_some()) =>
+        {
+            of_server(fleet, workload, t)
+        }
         _ => of_other(fleet, pod, t),
     }
 }
@@ -134,6 +147,20 @@ pub(crate) fn weight_bytes(model: &crate::catalog::models::ModelFacts) -> Option
         .or_else(|| model.parameters.map(|p| p as f64 * bytes_per_parameter))
 }
 
+fn has_device_history(fleet: &Fleet, pod: &Pod) -> bool {
+    let told = |s: &SlotId| fleet.slot(*s).activity.as_ref().is_some_and(|a| a.history);
+    !pod.slots.is_empty() && pod.slots.iter().all(told)
+}
+
+fn serves_now(workload: Option<&Workload>, pod: &Pod) -> bool {
+    workload.is_some_and(|w| {
+        w.replicas
+            .iter()
+            .filter(|r| r.slots.iter().any(|s| pod.slots.contains(s)))
+            .any(|r| r.observed.running.and_then(|s| s.max).is_some_and(|n| n > 0.0))
+    })
+}
+
 /// A server: counters of its whole group decide, the devices' power and activity can only contradict idleness.
 fn of_server(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
     let group = group(fleet, workload);
@@ -141,7 +168,10 @@ fn of_server(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> (SlotState, 
     if group.iter().any(|w| worked(w) == Some(true)) {
         return (SlotState::Working, Reason::Requests, None);
     }
-    if group.iter().all(|w| idle_window(w, t).is_some()) && !group.iter().any(|w| contradicted(fleet, w, t)) {
+    if group.iter().all(|w| idle_window(w, t).is_some()) {
+        if group.iter().any(|w| contradicted(fleet, w, t)) {
+            return (SlotState::Unknown, Reason::Contradicted, None);
+        }
         return (SlotState::Idle, Reason::NoRequests, None);
     }
     (SlotState::Unknown, Reason::TooLittleSeen, None)
@@ -265,7 +295,13 @@ fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Opt
         .filter_map(|s| fleet.slot(*s).activity.as_ref())
         .filter(|a| a.attributed)
         .collect();
-    let max = |a: &&GpuActivity| a.engine_active.and_then(|s| s.max).or(a.gpu_util.and_then(|s| s.max));
+    // Either may stick at 0: the larger counts.
+    let max = |a: &&GpuActivity| {
+        [a.engine_active, a.gpu_util]
+            .into_iter()
+            .filter_map(|s| s?.max)
+            .reduce(f64::max)
+    };
     if activity.iter().any(|a| max(a).is_some_and(|m| m > t.idle_gpu_activity)) {
         return (SlotState::Working, Reason::Activity, None);
     }
@@ -274,11 +310,10 @@ fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Opt
         a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some() && covered
     };
     let calm = |a: &&GpuActivity| pod.node.is_some_and(|n| witness(a, fleet.node(n), t) == Witness::Calm);
-    if !activity.is_empty()
-        && activity.len() == pod.slots.len()
-        && activity.iter().all(long)
-        && activity.iter().all(calm)
-    {
+    if !activity.is_empty() && activity.len() == pod.slots.len() && activity.iter().all(long) {
+        if !activity.iter().all(calm) {
+            return (SlotState::Unknown, Reason::Contradicted, None);
+        }
         return (SlotState::Idle, Reason::NoActivity, None);
     }
     (SlotState::Unknown, Reason::TooLittleSeen, None)

@@ -27,13 +27,7 @@ struct Judged {
 fn judge(snapshot: &Snapshot, prices: &PriceBook) -> Judged {
     let settings = Settings::default();
     let fleet = fleet::join(snapshot, prices, &settings);
-    let outcomes = analyze::run(
-        &Context {
-            fleet: &fleet,
-            settings: &settings,
-        },
-        |_| true,
-    );
+    let outcomes = analyze::run(&Context::new(&fleet, &settings), |_| true);
     let ledger = Ledger::new(&fleet, &outcomes);
     let suppressed = verdict::suppress(&ledger, &settings, |_| true);
     let input = Input {

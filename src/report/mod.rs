@@ -53,7 +53,8 @@ pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
     let groups = input
         .group_by
         .map(|by| rows::groups(ledger, &resolution, |i| !suppressed(i), by, input.owner_labels));
-    let gaps: BTreeSet<&Gap> = input.gaps.iter().chain(&fleet.gaps).collect();
+    let learnt = input.outcomes.iter().flat_map(|(_, outcome)| &outcome.gaps);
+    let gaps: BTreeSet<&Gap> = input.gaps.iter().chain(&fleet.gaps).chain(learnt).collect();
     let mut report = Report {
         schema: SCHEMA,
         tool: Tool {

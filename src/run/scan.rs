@@ -40,13 +40,9 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         entries: settings.prices.clone(),
     };
     let fleet = fleet::join(&snapshot, &prices, &settings);
-    let outcomes = analyze::run(
-        &CheckContext {
-            fleet: &fleet,
-            settings: &settings,
-        },
-        |id| wanted(id, &args.report, &settings),
-    );
+    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
+        wanted(id, &args.report, &settings)
+    });
     let case = Case {
         snapshot: &snapshot,
         fleet: &fleet,
@@ -191,13 +187,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     let snapshot = source::snapshot(&args.source, Vec::new())?;
     let settings = Settings::default();
     let fleet = fleet::join(&snapshot, &PriceBook::default(), &settings);
-    let outcomes = analyze::run(
-        &CheckContext {
-            fleet: &fleet,
-            settings: &settings,
-        },
-        |_| true,
-    );
+    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
     let case = Case {
         snapshot: &snapshot,
         fleet: &fleet,

@@ -195,12 +195,22 @@ thresholds! {
         slo_itl_seconds: Time = 0.050,
         /// 2 s (ours).
         slo_ttft_seconds: Time = 2.0,
+        /// Without history: peak concurrency and rates are this × their mean since start (ours: 3),
+        peak_factor: Factor = 3.0,
+        /// and concurrency this many requests more (ours: 3).
+        peak_extra: Count = 3,
+        /// Prefix cache hits ÷ queries above this: spare KV is the cache, so a smaller one is only estimated (ours: 0.3).
+        prefix_hit_rate: Share = 0.3,
+        /// Host memory a replica needs beside its weights, GiB (ours: 8, for the runtime and page cache).
+        host_memory_gib: Count = 8,
     }
     OverReplicated over_replicated "over-replicated" {
         /// Replicas kept for load: this × the busiest time (ours: 1.3).
         replica_headroom: Factor = 1.3,
         /// Never advise fewer replicas than this where there are at least as many now (ours: 2).
         min_replicas: Count = 2,
+        /// Replicas needed from which a failed one is inside the headroom; below, one more is kept (ours: 4).
+        failover_replicas: Count = 4,
         /// KV use above which a replica's throughput is not its capacity (llm-d: 0.80).
         capacity_kv_usage: Share = 0.80,
     }
@@ -241,5 +251,9 @@ thresholds! {
         growth_usd: Usd = 0.50,
         /// A prompt token's work in output tokens (price ratio of public APIs; ours).
         prompt_token_weight: Share = 0.25,
+    }
+    CpuPods cpu_pods "cpu-pods-on-gpu-node" {
+        /// Pods without a GPU that ask for this share of a GPU node's CPU or memory, or more, are named (ours: 25 %).
+        cpu_pods_share: Share = 0.25,
     }
 }
