@@ -92,13 +92,9 @@ pub(super) fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
         entries: settings.prices.clone(),
     };
     let fleet = fleet::join(snapshot, &prices, settings);
-    let outcomes = analyze::run(
-        &CheckContext {
-            fleet: &fleet,
-            settings,
-        },
-        |id| !settings.skip.iter().any(|c| c == id),
-    );
+    let outcomes = analyze::run(&CheckContext::new(&fleet, settings), |id| {
+        !settings.skip.iter().any(|c| c == id)
+    });
     judge(&Case {
         snapshot,
         fleet: &fleet,
