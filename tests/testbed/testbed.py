@@ -163,6 +163,7 @@ class Testbed:
     def network(self, addresses, pages, base="10.231.0.1"):
         """A network namespace with `addresses`; `pages` maps "ip:port/path" to a body. Needs root and iproute2."""
         space = f"gpuwaste{os.getpid() % 10000}"
+        self.space = space
         near, far = f"gw{os.getpid() % 10000}a", f"gw{os.getpid() % 10000}b"
         run = lambda *a: subprocess.run(a, check=True, capture_output=True)
         run("ip", "netns", "add", space)
