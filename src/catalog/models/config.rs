@@ -302,7 +302,7 @@ fn encoder_decoder(fields: &Fields<'_>, facts: &mut ModelFacts) -> Result<(), St
     let encoder = fields.need(&["encoder_layers", "num_layers"], MAX_LAYERS)?;
     let decoder = fields.need(&["decoder_layers", "num_decoder_layers", "num_layers"], MAX_LAYERS)?;
     let heads = fields.need(&["decoder_attention_heads", "num_heads"], MAX_WIDTH)?;
-    let inter = fields.need(&["decoder_ffn_dim", "d_ff"], MAX_WIDTH)?;
+    let wide = fields.need(&["decoder_ffn_dim", "d_ff"], MAX_WIDTH)?;
     let vocab = u64::from(fields.need(&["vocab_size"], 1 << 24)?);
     let head_dim = fields.small(&["d_kv"], MAX_WIDTH)?.unwrap_or((hidden / heads).max(1));
     let (h, inner) = (u64::from(hidden), u64::from(heads) * u64::from(head_dim));
@@ -310,7 +310,7 @@ fn encoder_decoder(fields: &Fields<'_>, facts: &mut ModelFacts) -> Result<(), St
     let gated = fields
         .text(&["feed_forward_proj"])
         .is_some_and(|p| p.starts_with("gated"));
-    let mlp = if gated { 3 } else { 2 } * h * u64::from(inter);
+    let mlp = if gated { 3 } else { 2 } * h * u64::from(wide);
     let total = u64::from(encoder) * (attention + mlp) + u64::from(decoder) * (2 * attention + mlp) + vocab * h;
     // Whisper's convolutions over 128 mel bins, and learned positions of audio frames and text.
     let front = if facts.model_type == "whisper" {
@@ -320,7 +320,7 @@ fn encoder_decoder(fields: &Fields<'_>, facts: &mut ModelFacts) -> Result<(), St
     };
     let total = total + front;
     facts.hidden = Some(hidden);
-    facts.intermediate = Some(inter);
+    facts.intermediate = Some(wide);
     facts.vocab = Some(vocab);
     facts.tied_embeddings = Some(true);
     facts.max_positions = fields.count(&["max_target_positions", "max_position_embeddings", "n_positions"]);

@@ -94,6 +94,10 @@ pub(super) fn with_tag(facts: ModelFacts, tag: Option<&str>) -> ModelFacts {
 }
 
 /// Ollama: `family:size[-variant][-quantization]`. `Some(None)`: an Ollama name that cannot be told.
+#[allow(
+    clippy::option_option,
+    reason = "not an Ollama name, and one that cannot be told, are two answers"
+)]
 fn tagged(path: &str, tag: &str) -> Option<Option<ModelFacts>> {
     let family = path.strip_prefix("library/").unwrap_or(path);
     if family.contains('/') {

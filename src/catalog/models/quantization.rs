@@ -13,9 +13,10 @@ pub(crate) enum Precision {
 
 /// A name without its quantization words, and what they say. The name must be lower case, without directories.
 pub(crate) fn split(name: &str) -> (String, Precision) {
-    let mut rest = without_shard(name.strip_suffix(".gguf").unwrap_or(name));
+    let file = name.strip_suffix(".gguf");
+    let mut rest = without_shard(file.unwrap_or(name));
     let mut words: Vec<String> = Vec::new();
-    if name.ends_with(".gguf") {
+    if file.is_some() {
         words.push("gguf".into());
     }
     while let Some((before, word)) = last_word(rest) {

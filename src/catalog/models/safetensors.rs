@@ -1,7 +1,7 @@
 //! Headers of safetensors files: names and sizes of tensors, without the tensors.
 
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The library's own limit of a header (safetensors `MAX_HEADER_SIZE`).
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
@@ -17,7 +17,7 @@ struct Tensor {
 #[serde(untagged)]
 enum Entry {
     Tensor(Tensor),
-    Metadata(HashMap<String, serde_json::Value>),
+    Metadata(BTreeMap<String, serde_json::Value>),
 }
 
 /// Length of the header by the file's first bytes, checked against the file's own length.
@@ -35,7 +35,7 @@ pub(crate) fn header_length(prefix: [u8; PREFIX], file_length: u64) -> Result<u6
 ///
 /// `layers`: the model's own; a layer numbered beyond them is one of prediction.
 pub(crate) fn bytes(header: &[u8], file_length: u64, layers: Option<u32>) -> Result<u64, String> {
-    let entries: HashMap<String, Entry> =
+    let entries: BTreeMap<String, Entry> =
         serde_json::from_slice(header).map_err(|e| format!("the safetensors header is not valid: {e}"))?;
     let data = file_length.saturating_sub(header.len() as u64 + PREFIX as u64);
     let mut total = 0_u64;

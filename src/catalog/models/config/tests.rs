@@ -34,10 +34,7 @@ fn the_formula_gives_the_hubs_count() {
         let row = find(id).unwrap_or_else(|| unreachable!("{id} has a row"));
         // The towers' own count is an estimate (5 % of a tenth): the hub's whole is met within 1 % with one.
         let known = row.parameters.unwrap_or_default() as f64;
-        let error = facts
-            .parameters
-            .map(|p| (p as f64 / known - 1.0) * 100.0)
-            .unwrap_or(100.0);
+        let error = facts.parameters.map_or(100.0, |p| (p as f64 / known - 1.0) * 100.0);
         if error.abs() > 0.5 {
             wrong.push(format!("{id}: {:?}, hub {known}: {error:.2} %", facts.parameters));
         }
