@@ -78,6 +78,9 @@ pub(crate) struct SourceArgs {
     /// Scan the built-in demo fleet.
     #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig"], help_heading = "Sources")]
     pub(crate) demo: bool,
+    /// Read the GPUs of this host through NVML, the processes on them, and their servers' metrics.
+    #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo", "snapshot", "namespace", "selector"], help_heading = "Sources")]
+    pub(crate) local: bool,
     /// Do not read exporters and engines through the API server's pod proxy.
     #[arg(long, help_heading = "Sources")]
     pub(crate) no_scrape: bool,

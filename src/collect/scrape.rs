@@ -71,15 +71,37 @@ pub(super) async fn scrape(
     cluster: &mut Cluster,
     options: &CollectOptions,
 ) -> (Vec<Source>, Vec<Gap>) {
-    let jobs = jobs(cluster);
-    if jobs.is_empty() {
-        return (Vec::new(), Vec::new());
-    }
     let fetcher = if inside {
         direct(options).unwrap_or(Fetcher::Proxy(api))
     } else {
         Fetcher::Proxy(api)
     };
+    let origin = format!("kubernetes {}", cluster.name);
+    run(&fetcher, &origin, cluster, options).await
+}
+
+/// The same for the servers of this host, at their own addresses.
+pub(super) async fn scrape_host(
+    origin: &str,
+    cluster: &mut Cluster,
+    options: &CollectOptions,
+) -> (Vec<Source>, Vec<Gap>) {
+    match direct(options) {
+        Some(fetcher) => run(&fetcher, origin, cluster, options).await,
+        None => (Vec::new(), Vec::new()),
+    }
+}
+
+async fn run(
+    fetcher: &Fetcher<'_>,
+    origin: &str,
+    cluster: &mut Cluster,
+    options: &CollectOptions,
+) -> (Vec<Source>, Vec<Gap>) {
+    let jobs = jobs(cluster);
+    if jobs.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     let begun = Instant::now();
     let deadline = begun + options.scrape_budget;
     let pace = Pace {
@@ -87,7 +109,7 @@ pub(super) async fn scrape(
         every: Duration::from_secs_f64(1.0 / PER_SECOND),
     };
     let mut results = Results::default();
-    pass(&fetcher, &pace, &jobs, deadline, true, &mut results).await;
+    pass(fetcher, &pace, &jobs, deadline, true, &mut results).await;
     if !options.observe.is_zero() && begun + options.observe < deadline {
         sleep_until(begun + options.observe).await;
         let again: Vec<Job> = jobs
@@ -95,9 +117,9 @@ pub(super) async fn scrape(
             .filter(|j| results.read.contains(&key(j)))
             .cloned()
             .collect();
-        pass(&fetcher, &pace, &again, deadline, false, &mut results).await;
+        pass(fetcher, &pace, &again, deadline, false, &mut results).await;
     }
-    results.finish(cluster, &jobs)
+    results.finish(origin, cluster, &jobs)
 }
 
 fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
@@ -443,9 +465,9 @@ impl Results {
         scrape.readings.extend(page.map(|p| p.reading));
     }
 
-    fn finish(self, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
+    fn finish(self, origin: &str, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
         let mut gaps = Vec::new();
-        let origin = format!("kubernetes {}", cluster.name);
+        let origin = origin.to_string();
         for namespace in &self.forbidden {
             let pods = jobs.iter().filter(|j| j.namespace == *namespace).count();
             gaps.push(Gap {

@@ -143,7 +143,13 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
     let progress = progress(args);
     let read = runtime.block_on(async {
         tokio::select! {
-            read = collect::collect(&options) => read,
+            read = async {
+                if args.local {
+                    collect::local::collect(&options).await
+                } else {
+                    collect::collect(&options).await
+                }
+            } => read,
             _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
         }
     });
@@ -183,6 +189,12 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
                 "snapshots are files"
             }
         )?;
+        return Ok(());
+    }
+    if args.local {
+        for line in collect::local::dry_run() {
+            writeln!(out, "{line}")?;
+        }
         return Ok(());
     }
     for line in rights::dry_run(!args.no_scrape) {

@@ -1,0 +1,596 @@
+//! Processes on GPUs, joined with /proc: what runs, under whom, and where it listens. Command lines and environments are
+//! read here, handed to the engines, and dropped.
+
+use crate::engine::{self, ContainerSpec};
+use crate::snapshot::cluster::{
+    Condition, Container, ContainerRole, ContainerState, OwnerRef, Pod, PodPhase, Resources,
+};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Ticks of a second in /proc/PID/stat: USER_HZ, fixed at 100 by Linux's user-space interface (proc(5)).
+const TICKS: f64 = 100.0;
+/// Longest command line and environment that are read (the kernel's own limit on one is far higher).
+const MAX_BYTES: u64 = 1 << 20;
+/// Steps up to a process's parents: vLLM's workers stand three below the server.
+const MAX_PARENTS: usize = 12;
+
+/// Environment variables that engines take settings from. Nothing else of an environment is looked at.
+const ENVIRONMENT: &[&str] = &[
+    "CUDA_MEMORY_FRACTION",
+    "KV_ROLE",
+    "LLAMA_ARG_HF_REPO",
+    "LLAMA_ARG_MODEL",
+    "LLAMA_ARG_N_GPU_LAYERS",
+    "MODEL_ID",
+    "MODEL_NAME",
+    "NIM_KVCACHE_PERCENT",
+    "NIM_MAX_MODEL_LEN",
+    "NIM_MODEL_NAME",
+    "NIM_MODEL_PROFILE",
+    "NIM_SERVED_MODEL_NAME",
+    "NIM_SERVER_PORT",
+    "OLLAMA_CONTEXT_LENGTH",
+    "OLLAMA_KV_CACHE_TYPE",
+    "OLLAMA_NUM_PARALLEL",
+];
+
+/// Programs that stand above a server without being part of it.
+const SHELLS: &[&str] = &[
+    "sh",
+    "bash",
+    "dash",
+    "zsh",
+    "fish",
+    "tmux",
+    "tmux: server",
+    "screen",
+    "sshd",
+    "login",
+    "su",
+    "sudo",
+    "systemd",
+    "init",
+    "tini",
+    "dumb-init",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "conmon",
+    "dockerd",
+    "slurmstepd",
+    "supervisord",
+];
+
+/// NVIDIA's own helpers: they hold a context and do no work (R3: infrastructure holds nothing).
+const HELPERS: &[&str] = &[
+    "nvidia-cuda-mps-server",
+    "nvidia-cuda-mps-control",
+    "nv-hostengine",
+    "dcgm-exporter",
+    "nvidia-persistenced",
+];
+
+/// What a cgroup path says about who started a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// The pod's uid.
+    Kubernetes(String),
+    /// The job's id.
+    Slurm(String),
+    /// Docker, Podman or containerd.
+    Container,
+    /// The unit's name, without ".service".
+    Systemd(String),
+    #[default]
+    Nobody,
+}
+
+/// One process.
+#[derive(Clone, Debug, Default)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    /// /proc/PID/comm.
+    name: String,
+    arguments: Vec<String>,
+    /// Ticks after boot; with the pid it names the process for good.
+    start_ticks: u64,
+    keeper: Keeper,
+}
+
+/// /proc, or a copy of it in a test.
+pub(super) struct Processes {
+    root: PathBuf,
+    booted_at: Option<Timestamp>,
+}
+
+/// A server, job or program with all its processes on GPUs.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// The process that stands for it.
+    key: (u32, u64),
+    pub(super) pod: Pod,
+    /// /proc told nothing about it: another user's process, or one of another process namespace.
+    pub(super) hidden: bool,
+}
+
+impl Processes {
+    pub(super) fn at(root: &Path) -> Self {
+        let booted_at = fs::read_to_string(root.join("stat")).ok().and_then(|text| {
+            let seconds = text
+                .lines()
+                .find_map(|l| l.strip_prefix("btime "))?
+                .trim()
+                .parse()
+                .ok()?;
+            Timestamp::from_second(seconds).ok()
+        });
+        Self {
+            root: root.into(),
+            booted_at,
+        }
+    }
+
+    pub(super) fn booted_at(&self) -> Option<Timestamp> {
+        self.booted_at
+    }
+
+    /// The group that a process on a GPU belongs to: the nearest process upwards that is a known server, else the topmost
+    /// one that is no shell.
+    pub(super) fn group(&self, pid: u32, node: &str) -> Group {
+        let Some(process) = self.read(pid) else {
+            return hidden(pid, node);
+        };
+        let mut chain = vec![process];
+        while let Some(above) = chain
+            .last()
+            .map(|p| p.parent)
+            .filter(|p| *p > 1 && chain.len() < MAX_PARENTS)
+        {
+            match self.read(above) {
+                Some(parent) if !SHELLS.contains(&parent.name.as_str()) && parent.keeper == chain[0].keeper => {
+                    chain.push(parent)
+                }
+                _ => break,
+            }
+        }
+        let known = chain.iter().find_map(|p| {
+            let spec = self.spec(p);
+            let settings = engine::recognise(&spec)?;
+            Some((p, Some(settings), engine::role(&spec)))
+        });
+        let (process, settings, role) = known.unwrap_or_else(|| {
+            let top = chain.last().unwrap_or(&chain[0]);
+            let role = chain.iter().find_map(|p| engine::role(&self.spec(p)));
+            (top, None, role)
+        });
+        let helper = HELPERS.contains(&base(
+            process.arguments.first().map_or(process.name.as_str(), String::as_str),
+        ));
+        let program = match &settings {
+            Some(s) => {
+                let model = s
+                    .served_names
+                    .first()
+                    .or(s.model.as_ref())
+                    .map_or("", |m| base(m.trim_end_matches('/')));
+                format!("{} {model}", s.engine.map_or("server", |e| e.name()))
+            }
+            None => program(process),
+        };
+        let (namespace, kind, name) = match &process.keeper {
+            Keeper::Kubernetes(uid) => ("kubernetes", "Pod", uid.clone()),
+            Keeper::Slurm(job) => ("slurm", "SlurmJob", job.clone()),
+            Keeper::Systemd(unit) => ("systemd", "SystemdUnit", unit.clone()),
+            Keeper::Container => ("container", "Container", program),
+            Keeper::Nobody => ("process", "Process", program),
+        };
+        let name = plain(&name);
+        let started_at = self.started_at(process);
+        let container = Container {
+            name: "process".into(),
+            server: settings,
+            role: if helper {
+                Some(ContainerRole::GpuInfrastructure)
+            } else {
+                role
+            },
+            state: Some(ContainerState::Running { since: started_at }),
+            ready: true,
+            ..Container::default()
+        };
+        Group {
+            key: (process.pid, process.start_ticks),
+            pod: Pod {
+                ip: self.address(process.pid),
+                ..pod(
+                    namespace,
+                    kind,
+                    &name,
+                    process.pid,
+                    process.start_ticks,
+                    node,
+                    started_at,
+                    container,
+                )
+            },
+            hidden: false,
+        }
+    }
+
+    fn read(&self, pid: u32) -> Option<Process> {
+        let folder = self.root.join(pid.to_string());
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        // The name may hold spaces and brackets: everything behind the last one is numbers.
+        let (head, numbers) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = numbers.split_whitespace().collect();
+        Some(Process {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            name: head.split_once('(')?.1.to_string(),
+            arguments: words(&capped(&folder.join("cmdline"))),
+            start_ticks: fields.get(19)?.parse().ok()?,
+            keeper: keeper(&fs::read_to_string(folder.join("cgroup")).unwrap_or_default()),
+        })
+    }
+
+    fn spec(&self, process: &Process) -> ContainerSpec {
+        let environment = capped(&self.root.join(process.pid.to_string()).join("environ"));
+        ContainerSpec {
+            image: String::new(),
+            command: process.arguments.clone(),
+            args: Vec::new(),
+            env: words(&environment)
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .filter(|(name, _)| ENVIRONMENT.contains(name))
+                .map(|(name, value)| (name.to_string(), Some(value.to_string())))
+                .collect(),
+        }
+    }
+
+    fn started_at(&self, process: &Process) -> Option<Timestamp> {
+        let after = SignedDuration::try_from_secs_f64(process.start_ticks as f64 / TICKS).ok()?;
+        self.booted_at?.checked_add(after).ok()
+    }
+
+    /// Where its ports are reached from here: loopback in our own network namespace, else its first own address.
+    fn address(&self, pid: u32) -> Option<String> {
+        let space = |who: &str| fs::read_link(self.root.join(who).join("ns/net")).ok();
+        match (space("self"), space(&pid.to_string())) {
+            (Some(own), Some(its)) if own != its => {
+                let table = fs::read_to_string(self.root.join(pid.to_string()).join("net/fib_trie")).ok()?;
+                local_address(&table)
+            }
+            _ => Some("127.0.0.1".into()),
+        }
+    }
+}
+
+/// Joins groups of one server, and writes down how many devices of which resource each holds.
+pub(super) fn pods(found: Vec<(Group, String)>) -> Vec<Group> {
+    let mut groups: BTreeMap<(u32, u64), Group> = BTreeMap::new();
+    for (group, resource) in found {
+        let known = groups.entry(group.key).or_insert(group);
+        if let Some(container) = known.pod.containers.first_mut() {
+            *container.requests.devices.entry(resource).or_insert(0) += 1;
+            container.limits.devices.clone_from(&container.requests.devices);
+        }
+    }
+    groups.into_values().collect()
+}
+
+impl Group {
+    pub(super) fn key(&self) -> (u32, u64) {
+        self.key
+    }
+}
+
+fn hidden(pid: u32, node: &str) -> Group {
+    let container = Container {
+        name: "process".into(),
+        ready: true,
+        ..Container::default()
+    };
+    Group {
+        key: (pid, 0),
+        pod: pod("process", "Process", "not-visible", pid, 0, node, None, container),
+        hidden: true,
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one record")]
+fn pod(
+    namespace: &str,
+    kind: &str,
+    name: &str,
+    pid: u32,
+    ticks: u64,
+    node: &str,
+    started_at: Option<Timestamp>,
+    container: Container,
+) -> Pod {
+    Pod {
+        namespace: namespace.into(),
+        name: format!("{name}-{pid}"),
+        uid: format!("{node}/{pid}/{ticks}"),
+        node: Some(node.into()),
+        phase: PodPhase::Running,
+        created_at: started_at,
+        started_at,
+        owner: Some(OwnerRef {
+            group: String::new(),
+            kind: kind.into(),
+            name: name.into(),
+        }),
+        ready: Some(Condition {
+            status: Some(true),
+            since: started_at,
+            reason: None,
+        }),
+        containers: vec![Container {
+            requests: Resources::default(),
+            ..container
+        }],
+        ..Pod::default()
+    }
+}
+
+fn capped(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(file) = fs::File::open(path) {
+        // A process that ends meanwhile leaves what was read to there.
+        let _ = file.take(MAX_BYTES).read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+fn words(bytes: &[u8]) -> Vec<String> {
+    bytes
+        .split(|b| *b == 0)
+        .filter(|w| !w.is_empty())
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect()
+}
+
+fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A short name without arguments: the script, the module, else the program.
+fn program(process: &Process) -> String {
+    let arguments = &process.arguments;
+    let module = arguments
+        .iter()
+        .position(|a| a == "-m")
+        .and_then(|at| arguments.get(at + 1));
+    let script = arguments.iter().take(4).find(|a| a.ends_with(".py"));
+    let first = arguments.first();
+    module
+        .or(script)
+        .or(first)
+        .map_or_else(|| process.name.clone(), |p| base(p).to_string())
+}
+
+/// Letters that a name in a report may hold; at most 63 of them, as in Kubernetes.
+fn plain(name: &str) -> String {
+    let name: String = name
+        .trim()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(63)
+        .collect();
+    if name.is_empty() { "unnamed".into() } else { name }
+}
+
+/// Reads /proc/PID/cgroup, v1 and v2: `12:devices:/kubepods/…` or `0::/system.slice/…`.
+fn keeper(text: &str) -> Keeper {
+    let paths: Vec<&str> = text.lines().filter_map(|l| l.splitn(3, ':').nth(2)).collect();
+    let parts = || paths.iter().flat_map(|p| p.split('/'));
+    if paths.iter().any(|p| p.contains("kubepods")) {
+        let uid = parts().find_map(pod_uid);
+        return uid.map_or(Keeper::Container, Keeper::Kubernetes);
+    }
+    if paths.iter().any(|p| p.contains("slurm"))
+        && let Some(job) = parts().find_map(|p| p.strip_prefix("job_"))
+    {
+        return Keeper::Slurm(job.into());
+    }
+    if parts().any(is_container) {
+        return Keeper::Container;
+    }
+    let unit = parts().filter_map(|p| p.strip_suffix(".service")).rfind(|u| {
+        !u.starts_with("user@") && !matches!(*u, "ssh" | "sshd" | "docker" | "containerd" | "cron" | "slurmd")
+    });
+    unit.map_or(Keeper::Nobody, |u| Keeper::Systemd(u.into()))
+}
+
+/// "kubepods-burstable-pod1234_abcd.slice", "pod1234-abcd".
+fn pod_uid(part: &str) -> Option<String> {
+    let part = part.trim_end_matches(".slice");
+    let uid = part
+        .rsplit_once("pod")
+        .filter(|(before, _)| before.is_empty() || before.ends_with('-'))?
+        .1;
+    let plain = uid.replace('_', "-");
+    (plain.len() >= 32 && plain.chars().all(|c| c.is_ascii_hexdigit() || c == '-')).then_some(plain)
+}
+
+/// "docker-<64 hex>.scope", "libpod-<64 hex>.scope", "cri-containerd-<64 hex>.scope", or the bare id below "docker".
+fn is_container(part: &str) -> bool {
+    let id = part.trim_end_matches(".scope").rsplit('-').next().unwrap_or_default();
+    id.len() == 64 && id.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// The first address of a network namespace that is not loopback, from its `fib_trie`.
+fn local_address(table: &str) -> Option<String> {
+    let mut last = None;
+    for line in table.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = Some(address);
+        } else if line.starts_with("/32 host LOCAL")
+            && let Some(address) = last.filter(|a| !a.starts_with("127."))
+        {
+            return Some(address.to_string());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::server::EngineKind;
+
+    #[test]
+    fn cgroups_of_both_versions_tell_the_keeper() {
+        let hex = "0123456789abcdef".repeat(4);
+        for (text, expected) in [
+            ("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice/cri-containerd-x.scope".to_string(), Keeper::Kubernetes("12345678-1234-1234-1234-123456789abc".into())),
+            ("11:memory:/kubepods/besteffort/pod12345678-1234-1234-1234-123456789abc/abc\n0::/".into(), Keeper::Kubernetes("12345678-1234-1234-1234-123456789abc".into())),
+            ("0::/system.slice/slurmstepd.scope/job_4711/step_0/user/task_0".into(), Keeper::Slurm("4711".into())),
+            ("9:devices:/slurm/uid_1000/job_12/step_batch".into(), Keeper::Slurm("12".into())),
+            (format!("0::/system.slice/docker-{hex}.scope"), Keeper::Container),
+            (format!("4:cpu:/docker/{hex}"), Keeper::Container),
+            (format!("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{hex}.scope/container"), Keeper::Container),
+            ("0::/system.slice/vllm.service".into(), Keeper::Systemd("vllm".into())),
+            ("0::/user.slice/user-0.slice/session-3.scope".into(), Keeper::Nobody),
+            ("0::/system.slice/ssh.service".into(), Keeper::Nobody),
+            (String::new(), Keeper::Nobody),
+        ] {
+            assert_eq!(keeper(&text), expected, "{text}");
+        }
+    }
+
+    /// A /proc with one process a line: (pid, parent, comm, arguments, environment, cgroup).
+    fn proc(rows: &[(u32, u32, &str, &[&str], &[&str], &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("stat"), "cpu 1 2\nbtime 1700000000\n").unwrap();
+        for (pid, parent, comm, arguments, environment, cgroup) in rows {
+            let folder = root.path().join(pid.to_string());
+            fs::create_dir(&folder).unwrap();
+            let zeros = "0 ".repeat(17);
+            fs::write(
+                folder.join("stat"),
+                format!("{pid} ({comm}) S {parent} {zeros}5000 0 0"),
+            )
+            .unwrap();
+            fs::write(folder.join("cmdline"), arguments.join("\0") + "\0").unwrap();
+            fs::write(folder.join("environ"), environment.join("\0")).unwrap();
+            fs::write(folder.join("cgroup"), cgroup).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_worker_belongs_to_the_server_above_it() {
+        let root = proc(&[
+            (10, 1, "bash", &["bash", "-c", "vllm serve x"], &[], ""),
+            (
+                20,
+                10,
+                "vllm",
+                &[
+                    "/usr/bin/python3",
+                    "/usr/bin/vllm",
+                    "serve",
+                    "Qwen/Qwen2.5-7B-Instruct",
+                    "--port",
+                    "8100",
+                    "--api-key",
+                    "CANARY",
+                ],
+                &["HF_TOKEN=CANARY"],
+                "",
+            ),
+            (30, 20, "VLLM::EngineCor", &["VLLM::EngineCore"], &[], ""),
+            (31, 30, "VLLM::Worker_TP", &["VLLM::Worker_TP0"], &[], ""),
+            (32, 30, "VLLM::Worker_TP", &["VLLM::Worker_TP1"], &[], ""),
+        ]);
+        let processes = Processes::at(root.path());
+        let found: Vec<(Group, String)> = [31, 32]
+            .iter()
+            .map(|pid| (processes.group(*pid, "host"), "nvidia.com/gpu".to_string()))
+            .collect();
+        let groups = pods(found);
+        assert_eq!(groups.len(), 1);
+        let pod = &groups[0].pod;
+        assert_eq!(pod.requests().devices["nvidia.com/gpu"], 2);
+        let server = pod.containers[0].server.as_ref().unwrap();
+        assert_eq!((server.engine, server.port), (Some(EngineKind::Vllm), Some(8100)));
+        assert_eq!(pod.owner.as_ref().unwrap().name, "vllm-Qwen2.5-7B-Instruct");
+        assert_eq!(pod.started_at.unwrap().as_second(), 1_700_000_050);
+        assert!(!serde_json::to_string(pod).unwrap().contains("CANARY"));
+    }
+
+    #[test]
+    fn jobs_units_and_strangers_are_kept_as_such() {
+        let root = proc(&[
+            (
+                20,
+                1,
+                "slurm_script",
+                &["/bin/bash", "/var/spool/slurmd/job/slurm_script"],
+                &[],
+                "0::/system.slice/slurmstepd.scope/job_7/step_batch",
+            ),
+            (
+                21,
+                20,
+                "python",
+                &["python", "train.py", "--token=CANARY"],
+                &[],
+                "0::/system.slice/slurmstepd.scope/job_7/step_batch",
+            ),
+            (
+                40,
+                1,
+                "ollama",
+                &["/usr/local/bin/ollama", "serve"],
+                &[],
+                "0::/system.slice/ollama.service",
+            ),
+            (
+                41,
+                40,
+                "ollama",
+                &["/usr/local/bin/ollama", "runner", "--model", "/x/blob"],
+                &[],
+                "0::/system.slice/ollama.service",
+            ),
+            (50, 1, "nvidia-cuda-mps", &["nvidia-cuda-mps-server"], &[], ""),
+        ]);
+        let processes = Processes::at(root.path());
+        let job = processes.group(21, "host").pod;
+        assert_eq!(
+            job.owner.map(|o| (o.kind, o.name)),
+            Some(("SlurmJob".into(), "7".into()))
+        );
+        let unit = processes.group(41, "host").pod;
+        assert_eq!(unit.owner.map(|o| o.name), Some("ollama".into()));
+        assert_eq!(
+            unit.containers[0].server.as_ref().and_then(|s| s.engine),
+            Some(EngineKind::Ollama)
+        );
+        let helper = processes.group(50, "host").pod;
+        assert_eq!(helper.containers[0].role, Some(ContainerRole::GpuInfrastructure));
+        let stranger = processes.group(999, "host");
+        assert!(stranger.hidden && stranger.pod.containers[0].server.is_none());
+    }
+
+    #[test]
+    fn the_address_of_another_network_namespace_is_its_own() {
+        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\nLocal:\n     |-- 127.0.0.1\n        /32 host LOCAL\n        |-- 172.17.0.0\n           /16 link UNICAST\n        |-- 172.17.0.2\n           /32 host LOCAL\n";
+        assert_eq!(local_address(table).as_deref(), Some("172.17.0.2"));
+        assert_eq!(local_address("|-- 127.0.0.1\n /32 host LOCAL\n"), None);
+    }
+}
