@@ -123,6 +123,8 @@ async fn run(
 }
 
 fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
+    // Metrics are plain HTTP, but a client cannot be made without a TLS provider; one that is installed already stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

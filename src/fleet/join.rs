@@ -247,7 +247,7 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
 
 /// Puts pods on slots: where an exporter says, else the first free ones, in the pods' order.
 fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
-    let names = name_slots(fleet, cluster, first_slot);
+    let names = name_slots(fleet, cluster, first_slot, plans);
     let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
     for index in first_pod..fleet.pods.len() {
         let pod = &fleet.pods[index];
@@ -310,7 +310,12 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
 }
 
 /// Gives slots the UUIDs that exporters tell, in index order, and remembers which pod the exporter saw on which slot.
-fn name_slots(fleet: &mut Fleet, cluster: &Cluster, first_slot: usize) -> HashMap<(String, String), Vec<SlotId>> {
+fn name_slots(
+    fleet: &mut Fleet,
+    cluster: &Cluster,
+    first_slot: usize,
+    plans: &[SlotPlan],
+) -> HashMap<(String, String), Vec<SlotId>> {
     let mut told: HashMap<(String, String), Vec<SlotId>> = HashMap::new();
     let first_node = fleet
         .nodes
@@ -327,10 +332,17 @@ fn name_slots(fleet: &mut Fleet, cluster: &Cluster, first_slot: usize) -> HashMa
             .collect();
         devices.sort_by_key(|g| (g.index, g.uuid.clone()));
         devices.dedup_by(|a, b| a.uuid == b.uuid);
-        if devices.len() != whole.len() {
+        // A device that is lost is in no exporter's list: then those listed are the healthy ones.
+        let healthy: Vec<SlotId> = whole
+            .iter()
+            .copied()
+            .filter(|s| plans[s.0 - first_slot].healthy)
+            .collect();
+        let listed = if devices.len() == whole.len() { whole } else { healthy };
+        if devices.len() != listed.len() {
             continue;
         }
-        for (slot, device) in whole.iter().zip(devices) {
+        for (slot, device) in listed.iter().zip(devices) {
             fleet.slots[slot.0].name = device.uuid.clone().unwrap_or_default();
             for holder in &device.holders {
                 told.entry((holder.namespace.clone(), holder.name.clone()))

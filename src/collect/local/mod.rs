@@ -10,7 +10,7 @@ use super::scrape;
 use crate::snapshot::cluster::{Cluster, Condition, Node, PodsRead, Resources};
 use crate::snapshot::gpu::PodName;
 use crate::snapshot::{Gap, SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
-use crate::units::{Bytes, MilliCores};
+use crate::units::Bytes;
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use nvml_wrapper::Nvml;
@@ -165,13 +165,10 @@ fn host(
         }
     }
     let provider = machine(&mut labels);
+    // No CPU and memory: nobody requests shares of them here, so what is left for a free GPU cannot be told.
     let amounts = |devices: BTreeMap<String, u64>| Resources {
-        cpu: std::thread::available_parallelism()
-            .ok()
-            .map(|n| MilliCores(n.get() as u64 * 1000)),
-        memory: total_memory(),
-        pods: None,
         devices,
+        ..Resources::default()
     };
     Cluster {
         name: options.cluster_name.clone().unwrap_or_else(|| name.into()),
@@ -217,13 +214,6 @@ fn hostname() -> String {
         .map(|name| name.trim().to_string())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".into())
-}
-
-fn total_memory() -> Option<Bytes> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(Bytes(kib * 1024))
 }
 
 fn source(inventory: &nvml::Inventory, name: &str, gaps: &[Gap]) -> Source {

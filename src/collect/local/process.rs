@@ -152,7 +152,7 @@ impl Processes {
         {
             match self.read(above) {
                 Some(parent) if !SHELLS.contains(&parent.name.as_str()) && parent.keeper == chain[0].keeper => {
-                    chain.push(parent)
+                    chain.push(parent);
                 }
                 _ => break,
             }
@@ -367,7 +367,10 @@ fn program(process: &Process) -> String {
         .iter()
         .position(|a| a == "-m")
         .and_then(|at| arguments.get(at + 1));
-    let script = arguments.iter().take(4).find(|a| a.ends_with(".py"));
+    let script = arguments
+        .iter()
+        .take(4)
+        .find(|a| Path::new(a).extension().is_some_and(|e| e == "py"));
     let first = arguments.first();
     module
         .or(script)
@@ -471,8 +474,11 @@ mod tests {
         }
     }
 
-    /// A /proc with one process a line: (pid, parent, comm, arguments, environment, cgroup).
-    fn proc(rows: &[(u32, u32, &str, &[&str], &[&str], &str)]) -> tempfile::TempDir {
+    /// (pid, parent, comm, arguments, environment, cgroup).
+    type Row<'a> = (u32, u32, &'a str, &'a [&'a str], &'a [&'a str], &'a str);
+
+    /// A /proc with these processes.
+    fn proc(rows: &[Row<'_>]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("stat"), "cpu 1 2\nbtime 1700000000\n").unwrap();
         for (pid, parent, comm, arguments, environment, cgroup) in rows {
