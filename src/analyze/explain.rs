@@ -15,7 +15,8 @@ How the dollars are computed. Each GPU costs its share of its node's price; a MI
 finding claims those shares, each GPU once: stuck before unhealthy before free before idle. 'now' means that the whole node
 becomes empty and is on-demand or spot, so that the bill can stop; else the GPUs are 'reusable'.
 
-When it is wrong. A free GPU is one look: it may be taken a minute later, so it is 'estimated'. Standby capacity that an
+When it is wrong. A free GPU is one look: it may be taken a minute later, so it is 'estimated' (with history: 'measured' where it
+was free for 80 % of a day). Standby capacity that an
 autoscaler keeps on purpose is 'estimated' too. Pods with a priority below 0 and pause images are placeholders and never idle.
 A server whose metrics could not be read is not assessed, never idle.
 
@@ -46,7 +47,8 @@ Why it costs. A preempted request is computed again from its beginning; a full c
 into out-of-memory restarts.
 
 How the dollars are computed. At risk, not recoverable: the GPUs' price times the share of work thrown back (preemptions per
-finished request, or the share of requests that wait). config claims no dollars: engines queue, they do not fail.
+finished request, or the share of requests that wait). With history: bins of 5 minutes in which the cache was at 95 % or more and
+requests waited or were preempted / bins with requests; from three such bins and 5 % of them (or 1 % preempted). config claims no dollars: engines queue, they do not fail.
 
 When it is wrong. A queue at low KV use is the sequence limit, not the cache, and does not fire. An offline batch wants a full
 cache: there only preemptions count. A warm prefix cache reads 0 in vLLM V1 and is no pressure.

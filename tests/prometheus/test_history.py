@@ -224,12 +224,16 @@ class History(unittest.TestCase):
         subprocess.run(["cp", "-r", self.dir / "fleet", copy], check=True)
         labels = {"app": "kube-prometheus-stack-prometheus"}
         ports = [{"name": "http-web", "port": 9090, "protocol": "TCP"}]
+        # The API server proxies only to addresses that are a pod's own.
+        self.bed.seed("prod", [{"kind": "Pod", "metadata": {"name": "prom-0", "namespace": "monitoring"}, "spec": {"nodeName": "other", "containers": [{"name": "prometheus", "image": "prometheus"}]},
+                                "status": {"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]}}])
+        pod = {"kind": "Pod", "namespace": "monitoring", "name": "prom-0"}
         with store.Prometheus(copy, ADDRESS, space):
-            for kind, body in (("services", {"spec": {"ports": [{**ports[0], "targetPort": 9090}]}}), ("endpoints", {"subsets": [{"addresses": [{"ip": ADDRESS}], "ports": ports}]})):
+            for kind, body in (("services", {"spec": {"ports": [{**ports[0], "targetPort": 9090}]}}), ("endpoints", {"subsets": [{"addresses": [{"ip": ADDRESS, "targetRef": pod}], "ports": ports}]})):
                 code, text = self.bed.request("prod", "POST", f"/api/v1/namespaces/monitoring/{kind}", {"apiVersion": "v1", "kind": kind[:-1].capitalize() if kind == "services" else "Endpoints", "metadata": {"name": "prom", "namespace": "monitoring", "labels": labels}, **body})
                 self.assertEqual(code, 201, text)
             slice_ = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "prom-1", "namespace": "monitoring", "labels": {"kubernetes.io/service-name": "prom"}}, "addressType": "IPv4",
-                      "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}], "ports": ports}
+                      "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}, "targetRef": pod}], "ports": ports}
             self.bed.request("prod", "POST", "/apis/discovery.k8s.io/v1/namespaces/monitoring/endpointslices", slice_)
             target = self.dir / "proxied.json"
             done, seconds, _ = run("collect", "--kubeconfig", self.config, "--no-scrape", "-o", target, "--timeout", "120s")
