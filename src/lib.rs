@@ -29,3 +29,9 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     run::main()
 }
+
+/// Entry points for benches; not an API.
+#[cfg(feature = "internals")]
+pub mod internals {
+    pub use crate::fit::bench::{all_tiers, placements};
+}

@@ -7,6 +7,8 @@
     reason = "the seam comes first; the checks and `gpuwaste fit` stand on it"
 )]
 
+#[cfg(feature = "internals")]
+pub mod bench;
 mod defaults;
 mod kv;
 mod limits;
@@ -217,3 +219,6 @@ pub(crate) fn place(
 ) -> Placement {
     memory::place(model, settings, gpu, parallelism, calibration)
 }
+
+#[cfg(test)]
+mod tests;

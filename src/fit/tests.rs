@@ -1,0 +1,294 @@
+//! Vectors worked by hand or logged by servers, and what must hold for any settings.
+
+use super::search::{Need, Tier, search};
+use super::*;
+use crate::catalog::gpus;
+use crate::catalog::models;
+use crate::snapshot::server::EngineKind;
+use crate::units::UsdPerHour;
+use proptest::prelude::*;
+
+fn vllm() -> EngineSettings {
+    EngineSettings {
+        engine: Some(EngineKind::Vllm),
+        ..EngineSettings::default()
+    }
+}
+
+fn on(model: &str, gpu: &str, tensor: u32, settings: &EngineSettings) -> Placement {
+    let facts = models::find(model).unwrap();
+    let parallelism = Parallelism {
+        tensor,
+        ..Parallelism::ONE
+    };
+    place(&facts, settings, gpus::find(gpu).unwrap(), parallelism, None)
+}
+
+/// Growth of a long sequence by one token, per GPU.
+fn growth(model: &str, tensor: u32) -> f64 {
+    on(model, "B200", tensor, &vllm())
+        .roofline
+        .unwrap()
+        .kv_bytes_per_token_per_gpu
+}
+
+/// layers · max(1, KV ÷ T) · 2 · head dim · 2 bytes, from each model's config.json.
+#[test]
+fn kv_bytes_are_those_worked_by_hand() {
+    for (model, tensor, bytes) in [
+        ("meta-llama/Llama-3.1-8B-Instruct", 1, 131_072.0),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8, 16_384.0),
+        // Eight KV heads on sixteen ranks: each holds a copy.
+        ("meta-llama/Llama-3.1-8B-Instruct", 16, 16_384.0),
+        ("meta-llama/Llama-3.1-70B-Instruct", 2, 163_840.0),
+        ("meta-llama/Llama-3.1-405B-Instruct", 8, 64_512.0),
+        // 8.11 GiB for 178,880 tokens logged (vllm#21348).
+        ("Qwen/Qwen3-235B-A22B-FP8", 4, 48_128.0),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", 1, 131_072.0),
+        // 61 · 576 · 2 on every rank.
+        ("deepseek-ai/DeepSeek-V3", 1, 70_272.0),
+        ("deepseek-ai/DeepSeek-R1", 16, 70_272.0),
+        // Ten full layers of 62; 12 of 48; 12 of 24; 8 of 32.
+        ("google/gemma-3-27b-it", 1, 81_920.0),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 1, 49_152.0),
+        ("openai/gpt-oss-20b", 1, 24_576.0),
+        ("Qwen/Qwen3.5-4B", 1, 32_768.0),
+    ] {
+        assert_eq!(growth(model, tensor), bytes, "{model} at T={tensor}");
+    }
+}
+
+/// "Loading model weights took … GiB" of real servers; sources in tests/fit/groundtruth.csv.
+#[test]
+fn weights_are_those_that_servers_logged() {
+    for (model, tensor, logged) in [
+        ("meta-llama/Llama-3.1-8B-Instruct", 1, 14.99),
+        ("deepseek-ai/DeepSeek-V3", 16, 40.32),
+        ("hugging-quants/Meta-Llama-3.1-405B-Instruct-AWQ-INT4", 4, 51.15),
+        ("openai/gpt-oss-20b", 1, 13.47),
+        ("openai/gpt-oss-120b", 1, 64.38),
+        ("Qwen/Qwen3-32B", 2, 30.59),
+        ("Qwen/Qwen3-30B-A3B", 4, 14.25),
+        ("Qwen/Qwen3.5-4B", 1, 8.61),
+    ] {
+        let gib = on(model, "B200", tensor, &vllm()).weights_per_gpu.unwrap().gib();
+        assert!((gib / logged - 1.0).abs() < 0.02, "{model}: {gib} GiB, logged {logged}");
+    }
+}
+
+#[test]
+fn windows_hold_more_than_full_attention_would() {
+    let gemma = on("google/gemma-3-27b-it", "H200", 1, &vllm());
+    // All 62 layers at full length: 507,904 B a token.
+    assert!(gemma.kv_bytes_per_token_per_gpu.unwrap() < 0.35 * 507_904.0);
+    let old = EngineSettings {
+        engine_version: Some("0.8.4".into()),
+        ..vllm()
+    };
+    let full = on("google/gemma-3-27b-it", "H200", 1, &old);
+    assert_eq!(full.kv_bytes_per_token_per_gpu, Some(507_904.0));
+}
+
+/// "max_num_seqs (256) exceeds available Mamba cache blocks": 17.3 MB a block of Qwen3.5's smaller models.
+#[test]
+fn hybrids_need_a_state_block_for_every_sequence() {
+    let settings = |seqs: u64| EngineSettings {
+        max_num_seqs: Some(seqs),
+        max_model_len: Some(8192),
+        gpu_memory_utilization: Some(0.9),
+        ..vllm()
+    };
+    assert_eq!(
+        on("Qwen/Qwen3.5-9B", "L4", 1, &settings(256)).verdict,
+        FitVerdict::DoesNotFit
+    );
+    let few = on("Qwen/Qwen3.5-4B", "L4", 1, &settings(64));
+    assert_eq!(few.verdict, FitVerdict::Fits, "{}", few.reason);
+}
+
+#[test]
+fn hard_limits_are_told() {
+    let told = |model: &str, gpu: &str, tensor: u32, settings: EngineSettings, word: &str| {
+        let p = on(model, gpu, tensor, &settings);
+        assert_eq!(p.verdict, FitVerdict::DoesNotFit, "{}", p.reason);
+        assert!(p.reason.contains(word), "{}", p.reason);
+    };
+    let quantized = |q: &str| EngineSettings {
+        quantization: Some(q.into()),
+        ..vllm()
+    };
+    told("meta-llama/Llama-3.1-8B-Instruct", "H100", 3, vllm(), "heads");
+    told("Qwen/Qwen3-30B-A3B-FP8", "H100", 4, vllm(), "fp8 block");
+    told(
+        "Qwen/Qwen2.5-7B-Instruct-AWQ",
+        "H100",
+        1,
+        quantized("bitsandbytes"),
+        "told",
+    );
+    told(
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "T4",
+        2,
+        quantized("fp8"),
+        "capability",
+    );
+    let long = EngineSettings {
+        max_model_len: Some(200_000),
+        ..vllm()
+    };
+    told("meta-llama/Llama-3.1-8B-Instruct", "H200", 1, long, "beyond");
+}
+
+#[test]
+fn a_servers_own_count_replaces_the_estimate() {
+    let facts = models::find("meta-llama/Llama-3.1-8B-Instruct").unwrap();
+    let gpu = gpus::find("L40S").unwrap();
+    let told = Calibration {
+        gpu: "L40S".into(),
+        parallelism: Parallelism::ONE,
+        kv_capacity: Tokens(158_656),
+    };
+    let settings = EngineSettings {
+        max_model_len: Some(32_768),
+        ..vllm()
+    };
+    let p = place(&facts, &settings, gpu, Parallelism::ONE, Some(&told));
+    assert_eq!(p.confidence, FitConfidence::Measured);
+    assert!(p.kv_capacity.unwrap().value.0.abs_diff(158_656) <= 1);
+    // On another card it says nothing.
+    let other = place(
+        &facts,
+        &settings,
+        gpus::find("L4").unwrap(),
+        Parallelism::ONE,
+        Some(&told),
+    );
+    assert_eq!(other.confidence, FitConfidence::Assumed);
+}
+
+#[test]
+fn the_search_names_the_cheapest_that_fits_and_why_others_do_not() {
+    let facts = models::find("Qwen/Qwen2.5-32B-Instruct").unwrap();
+    let settings = EngineSettings {
+        max_model_len: Some(8192),
+        max_num_seqs: Some(128),
+        gpu_memory_utilization: Some(0.92),
+        ..vllm()
+    };
+    let tier = |name: &str, usd: f64| Tier {
+        gpu: gpus::find(name).unwrap(),
+        usd_per_gpu_hour: UsdPerHour::from_usd(usd),
+        sizes: Vec::new(),
+        max_gpus_per_node: 1,
+    };
+    let tiers = [tier("H200", 4.0), tier("H100", 3.0), tier("L4", 0.7)];
+    let found = search(&facts, &settings, &tiers, &Need::default());
+    let names: Vec<(&str, bool)> = found.iter().map(|c| (c.gpu.as_str(), c.accepted)).collect();
+    assert_eq!(names[2], ("L4", false));
+    assert!(found[2].reason.contains("nothing is left"), "{}", found[2].reason);
+    assert!(found[0].accepted && found[0].usd_per_hour <= found[1].usd_per_hour);
+    // More tokens than a card can hold.
+    let need = Need {
+        tokens: Some(10_000_000),
+        ..Need::default()
+    };
+    assert!(search(&facts, &settings, &tiers, &need).iter().all(|c| !c.accepted));
+}
+
+fn rank(v: FitVerdict) -> u8 {
+    match v {
+        FitVerdict::DoesNotFit => 0,
+        FitVerdict::Tight => 1,
+        FitVerdict::Fits => 2,
+        FitVerdict::Unknown => 3,
+    }
+}
+
+fn any_settings() -> impl Strategy<Value = EngineSettings> {
+    use EngineKind::{Llamacpp, Nim, Ollama, Sglang, Tei, Tgi, Trtllm, Vllm};
+    let engine = prop::sample::select(vec![Vllm, Sglang, Tgi, Trtllm, Llamacpp, Ollama, Nim, Tei]);
+    let version = prop::sample::select(vec![
+        "",
+        "V0",
+        "0.6.3",
+        "0.8.5",
+        "0.11.0",
+        "0.33.0",
+        "nonsense",
+        "1.2.3.4.5",
+    ]);
+    let quantization = prop::sample::select(vec!["", "fp8", "awq", "bitsandbytes", "Q4_K_M", "nvfp4", "what"]);
+    let numbers = (
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+    );
+    let switches = (
+        any::<Option<bool>>(),
+        any::<Option<bool>>(),
+        any::<Option<bool>>(),
+        any::<Option<bool>>(),
+    );
+    (engine, version, quantization, numbers, switches, any::<Option<f64>>()).prop_map(
+        |(engine, version, quantization, n, b, share)| {
+            let text = |t: &str| Some(t.to_string()).filter(|t| !t.is_empty());
+            EngineSettings {
+                engine: Some(engine),
+                engine_version: text(version),
+                quantization: text(quantization),
+                max_model_len: n.0,
+                max_num_seqs: n.1,
+                max_num_batched_tokens: n.2,
+                block_size: n.3,
+                expert_parallel: b.0,
+                dp_attention: b.1,
+                speculative: b.2,
+                lora: b.3,
+                gpu_memory_utilization: share,
+                mem_fraction_static: share,
+                ..EngineSettings::default()
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn nothing_panics_and_bands_are_in_order(
+        model in 0_usize..500, gpu in 0_usize..70, tensor in any::<u32>(), pipeline in 0_u32..9, data in 0_u32..9, settings in any_settings(),
+    ) {
+        let all = models::all();
+        let facts = &all[model % all.len()].facts;
+        let gpu = &gpus::all()[gpu % gpus::all().len()];
+        let p = place(facts, &settings, gpu, Parallelism { tensor: tensor % 33, pipeline, data }, None);
+        if let Some(kv) = p.kv_capacity {
+            prop_assert!(kv.low <= kv.value && kv.value <= kv.high);
+        }
+        if let Some(o) = p.overhead_per_gpu {
+            prop_assert!(o.low <= o.value && o.value <= o.high);
+        }
+        prop_assert!(p.max_concurrency.is_none_or(f64::is_finite));
+        prop_assert!(!p.reason.is_empty());
+    }
+
+    #[test]
+    fn more_memory_and_shorter_requests_never_hurt(
+        model in 0_usize..500, gib in 8.0_f64..200.0, more in 0.0_f64..100.0, length in 512_u64..32_768, longer in 0_u64..100_000,
+    ) {
+        let all = models::all();
+        let facts = &all[model % all.len()].facts;
+        let at = |gib: f64, length: u64| {
+            let gpu = GpuFacts { memory_cuda: Some(Bytes::from_gib(gib)), ..gpus::find("H100").unwrap().clone() };
+            let settings = EngineSettings {
+                max_model_len: Some(length), max_num_seqs: Some(64), max_num_batched_tokens: Some(2048), ..vllm()
+            };
+            rank(place(facts, &settings, &gpu, Parallelism::ONE, None).verdict)
+        };
+        prop_assert!(at(gib + more, length) >= at(gib, length));
+        prop_assert!(at(gib, length + longer) <= at(gib, length));
+    }
+}
