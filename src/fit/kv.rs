@@ -65,14 +65,12 @@ pub(super) fn element_bytes(settings: &EngineSettings, scheme: &Scheme) -> Optio
         "float32" | "fp32" | "f32" => 4.0,
         // llama.cpp: 32 elements with one 16-bit scale.
         "q8_0" => 1.0625,
-        "q4_0" | "iq4_nl" => 0.5625,
+        "q4_0" | "iq4_nl" | "nvfp4" => 0.5625,
         "q4_1" => 0.625,
         "q5_0" => 0.6875,
         "q5_1" => 0.75,
-        "nvfp4" => 0.5625,
         s if s.starts_with("fp8") || s.starts_with("int8") => 1.0,
-        s if s.starts_with("fp4") || s.starts_with("mxfp4") => 0.53125,
-        s if s.starts_with("int4") => 0.53125,
+        s if ["fp4", "mxfp4", "int4"].iter().any(|p| s.starts_with(p)) => 0.53125,
         _ => return None,
     })
 }

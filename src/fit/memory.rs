@@ -310,14 +310,14 @@ impl Case<'_> {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = format!(
                 "{loaded}, the overhead {}: nothing is left",
-                self.overhead_text(placement)
+                Self::overhead_text(placement)
             );
             return;
         }
         if !self.pooled() {
             let tight = low <= 0.0;
             placement.verdict = if tight { FitVerdict::Tight } else { FitVerdict::Fits };
-            placement.reason = format!("{loaded}, the working set about {}", self.overhead_text(placement));
+            placement.reason = format!("{loaded}, the working set about {}", Self::overhead_text(placement));
             return;
         }
         let (Some(context), Some(length)) = (context, self.length) else {
@@ -418,7 +418,7 @@ impl Case<'_> {
         }
     }
 
-    fn overhead_text(&self, placement: &Placement) -> String {
+    fn overhead_text(placement: &Placement) -> String {
         placement
             .overhead_per_gpu
             .map_or_else(|| "unknown".into(), |o| o.value.to_string())

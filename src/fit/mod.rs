@@ -8,6 +8,7 @@
 )]
 
 #[cfg(feature = "internals")]
+#[allow(unreachable_pub, reason = "re-exported by the feature")]
 pub mod bench;
 mod defaults;
 mod kv;

@@ -182,7 +182,7 @@ fn the_search_names_the_cheapest_that_fits_and_why_others_do_not() {
         sizes: Vec::new(),
         max_gpus_per_node: 1,
     };
-    let tiers = [tier("H200", 4.0), tier("H100", 3.0), tier("L4", 0.7)];
+    let tiers = [tier("B200", 7.0), tier("H200", 4.0), tier("L4", 0.7)];
     let found = search(&facts, &settings, &tiers, &Need::default());
     let names: Vec<(&str, bool)> = found.iter().map(|c| (c.gpu.as_str(), c.accepted)).collect();
     assert_eq!(names[2], ("L4", false));

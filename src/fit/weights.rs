@@ -252,12 +252,14 @@ fn padding(model: &ModelFacts, scheme: &Scheme, ranks: f64) -> f64 {
     }
 }
 
+/// vLLM's default `max_lora_rank`.
+const RANK: f64 = 16.0;
+
 /// LoRA slots: `max_loras` adapters of rank 16 (vLLM's defaults: 1 adapter, `max_lora_rank` 16) on every linear layer.
 fn lora(model: &ModelFacts, settings: &EngineSettings, p: &Parts) -> f64 {
     if settings.lora != Some(true) {
         return 0.0;
     }
-    const RANK: f64 = 16.0;
     let adapters = settings.max_loras.unwrap_or(1).max(1) as f64;
     let hidden = f64::from(model.hidden.unwrap_or(4096).max(1));
     // A matrix of n parameters gets rank × (rows + columns) ≈ 2 × rank × n ÷ width.
