@@ -9,13 +9,18 @@ use crate::units::UsdPerHour;
 pub(crate) const HOURS_PER_MONTH: f64 = 730.0;
 
 /// Drops what can steer a terminal or hide text: control characters (so no ANSI sequence survives), bidirectional
-/// overrides and zero-width characters. Line breaks and tabs become spaces.
+/// overrides, zero-width characters and what XML cannot hold. Line breaks and tabs become spaces.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .filter_map(|c| match c {
             '\n' | '\t' | '\r' => Some(' '),
             c if c.is_control() => None,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => None,
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => None,
             c => Some(c),
         })
         .collect()

@@ -22,10 +22,11 @@
   const body = $("rows");
   if (!body) return;
   const data = JSON.parse($("data").textContent);
-  const PAGE = 200;
+  const PAGE = 100;
   const rows = Array.from(body.rows, (tr) => ({
     tr, id: tr.id.slice(2), d: tr.dataset, usd: tr.dataset.usd === "" ? -1 : Number(tr.dataset.usd), rank: Number(tr.dataset.rank), text: null, open: null,
   }));
+  body.dataset.ready = "";
   let shown = rows, limit = PAGE, by = "rank", down = false;
   const levels = { assumed: 0, estimated: 1, measured: 2 };
   const key = {
@@ -64,7 +65,6 @@
     $("search").value = "";
     filters.forEach((f) => { $("by-" + f).value = ""; });
     apply();
-    $("search").focus();
   });
   document.querySelectorAll("#list th[data-key]").forEach((th) => th.firstElementChild.addEventListener("click", () => {
     const first = th.dataset.key === "usd" || th.dataset.key === "sure";
