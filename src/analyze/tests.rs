@@ -90,12 +90,12 @@ pub(super) fn server(name: &str, on: &str, gpus: u64, age: i64) -> Pod {
                 devices: [("nvidia.com/gpu".to_string(), gpus)].into(),
                 ..Resources::default()
             },
-            server: Some(EngineSettings {
+            server: Some(Box::new(EngineSettings {
                 engine: Some(EngineKind::Vllm),
                 model: Some("acme/model".into()),
                 tensor_parallel: Some(gpus as u32),
                 ..EngineSettings::default()
-            }),
+            })),
             state: Some(ContainerState::Running { since: ago(age) }),
             ready: true,
             ..Container::default()

@@ -571,10 +571,10 @@ mod tests {
             phase: PodPhase::Running,
             node: Some("n".into()),
             containers: vec![Container {
-                server: Some(EngineSettings {
+                server: Some(Box::new(EngineSettings {
                     engine: Some(EngineKind::Vllm),
                     ..EngineSettings::default()
-                }),
+                })),
                 requests: Resources {
                     devices: [("nvidia.com/gpu".to_string(), devices)]
                         .into_iter()

@@ -148,7 +148,9 @@ fn describe(
 ) -> Workload {
     let containers = || seen.iter().flat_map(|p| p.containers.iter());
     let holds_gpu = |c: &&Container| !c.requests.devices.is_empty() || c.server.is_some();
-    let server = containers().filter(holds_gpu).find_map(|c| c.server.clone());
+    let server = containers()
+        .filter(holds_gpu)
+        .find_map(|c| c.server.as_deref().cloned());
     let role = |wanted: ContainerRole| containers().any(|c| c.role == Some(wanted));
     let jobs = [
         "Job",

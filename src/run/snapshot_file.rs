@@ -45,7 +45,7 @@ pub(crate) fn decode(source: impl Read) -> Result<Snapshot> {
     parse(&text)
 }
 
-/// The schema is looked at before the rest, so that a newer snapshot is refused in words rather than by a field.
+/// A newer snapshot is refused in words rather than by a field: the schema is looked at alone where the whole does not read.
 fn parse(text: &[u8]) -> Result<Snapshot> {
     #[derive(serde::Deserialize)]
     struct Head {
@@ -54,8 +54,12 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
     if text.iter().all(u8::is_ascii_whitespace) {
         bail!("it is empty: record it again with 'gpuwaste collect'");
     }
-    let head: Head = serde_json::from_slice(text).map_err(|e| explain(&e))?;
-    match head.schema {
+    let whole: Result<Snapshot, serde_json::Error> = serde_json::from_slice(text);
+    let schema = match &whole {
+        Ok(snapshot) => Some(snapshot.schema),
+        Err(_) => serde_json::from_slice::<Head>(text).map_err(|e| explain(&e))?.schema,
+    };
+    match schema {
         None => {
             bail!("it has no 'schema' field: not a gpuwaste snapshot (a report? 'gpuwaste collect' records snapshots)")
         }
@@ -64,9 +68,8 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
                 "it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that recorded it, or a newer one"
             )
         }
-        Some(_) => {}
+        Some(_) => whole.map_err(|e| explain(&e)),
     }
-    serde_json::from_slice(text).map_err(|e| explain(&e))
 }
 
 fn explain(error: &serde_json::Error) -> anyhow::Error {

@@ -281,7 +281,7 @@ pub(crate) struct Container {
     pub(crate) ports: Vec<Port>,
     /// The serving engine found in the image, command, arguments and environment; `None`: not a known server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) server: Option<EngineSettings>,
+    pub(crate) server: Option<Box<EngineSettings>>,
     /// What else it is, as far as the spec tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<ContainerRole>,

@@ -121,7 +121,7 @@ impl RawContainer {
                     number: p.container_port,
                 })
                 .collect(),
-            server: engine::recognise(&spec),
+            server: engine::recognise(&spec).map(Box::new),
             role: engine::role(&spec),
             startup_seconds: self.startup_probe.map(|p| {
                 p.initial_delay_seconds

@@ -92,17 +92,19 @@ impl Maker {
         }
         let container = &mut pod.containers[0];
         let used = if life == Life::HalfUsed { gpus / 2 } else { gpus };
-        container.server = (life != Life::Notebook).then(|| EngineSettings {
-            engine: Some(EngineKind::Vllm),
-            model: Some(format!("acme/{}", owner.trim_end_matches(|c: char| c.is_ascii_digit()))),
-            tensor_parallel: Some(used as u32),
-            nodes: (shape == Shape::Group).then_some(2),
-            role: (shape == Shape::Split).then_some(if index == 0 {
-                ServerRole::Prefill
-            } else {
-                ServerRole::Decode
-            }),
-            ..EngineSettings::default()
+        container.server = (life != Life::Notebook).then(|| {
+            Box::new(EngineSettings {
+                engine: Some(EngineKind::Vllm),
+                model: Some(format!("acme/{}", owner.trim_end_matches(|c: char| c.is_ascii_digit()))),
+                tensor_parallel: Some(used as u32),
+                nodes: (shape == Shape::Group).then_some(2),
+                role: (shape == Shape::Split).then_some(if index == 0 {
+                    ServerRole::Prefill
+                } else {
+                    ServerRole::Decode
+                }),
+                ..EngineSettings::default()
+            })
         });
         if shape == Shape::Split {
             let base = owner.trim_end_matches(|c: char| c.is_ascii_digit());
