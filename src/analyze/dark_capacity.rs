@@ -158,7 +158,7 @@ fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
         if age(fleet.taken_at, since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
             continue;
         }
-        let need: usize = pod.devices.values().sum::<u64>() as usize;
+        let need: usize = pod.devices.values().copied().fold(0, u64::saturating_add) as usize;
         let fits = fleet
             .nodes
             .iter()

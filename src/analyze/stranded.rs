@@ -266,7 +266,7 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
     }
     for ((_, workload), pods) in waiting {
         let pod = pods[0];
-        let need = pod.devices.values().sum::<u64>() as usize;
+        let need = pod.devices.values().copied().fold(0, u64::saturating_add) as usize;
         let mut free: Vec<Vec<SlotId>> = fleet
             .nodes
             .iter()

@@ -281,9 +281,9 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                         }
                     }
                     None => {
-                        *crowded
-                            .entry(format!("{resource} on node {}", fleet.nodes[node.0].name))
-                            .or_default() += count - placed;
+                        let name = format!("{resource} on node {}", fleet.nodes[node.0].name);
+                        let over = crowded.entry(name).or_default();
+                        *over = over.saturating_add(count - placed);
                         break;
                     }
                 }

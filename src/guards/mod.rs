@@ -1,6 +1,7 @@
 //! What must hold for every fleet, whatever the checks say of it: truth on generated fleets, sums, and that a read which
 //! fails never makes a fleet look worse or better known than it is.
 
+mod absurd;
 mod fleets;
 mod invariants;
 mod monotone;

@@ -329,3 +329,73 @@ proptest! {
         let _ = exporter::page(&text, at(), "n");
     }
 }
+
+proptest! {
+    /// The same on pages as servers write them: lines moved, doubled, cut and damaged.
+    #[test]
+    fn filtering_real_pages_first_is_the_same_as_parsing_all(edits in proptest::collection::vec((any::<proptest::sample::Index>(), 0u8..5, any::<proptest::sample::Index>(), any::<u8>()), 0..40)) {
+        let mut lines: Vec<Vec<u8>> = real!("vllm-0.32/metrics-pressure-peak.txt").lines().map(|l| l.as_bytes().to_vec()).collect();
+        for (at, edit, place, byte) in edits {
+            let at = at.index(lines.len());
+            match edit {
+                0 => { let line = lines.remove(at); lines.push(line); }
+                1 => { let line = lines[at].clone(); lines.insert(at, line); }
+                2 => { let to = place.index(lines[at].len() + 1); lines[at].truncate(to); }
+                // Not a quote: one that is missing makes prometheus-parse read on into the next label.
+                3 if !lines[at].is_empty() && byte != b'"' && byte != b'\n' => {
+                    let to = place.index(lines[at].len());
+                    if lines[at][to] != b'"' { lines[at][to] = byte; }
+                }
+                _ => lines[at].extend(b" 1700000000000"),
+            }
+        }
+        let text = lines.join(&b'\n');
+        let (filtered, all) = (Page::parse(&text, names::is_wanted), Page::parse(&text, |_| true));
+        for name in ["vllm_num_requests_running", "vllm_kv_cache_usage_perc", "vllm_prompt_tokens_total", "vllm_e2e_request_latency_seconds_bucket", "vllm_cache_config_info", "process_start_time_seconds"] {
+            prop_assert_eq!(filtered.series(name), all.series(name), "{}", name);
+        }
+    }
+}
+
+/// `python3 tests/bench/bench.py metrics`: a page of which few lines are needed, beside counting its lines.
+#[test]
+#[ignore = "a benchmark: it prints, and says nothing in a debug build"]
+fn bench_filter() {
+    let mut page = String::new();
+    for gpu in 0..8 {
+        for field in 0..120 {
+            page.push_str(&format!("DCGM_FI_DEV_OTHER_{field}{{gpu=\"{gpu}\",UUID=\"GPU-07f416a5-bfa0-d315-34ad-1a642b530c2{gpu}\",device=\"nvidia{gpu}\",modelName=\"NVIDIA H100 80GB HBM3\",Hostname=\"node-1\",container=\"server\",namespace=\"ml\",pod=\"llm-5d9c7bf6d8-x7k2p\"}} {field}.5\n"));
+        }
+        page.push_str(&format!(
+            "DCGM_FI_DEV_GPU_UTIL{{gpu=\"{gpu}\",UUID=\"GPU-{gpu}\"}} 97\n"
+        ));
+    }
+    let real = real!("vllm-0.32/metrics-idle.txt");
+    for (name, page) in [
+        ("exporter page, 1 line in 120 needed", page.as_str()),
+        ("a vLLM page, most lines needed", real),
+    ] {
+        let text = page.repeat((64 << 20) / page.len());
+        let speed = |work: &dyn Fn() -> usize| {
+            let mut runs: Vec<f64> = (0..7)
+                .map(|_| {
+                    let started = std::time::Instant::now();
+                    std::hint::black_box(work());
+                    text.len() as f64 / 1e6 / started.elapsed().as_secs_f64()
+                })
+                .collect();
+            runs.sort_by(f64::total_cmp);
+            runs[runs.len() / 2]
+        };
+        let filter = speed(&|| page::filter(text.as_bytes(), |n| exporter::is_wanted(n) || names::is_wanted(n)).len());
+        let lines = speed(&|| memchr::memchr_iter(b'\n', text.as_bytes()).count());
+        let parsed = speed(&|| {
+            usize::from(
+                Page::parse(&text.as_bytes()[..text.len() / 16], exporter::is_wanted).has("DCGM_FI_DEV_GPU_UTIL"),
+            )
+        }) / 16.0;
+        println!(
+            "{name:<38} filter {filter:>8.0} MB/s, with parsing {parsed:.0} MB/s, counting lines {lines:.0} MB/s   target 200 MB/s"
+        );
+    }
+}
