@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Fit(Box<FitArgs>),
     /// What changed between two reports or snapshots, in dollars per hour and in work done.
     Diff(DiffArgs),
+    /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
+    Check(Box<CheckArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.
     Explain {
         /// A check id; without one, all checks in a line each.
@@ -231,6 +233,33 @@ pub(crate) struct ReportArgs {
         help_heading = "Output"
     )]
     pub(crate) color: ColorArg,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Manifests: files, folders, or `-` for stdin.
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// The GPU of workloads that do not say which ("H100", "nvidia-l4").
+    #[arg(long, value_name = "NAME", help_heading = "Judgement")]
+    pub(crate) gpu: Option<String>,
+    /// The region whose prices count (default: the cloud's main one).
+    #[arg(long, value_name = "REGION", help_heading = "Judgement")]
+    pub(crate) region: Option<String>,
+    /// Tokens of one request, prompt and output.
+    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Judgement")]
+    pub(crate) context_tokens: Option<u64>,
+    /// Requests at once on one replica.
+    #[arg(long, value_name = "N", requires = "context_tokens", help_heading = "Judgement")]
+    pub(crate) concurrency: Option<u64>,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+    /// Say less on stderr.
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr.
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Clone, Debug, Args)]

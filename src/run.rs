@@ -2,6 +2,7 @@
 
 mod catalog;
 mod diff;
+mod check;
 mod fit;
 mod output;
 mod policy;
@@ -54,6 +55,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Check(args) => check::check(&args),
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => scan::doctor(&args),
         Command::Fit(args) => fit::fit(&args),

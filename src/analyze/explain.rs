@@ -180,3 +180,15 @@ How the dollars are computed. None of its own: the GPUs are in stranded-gpu and 
 When it is wrong. Front ends of a model sometimes belong beside it.
 
 What to do. Taint GPU pools for GPU pods.";
+
+pub(super) const SPEC_HYGIENE: &str = "\
+What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, or asks for no CPU or memory.
+
+Why it costs. Another engine version needs another amount of GPU memory: a restart at night may no longer fit. Without requests the
+scheduler puts other work beside it, and the GPU waits for CPU.
+
+How the dollars are computed. None: it is listed without money.
+
+When it is wrong. Clusters whose admission pins images or sets requests by itself.
+
+What to do. Name a version or digest; set resources.requests.";

@@ -77,9 +77,21 @@ pub(crate) struct Subject {
     pub(crate) gpu: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) engine: Option<String>,
+    /// Where a manifest says it; `null` for what runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) location: Option<Location>,
     /// What the fingerprint carries instead of the context's name.
     #[serde(skip)]
     pub(crate) cluster_key: String,
+}
+
+/// A place in a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub(crate) struct Location {
+    pub(crate) file: String,
+    pub(crate) line: u64,
+    /// "spec.template.spec.containers[0].image".
+    pub(crate) path: String,
 }
 
 /// A figure that the finding rests on.

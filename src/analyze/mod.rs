@@ -16,6 +16,7 @@ mod sharing;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
+pub(crate) mod manifest;
 mod starved;
 mod stranded;
 mod support;
@@ -114,6 +115,7 @@ pub(crate) const CHECKS: &[&dyn Check] = &[
     &cost_growth::CostGrowth,
     &sharing::SharingMismatch,
     &cpu_pods::CpuPodsOnGpuNode,
+    &manifest::SpecHygiene,
 ];
 
 /// Runs the checks that `wanted` accepts, in the registry's order.

@@ -77,6 +77,11 @@ pub(super) fn of_workload(fleet: &Fleet, workload: &Workload) -> Subject {
         gpu: workload.gpu.map(|g| g.name.clone()),
         model: workload.model_label().map(String::from),
         engine: workload.engine().map(|e| e.name().to_string()),
+        location: workload.origin.as_ref().map(|o| super::finding::Location {
+            file: o.file.clone(),
+            line: o.line,
+            path: o.path.clone(),
+        }),
         cluster_key: cluster.key.clone(),
     }
 }

@@ -398,6 +398,8 @@ pub(crate) struct Workload {
     /// Workloads that serve one model together (prefill and decode roles): idle only if all of them are.
     pub(crate) group: Option<String>,
     pub(crate) observed: Observed,
+    /// Manifests only: where it stands.
+    pub(crate) origin: Option<crate::snapshot::cluster::Origin>,
     pub(crate) ignore: Option<Ignore>,
 }
 

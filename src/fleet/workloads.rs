@@ -211,6 +211,7 @@ fn describe(
         autoscaler_min: autoscaler.map(|a| a.min_replicas),
         autoscaler_max: autoscaler.map(|a| a.max_replicas),
         budget_min: budget,
+        origin: seen.iter().find_map(|p| p.origin.clone()),
         ignore: owners
             .iter()
             .rev()

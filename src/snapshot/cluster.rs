@@ -196,6 +196,28 @@ pub(crate) struct Pod {
     pub(crate) resource_claims: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ignore: Option<Ignore>,
+    /// Manifests only: where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Where a manifest asks for a pod, and what it leaves open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub(crate) struct Origin {
+    pub(crate) file: String,
+    pub(crate) line: u64,
+    /// "spec.template.spec.containers[0]".
+    pub(crate) path: String,
+    pub(crate) notes: Vec<Note>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub(crate) struct Note {
+    pub(crate) line: u64,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

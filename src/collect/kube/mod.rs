@@ -17,6 +17,7 @@ use crate::snapshot::cluster::{Cluster, Node};
 use crate::snapshot::{Gap, Source};
 use api::{Api, ReadError};
 use connect::Target;
+pub(crate) use raw::pod_of_template;
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
 
 /// What one cluster gave.

@@ -396,6 +396,12 @@ impl RawTerminated {
     }
 }
 
+/// The pod that a template would make; `None`: parts of it have the wrong shape.
+pub(crate) fn pod_of_template(template: serde_json::Value) -> Option<Pod> {
+    let raw: RawPod = serde_json::from_value(template).ok()?;
+    Some(raw.into_pod(&[]))
+}
+
 impl RawPod {
     pub(super) fn node(&self) -> Option<&str> {
         self.spec.node_name.as_deref().filter(|n| !n.is_empty())
@@ -494,6 +500,7 @@ impl RawPod {
                 .into_iter()
                 .map(|c| c.resource_claim_name.unwrap_or(c.name))
                 .collect(),
+            origin: None,
             ignore,
         }
     }

@@ -1,0 +1,361 @@
+//! Operators that serve models: Ray Serve, KServe, NIM, Dynamo, KAITO. Each object is turned into the containers its
+//! operator would make, so that the engines read them as they read a live pod.
+
+use super::kinds::{Member, Unit, member, number, text};
+use serde_json::{Map, Value, json};
+
+fn flag(name: &str, value: &Value) -> Option<String> {
+    let name = name.replace('_', "-");
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Bool(true) => Some(format!("--{name}")),
+        Value::String(s) => Some(format!("--{name}={s}")),
+        other => Some(format!("--{name}={other}")),
+    }
+}
+
+/// Ray Serve LLM: `serveConfigV2` is YAML in a string; the first model it configures.
+pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
+    let config = text(&spec["serveConfigV2"])?;
+    let parsed = super::yaml::parse("serveConfigV2", config.as_bytes()).ok()?;
+    let applications = parsed.first()?.value["applications"].as_array()?.clone();
+    let llm = applications
+        .iter()
+        .find_map(|a| a["args"]["llm_configs"].as_array()?.iter().find(|c| c.is_object()).cloned());
+    let Some(llm) = llm else {
+        let names = |a: &Value| format!("{} {}", a["import_path"], a["name"]).to_ascii_lowercase();
+        let draws = applications.iter().any(|a| names(a).contains("diffusion"));
+        // A program of the user's own: what it loads only the program knows.
+        return Some(if draws {
+            json!({"image": "stable-diffusion-webui"})
+        } else {
+            json!({"command": ["serve", "run"]})
+        });
+    };
+    let loading = &llm["model_loading_config"];
+    let mut args = Vec::new();
+    if let Some(model) = text(&loading["model_source"]).or_else(|| text(&loading["model_id"])) {
+        args.push(format!("--model={model}"));
+    }
+    if let Some(id) = text(&loading["model_id"]) {
+        args.push(format!("--served-model-name={id}"));
+    }
+    let empty = Map::new();
+    args.extend(
+        llm["engine_kwargs"]
+            .as_object()
+            .unwrap_or(&empty)
+            .iter()
+            .filter_map(|(k, v)| flag(k, v)),
+    );
+    Some(json!({"image": "vllm/vllm-openai", "args": args}))
+}
+
+/// The model behind a storage URI: "hf://org/model" is the id, anything else is named as it is written.
+fn of_uri(uri: &str) -> String {
+    let plain = uri.strip_prefix("hf://").unwrap_or(uri);
+    if plain.len() == uri.len() {
+        return uri.to_string();
+    }
+    plain.split([':', '@']).next().unwrap_or(plain).to_string()
+}
+
+/// `InferenceService`: a custom predictor's containers, or a model format with its runtime.
+pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
+    const FRAMEWORKS: &[&str] = &["huggingface", "triton", "pytorch", "onnx", "tensorflow", "sklearn", "xgboost"];
+    let predictor = &object["spec"]["predictor"];
+    let replicas = number(&predictor["minReplicas"]).unwrap_or(1).max(1);
+    let pod_spec = |container: Option<Value>| {
+        let mut spec = predictor.clone();
+        if let (Some(map), Some(container)) = (spec.as_object_mut(), container) {
+            map.insert("containers".into(), json!([container]));
+        }
+        json!({"metadata": {"labels": object["metadata"]["labels"]}, "spec": spec})
+    };
+    let framework = FRAMEWORKS.iter().find(|f| predictor[**f].is_object());
+    let (template, path, model) = if predictor["model"].is_object() || framework.is_some() {
+        let key = framework.filter(|_| !predictor["model"].is_object()).map_or("model", |f| *f);
+        let model = &predictor[key];
+        let format = text(&model["modelFormat"]["name"]).unwrap_or_else(|| key.to_string());
+        let runtime = text(&model["runtime"]).unwrap_or_default();
+        let mut container = model.clone();
+        if let Some(map) = container.as_object_mut() {
+            map.insert("name".into(), json!("kserve-container"));
+            if map.get("image").is_none() {
+                if let Some(image) = runtime_image(&format, &runtime) {
+                    map.insert("image".into(), json!(image));
+                }
+            }
+        }
+        let uri = text(&model["storageUri"]).or_else(|| text(&model["storage"]["path"]));
+        (pod_spec(Some(container)), format!("spec.predictor.{key}"), uri.map(|u| of_uri(&u)))
+    } else if predictor["containers"].is_array() {
+        (pod_spec(None), "spec.predictor".to_string(), None)
+    } else {
+        return Vec::new();
+    };
+    let mut members = vec![member(1, template.clone(), &path)];
+    let worker = &predictor["workerSpec"];
+    if worker.is_object() {
+        let nodes = number(&worker["pipelineParallelSize"]).or_else(|| number(&worker["size"]).map(|n| n + 1));
+        let others = nodes.unwrap_or(2).saturating_sub(1);
+        let template = if worker["containers"].is_array() {
+            json!({"spec": worker})
+        } else {
+            template
+        };
+        members.push(member(others, template, "spec.predictor.workerSpec"));
+    }
+    vec![Unit {
+        replicas,
+        members,
+        model,
+        ..Unit::default()
+    }]
+}
+
+/// KServe's own serving runtimes by model format (kserve/kserve config/runtimes).
+fn runtime_image(format: &str, runtime: &str) -> Option<&'static str> {
+    let named = |part: &str| runtime.contains(part);
+    if named("sglang") {
+        Some("lmsysorg/sglang")
+    } else if named("vllm") || format == "vLLM" || format == "vllm" {
+        Some("vllm/vllm-openai")
+    } else if named("huggingface") || format == "huggingface" {
+        Some("kserve/huggingfaceserver")
+    } else if named("triton") || format == "triton" {
+        Some("nvcr.io/nvidia/tritonserver")
+    } else if format == "pytorch" {
+        Some("pytorch/torchserve")
+    } else {
+        None
+    }
+}
+
+/// `LLMInferenceService`: the model is in spec.model, parallelism in spec.parallelism; the container is KServe's template.
+pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
+    let spec = &object["spec"];
+    let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
+    let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
+    let mut units = Vec::new();
+    for (of, path, role) in [(spec, "spec", None), (&spec["prefill"], "spec.prefill", Some("prefill"))] {
+        if !of.is_object() {
+            continue;
+        }
+        let role = role.or_else(|| spec["prefill"].is_object().then_some("decode"));
+        let size = |key: &str| number(&of["parallelism"][key]);
+        let (data, local) = (size("data"), size("dataLocal"));
+        let nodes = match (data, local) {
+            (Some(data), Some(local)) if local > 0 => data.div_ceil(local),
+            _ if of["worker"].is_object() => size("pipeline").unwrap_or(2),
+            _ => 1,
+        };
+        let mut args = vec![format!("--model={}", model.clone().unwrap_or_default())];
+        args.extend(text(&spec["model"]["name"]).map(|n| format!("--served-model-name={n}")));
+        for (key, name) in [("tensor", "tensor-parallel-size"), ("pipeline", "pipeline-parallel-size"), ("data", "data-parallel-size")] {
+            args.extend(size(key).map(|n| format!("--{name}={n}")));
+        }
+        if of["parallelism"]["expert"] == Value::Bool(true) && runtime == "vllm" {
+            args.push("--enable-expert-parallel".into());
+        }
+        let image = if runtime == "sglang" { "lmsysorg/sglang" } else { "vllm/vllm-openai" };
+        let mut template = of["template"].clone();
+        if !template.is_object() {
+            template = json!({"containers": [{"name": "main"}]});
+        }
+        let mut main = template["containers"][0].clone();
+        for word in main["args"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            args.push(word.to_string());
+        }
+        for variable in main["env"].as_array().into_iter().flatten() {
+            if variable["name"] == "VLLM_ADDITIONAL_ARGS" {
+                args.extend(variable["value"].as_str().and_then(shlex::split).unwrap_or_default());
+            }
+        }
+        // The container's own command, where there is one, is read as it stands; the object's words fill the rest.
+        let own_command = main["command"].is_array();
+        let serves = (!own_command).then(|| json!({"image": main["image"].as_str().unwrap_or(image), "command": if runtime == "sglang" { json!(["python3", "-m", "sglang.launch_server"]) } else { json!(["vllm", "serve"]) }, "args": args}));
+        let stated = !main["resources"]["limits"].is_null() || !main["resources"]["requests"].is_null();
+        if main["name"].is_null() {
+            main["name"] = json!("main");
+        }
+        let mut members = vec![member(1, json!({"metadata": {"labels": object["metadata"]["labels"]}, "spec": template}), &format!("{path}.template"))];
+        if nodes > 1 {
+            let worker = if of["worker"].is_object() { &of["worker"] } else { &of["template"] };
+            members.push(member(nodes - 1, json!({"spec": worker}), &format!("{path}.worker")));
+        }
+        units.push(Unit {
+            part: (path == "spec.prefill").then(|| "prefill".into()),
+            replicas: number(&of["replicas"]).unwrap_or(1),
+            members,
+            serves,
+            role,
+            model: model.clone(),
+            gpus_unstated: !stated,
+        });
+    }
+    units
+}
+
+/// `NIMService`: image and environment; GPUs as resources or DRA claims.
+pub(super) fn nim_service(object: &Value) -> Vec<Unit> {
+    let spec = &object["spec"];
+    let repository = text(&spec["image"]["repository"]).unwrap_or_default();
+    let image = text(&spec["image"]["tag"]).map_or(repository.clone(), |tag| format!("{repository}:{tag}"));
+    let mut resources = spec["resources"].clone();
+    let nodes = ["size", "lws"]
+        .iter()
+        .find_map(|k| number(&spec["multiNode"][*k]))
+        .or_else(|| number(&spec["multiNode"]["parallelism"]["pipeline"]))
+        .unwrap_or(1)
+        .max(1);
+    if let Some(each) = number(&spec["multiNode"]["gpusPerPod"]) {
+        if !resources.is_object() {
+            resources = json!({});
+        }
+        resources["limits"]["nvidia.com/gpu"] = json!(each.to_string());
+    }
+    let claims: Vec<Value> = spec["draResources"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| {
+            let name = c["resourceClaimTemplateName"].as_str().or_else(|| c["resourceClaimName"].as_str());
+            json!({"name": name, "resourceClaimTemplateName": c["resourceClaimTemplateName"], "resourceClaimName": c["resourceClaimName"]})
+        })
+        .collect();
+    let template = json!({
+        "metadata": {"labels": object["metadata"]["labels"]},
+        "spec": {
+            "containers": [{"name": "nim", "image": image, "env": spec["env"], "command": spec["command"], "args": spec["args"], "resources": resources}],
+            "nodeSelector": spec["nodeSelector"], "affinity": spec["affinity"], "tolerations": spec["tolerations"],
+            "resourceClaims": claims,
+        }
+    });
+    let scaled = number(&spec["scale"]["hpa"]["minReplicas"]);
+    // Without a word on GPUs the operator asks for as many as the profile needs.
+    let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes > 1;
+    vec![Unit {
+        replicas: number(&spec["replicas"]).or(scaled).unwrap_or(1),
+        members: vec![member(nodes, template, "spec")],
+        gpus_unstated: !stated,
+        ..Unit::default()
+    }]
+}
+
+/// `DynamoGraphDeployment`, v1alpha1 (spec.services) and v1beta1 (spec.components): each service is a workload.
+pub(super) fn dynamo_graph(object: &Value) -> Vec<Unit> {
+    let spec = &object["spec"];
+    let empty = Map::new();
+    let services = spec["services"].as_object().unwrap_or(&empty);
+    let mut units: Vec<Unit> = services
+        .iter()
+        .flat_map(|(name, of)| dynamo_component(of, &format!("spec.services.{name}"), Some(name)))
+        .collect();
+    for (i, of) in spec["components"].as_array().into_iter().flatten().enumerate() {
+        let name = text(&of["name"]).unwrap_or_else(|| format!("component-{i}"));
+        units.extend(dynamo_component(of, &format!("spec.components[{i}]"), Some(&name)));
+    }
+    units
+}
+
+pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Vec<Unit> {
+    let role = [&of["subComponentType"], &of["type"], &of["componentType"]]
+        .into_iter()
+        .find_map(|t| match t.as_str()? {
+            "prefill" => Some("prefill"),
+            "decode" => Some("decode"),
+            _ => None,
+        });
+    let (mut template, at) = if of["podTemplate"].is_object() {
+        (of["podTemplate"].clone(), format!("{path}.podTemplate.spec"))
+    } else {
+        let mut pod = of["extraPodSpec"].clone();
+        if !pod.is_object() {
+            pod = json!({});
+        }
+        let mut main = pod["mainContainer"].take();
+        if !main.is_object() {
+            main = json!({});
+        }
+        main["name"] = json!("main");
+        for key in ["envs", "env"] {
+            if main["env"].is_null() && of[key].is_array() {
+                main["env"] = of[key].clone();
+            }
+        }
+        pod["containers"] = json!([main]);
+        (json!({"spec": pod}), format!("{path}.extraPodSpec.mainContainer"))
+    };
+    // Dynamo's own "gpu" beside cpu and memory; the container's own resources win.
+    let mut resources = json!({});
+    for kind in ["limits", "requests"] {
+        for (key, value) in of["resources"][kind].as_object().into_iter().flatten() {
+            let resource = match key.as_str() {
+                "gpu" => text(&of["resources"][kind]["gpuType"]).unwrap_or_else(|| "nvidia.com/gpu".into()),
+                "gpuType" => continue,
+                other => other.to_string(),
+            };
+            resources[kind][resource.as_str()] = value.clone();
+        }
+    }
+    let container = &mut template["spec"]["containers"][0];
+    if container.is_object() && container["resources"].is_null() {
+        container["resources"] = resources;
+    }
+    let nodes = number(&of["multinode"]["nodeCount"]).unwrap_or(1).max(1);
+    vec![Unit {
+        part: name.map(String::from),
+        replicas: number(&of["replicas"]).unwrap_or(1),
+        members: vec![Member {
+            count: nodes,
+            template,
+            path: at,
+        }],
+        role,
+        ..Unit::default()
+    }]
+}
+
+/// KAITO: a preset names the model; the instance type names the GPUs.
+pub(super) fn workspace(object: &Value) -> Vec<Unit> {
+    // The kind stands at the top level, not under spec.
+    let pick = |key: &str| {
+        if object[key].is_null() { object["spec"][key].clone() } else { object[key].clone() }
+    };
+    let (resource, inference) = (pick("resource"), pick("inference"));
+    if inference.is_null() {
+        return Vec::new();
+    }
+    let mut selector = resource["labelSelector"]["matchLabels"].clone();
+    if let Some(kind) = text(&resource["instanceType"]).filter(|t| !t.starts_with('<')) {
+        if !selector.is_object() {
+            selector = json!({});
+        }
+        selector["node.kubernetes.io/instance-type"] = json!(kind);
+    }
+    let count = number(&resource["count"]).unwrap_or(1).max(1);
+    if inference["template"]["spec"].is_object() {
+        let mut template = inference["template"].clone();
+        template["spec"]["nodeSelector"] = selector;
+        return vec![Unit {
+            replicas: count,
+            members: vec![member(1, template, "inference.template.spec")],
+            ..Unit::default()
+        }];
+    }
+    let Some(preset) = text(&inference["preset"]["name"]) else {
+        return Vec::new();
+    };
+    let container = json!({"name": "preset", "image": "vllm/vllm-openai", "args": [format!("--model={preset}")]});
+    vec![Unit {
+        replicas: 1,
+        members: vec![member(
+            count,
+            json!({"spec": {"containers": [container], "nodeSelector": selector}}),
+            "inference.preset",
+        )],
+        gpus_unstated: true,
+        ..Unit::default()
+    }]
+}

@@ -1,0 +1,294 @@
+//! Text to objects: YAML and JSON, several documents a file, with the line of every key. Hostile input ends in an error
+//! with its line, in bounded time and memory.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// No manifest is larger; an etcd object may have 1.5 MiB, a rendered chart a few dozen of them.
+pub(super) const MAX_BYTES: u64 = 32 << 20;
+/// Kubernetes objects nest some 20 levels deep; custom resources twice that.
+const MAX_DEPTH: usize = 96;
+
+/// One object and where it stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Document {
+    pub(crate) file: String,
+    /// First line of the object.
+    pub(crate) line: u64,
+    pub(crate) value: Value,
+    /// Line by path ("spec.template.spec.containers[0].image").
+    pub(crate) lines: BTreeMap<String, u64>,
+}
+
+impl Document {
+    /// Line of the path, or of the nearest parent that has one.
+    pub(crate) fn line_of(&self, path: &str) -> u64 {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return *line;
+            }
+            match path.rfind(['.', '[']) {
+                Some(at) => path = &path[..at],
+                None => return self.line,
+            }
+        }
+    }
+}
+
+/// Why a file is not read, with the line where known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) line: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// All documents of a text.
+pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
+    let text = std::str::from_utf8(bytes).map_err(|e| Unread {
+        line: Some(bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64 + 1),
+        reason: if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            "it is UTF-16: save it as UTF-8".into()
+        } else {
+            "it is not UTF-8".into()
+        },
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(line) = helm_template(text) {
+        return Err(Unread {
+            line: Some(line),
+            reason: "it is a Helm template that is not rendered: 'helm template RELEASE CHART | gpuwaste check -' renders and checks it".into(),
+        });
+    }
+    let budget = serde_saphyr::budget! {
+        max_depth: MAX_DEPTH,
+        max_documents: 100_000,
+        max_nodes: 4_000_000,
+        max_events: 12_000_000,
+    };
+    let options = serde_saphyr::options! { budget: budget };
+    match serde_saphyr::from_multiple_with_options::<Node>(text, options) {
+        Ok(nodes) => Ok(nodes.into_iter().map(|n| document(file, n)).collect()),
+        // JSON allows tabs where YAML does not.
+        Err(error) => json(file, text).ok_or_else(|| Unread {
+            line: error.location().map(|l| l.line()).filter(|l| *l > 0),
+            reason: first_line(&error.to_string()),
+        }),
+    }
+}
+
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn json(file: &str, text: &str) -> Option<Vec<Document>> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+    let of = |value| Document {
+        file: file.into(),
+        line: 1,
+        value,
+        lines: BTreeMap::new(),
+    };
+    Some(values.ok()?.into_iter().map(of).collect())
+}
+
+/// The line of the first Helm directive. KServe's own templates (`{{ .Spec… }}` in a string) are valid YAML and stay.
+fn helm_template(text: &str) -> Option<u64> {
+    const WORDS: &[&str] = &[".Values", ".Release", ".Chart", "include ", "template ", "define ", ".Files", ".Capabilities"];
+    if !text.contains("{{") {
+        return None;
+    }
+    text.lines()
+        .position(|line| {
+            line.match_indices("{{").any(|(at, _)| {
+                let rest = &line[at + 2..];
+                let inner = rest.split("}}").next().unwrap_or(rest);
+                WORDS.iter().any(|w| inner.contains(w))
+            })
+        })
+        .map(|at| at as u64 + 1)
+}
+
+fn document(file: &str, node: Node) -> Document {
+    let mut lines = BTreeMap::new();
+    let line = node.line;
+    let value = plain(node, String::new(), &mut lines);
+    Document {
+        file: file.into(),
+        line: line.max(1),
+        value,
+        lines,
+    }
+}
+
+fn plain(node: Node, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
+    if !path.is_empty() && node.line > 0 {
+        lines.insert(path.clone(), node.line);
+    }
+    match node.value {
+        Tree::Leaf(value) => value,
+        Tree::List(items) => Value::Array(
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(i, item)| plain(item, format!("{path}[{i}]"), lines))
+                .collect(),
+        ),
+        Tree::Map(entries) => {
+            let mut map = Map::new();
+            for (key, item) in entries {
+                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let value = plain(item, below, lines);
+                map.insert(key, value);
+            }
+            Value::Object(map)
+        }
+    }
+}
+
+/// A value with its line.
+struct Node {
+    line: u64,
+    value: Tree,
+}
+
+enum Tree {
+    Leaf(Value),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Tree>::deserialize(d)?;
+        Ok(Self {
+            line: spanned.referenced.line(),
+            value: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Bool(v)))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(v.into()))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Number::from_f64(v).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::String(v.into())))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::String(v)))
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(d)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<Node>()? {
+            items.push(item);
+        }
+        Ok(Tree::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let mut value: Node = map.next_value()?;
+            if key.referenced.line() > 0 {
+                value.line = key.referenced.line();
+            }
+            entries.push((key.value, value));
+        }
+        Ok(Tree::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_have_lines() {
+        let docs = parse("f.yaml", b"kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n").unwrap();
+        assert_eq!(docs.len(), 2);
+        assert_eq!(docs[1].line_of("spec.x[1].y"), 8);
+        assert_eq!(docs[1].line_of("spec.x[1].unheard.of"), 8);
+        assert_eq!(docs[1].value["spec"]["x"][1]["y"], "2");
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_followed() {
+        let docs = parse("f", b"a: &x {m: 1}\nb:\n  <<: *x\n  n: 2\n").unwrap();
+        assert_eq!(docs[0].value["b"]["m"], 1);
+    }
+
+    #[test]
+    fn hostile_text_is_refused_with_its_line() {
+        let refused = |text: &[u8]| parse("f", text).unwrap_err();
+        let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_string();
+        for i in 1..12 {
+            let last = i - 1;
+            bomb += &format!("a{i}: &a{i} [*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last}]\n");
+        }
+        let begun = std::time::Instant::now();
+        refused(bomb.as_bytes());
+        refused("[".repeat(50_000).as_bytes());
+        refused("{a: ".repeat(50_000).as_bytes());
+        assert!(begun.elapsed().as_secs() < 10, "bounded time");
+        assert_eq!(refused(b"a: 1\nb: 2\na: 3\n").line, Some(3), "duplicate key");
+        assert_eq!(refused(b"a:\n\tb: 1\n").line, Some(2), "tab");
+        assert_eq!(refused(b"a: 1\nb: \xff\n").line, Some(2), "not UTF-8");
+        let helm = refused(b"kind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n");
+        assert!(helm.line == Some(3) && helm.reason.contains("helm template"), "{helm:?}");
+        assert_eq!(parse("f", b"\xef\xbb\xbfkind: A\r\nspec: 1\r\n").unwrap()[0].value["spec"], 1);
+        assert_eq!(parse("f", b"{\n\t\"kind\": \"A\"}\n").unwrap()[0].value["kind"], "A");
+    }
+}

@@ -1,0 +1,252 @@
+//! check: manifests through the same fleet, checks and report as what runs.
+
+use super::{output, policy, scan};
+use crate::analyze::{self, Context as CheckContext, Outcome, manifest};
+use crate::catalog::prices::{PriceBook, PriceSource};
+use crate::catalog::{gpus, instances};
+use crate::cli::CheckArgs;
+use crate::collect::manifests::{self, Manifests};
+use crate::fleet::{self, Fleet};
+use crate::report::rows::GroupBy;
+use crate::snapshot::cluster::{Cluster, Condition, Node, Pod, PodPhase, PodsRead};
+use crate::snapshot::{SCHEMA, Snapshot, SourceStatus};
+use crate::units::Confidence;
+use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// Checks that need nothing but the specification.
+const CHECKS: &[&str] = &["cpu-gpu-imbalance", "parallelism-mismatch", "spec-hygiene"];
+
+const INSTANCE_TYPE: &[&str] = &[
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "karpenter.azure.com/sku-name",
+];
+/// Labels by which pods choose a GPU, that describe a node in turn.
+const CHOICES: &[&str] = &[
+    "nvidia.com/gpu.product",
+    "cloud.google.com/gke-accelerator",
+    "gpu.nvidia.com/class",
+    "gpu.nvidia.com/model",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "eks.amazonaws.com/instance-gpu-name",
+    "karpenter.azure.com/sku-gpu-name",
+    "amd.com/gpu.product-name",
+    "k8s.amazonaws.com/accelerator",
+    "skypilot.co/accelerator",
+    "karpenter.sh/capacity-type",
+    "eks.amazonaws.com/capacityType",
+    "kubernetes.azure.com/scalesetpriority",
+    "cloud.google.com/gke-spot",
+    "topology.kubernetes.io/region",
+    "karpenter.sh/nodepool",
+    "cloud.google.com/gke-nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "agentpool",
+];
+
+pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let outputs = output::parse(&args.report)?;
+    let mut settings = policy::settings(&args.report)?;
+    // Nothing is measured before it runs, and nothing is seen running: the defaults of a scan would never gate.
+    settings.gates.confidence.get_or_insert(Confidence::Estimated);
+    settings.gates.min_coverage.get_or_insert(0.0);
+    let gpu = args.gpu.as_deref().map(known_gpu).transpose()?;
+    let known = args.report.baseline.as_deref().map(scan::baseline).transpose()?;
+    let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
+    let read = manifests::read(&args.manifests, |kind| instances::gpu_of_type(kind).map(|(_, n)| n));
+    if read.objects == 0 {
+        let failed = read.sources.iter().find(|s| s.status == SourceStatus::Failed);
+        match failed {
+            Some(source) => bail!("{}: {}", source.name, source.detail),
+            None => bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files"),
+        }
+    }
+    let (snapshot, types) = snapshot(read, gpu, args.region.as_deref());
+    let prices = PriceBook {
+        entries: settings.prices.clone(),
+    };
+    let mut fleet = fleet::join(&snapshot, &prices, &settings);
+    settle(&mut fleet, &types);
+    let context = CheckContext {
+        fleet: &fleet,
+        settings: &settings,
+    };
+    let wanted = |id: &str| scan::wanted(id, &args.report, &settings);
+    let mut outcomes = analyze::run(&context, |id| CHECKS.contains(&id) && wanted(id));
+    let expected = manifest::Expected {
+        context_tokens: args.context_tokens,
+        concurrency: args.concurrency,
+    };
+    for (id, outcome) in manifest::sizes(&context, expected) {
+        if wanted(id) {
+            merge(&mut outcomes, id, outcome);
+        }
+    }
+    let case = scan::Case {
+        snapshot: &snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings: &settings,
+        group_by: group_by.as_ref(),
+        baseline: known.as_ref(),
+    };
+    scan::conclude(&case, &outputs, &args.report, args.quiet, args.verbose)
+}
+
+fn known_gpu(name: &str) -> Result<&'static str> {
+    if let Some(gpu) = gpus::find(name) {
+        return Ok(&gpu.name);
+    }
+    let near = gpus::nearest(name).join(", ");
+    bail!("--gpu {name}: no such GPU is in the catalogue{}", if near.is_empty() { String::new() } else { format!("; near: {near}") })
+}
+
+fn merge(outcomes: &mut Vec<(&'static str, Outcome)>, id: &'static str, more: Outcome) {
+    match outcomes.iter_mut().find(|(known, _)| *known == id) {
+        Some((_, outcome)) => {
+            outcome.findings.extend(more.findings);
+            outcome.assessed.extend(more.assessed);
+            outcome.assessed.sort_unstable();
+            outcome.assessed.dedup();
+            outcome.not_assessed.extend(more.not_assessed);
+        }
+        None => outcomes.push((id, more)),
+    }
+}
+
+/// One node a pod, with just the GPUs it asks for: nothing else of the cluster is known.
+fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapshot, BTreeMap<String, String>) {
+    let mut pods = read.pods;
+    let mut nodes = Vec::new();
+    let mut types = BTreeMap::new();
+    for (index, pod) in pods.iter_mut().enumerate() {
+        let devices = pod.requests().devices;
+        if devices.is_empty() {
+            pod.phase = PodPhase::Pending;
+            continue;
+        }
+        let name = format!("for-{}-{index}", pod.name);
+        let (mut labels, kind) = chosen(pod);
+        if let Some(kind) = kind {
+            if let Some((facts, _)) = instances::gpu_of_type(&kind) {
+                labels.insert("nvidia.com/gpu.product".into(), facts.name.clone());
+            }
+            types.insert(name.clone(), kind);
+        }
+        let named = labels.iter().any(|(k, _)| k.contains("gpu") || k.contains("accelerator") || k.contains("class"));
+        let whole = devices.keys().any(|r| r.starts_with("nvidia.com/") || r.starts_with("amd.com/"));
+        if let Some(gpu) = gpu.filter(|_| !named && whole) {
+            labels.insert("nvidia.com/gpu.product".into(), gpu.into());
+        }
+        if let Some(region) = region {
+            labels.entry("topology.kubernetes.io/region".into()).or_insert_with(|| region.into());
+        }
+        let ready = Condition {
+            status: Some(true),
+            ..Condition::default()
+        };
+        let mut node = Node {
+            name: name.clone(),
+            labels,
+            ready: Some(ready.clone()),
+            ..Node::default()
+        };
+        node.capacity.devices.clone_from(&devices);
+        node.allocatable.devices = devices;
+        nodes.push(node);
+        pod.node = Some(name);
+        pod.phase = PodPhase::Running;
+        pod.ready = Some(ready);
+    }
+    let cluster = Cluster {
+        name: "manifests".into(),
+        nodes: Some(nodes),
+        pods,
+        pods_read: PodsRead {
+            complete: true,
+            ..PodsRead::default()
+        },
+        controllers: read.controllers,
+        ..Cluster::default()
+    };
+    let snapshot = Snapshot {
+        schema: SCHEMA,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        taken_at: jiff::Timestamp::now(),
+        window_seconds: None,
+        observe_seconds: None,
+        clusters: vec![cluster],
+        sources: read.sources,
+        gaps: read.gaps,
+    };
+    (snapshot, types)
+}
+
+/// Labels that the pod demands of its node, by selector or by affinity where it leaves one choice; its instance type apart.
+fn chosen(pod: &Pod) -> (BTreeMap<String, String>, Option<String>) {
+    let Some(placement) = &pod.placement else {
+        return (BTreeMap::new(), None);
+    };
+    let mut all: BTreeMap<&str, &str> = placement
+        .node_selector
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    if let [term] = placement.affinity_terms.as_slice() {
+        for e in term.iter().filter(|e| e.operator == "In") {
+            if let [only] = e.values.as_slice() {
+                all.insert(&e.key, only);
+            }
+        }
+    }
+    let kind = INSTANCE_TYPE.iter().find_map(|k| all.get(k)).map(|k| (*k).to_string());
+    let labels = all
+        .into_iter()
+        .filter(|(k, _)| CHOICES.contains(k))
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .collect();
+    (labels, kind)
+}
+
+/// The share of an instance's price where the type is named; and gaps in words that fit a manifest.
+fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
+    for index in 0..fleet.nodes.len() {
+        let node = &mut fleet.nodes[index];
+        let Some(kind) = types.get(&node.name) else { continue };
+        node.instance_type = Some(kind.clone());
+        if node.price.source == PriceSource::User {
+            continue;
+        }
+        let rows: Vec<_> = instances::of_type(kind).filter(|r| !r.is_special_offer()).collect();
+        let here = rows.iter().find(|r| node.region.as_deref() == Some(r.region.as_str()) && r.on_demand.is_some());
+        let main = rows
+            .iter()
+            .find(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()) && r.on_demand.is_some());
+        let Some(row) = here.or(main) else { continue };
+        let (Some(usd), Some(gpus)) = (row.on_demand, row.gpus.filter(|n| *n > 0)) else { continue };
+        let parts = usd.split(gpus as usize);
+        let own: Vec<_> = parts.into_iter().take(node.gpus as usize).collect();
+        if own.len() < node.gpus as usize {
+            continue;
+        }
+        node.cloud = Some(row.cloud.clone());
+        node.price.usd_per_hour = Some(own.iter().copied().sum());
+        node.price.source = if here.is_some() { PriceSource::Catalog } else { PriceSource::RegionGuess };
+        node.price.as_of = Some(row.as_of.clone());
+        let slots: Vec<_> = node.slot_ids().collect();
+        for (slot, price) in slots.iter().zip(own) {
+            fleet.slots[slot.0].price = Some(price);
+        }
+    }
+    for gap in &mut fleet.gaps {
+        if gap.what.contains("no label names it") {
+            gap.source = "manifests".into();
+            gap.what = gap.what.replace("GPU model 'no label names it' on", "the GPU model of");
+            gap.reason = "neither a node selector nor an affinity says which GPU".into();
+            gap.effect = "they have no price, and no model is sized against them".into();
+            gap.remedy = "give --gpu NAME, or select nodes by GPU or instance type".into();
+        }
+    }
+}
