@@ -132,6 +132,8 @@ impl Check for ParallelismMismatch {
             let slots = support::slots_of(workload);
             // Only engines whose default is one GPU: others take what they see.
             let explicit = matches!(workload.engine(), Some(EngineKind::Vllm | EngineKind::Sglang));
+            // Ray Serve places its replicas over the cluster's GPUs by itself.
+            let explicit = explicit && !workload.kind.starts_with("Ray");
             match workload.settings.as_ref().filter(|_| explicit) {
                 Some(settings) if settings.nodes.is_none_or(|n| n <= 1) => {
                     out.assessed.extend(&slots);

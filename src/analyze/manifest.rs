@@ -12,6 +12,7 @@ use crate::fit::{self, FitConfidence, FitVerdict, Parallelism, Placement};
 use crate::fleet::{SlotId, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::UsdPerHour;
+use std::collections::BTreeSet;
 
 /// GPUs of one node of a tier (HGX and DGX boards); a placement is not recommended over more.
 const NODE_GPUS: u32 = 8;
@@ -162,10 +163,10 @@ impl<'a> Case<'a> {
             .settings
             .as_ref()
             .ok_or(("no serving engine was recognised", "see 'gpuwaste catalog engines'"))?;
-        let model = workload
-            .model
-            .as_ref()
-            .ok_or(("the model is not in the catalogue, or not named", "see 'gpuwaste catalog models'"))?;
+        let model = workload.model.as_ref().ok_or((
+            "the model is not in the catalogue, or not named",
+            "see 'gpuwaste catalog models'",
+        ))?;
         let gpu = workload.gpu.ok_or((
             "the manifest does not say which GPU",
             "give --gpu NAME, or select nodes by GPU or instance type",
@@ -264,10 +265,37 @@ impl<'a> Case<'a> {
         Some(finding)
     }
 
+    /// Where it would run, as far as its node labels tell.
+    fn cloud(&self) -> Option<&str> {
+        let fleet = self.context.fleet;
+        let node = fleet.node(fleet.slot(*self.slots.first()?).node);
+        let by_label = [
+            ("cloud.google.com/", "gcp"),
+            ("karpenter.k8s.aws/", "aws"),
+            ("eks.amazonaws.com/", "aws"),
+            ("karpenter.azure.com/", "azure"),
+            ("kubernetes.azure.com/", "azure"),
+        ];
+        let told = |(prefix, cloud)| node.labels.keys().any(|k| k.starts_with(prefix)).then_some(cloud);
+        node.cloud.as_deref().or_else(|| by_label.into_iter().find_map(told))
+    }
+
+    /// Tiers of this cloud; of the large clouds where none is named: cards nobody there rents out are no advice.
     fn tiers(&self) -> Vec<Tier<'static>> {
+        let cloud = self.cloud();
+        let offered: BTreeSet<&str> = instances::all()
+            .iter()
+            .filter(|r| match cloud {
+                Some(cloud) => r.cloud == cloud,
+                None => matches!(r.cloud.as_str(), "aws" | "gcp" | "azure" | "oci"),
+            })
+            .filter(|r| r.on_demand.is_some() && !r.is_special_offer())
+            .filter_map(|r| cards::find(&r.gpu))
+            .map(|g| g.name.as_str())
+            .collect();
         cards::all()
             .iter()
-            .filter(|g| g.vendor == self.gpu.vendor)
+            .filter(|g| g.vendor == self.gpu.vendor && offered.contains(g.name.as_str()))
             .filter_map(|gpu| {
                 Some(Tier {
                     gpu,
@@ -315,8 +343,14 @@ impl<'a> Case<'a> {
         let best = self.best(None);
         finding.fix = Fix {
             summary: match &best {
-                Some(b) => format!("{} {} x {} holds it (tensor parallelism {}).", placement.reason, b.gpus, b.gpu, b.parallelism.tensor),
-                None => format!("{} Shorten --max-model-len, quantize, or raise the parallelism.", placement.reason),
+                Some(b) => format!(
+                    "{} {} x {} holds it (tensor parallelism {}).",
+                    placement.reason, b.gpus, b.gpu, b.parallelism.tensor
+                ),
+                None => format!(
+                    "{} Shorten --max-model-len, quantize, or raise the parallelism.",
+                    placement.reason
+                ),
             },
             placement: best.as_ref().map(|b| self.fix_placement(b)),
             patch: None,
@@ -331,10 +365,20 @@ impl<'a> Case<'a> {
             evidence.push(Evidence::number("weights_per_gpu", weights.0 as f64, "bytes", "fit"));
         }
         if let Some(overhead) = &placement.overhead_per_gpu {
-            evidence.push(Evidence::number("overhead_per_gpu", overhead.value.0 as f64, "bytes", "fit"));
+            evidence.push(Evidence::number(
+                "overhead_per_gpu",
+                overhead.value.0 as f64,
+                "bytes",
+                "fit",
+            ));
         }
         if let Some(capacity) = &placement.kv_capacity {
-            evidence.push(Evidence::number("kv_capacity", capacity.value.0 as f64, "tokens", "fit"));
+            evidence.push(Evidence::number(
+                "kv_capacity",
+                capacity.value.0 as f64,
+                "tokens",
+                "fit",
+            ));
         }
         evidence
     }
@@ -343,7 +387,10 @@ impl<'a> Case<'a> {
     fn admitted(&self, expected: Expected) -> Option<(u64, &'static str)> {
         if let (Some(context), Some(concurrency)) = (expected.context_tokens, expected.concurrency) {
             let data = u64::from(self.parallelism.data);
-            return Some((context.saturating_mul(concurrency).div_ceil(data), "--context-tokens x --concurrency"));
+            return Some((
+                context.saturating_mul(concurrency).div_ceil(data),
+                "--context-tokens x --concurrency",
+            ));
         }
         let (length, sequences) = (self.settings.max_model_len?, self.settings.max_num_seqs?);
         Some((length.saturating_mul(sequences), "max_model_len x max_num_seqs"))
@@ -404,9 +451,10 @@ impl<'a> Case<'a> {
         let mut finding = self.finding("oversized-tier", FindingKind::Recoverable, ClaimRank::Unused, title);
         self.judged(best.placement.confidence, &mut finding);
         finding.confidence = Confidence::Assumed;
-        finding
-            .confidence_reasons
-            .insert(0, "no load is known before it runs: memory was judged, speed was not".into());
+        finding.confidence_reasons.insert(
+            0,
+            "no load is known before it runs: memory was judged, speed was not".into(),
+        );
         let share = saved / held.usd();
         finding.claims = self
             .slots

@@ -119,7 +119,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         data_parallel: flags.small(&["data-parallel-size", "dp"]),
         expert_parallel: flags.switch("enable-expert-parallel").or_else(|| flags.switch("ep")),
         max_model_len: flags.count(&["max-model-len", "max-length"]),
-        max_num_seqs: flags.count(&["max-num-seqs"]),
+        max_num_seqs: flags.count(&["max-num-seqs", "max-num-seq"]),
         max_num_batched_tokens: flags.count(&["max-num-batched-tokens"]),
         gpu_memory_utilization: flags.share(&["gpu-memory-utilization"]),
         quantization: flags.owned(&["quantization", "q"]).filter(|q| q != "None"),

@@ -138,7 +138,9 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         dtype: settings.dtype,
         kv_cache_dtype: settings.kv_cache_dtype,
         gpu_memory_utilization: settings.gpu_memory_utilization,
-        usd_per_hour: price(fleet, workload),
+        // A manifest that leaves its GPUs open has no price, rather than one of 0.
+        usd_per_hour: price(fleet, workload)
+            .filter(|_| workload.origin.is_none() || workload.gpus_per_replica.is_some()),
         state: state(fleet, workload).to_owned(),
         class: workload.class.name().to_owned(),
         observed: observed(&workload.observed),

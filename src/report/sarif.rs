@@ -137,8 +137,15 @@ fn location(f: &ReportFinding) -> Value {
     let path: Vec<String> = std::iter::once("fleet".to_owned())
         .chain(parts.iter().map(encode))
         .collect();
+    let physical = match &s.location {
+        Some(at) => {
+            let uri: Vec<String> = plain(&at.file).split('/').map(|p| encode(&p.to_owned())).collect();
+            json!({ "artifactLocation": { "uri": uri.join("/") }, "region": { "startLine": at.line.max(1) } })
+        }
+        None => json!({ "artifactLocation": { "uri": path.join("/") } }),
+    };
     json!({
-        "physicalLocation": { "artifactLocation": { "uri": path.join("/") } },
+        "physicalLocation": physical,
         "logicalLocations": [{ "fullyQualifiedName": parts.join("/"), "kind": "resource" }],
     })
 }

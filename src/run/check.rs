@@ -60,7 +60,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         let failed = read.sources.iter().find(|s| s.status == SourceStatus::Failed);
         match failed {
             Some(source) => bail!("{}: {}", source.name, source.detail),
-            None => bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files"),
+            None => {
+                bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files")
+            }
         }
     }
     let (snapshot, types) = snapshot(read, gpu, args.region.as_deref());
@@ -69,10 +71,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     };
     let mut fleet = fleet::join(&snapshot, &prices, &settings);
     settle(&mut fleet, &types);
-    let context = CheckContext {
-        fleet: &fleet,
-        settings: &settings,
-    };
+    let context = CheckContext::new(&fleet, &settings);
     let wanted = |id: &str| scan::wanted(id, &args.report, &settings);
     let mut outcomes = analyze::run(&context, |id| CHECKS.contains(&id) && wanted(id));
     let expected = manifest::Expected {
@@ -100,7 +99,14 @@ fn known_gpu(name: &str) -> Result<&'static str> {
         return Ok(&gpu.name);
     }
     let near = gpus::nearest(name).join(", ");
-    bail!("--gpu {name}: no such GPU is in the catalogue{}", if near.is_empty() { String::new() } else { format!("; near: {near}") })
+    bail!(
+        "--gpu {name}: no such GPU is in the catalogue{}",
+        if near.is_empty() {
+            String::new()
+        } else {
+            format!("; near: {near}")
+        }
+    )
 }
 
 fn merge(outcomes: &mut Vec<(&'static str, Outcome)>, id: &'static str, more: Outcome) {
@@ -135,13 +141,19 @@ fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapsh
             }
             types.insert(name.clone(), kind);
         }
-        let named = labels.iter().any(|(k, _)| k.contains("gpu") || k.contains("accelerator") || k.contains("class"));
-        let whole = devices.keys().any(|r| r.starts_with("nvidia.com/") || r.starts_with("amd.com/"));
+        let named = labels
+            .iter()
+            .any(|(k, _)| k.contains("gpu") || k.contains("accelerator") || k.contains("class"));
+        let whole = devices
+            .keys()
+            .any(|r| r.starts_with("nvidia.com/") || r.starts_with("amd.com/"));
         if let Some(gpu) = gpu.filter(|_| !named && whole) {
             labels.insert("nvidia.com/gpu.product".into(), gpu.into());
         }
         if let Some(region) = region {
-            labels.entry("topology.kubernetes.io/region".into()).or_insert_with(|| region.into());
+            labels
+                .entry("topology.kubernetes.io/region".into())
+                .or_insert_with(|| region.into());
         }
         let ready = Condition {
             status: Some(true),
@@ -220,12 +232,16 @@ fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
             continue;
         }
         let rows: Vec<_> = instances::of_type(kind).filter(|r| !r.is_special_offer()).collect();
-        let here = rows.iter().find(|r| node.region.as_deref() == Some(r.region.as_str()) && r.on_demand.is_some());
+        let here = rows
+            .iter()
+            .find(|r| node.region.as_deref() == Some(r.region.as_str()) && r.on_demand.is_some());
         let main = rows
             .iter()
             .find(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()) && r.on_demand.is_some());
         let Some(row) = here.or(main) else { continue };
-        let (Some(usd), Some(gpus)) = (row.on_demand, row.gpus.filter(|n| *n > 0)) else { continue };
+        let (Some(usd), Some(gpus)) = (row.on_demand, row.gpus.filter(|n| *n > 0)) else {
+            continue;
+        };
         let parts = usd.split(gpus as usize);
         let own: Vec<_> = parts.into_iter().take(node.gpus as usize).collect();
         if own.len() < node.gpus as usize {
@@ -233,7 +249,11 @@ fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
         }
         node.cloud = Some(row.cloud.clone());
         node.price.usd_per_hour = Some(own.iter().copied().sum());
-        node.price.source = if here.is_some() { PriceSource::Catalog } else { PriceSource::RegionGuess };
+        node.price.source = if here.is_some() {
+            PriceSource::Catalog
+        } else {
+            PriceSource::RegionGuess
+        };
         node.price.as_of = Some(row.as_of.clone());
         let slots: Vec<_> = node.slot_ids().collect();
         for (slot, price) in slots.iter().zip(own) {

@@ -153,7 +153,7 @@ fn money_gate(
 fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> bool {
     let actual = report.totals.coverage_percent;
     // Unreadable nodes: coverage is unknown, so no verdict can be given.
-    let short = actual.is_none_or(|c| c < needed);
+    let short = needed > 0.0 && actual.is_none_or(|c| c < needed);
     report.gates.push(Gate {
         name: "min-coverage".into(),
         limit: needed,

@@ -65,11 +65,7 @@ pub(super) fn units(document: &Document) -> Vec<Unit> {
     match object["kind"].as_str().unwrap_or_default() {
         "Pod" => vec![Unit {
             replicas: 1,
-            members: vec![member(
-                1,
-                json!({"metadata": object["metadata"], "spec": spec}),
-                "spec",
-            )],
+            members: vec![member(1, json!({"metadata": object["metadata"], "spec": spec}), "spec")],
             ..Unit::default()
         }],
         "Job" => simple(&spec["parallelism"], &spec["template"], "spec.template"),
@@ -79,7 +75,11 @@ pub(super) fn units(document: &Document) -> Vec<Unit> {
         }
         "LeaderWorkerSet" => leader_worker(spec),
         "RayCluster" => ray(spec, "spec", None),
-        "RayService" => ray(&spec["rayClusterConfig"], "spec.rayClusterConfig", serving::ray_serve(spec)),
+        "RayService" => ray(
+            &spec["rayClusterConfig"],
+            "spec.rayClusterConfig",
+            serving::ray_serve(spec),
+        ),
         "RayJob" => ray(&spec["rayClusterSpec"], "spec.rayClusterSpec", None),
         "JobSet" => job_set(spec),
         "PyTorchJob" | "TFJob" | "MPIJob" | "XGBoostJob" | "PaddleJob" | "JAXJob" => training(spec),
@@ -102,13 +102,20 @@ fn leader_worker(spec: &Value) -> Vec<Unit> {
     let worker = &group["workerTemplate"];
     let has_leader = group["leaderTemplate"]["spec"].is_object();
     let (leader, path) = if has_leader {
-        (&group["leaderTemplate"], "spec.leaderWorkerTemplate.leaderTemplate.spec")
+        (
+            &group["leaderTemplate"],
+            "spec.leaderWorkerTemplate.leaderTemplate.spec",
+        )
     } else {
         (worker, "spec.leaderWorkerTemplate.workerTemplate.spec")
     };
     let mut members = vec![member(1, leader.clone(), path)];
     if size > 1 {
-        members.push(member(size - 1, worker.clone(), "spec.leaderWorkerTemplate.workerTemplate.spec"));
+        members.push(member(
+            size - 1,
+            worker.clone(),
+            "spec.leaderWorkerTemplate.workerTemplate.spec",
+        ));
     }
     vec![Unit {
         replicas: number(&spec["replicas"]).unwrap_or(1),

@@ -3,6 +3,7 @@
 mod kinds;
 mod pods;
 mod serving;
+
 mod yaml;
 
 use crate::snapshot::cluster::{Controller, Pod};
@@ -41,7 +42,11 @@ pub(crate) fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> 
         let before = (documents.len(), all.sources.len());
         if name == "-" {
             let mut bytes = Vec::new();
-            let read = io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes).map(|_| bytes);
+            let read = io::stdin()
+                .lock()
+                .take(MAX_BYTES + 1)
+                .read_to_end(&mut bytes)
+                .map(|_| bytes);
             one("<stdin>", read, &mut documents, &mut all);
         } else if path.is_dir() {
             for file in below(path, &mut all) {
@@ -79,7 +84,9 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 fn one(name: &str, read: io::Result<Vec<u8>>, documents: &mut Vec<Document>, all: &mut Manifests) {
     let parsed = match read {
-        Ok(bytes) if bytes.len() as u64 > MAX_BYTES => Err("it is larger than 32 MiB, which no manifest is".to_string()),
+        Ok(bytes) if bytes.len() as u64 > MAX_BYTES => {
+            Err("it is larger than 32 MiB, which no manifest is".to_string())
+        }
         Ok(bytes) => yaml::parse(name, &bytes).map_err(|e| match e.line {
             Some(line) => format!("line {line}: {}", e.reason),
             None => e.reason,

@@ -45,7 +45,8 @@ pub(super) fn build(documents: &[Document], all: &mut Manifests) {
             workload(document, unit, &around, all);
         }
     }
-    all.pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    all.pods
+        .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
 }
 
 fn namespace(object: &Value) -> String {
@@ -74,7 +75,10 @@ fn workload(document: &Document, unit: Unit, around: &Around<'_>, all: &mut Mani
     let object = &document.value;
     let (namespace, base) = (namespace(object), name(object));
     let kind = object["kind"].as_str().unwrap_or("Pod").to_string();
-    let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(g, _)| g);
+    let group = object["apiVersion"]
+        .as_str()
+        .and_then(|v| v.split_once('/'))
+        .map_or("", |(g, _)| g);
     let name = unit.part.as_ref().map_or(base.clone(), |part| format!("{base}-{part}"));
     let owner = OwnerRef {
         group: group.into(),
@@ -91,12 +95,26 @@ fn workload(document: &Document, unit: Unit, around: &Around<'_>, all: &mut Mani
         let shared = kinds::text(&template["metadata"]["annotations"]["gpu-fraction"]);
         normalise(&mut template, &namespace, around);
         let Some(mut pod) = pod_of_template(template.clone()) else {
-            all.gaps.push(gap(document, &format!("{kind} {name}"), "its pod template has parts of the wrong shape"));
+            all.gaps.push(gap(
+                document,
+                &format!("{kind} {name}"),
+                "its pod template has parts of the wrong shape",
+            ));
             continue;
         };
         if let Some(share) = shared {
             let what = format!("{kind} {name}: GPU share {share}");
-            all.gaps.push(gap(document, &what, "GPUs are shared by annotation, which only its scheduler can account for"));
+            all.gaps.push(gap(
+                document,
+                &what,
+                "GPUs are shared by annotation, which only its scheduler can account for",
+            ));
+        }
+        if let Some(tpu) = tpu_only(&pod) {
+            let what = format!("{kind} {name}: {tpu}");
+            all.gaps
+                .push(gap(document, &what, "TPUs are no GPUs: they are not judged"));
+            continue;
         }
         claims(&mut pod, &namespace, around);
         if !asks(&pod) && unit.gpus_unstated {
@@ -117,10 +135,15 @@ fn workload(document: &Document, unit: Unit, around: &Around<'_>, all: &mut Mani
         for replica in 0..replicas {
             for i in 0..count {
                 let mut one = pod.clone();
-                one.name = if kind == "Pod" { name.clone() } else { format!("{name}-{replica}-{index}-{i}") };
+                one.name = if kind == "Pod" {
+                    name.clone()
+                } else {
+                    format!("{name}-{replica}-{index}-{i}")
+                };
                 one.uid = format!("{}:{}:{namespace}/{}", document.file, document.line, one.name);
                 if per_replica > 1 {
-                    one.labels.insert("leaderworkerset.sigs.k8s.io/group-index".into(), replica.to_string());
+                    one.labels
+                        .insert("leaderworkerset.sigs.k8s.io/group-index".into(), replica.to_string());
                 }
                 all.pods.push(one);
                 made += 1;
@@ -158,6 +181,12 @@ fn asks(pod: &Pod) -> bool {
     pod.containers.iter().any(|c| !c.requests.devices.is_empty())
 }
 
+fn tpu_only(pod: &Pod) -> Option<&str> {
+    let mut devices = pod.containers.iter().flat_map(|c| c.requests.devices.keys());
+    let first = devices.next()?;
+    (first.starts_with("google.com/tpu") && devices.all(|d| d == first)).then_some(first)
+}
+
 /// GPUs that an operator will ask for: an instance type tells how many, otherwise nobody knows yet.
 fn unstated(pod: &mut Pod, all: &Manifests) {
     let kind = pod
@@ -166,7 +195,10 @@ fn unstated(pod: &mut Pod, all: &Manifests) {
         .and_then(|p| p.node_selector.get("node.kubernetes.io/instance-type"));
     match (kind.and_then(|k| (all.gpus_of_type)(k)), pod.containers.first_mut()) {
         (Some(gpus), Some(container)) => {
-            container.requests.devices.insert("nvidia.com/gpu".into(), u64::from(gpus));
+            container
+                .requests
+                .devices
+                .insert("nvidia.com/gpu".into(), u64::from(gpus));
         }
         _ => pod.resource_claims.push("unstated".into()),
     }
@@ -189,7 +221,11 @@ fn claims(pod: &mut Pod, namespace: &str, around: &Around<'_>) {
 
 /// What the object says beside its containers. Only the first member of a group serves.
 fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
-    let described = unit.serves.as_ref().filter(|_| first).and_then(|c| engine::recognise(&spec_of(c)));
+    let described = unit
+        .serves
+        .as_ref()
+        .filter(|_| first)
+        .and_then(|c| engine::recognise(&spec_of(c)));
     let unbound = !asks(pod);
     let target = pod
         .containers
@@ -205,7 +241,10 @@ fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
     }
     let Some(settings) = &mut container.server else { return };
     if let Some(model) = &unit.model {
-        let mounted = settings.model.as_deref().is_none_or(|m| m.starts_with('/') || m == "dir");
+        let mounted = settings
+            .model
+            .as_deref()
+            .is_none_or(|m| m.starts_with('/') || m == "dir");
         if mounted {
             settings.model = Some(model.clone());
         }
@@ -269,7 +308,9 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
 fn variables(container: &mut Value, namespace: &str, around: &Around<'_>) {
     let of = |map: &Value, key: &str| {
         let name = map.as_str()?.to_string();
-        around.config_maps.get(&(namespace.to_string(), name))?[key].as_str().map(String::from)
+        around.config_maps.get(&(namespace.to_string(), name))?[key]
+            .as_str()
+            .map(String::from)
     };
     let mut env = container["env"].as_array().cloned().unwrap_or_default();
     for variable in &mut env {
@@ -285,7 +326,10 @@ fn variables(container: &mut Value, namespace: &str, around: &Around<'_>) {
     env.retain(|v| v["name"].is_string());
     for from in container["envFrom"].as_array().into_iter().flatten() {
         let name = from["configMapRef"]["name"].as_str().unwrap_or_default().to_string();
-        let data = around.config_maps.get(&(namespace.to_string(), name)).and_then(|d| d.as_object());
+        let data = around
+            .config_maps
+            .get(&(namespace.to_string(), name))
+            .and_then(|d| d.as_object());
         for (key, value) in data.into_iter().flatten() {
             env.insert(0, serde_json::json!({"name": key, "value": value}));
         }
@@ -313,18 +357,33 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
         notes.push(Note { line, path, text });
     };
     if let Some(holder) = holder {
-        if let Some(image) = &holder.image {
-            let (digest, tag) = (image.contains("@sha256:"), image.rsplit('/').next().and_then(|n| n.split_once(':')).map(|(_, t)| t));
+        let written = document.lines.contains_key(&format!("{full}.image"));
+        if let Some(image) = holder.image.as_ref().filter(|_| written) {
+            let (digest, tag) = (
+                image.contains("@sha256:"),
+                image.rsplit('/').next().and_then(|n| n.split_once(':')).map(|(_, t)| t),
+            );
             if !digest && matches!(tag, None | Some("latest" | "nightly" | "main" | "dev")) {
-                note(".image", format!("image {image} is not pinned: a restart may bring another engine version, with another memory need"));
+                note(
+                    ".image",
+                    format!(
+                        "image {image} is not pinned: a restart may bring another engine version, with another memory need"
+                    ),
+                );
             }
         }
         if !holder.requests.devices.is_empty() && path.contains("emplate") {
             if holder.requests.cpu.is_none() {
-                note(".resources", "no CPU request: the scheduler may put it where the engine starves".into());
+                note(
+                    ".resources",
+                    "no CPU request: the scheduler may put it where the engine starves".into(),
+                );
             }
             if holder.requests.memory.is_none() {
-                note(".resources", "no memory request: it may be evicted, or killed, first".into());
+                note(
+                    ".resources",
+                    "no memory request: it may be evicted, or killed, first".into(),
+                );
             }
         }
     }

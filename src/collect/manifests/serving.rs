@@ -19,9 +19,13 @@ pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
     let config = text(&spec["serveConfigV2"])?;
     let parsed = super::yaml::parse("serveConfigV2", config.as_bytes()).ok()?;
     let applications = parsed.first()?.value["applications"].as_array()?.clone();
-    let llm = applications
-        .iter()
-        .find_map(|a| a["args"]["llm_configs"].as_array()?.iter().find(|c| c.is_object()).cloned());
+    let llm = applications.iter().find_map(|a| {
+        a["args"]["llm_configs"]
+            .as_array()?
+            .iter()
+            .find(|c| c.is_object())
+            .cloned()
+    });
     let Some(llm) = llm else {
         let names = |a: &Value| format!("{} {}", a["import_path"], a["name"]).to_ascii_lowercase();
         let draws = applications.iter().any(|a| names(a).contains("diffusion"));
@@ -62,7 +66,15 @@ fn of_uri(uri: &str) -> String {
 
 /// `InferenceService`: a custom predictor's containers, or a model format with its runtime.
 pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
-    const FRAMEWORKS: &[&str] = &["huggingface", "triton", "pytorch", "onnx", "tensorflow", "sklearn", "xgboost"];
+    const FRAMEWORKS: &[&str] = &[
+        "huggingface",
+        "triton",
+        "pytorch",
+        "onnx",
+        "tensorflow",
+        "sklearn",
+        "xgboost",
+    ];
     let predictor = &object["spec"]["predictor"];
     let replicas = number(&predictor["minReplicas"]).unwrap_or(1).max(1);
     let pod_spec = |container: Option<Value>| {
@@ -74,7 +86,9 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
     };
     let framework = FRAMEWORKS.iter().find(|f| predictor[**f].is_object());
     let (template, path, model) = if predictor["model"].is_object() || framework.is_some() {
-        let key = framework.filter(|_| !predictor["model"].is_object()).map_or("model", |f| *f);
+        let key = framework
+            .filter(|_| !predictor["model"].is_object())
+            .map_or("model", |f| *f);
         let model = &predictor[key];
         let format = text(&model["modelFormat"]["name"]).unwrap_or_else(|| key.to_string());
         let runtime = text(&model["runtime"]).unwrap_or_default();
@@ -88,7 +102,11 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
             }
         }
         let uri = text(&model["storageUri"]).or_else(|| text(&model["storage"]["path"]));
-        (pod_spec(Some(container)), format!("spec.predictor.{key}"), uri.map(|u| of_uri(&u)))
+        (
+            pod_spec(Some(container)),
+            format!("spec.predictor.{key}"),
+            uri.map(|u| of_uri(&u)),
+        )
     } else if predictor["containers"].is_array() {
         (pod_spec(None), "spec.predictor".to_string(), None)
     } else {
@@ -138,7 +156,10 @@ pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
     let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
     let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
     let mut units = Vec::new();
-    for (of, path, role) in [(spec, "spec", None), (&spec["prefill"], "spec.prefill", Some("prefill"))] {
+    for (of, path, role) in [
+        (spec, "spec", None),
+        (&spec["prefill"], "spec.prefill", Some("prefill")),
+    ] {
         if !of.is_object() {
             continue;
         }
@@ -152,13 +173,21 @@ pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
         };
         let mut args = vec![format!("--model={}", model.clone().unwrap_or_default())];
         args.extend(text(&spec["model"]["name"]).map(|n| format!("--served-model-name={n}")));
-        for (key, name) in [("tensor", "tensor-parallel-size"), ("pipeline", "pipeline-parallel-size"), ("data", "data-parallel-size")] {
+        for (key, name) in [
+            ("tensor", "tensor-parallel-size"),
+            ("pipeline", "pipeline-parallel-size"),
+            ("data", "data-parallel-size"),
+        ] {
             args.extend(size(key).map(|n| format!("--{name}={n}")));
         }
         if of["parallelism"]["expert"] == Value::Bool(true) && runtime == "vllm" {
             args.push("--enable-expert-parallel".into());
         }
-        let image = if runtime == "sglang" { "lmsysorg/sglang" } else { "vllm/vllm-openai" };
+        let image = if runtime == "sglang" {
+            "lmsysorg/sglang"
+        } else {
+            "vllm/vllm-openai"
+        };
         let mut template = of["template"].clone();
         if !template.is_object() {
             template = json!({"containers": [{"name": "main"}]});
@@ -179,9 +208,17 @@ pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
         if main["name"].is_null() {
             main["name"] = json!("main");
         }
-        let mut members = vec![member(1, json!({"metadata": {"labels": object["metadata"]["labels"]}, "spec": template}), &format!("{path}.template"))];
+        let mut members = vec![member(
+            1,
+            json!({"metadata": {"labels": object["metadata"]["labels"]}, "spec": template}),
+            &format!("{path}.template"),
+        )];
         if nodes > 1 {
-            let worker = if of["worker"].is_object() { &of["worker"] } else { &of["template"] };
+            let worker = if of["worker"].is_object() {
+                &of["worker"]
+            } else {
+                &of["template"]
+            };
             members.push(member(nodes - 1, json!({"spec": worker}), &format!("{path}.worker")));
         }
         units.push(Unit {
@@ -321,7 +358,11 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
 pub(super) fn workspace(object: &Value) -> Vec<Unit> {
     // The kind stands at the top level, not under spec.
     let pick = |key: &str| {
-        if object[key].is_null() { object["spec"][key].clone() } else { object[key].clone() }
+        if object[key].is_null() {
+            object["spec"][key].clone()
+        } else {
+            object[key].clone()
+        }
     };
     let (resource, inference) = (pick("resource"), pick("inference"));
     if inference.is_null() {

@@ -101,7 +101,16 @@ fn json(file: &str, text: &str) -> Option<Vec<Document>> {
 
 /// The line of the first Helm directive. KServe's own templates (`{{ .Spec… }}` in a string) are valid YAML and stay.
 fn helm_template(text: &str) -> Option<u64> {
-    const WORDS: &[&str] = &[".Values", ".Release", ".Chart", "include ", "template ", "define ", ".Files", ".Capabilities"];
+    const WORDS: &[&str] = &[
+        ".Values",
+        ".Release",
+        ".Chart",
+        "include ",
+        "template ",
+        "define ",
+        ".Files",
+        ".Capabilities",
+    ];
     if !text.contains("{{") {
         return None;
     }
@@ -144,7 +153,11 @@ fn plain(node: Node, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
         Tree::Map(entries) => {
             let mut map = Map::new();
             for (key, item) in entries {
-                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let below = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 let value = plain(item, below, lines);
                 map.insert(key, value);
             }
@@ -257,7 +270,11 @@ mod tests {
 
     #[test]
     fn documents_have_lines() {
-        let docs = parse("f.yaml", b"kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n").unwrap();
+        let docs = parse(
+            "f.yaml",
+            b"kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n",
+        )
+        .unwrap();
         assert_eq!(docs.len(), 2);
         assert_eq!(docs[1].line_of("spec.x[1].y"), 8);
         assert_eq!(docs[1].line_of("spec.x[1].unheard.of"), 8);
@@ -276,7 +293,9 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_string();
         for i in 1..12 {
             let last = i - 1;
-            bomb += &format!("a{i}: &a{i} [*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last}]\n");
+            bomb += &format!(
+                "a{i}: &a{i} [*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last}]\n"
+            );
         }
         let begun = std::time::Instant::now();
         refused(bomb.as_bytes());
@@ -287,8 +306,14 @@ mod tests {
         assert_eq!(refused(b"a:\n\tb: 1\n").line, Some(2), "tab");
         assert_eq!(refused(b"a: 1\nb: \xff\n").line, Some(2), "not UTF-8");
         let helm = refused(b"kind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n");
-        assert!(helm.line == Some(3) && helm.reason.contains("helm template"), "{helm:?}");
-        assert_eq!(parse("f", b"\xef\xbb\xbfkind: A\r\nspec: 1\r\n").unwrap()[0].value["spec"], 1);
+        assert!(
+            helm.line == Some(3) && helm.reason.contains("helm template"),
+            "{helm:?}"
+        );
+        assert_eq!(
+            parse("f", b"\xef\xbb\xbfkind: A\r\nspec: 1\r\n").unwrap()[0].value["spec"],
+            1
+        );
         assert_eq!(parse("f", b"{\n\t\"kind\": \"A\"}\n").unwrap()[0].value["kind"], "A");
     }
 }
