@@ -110,7 +110,6 @@ known: a price list's change is not seen.
 
 What to do. Look at the largest part, then at that workload's other findings.";
 
-<<<<<<< HEAD
 pub(super) const OVERSIZED_TIER: &str = "\
 What it finds. Servers that a cheaper GPU tier, or fewer GPUs, would carry: same engine, weights, precision and context length.
 A candidate must hold the model at the bad end of the memory model's band, 1.3 x the peak of KV tokens, 1.5 x the p95 of tokens
@@ -182,8 +181,6 @@ When it is wrong. Front ends of a model sometimes belong beside it.
 
 What to do. Taint GPU pools for GPU pods.";
 
-=======
->>>>>>> 865283b (Place findings of manifests at file and line; leave TPUs and Ray's own placement alone)
 pub(super) const SPEC_HYGIENE: &str = "\
 What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, or asks for no CPU or memory.
 
