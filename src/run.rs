@@ -1,8 +1,8 @@
 //! One function a subcommand, each the pipeline in a few lines. The only module that joins I/O with judgement.
 
 mod catalog;
-mod diff;
 mod check;
+mod diff;
 mod fit;
 mod output;
 mod policy;

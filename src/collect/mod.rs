@@ -4,8 +4,8 @@
 
 pub(crate) mod kube;
 pub(crate) mod local;
-pub(crate) mod models;
 pub(crate) mod manifests;
+pub(crate) mod models;
 pub(crate) mod options;
 pub(crate) mod prometheus;
 mod scrape;

@@ -5,6 +5,7 @@ use crate::analyze::{self, Context as CheckContext, Outcome, manifest};
 use crate::catalog::prices::{PriceBook, PriceSource};
 use crate::catalog::{gpus, instances};
 use crate::cli::CheckArgs;
+use crate::collect;
 use crate::collect::manifests::{self, Manifests};
 use crate::fleet::{self, Fleet};
 use crate::report::rows::GroupBy;
@@ -65,7 +66,12 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
             }
         }
     }
-    let (snapshot, types) = snapshot(read, gpu, args.region.as_deref());
+    let (mut snapshot, types) = snapshot(read, gpu, args.region.as_deref());
+    if let Some(folder) = &args.report.models {
+        let (book, gaps) = collect::models::read(folder)?;
+        settings.models = book;
+        snapshot.gaps.extend(gaps);
+    }
     let prices = PriceBook {
         entries: settings.prices.clone(),
     };
