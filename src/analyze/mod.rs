@@ -10,13 +10,13 @@ mod history_tests;
 mod hygiene;
 mod idle_schedule;
 mod kv_pressure;
+pub(crate) mod manifest;
 mod over_replicated;
 mod oversized;
 mod sharing;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
-pub(crate) mod manifest;
 mod starved;
 mod stranded;
 mod support;
