@@ -192,7 +192,7 @@ impl Processes {
         let started_at = self.started_at(process);
         let container = Container {
             name: "process".into(),
-            server: settings,
+            server: settings.map(Box::new),
             role: if helper {
                 Some(ContainerRole::GpuInfrastructure)
             } else {

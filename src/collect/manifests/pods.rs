@@ -233,11 +233,11 @@ fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
         .find(|c| c.kind == ContainerKind::Main && (unbound || !c.requests.devices.is_empty()));
     let Some(container) = target else { return };
     if let Some(settings) = described {
-        container.server = Some(settings);
+        container.server = Some(Box::new(settings));
         container.role = None;
     } else if container.server.is_none() && unit.model.is_some() && container.role.is_none() {
         // A model server all the same, of an engine nobody knows here.
-        container.server = Some(EngineSettings::default());
+        container.server = Some(Box::default());
     }
     let Some(settings) = &mut container.server else { return };
     if let Some(model) = &unit.model {
