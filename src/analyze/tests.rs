@@ -9,7 +9,8 @@ use crate::report::ledger::Ledger;
 use crate::report::{self, Input};
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
-    Cluster, Condition, Container, ContainerState, Exit, Node, OwnerRef, Pod, PodPhase, PodsRead, Resources,
+    Cluster, Condition, Container, ContainerState, Exit, Node, Note, Origin, OwnerRef, Pod, PodPhase, PodsRead,
+    Resources,
 };
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -321,9 +322,39 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// A manifest whose image has no version, and one that names it.
+fn manifest_cases() -> Vec<Case> {
+    let manifest = |notes: Vec<Note>| {
+        let pod = Pod {
+            origin: Some(Origin {
+                file: "deploy.yaml".into(),
+                line: 12,
+                path: "spec.template.spec.containers[0]".into(),
+                notes,
+            }),
+            ..server("a", "n", 8, 9 * DAY)
+        };
+        snapshot(vec![node("n", 9 * DAY, true)], vec![pod], Vec::new())
+    };
+    let unpinned = Note {
+        line: 14,
+        path: "spec.template.spec.containers[0].image".into(),
+        text: "the image has no version".into(),
+    };
+    vec![(
+        ("spec-hygiene", Some("image")),
+        manifest(vec![unpinned]),
+        manifest(Vec::new()),
+    )]
+}
+
 #[test]
 fn each_check_fires_on_one_side_of_its_threshold_and_is_silent_on_the_other() {
-    for (what, firing, silent) in cases().into_iter().chain(super::history_tests::cases()) {
+    for (what, firing, silent) in cases()
+        .into_iter()
+        .chain(manifest_cases())
+        .chain(super::history_tests::cases())
+    {
         assert!(
             fired(&firing).contains(&what),
             "{what:?} does not fire: {:?}",
@@ -339,6 +370,7 @@ fn every_registered_check_has_a_case_and_a_text() {
         assert!(
             cases()
                 .iter()
+                .chain(&manifest_cases())
                 .chain(&super::history_tests::cases())
                 .any(|((id, _), ..)| *id == check.id()),
             "{} has no fixture",

@@ -184,13 +184,16 @@ impl Lengths {
     }
 
     fn mix(self, load: &Load) -> Mix {
+        // The larger of what the rates and the lengths say: rates of one moment may leave prompts out, and more output
+        // at the same prompts must not make the steps cheaper.
         let observed = load.prompt_tokens_per_second / load.output_tokens_per_second;
+        let by_length = self.prompt / self.output;
         Mix {
             context: self.prompt + self.output / 2.0,
             prompt_per_output: if observed.is_finite() {
-                observed
+                observed.max(by_length)
             } else {
-                self.prompt / self.output
+                by_length
             },
         }
     }

@@ -273,19 +273,16 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                         id.0,
                     )
                 };
-                match slots.iter().filter(free).min_by_key(healthy_first).copied() {
-                    Some(slot) => {
-                        fleet.slots[slot.0].holders.push(PodId(index));
-                        if !fleet.pods[index].slots.contains(&slot) {
-                            fleet.pods[index].slots.push(slot);
-                        }
+                if let Some(slot) = slots.iter().filter(free).min_by_key(healthy_first).copied() {
+                    fleet.slots[slot.0].holders.push(PodId(index));
+                    if !fleet.pods[index].slots.contains(&slot) {
+                        fleet.pods[index].slots.push(slot);
                     }
-                    None => {
-                        let name = format!("{resource} on node {}", fleet.nodes[node.0].name);
-                        let over = crowded.entry(name).or_default();
-                        *over = over.saturating_add(count - placed);
-                        break;
-                    }
+                } else {
+                    let name = format!("{resource} on node {}", fleet.nodes[node.0].name);
+                    let over = crowded.entry(name).or_default();
+                    *over = over.saturating_add(count - placed);
+                    break;
                 }
             }
         }

@@ -10,12 +10,14 @@ fn distort(value: &mut Value, dice: &mut Dice, odds: u64) {
     match value {
         Value::Object(map) => map.values_mut().for_each(|v| distort(v, dice, odds)),
         Value::Array(items) => {
-            if dice.below(odds * 4) == 0 {
-                items.clear();
-            } else if dice.below(odds * 4) == 0 {
-                items.extend(items.clone());
+            match dice.below(odds * 4) {
+                0 => items.clear(),
+                1 => items.extend(items.clone()),
+                _ => {}
             }
-            items.iter_mut().for_each(|v| distort(v, dice, odds));
+            for item in items {
+                distort(item, dice, odds);
+            }
         }
         Value::Number(_) if dice.below(odds) == 0 => {
             let absurd = [

@@ -7,7 +7,7 @@ use crate::collect::kube::pod_of_template;
 use crate::engine::{self, ContainerSpec};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod};
-use crate::snapshot::server::{EngineSettings, ServerRole};
+use crate::snapshot::server::ServerRole;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ pub(super) fn build(documents: &[Document], all: &mut Manifests) {
     }
     for document in documents {
         for unit in kinds::units(document) {
-            workload(document, unit, &around, all);
+            workload(document, &unit, &around, all);
         }
     }
     all.pods
@@ -71,7 +71,7 @@ fn devices_of_claim(spec: &Value) -> u64 {
         .sum()
 }
 
-fn workload(document: &Document, unit: Unit, around: &Around<'_>, all: &mut Manifests) {
+fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Manifests) {
     let object = &document.value;
     let (namespace, base) = (namespace(object), name(object));
     let kind = object["kind"].as_str().unwrap_or("Pod").to_string();
@@ -123,7 +123,7 @@ fn workload(document: &Document, unit: Unit, around: &Around<'_>, all: &mut Mani
         if !asks(&pod) && pod.resource_claims.is_empty() {
             continue;
         }
-        serve(&mut pod, &unit, first);
+        serve(&mut pod, unit, first);
         first = false;
         pod.origin = Some(origin(document, &member.path, &template, &pod));
         pod.namespace.clone_from(&namespace);
@@ -211,11 +211,12 @@ fn claims(pod: &mut Pod, namespace: &str, around: &Around<'_>) {
         .iter()
         .filter_map(|c| around.claims.get(&(namespace.to_string(), c.clone())))
         .sum();
-    if found > 0 && !asks(pod) {
-        if let Some(container) = pod.containers.iter_mut().find(|c| c.kind == ContainerKind::Main) {
-            container.requests.devices.insert("nvidia.com/gpu".into(), found);
-            pod.resource_claims.clear();
-        }
+    if found > 0
+        && !asks(pod)
+        && let Some(container) = pod.containers.iter_mut().find(|c| c.kind == ContainerKind::Main)
+    {
+        container.requests.devices.insert("nvidia.com/gpu".into(), found);
+        pod.resource_claims.clear();
     }
 }
 

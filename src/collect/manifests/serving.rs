@@ -95,10 +95,10 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
         let mut container = model.clone();
         if let Some(map) = container.as_object_mut() {
             map.insert("name".into(), json!("kserve-container"));
-            if map.get("image").is_none() {
-                if let Some(image) = runtime_image(&format, &runtime) {
-                    map.insert("image".into(), json!(image));
-                }
+            if map.get("image").is_none()
+                && let Some(image) = runtime_image(&format, &runtime)
+            {
+                map.insert("image".into(), json!(image));
             }
         }
         let uri = text(&model["storageUri"]).or_else(|| text(&model["storage"]["path"]));

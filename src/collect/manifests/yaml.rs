@@ -49,7 +49,7 @@ pub(super) struct Unread {
 /// All documents of a text.
 pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
     let text = std::str::from_utf8(bytes).map_err(|e| Unread {
-        line: Some(bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64 + 1),
+        line: Some(memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() as u64 + 1),
         reason: if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
             "it is UTF-16: save it as UTF-8".into()
         } else {
@@ -128,7 +128,7 @@ fn helm_template(text: &str) -> Option<u64> {
 fn document(file: &str, node: Node) -> Document {
     let mut lines = BTreeMap::new();
     let line = node.line;
-    let value = plain(node, String::new(), &mut lines);
+    let value = plain(node, "", &mut lines);
     Document {
         file: file.into(),
         line: line.max(1),
@@ -137,9 +137,9 @@ fn document(file: &str, node: Node) -> Document {
     }
 }
 
-fn plain(node: Node, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
+fn plain(node: Node, path: &str, lines: &mut BTreeMap<String, u64>) -> Value {
     if !path.is_empty() && node.line > 0 {
-        lines.insert(path.clone(), node.line);
+        lines.insert(path.into(), node.line);
     }
     match node.value {
         Tree::Leaf(value) => value,
@@ -147,7 +147,7 @@ fn plain(node: Node, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
             items
                 .into_iter()
                 .enumerate()
-                .map(|(i, item)| plain(item, format!("{path}[{i}]"), lines))
+                .map(|(i, item)| plain(item, &format!("{path}[{i}]"), lines))
                 .collect(),
         ),
         Tree::Map(entries) => {
@@ -158,7 +158,7 @@ fn plain(node: Node, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
                 } else {
                     format!("{path}.{key}")
                 };
-                let value = plain(item, below, lines);
+                let value = plain(item, &below, lines);
                 map.insert(key, value);
             }
             Value::Object(map)

@@ -359,7 +359,7 @@ proptest! {
 
 /// `python3 tests/bench/bench.py metrics`: a page of which few lines are needed, beside counting its lines.
 #[test]
-#[ignore = "a benchmark: it prints, and says nothing in a debug build"]
+#[cfg(feature = "internals")]
 fn bench_filter() {
     let mut page = String::new();
     for gpu in 0..8 {
