@@ -90,7 +90,7 @@ pub(crate) struct Subject {
 pub(crate) struct Location {
     pub(crate) file: String,
     pub(crate) line: u64,
-    /// "spec.template.spec.containers[0].image".
+    /// `spec.template.spec.containers[0].image`.
     pub(crate) path: String,
 }
 

@@ -49,6 +49,11 @@ impl Check for CpuGpuImbalance {
             match asked {
                 Some(cores) => {
                     out.findings.extend(spec(context.fleet, id, workload, cores));
+                    if workload.origin.is_some() {
+                        // A manifest: the specification is all there is.
+                        out.assessed.extend(&slots);
+                        continue;
+                    }
                     // Throttling itself is only in cAdvisor, which a scan never reads through nodes/proxy.
                     out.not_assessed(
                         "CPU throttling and GPU activity over time are not known (the specification was judged)",

@@ -156,7 +156,7 @@ pub(super) fn slots_of(workload: &Workload) -> Vec<SlotId> {
     slots
 }
 
-/// vLLM's documented need: 2 × (A + DP + N + [DP > 1]) vCPU, A API servers (default DP), N GPU workers.
+/// vLLM's documented need: `2 × (A + DP + N + [DP > 1])` vCPU, A API servers (default DP), N GPU workers.
 pub(super) fn vllm_vcpu(api_servers: Option<u32>, data_parallel: u32, gpus: u32) -> f64 {
     let ranks = data_parallel.max(1);
     let coordinator = u32::from(ranks > 1);

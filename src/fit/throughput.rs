@@ -358,4 +358,4 @@ fn judge(predicted: &Prediction, correction: Option<Correction>, load: &Load, sl
 mod tests;
 
 #[cfg(test)]
-mod score;
+mod score_tests;

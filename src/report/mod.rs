@@ -76,8 +76,9 @@ pub(crate) fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         policy: input.policy.clone(),
     };
     let lost = |s: &Source| s.kind == SourceKind::Kubernetes && s.status == SourceStatus::Failed;
-    if input.sources.iter().any(lost) {
-        // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9).
+    let written = |s: &Source| s.kind == SourceKind::Manifest;
+    if input.sources.iter().any(|s| lost(s) || written(s)) {
+        // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.
         report.totals.coverage_percent = None;
     }
     add_up(&mut report);

@@ -20,7 +20,8 @@ pub(crate) fn rounded(value: f64) -> f64 {
 }
 
 pub(crate) fn percent(part: f64, whole: f64) -> Option<f64> {
-    Ratio::of(part, whole).map(|r| rounded(r.percent()))
+    // An empty sum of floats is -0.0.
+    Ratio::of(part, whole).map(|r| rounded(r.percent()) + 0.0)
 }
 
 /// Everything but the money of the findings.

@@ -334,6 +334,18 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
     let length = length.map_or_else(String::new, |l| format!(" · {l} tokens a request"));
     let wanted = tokens.map_or_else(String::new, |t| format!(" · {t} tokens to hold at once"));
     let _ = writeln!(out, "{}  {size} · {quantization}{length}{wanted}\n", model.id);
+    if model.source == models::ModelSource::Name {
+        let near = models::nearest(&model.id);
+        let hint = if near.is_empty() {
+            String::new()
+        } else {
+            format!(" Nearest names: {}.", near.join(", "))
+        };
+        let _ = writeln!(
+            out,
+            "Not in the catalogue: the size is read from the name, and nothing is said to fit.{hint}\n--models DIR reads its config.json.\n"
+        );
+    }
     let mut table = Table::new();
     let width = terminal_size::terminal_size().map_or(WIDTH, |(w, _)| usize::from(w.0));
     table

@@ -207,7 +207,7 @@ pub(crate) struct Pod {
 pub(crate) struct Origin {
     pub(crate) file: String,
     pub(crate) line: u64,
-    /// "spec.template.spec.containers[0]".
+    /// `spec.template.spec.containers[0]`.
     pub(crate) path: String,
     pub(crate) notes: Vec<Note>,
 }

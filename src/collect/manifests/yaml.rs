@@ -19,7 +19,7 @@ pub(crate) struct Document {
     /// First line of the object.
     pub(crate) line: u64,
     pub(crate) value: Value,
-    /// Line by path ("spec.template.spec.containers[0].image").
+    /// Line by path (`spec.template.spec.containers[0].image`).
     pub(crate) lines: BTreeMap<String, u64>,
 }
 
