@@ -52,8 +52,19 @@ fn run(scenario: &Value, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// What a scan says of this host, had it been up for two days: one that was booted within the hour has no free GPU yet.
 fn report(scenario: &Value) -> Value {
-    let out = run(scenario, &["scan", "--local", "--observe", "1s", "--format", "json"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("host.json").display().to_string();
+    let out = run(scenario, &["collect", "--local", "--observe", "1s", "-o", &file]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut snapshot: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let taken: jiff::Timestamp = snapshot["taken_at"].as_str().unwrap().parse().unwrap();
+    let booted = &mut snapshot["clusters"][0]["nodes"][0]["created_at"];
+    assert!(booted.is_string(), "the host tells when it was booted");
+    *booted = json!((taken - jiff::SignedDuration::from_hours(48)).to_string());
+    std::fs::write(&file, snapshot.to_string()).unwrap();
+    let out = run(scenario, &["scan", "--snapshot", &file, "--format", "json"]);
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
 }
@@ -139,6 +150,12 @@ fn a_host_with_an_idle_server_a_free_gpu_and_a_lost_one() {
     assert_eq!(free.len(), 1);
     assert_eq!(free[0]["claims"][0]["gpu"], "GPU-1");
     let gaps = report["gaps"].to_string();
+    let direct = run(&scenario, &["scan", "--local", "--observe", "1s", "--format", "json"]);
+    let direct: Value = serde_json::from_slice(&direct.stdout).unwrap();
+    assert_eq!(
+        direct["totals"]["gpus_idle"], 1.0,
+        "the same without a snapshot between"
+    );
     assert!(gaps.contains("GPU 2") && gaps.contains("fell off the bus"), "{gaps}");
     let text = report.to_string();
     assert!(

@@ -129,10 +129,27 @@ pub(crate) struct Node {
     /// A GPU exporter runs here: what it could not tell is unread, not absent.
     pub(crate) has_exporter: bool,
     /// Whole devices as the exporter shows them, in whosever hands.
-    pub(crate) devices: Vec<GpuActivity>,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// A whole device as its node's exporter shows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Device {
+    pub(crate) activity: GpuActivity,
+    /// The pods that the exporter names as its holders; empty: it names none that is known.
+    pub(crate) named: Vec<PodId>,
 }
 
 impl Node {
+    /// Its labels say that one device is handed to several pods (time-slicing, MPS).
+    pub(crate) fn shares_devices(&self) -> bool {
+        self.labels.contains_key("cloud.google.com/gke-gpu-sharing-strategy")
+            || self
+                .labels
+                .get("nvidia.com/gpu.replicas")
+                .is_some_and(|n| n.parse::<u64>().is_ok_and(|n| n > 1))
+    }
+
     pub(crate) fn slot_ids(&self) -> impl Iterator<Item = SlotId> + use<> {
         (self.first_slot..self.first_slot + self.slot_count).map(SlotId)
     }

@@ -1,6 +1,6 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Fleet, GpuActivity, Observed, ObservedBy, Pass, SlotId, Stat};
+use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, PodId, SlotId, Stat};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
@@ -332,9 +332,26 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             by_device.insert((&scrape.node, uuid), scrape);
         }
     }
-    let mut by_node: HashMap<&str, Vec<GpuActivity>> = HashMap::new();
+    let pods: HashMap<(&str, &str), PodId> = (0..fleet.pods.len())
+        .filter(|p| fleet.pods[*p].cluster == index)
+        .map(|p| {
+            (
+                (fleet.pods[p].namespace.as_str(), fleet.pods[p].name.as_str()),
+                PodId(p),
+            )
+        })
+        .collect();
+    let mut by_node: HashMap<&str, Vec<Device>> = HashMap::new();
     for scrape in cluster.gpus.iter().filter(|g| g.mig.is_none()) {
-        by_node.entry(&scrape.node).or_default().extend(of_device(scrape));
+        let named = scrape
+            .holders
+            .iter()
+            .filter_map(|h| pods.get(&(h.namespace.as_str(), h.name.as_str())).copied());
+        let device = of_device(scrape).map(|activity| Device {
+            activity,
+            named: named.collect(),
+        });
+        by_node.entry(&scrape.node).or_default().extend(device);
     }
     let exporters: HashSet<&str> = cluster
         .pods

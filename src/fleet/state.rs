@@ -5,7 +5,9 @@
 //! else unknown. Unknown is what cannot be judged, never a polite word for idle.
 
 use super::history::COVERED;
-use super::{Fleet, GpuActivity, ObservedBy, Pod, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass};
+use super::{
+    Fleet, GpuActivity, ObservedBy, Pod, PodId, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass,
+};
 use crate::engine::metrics;
 use crate::settings::{Settings, Thresholds};
 use jiff::Timestamp;
@@ -255,13 +257,18 @@ fn contradicted(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
         if !node.has_exporter && node.devices.is_empty() {
             return false;
         }
-        // Which device is whose is not told: all of them must be calm, and all must be there.
+        // Which device is whose is not told: all that are not known as another's must be calm, and all must be there.
         let healthy = node
             .slot_ids()
             .map(|s| fleet.slot(s))
             .filter(|s| s.mig_profile.is_none() && s.state != SlotState::Unhealthy)
             .count();
-        node.devices.len() < healthy || node.devices.iter().any(|d| witness(d, node, t) != Witness::Calm)
+        let anothers = |named: &[PodId]| {
+            let mine = |p: &PodId| workload.replicas.iter().any(|r| r.pods.contains(p));
+            !node.shares_devices() && !named.is_empty() && !named.iter().any(mine)
+        };
+        let (theirs, left): (Vec<_>, Vec<_>) = node.devices.iter().partition(|d| anothers(&d.named));
+        left.len() + theirs.len() < healthy || left.iter().any(|d| witness(&d.activity, node, t) != Witness::Calm)
     })
 }
 
