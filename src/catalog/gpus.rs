@@ -8,6 +8,8 @@ const ROWS: &str = include_str!("data/gpus.csv");
 
 /// Memory is only a tie-break: drivers of different age report up to 7 % apart (16160 or 16384 MiB for one V100).
 const MEMORY_TOLERANCE: f64 = 0.07;
+/// A name's own memory may be nominal or usable, binary or decimal.
+const STATED_TOLERANCE: f64 = 0.15;
 
 /// One GPU model. Tensor peaks are dense; each `None`: the card has no such unit, or no source was found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -190,7 +192,9 @@ pub(crate) fn find_with_memory(name: &str, mib: Option<f64>) -> Option<&'static 
         .get(&normalise(&family))
         .and_then(|rows| pick(rows, mib))
     {
-        return Some(gpu);
+        // "H20 141GB" and "RTX 4090 48GB" are not the card of that name with less memory.
+        let own = gpu.memory.gib();
+        return ((own - gib).abs() <= STATED_TOLERANCE * own).then_some(gpu);
     }
     // "H100 96GB": the family's first word, and a row of about that memory.
     let word = normalise(&family);
@@ -204,6 +208,13 @@ pub(crate) fn find_with_memory(name: &str, mib: Option<f64>) -> Option<&'static 
         })
         .collect();
     pick(&rows, mib)
+}
+
+/// Memory that an unknown card's name states: "RTX 3060 12GB".
+pub(crate) fn memory_in_name(name: &str) -> Option<f64> {
+    split_memory(name)
+        .map(|(_, gib)| gib)
+        .filter(|gib| (1.0..=1024.0).contains(gib))
 }
 
 /// "NVIDIA L4 24GB" → ("NVIDIA L4", 24).

@@ -4,7 +4,7 @@
 //! every rank [vLLM `get_num_kv_heads`, `MLAAttentionSpec`]. Layers of different kinds share one pool: they are cut into
 //! groups of equal size, padded where they do not divide [vLLM `kv_cache_utils`].
 
-use super::defaults::{Engine, Rules};
+use super::defaults::{Engine, Rules, Version};
 use super::quantization::Scheme;
 use super::weights::Spread;
 use crate::catalog::models::{Attention, LayerKind, ModelFacts, State};
@@ -33,7 +33,7 @@ pub(super) struct Context {
     state_slots: f64,
     /// vLLM before the hybrid cache manager, and engines without one: windows cost the full context.
     windows_as_full: bool,
-    /// Tokens are counted as if all layers were full (vLLM's log before 0.20).
+    /// Tokens are counted as if all layers were full (vLLM's log before 0.20.2).
     counts_layers: bool,
     /// Blocks are shared between kinds of layers (vLLM's hybrid manager).
     pooled: bool,
@@ -92,7 +92,11 @@ fn attention_bytes(attention: Attention, tensor: f64, element: f64, engine: &Eng
         } => {
             // The indexer's keys are fp8 with one fp32 scale per 128 elements.
             let index = index_head_dim.map_or(0.0, |d| f64::from(d) + f64::from(d.div_ceil(128)) * 4.0);
-            f64::from(kv_lora_rank + rope_dim) * element + index
+            let latent = f64::from(kv_lora_rank + rope_dim) * element;
+            // Sparse attention's fp8 layout (`fp8_ds_mla`): fp8 latent, four fp32 scales, 16-bit rope: 656 bytes.
+            let packed = f64::from(kv_lora_rank) + 16.0 + 2.0 * f64::from(rope_dim);
+            let sparse = index_head_dim.is_some() && element < 2.0 && engine.is_vllm();
+            if sparse { packed + index } else { latent + index }
         }
         // SGLang gives encoders a KV pool of full width; other engines none.
         Attention::Bidirectional { heads, head_dim } if engine.rules == Rules::Sglang => {
@@ -106,20 +110,52 @@ fn state_bytes(state: &State, tensor: f64, element: f64) -> f64 {
     (state.conv_elements as f64 * element + state.recurrent_elements as f64 * state.recurrent_element_bytes) / tensor
 }
 
-/// DeepSeek-V4 in vLLM: fp8 entries of 584 bytes, one per `ratio` tokens, beside a window of every token; the
-/// compressors keep their fp32 key and score state of a step's tokens like a window (2 · coff · dim · 4 bytes; coff 2 at
-/// ratio 4). Pages are padded to one layout: a logged start (30,000 tokens, 6.66 GiB; at most 13,528 in 5.44 GiB) and
-/// another (1M tokens, 20.4 GiB) need 1.3 × the windows and 3.8 × the entries.
-fn compressed(ratio: u32, index: Option<u32>) -> (f64, f64) {
+/// What a DeepSeek-V4 layer holds in vLLM: page bytes of its cache specifications (0.22), each padded to a multiple of
+/// 576 bytes, over the tokens of a page.
+mod compressed {
+    use super::Holds;
+
+    /// One latent entry: 448 fp8 + 64 bf16 + 8 scales.
     const ENTRY: f64 = 584.0;
-    const WINDOW_PADDING: f64 = 1.3;
-    const ENTRY_PADDING: f64 = 3.8;
-    let ratio = f64::from(ratio.max(1));
-    let overlap = if ratio <= 4.0 { 2.0 } else { 1.0 };
-    let indexed = index.map_or(0.0, |d| f64::from(d) + 4.0);
-    let entries = (ENTRY + indexed) / ratio * ENTRY_PADDING;
-    let state = 2.0 * overlap * 4.0 * (512.0 + index.map_or(0.0, f64::from));
-    (entries, (ENTRY + state) * WINDOW_PADDING)
+    /// Tokens of a block, whatever their compression.
+    const BLOCK: f64 = 256.0;
+    /// Packing the kinds of a layer into one layout: three logged starts need 1.04 to 1.05 of the pages' sum (262,144 and
+    /// 131,072 tokens in 32.08 GiB at 8.30 and 9.52 requests; 256,000 in 37.93 GiB at 9.76).
+    const PACKING: f64 = 1.045;
+
+    fn page(bytes: f64) -> f64 {
+        (bytes / 576.0).ceil() * 576.0 * PACKING
+    }
+
+    /// Every layer, compressed or not, keeps a window of all tokens, 64 a page.
+    pub(super) fn window(window: u64) -> Holds {
+        let bytes = page(64.0 * ENTRY) / 64.0;
+        Holds::Window { bytes, window }
+    }
+
+    /// Entries of a layer that compresses `ratio` tokens into one, its index keys (fp8 and one fp32 scale), and the fp32
+    /// keys and scores of the compressors, a window of 2 × ratio tokens at ratio 4 and of one ratio above.
+    pub(super) fn layer(ratio: u32, index: Option<u32>) -> Vec<Holds> {
+        let r = f64::from(ratio.max(1));
+        let (overlap, tokens) = if ratio <= 4 { (2.0, 4.0) } else { (1.0, 8.0) };
+        let state = |dim: f64| 2.0 * overlap * dim * 4.0;
+        let sliding = u64::from(ratio) * overlap as u64;
+        // All compressors of the latent share one page size.
+        let compressor = page((tokens * state(512.0)).max(64.0 * ENTRY)) / tokens;
+        let mut held = vec![
+            Holds::All(page(BLOCK / r * ENTRY) / BLOCK),
+            Holds::Window {
+                bytes: compressor,
+                window: sliding,
+            },
+        ];
+        if let Some(dim) = index.map(f64::from) {
+            held.push(Holds::All(page(BLOCK / r * (dim + 4.0)) / BLOCK));
+            let bytes = page(tokens * state(dim)) / tokens;
+            held.push(Holds::Window { bytes, window: sliding });
+        }
+        held
+    }
 }
 
 /// `None`: the architecture, or the cache's element, is not known.
@@ -146,7 +182,7 @@ pub(super) fn context(
         windows_as_full: engine.rules == Rules::VllmV0
             || engine.rules == Rules::VllmV1 && !engine.since(0, 9)
             || engine.rules == Rules::Tgi,
-        counts_layers: engine.is_vllm() && !engine.since(0, 20),
+        counts_layers: engine.is_vllm() && engine.version.is_some_and(|v| v < Version(0, 20, 2)),
         pooled: engine.rules == Rules::VllmV1,
         ..Context::default()
     };
@@ -166,8 +202,7 @@ pub(super) fn context(
             LayerKind::Full(a) => context.add(layers, Holds::All(bytes(*a))),
             // vLLM stores DeepSeek-V4's window layers in the same fp8 entries as its compressed ones.
             LayerKind::Sliding { window, .. } if model.model_type == "deepseek_v4" => {
-                let bytes = 584.0;
-                context.add(layers, Holds::Window { bytes, window: *window });
+                context.add(layers, compressed::window(*window));
             }
             LayerKind::Sliding { attention, window } | LayerKind::Chunked { attention, window } => {
                 let bytes = bytes(*attention);
@@ -179,19 +214,20 @@ pub(super) fn context(
                 index_head_dim,
                 ..
             } => {
-                let (entries, windowed) = compressed(*ratio, *index_head_dim);
-                context.add(layers, Holds::All(entries));
-                context.add(
-                    layers,
-                    Holds::Window {
-                        bytes: windowed,
-                        window: *window,
-                    },
-                );
+                context.windows_as_full = false;
+                context.add(layers, compressed::window(*window));
+                for held in compressed::layer(*ratio, *index_head_dim) {
+                    context.add(layers, held);
+                }
                 context.pooled = false;
                 context.counts_layers = false;
-                context.windows_as_full = false;
-                context.doubt = (0.6, 2.2);
+                // Older layouts pad more, and the tokens of a step, which no default tells for sure, decide the windows: a
+                // start that needed 6.66 GiB for 30,000 tokens had twice the step and 1.1 times the padding.
+                context.doubt = match engine.rules {
+                    Rules::Sglang => (0.3, 4.0),
+                    _ if engine.version.is_some() && engine.since(0, 21) => (0.95, 1.2),
+                    _ => (0.9, 2.5),
+                };
             }
             LayerKind::Parallel { attention, state } => {
                 context.add(layers, Holds::All(bytes(*attention)));

@@ -49,9 +49,17 @@ pub(super) struct Stated {
     pub(super) version: bool,
 }
 
-/// fp32 logits, their sorted copy, probabilities and masks of the sampler: 40 bytes per sequence and vocabulary entry
-/// (1.22 GiB at 256 × 128,256, logged 1.26; 5.8 GiB at 1024 × 151,936, logged 5.6).
-const SAMPLER_BYTES: f64 = 40.0;
+/// fp32 logits, their sorted copy, probabilities and masks of the sampler, in bytes per sequence and vocabulary entry:
+/// logged 1.26 GiB at 256 × 128,256 and 5.6 at 1024 × 151,936 before 0.12, 1.06 at 256 × 151,936 in 0.26, and at most
+/// 1.44 at 1024 × 128,256 in the newest, which sort no more.
+fn sampler_bytes(engine: &Engine) -> f64 {
+    let known = engine.version.is_some() && engine.rules == Rules::VllmV1;
+    match () {
+        () if known && engine.since(0, 28) => 20.0,
+        () if known && engine.since(0, 12) => 29.0,
+        () => 40.0,
+    }
+}
 /// The allocator's smallest peak.
 const ACTIVATION_FLOOR: f64 = 70.0 * Bytes::MIB;
 
@@ -64,20 +72,30 @@ pub(super) fn activation(
     stated: Stated,
 ) -> Estimate {
     let vocab = model.vocab.unwrap_or(0) as f64;
-    let logits = SAMPLER_BYTES * step.sequences as f64 * vocab;
+    let logits = sampler_bytes(engine) * step.sequences as f64 * vocab;
     let tokens = step.tokens as f64 * bytes_per_token(model, parallelism.tensor);
     // Many servers run with fewer sequences than the default; a few versions with four times as many. The step's tokens
     // are what the profile runs with, so their term is surer.
+    let newer = stated.version && engine.rules == Rules::VllmV1 && engine.since(0, 12);
     let (low, high) = match (stated.sequences, stated.version) {
+        (true, _) if newer => (0.5, 1.4),
         (true, _) => (0.7, 1.3),
-        (false, false) if engine.rules == Rules::VllmV1 && step.sequences < 1024 => (0.55, 3.0),
+        (false, _) if newer => (0.45, 1.4),
+        (false, false) if engine.rules == Rules::VllmV1 && step.sequences < 1024 => (0.4, 3.0),
+        (false, false) if engine.rules == Rules::VllmV1 => (0.4, 1.3),
         (false, _) => (0.55, 1.3),
     };
-    let peak = |sampler: f64, layer: f64| (logits * sampler).max(tokens * layer).max(ACTIVATION_FLOOR);
+    let images = encoder(model, engine);
+    let peak = |sampler: f64, layer: f64, tower: f64| {
+        (logits * sampler)
+            .max(tokens * layer)
+            .max(images * tower)
+            .max(ACTIVATION_FLOOR)
+    };
     let mut estimate = Estimate {
-        low: peak(low, 0.75),
-        value: peak(1.0, 1.0),
-        high: peak(high, 1.2),
+        low: peak(low, 0.75, 0.0),
+        value: peak(1.0, 1.0, 1.0),
+        high: peak(high, 1.2, 1.3),
     };
     if engine.rules == Rules::VllmV0 && model.model_type == "mllama" {
         // V0 profiles every sequence with an image: 36.6 GiB logged at 128 sequences.
@@ -94,6 +112,19 @@ pub(super) fn activation(
         estimate.high += tiles * 0.2;
     }
     estimate
+}
+
+/// V1 profiles the vision tower with one image of the largest size before the decoder. Qwen's towers take 16,384 tokens
+/// of four patches; at 1,152 wide their layers' inner width holds about 2 GiB (logged: 3.3 GiB beside the weights of a
+/// server of one sequence and 4,096 tokens). The low end leaves it out: `--language-model-only` and limits on images do.
+fn encoder(model: &ModelFacts, engine: &Engine) -> f64 {
+    const WIDE: f64 = 0.45e9;
+    let takes_any_size = model.model_type.starts_with("qwen") && model.tower_parameters > 0;
+    if engine.rules != Rules::VllmV1 || !takes_any_size {
+        return 0.0;
+    }
+    let width = (model.tower_parameters as f64 / WIDE).sqrt().clamp(0.5, 1.5);
+    2.0 * Bytes::GIB * width
 }
 
 /// Families that cut an image into tiles: vLLM V0 profiles all sequences with images of most tiles.
@@ -133,19 +164,24 @@ fn bytes_per_token(model: &ModelFacts, tensor: u32) -> f64 {
     2.0 * (3.0 * inner / t + 3.5 * hidden * streams)
 }
 
-/// Heads × head dim of the first attention layers.
+/// Heads × head dim of most attention layers. DeepSeek-V4's latent is no wider than the model.
 fn attention_width(model: &ModelFacts) -> Option<f64> {
-    model.groups.iter().find_map(|g| match &g.kind {
+    if model.model_type.starts_with("deepseek_v4") {
+        return None;
+    }
+    let width = |kind: &LayerKind| match kind {
         LayerKind::Full(a) | LayerKind::Sliding { attention: a, .. } | LayerKind::Chunked { attention: a, .. } => {
-            match *a {
+            Some(match *a {
                 Attention::Grouped { heads, head_dim, .. } | Attention::Bidirectional { heads, head_dim } => {
-                    Some(f64::from(heads) * f64::from(head_dim))
+                    f64::from(heads) * f64::from(head_dim)
                 }
-                Attention::Latent { heads, v_head_dim, .. } => Some(f64::from(heads) * f64::from(v_head_dim)),
-            }
+                Attention::Latent { heads, v_head_dim, .. } => f64::from(heads) * f64::from(v_head_dim),
+            })
         }
         _ => None,
-    })
+    };
+    let most = model.groups.iter().filter_map(|g| Some((g.layers, width(&g.kind)?)));
+    most.max_by_key(|(layers, _)| *layers).map(|(_, width)| width)
 }
 
 /// CUDA context, NCCL and other memory that PyTorch does not hold.

@@ -217,7 +217,19 @@ pub(super) fn scheme(model: &ModelFacts, settings: &EngineSettings) -> Result<Sc
             "the checkpoint is quantized as {own}, but the engine is told {asked}"
         )));
     }
-    Ok(of(&own, bits, false))
+    let mut scheme = of(&own, bits, false);
+    if has == Family::Nvfp4 && !own.contains("expert") && keeps_attention(model) {
+        scheme.linear_bits = 16.0;
+    }
+    Ok(scheme)
+}
+
+/// NVFP4 repositories of these mixtures quantize the experts alone (`exclude_modules` of NVIDIA's `hf_quant_config.json`:
+/// all of self-attention; 17.9 GiB logged for Gemma-4-26B-A4B).
+fn keeps_attention(model: &ModelFacts) -> bool {
+    let kimi = model.id.to_ascii_lowercase().contains("kimi");
+    let families = ["gemma4", "minimax_m2", "glm_moe_dsa", "kimi"];
+    model.experts.is_some() && (kimi || families.iter().any(|f| model.model_type.starts_with(f)))
 }
 
 /// Bits of an unquantized element: engines cast float32 checkpoints to 16 bit unless told otherwise.

@@ -190,8 +190,8 @@ fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
         return Ok(gpu.clone());
     }
     let near = gpus::nearest(name);
-    if let Some(gib) = gib {
-        // An unknown card with its memory told can still be judged for memory.
+    if let Some(gib) = gib.or_else(|| gpus::memory_in_name(name)) {
+        // An unknown card whose memory is told, by the flag or by its name, can still be judged for memory.
         return Ok(GpuFacts {
             name: name.to_string(),
             ..unnamed(Bytes::from_gib(gib))

@@ -28,7 +28,10 @@ pub(crate) fn find(name: &str) -> Option<ModelFacts> {
     if is_companion(tail) {
         return None;
     }
-    let (base, precision) = quantization::split(tail);
+    let (base, precision) = match quantization::split(tail) {
+        (_, Precision::Unsaid) => quantization::split(tail.strip_suffix("-mtp").unwrap_or(tail)),
+        split => split,
+    };
     let organisation = path.rsplit_once('/').map(|(org, _)| format!("{org}/{base}"));
     let facts = organisation
         .as_deref()
@@ -45,7 +48,19 @@ pub(crate) fn find(name: &str) -> Option<ModelFacts> {
                 .or_else(|| key(undated))
                 .map(|row| row.facts.clone())
         })?;
-    Some(with_tag(quantized(facts, precision), tag))
+    Some(with_tag(quantized(facts, by_modelopt(path, precision)), tag))
+}
+
+/// NVIDIA's own quantized copies declare an fp8 KV cache (`kv_cache_quant_algo` of 25 of 28 `hf_quant_config.json`).
+fn by_modelopt(path: &str, precision: Precision) -> Precision {
+    match precision {
+        Precision::Quantized(said)
+            if path.starts_with("nvidia/") && (said.starts_with("fp8") || said.starts_with("nvfp4")) =>
+        {
+            Precision::Quantized(format!("{said} kv fp8"))
+        }
+        other => other,
+    }
 }
 
 /// "deepseek-v4-flash-0731" → "deepseek-v4-flash": a later release of the same shape, named by month and day. Years and
@@ -203,7 +218,12 @@ pub(super) fn is_companion(name: &str) -> bool {
         "mmproj",
         "nextn",
     ];
-    name.split(['-', '_', '.', ' ', '/']).any(|word| WORDS.contains(&word))
+    // "…-NVFP4-MTP": a whole quantized model that keeps its own draft layer.
+    let keeps_draft = |word: &str| {
+        word == "mtp" && quantization::split(name.strip_suffix("-mtp").unwrap_or(name)).1 != Precision::Unsaid
+    };
+    name.split(['-', '_', '.', ' ', '/'])
+        .any(|word| WORDS.contains(&word) && !keeps_draft(word))
 }
 
 /// Punctuation made equal; words that say how a model was tuned, not what it is, cut off the end.
