@@ -100,7 +100,9 @@ pub(crate) fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
     ENGINES.iter().find_map(|engine| {
         let mut settings = engine.recognise(&candidate)?;
         settings.engine = Some(engine.kind());
-        settings.engine_version = settings.engine_version.or_else(|| candidate.image.version());
+        settings.engine_version = settings
+            .engine_version
+            .or_else(|| candidate.image.version_of(engine.kind()));
         // A variable that could not be resolved names nothing.
         settings.model = settings.model.filter(|m| !m.is_empty() && !m.contains("$("));
         settings.served_names.retain(|n| !n.is_empty() && !n.contains("$("));

@@ -425,13 +425,32 @@ impl Workload {
         self.settings.as_ref().and_then(|s| s.engine)
     }
 
-    /// The model's id where known, else what the manifest or server calls it.
+    /// The Hugging Face id that the server loads where it is written, else the one of the model that was recognised,
+    /// else what the manifest or server calls it. A re-upload keeps its own id: its weights differ from its base's.
     pub(crate) fn model_label(&self) -> Option<&str> {
-        self.model
-            .as_ref()
-            .map(|m| m.id.as_str())
-            .or(self.model_name.as_deref())
+        let named = self.model_name.as_deref();
+        let served = self.settings.iter().flat_map(|s| &s.served_names).map(String::as_str);
+        // NIM and Ollama have names of their own, of the same shape.
+        let own_names = matches!(self.engine(), Some(EngineKind::Nim | EngineKind::Ollama));
+        let written = named
+            .filter(|n| !own_names && is_hub_id(n))
+            .or_else(|| self.model.as_ref().map(|m| m.id.as_str()));
+        written
+            .or_else(|| served.filter(|n| !own_names && is_hub_id(n)).next())
+            .or(named)
     }
+}
+
+/// "org/name", as Hugging Face writes its ids; no path, no URL.
+fn is_hub_id(text: &str) -> bool {
+    let plain = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    text.split_once('/')
+        .is_some_and(|(org, name)| plain(org) && plain(name))
 }
 
 #[derive(Clone, Debug, Default)]

@@ -331,13 +331,21 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
             let resource = match key.as_str() {
                 "gpu" => text(&of["resources"][kind]["gpuType"]).unwrap_or_else(|| "nvidia.com/gpu".into()),
                 "gpuType" => continue,
+                // Any other resource by its own name (RDMA devices).
+                "custom" => {
+                    for (name, amount) in value.as_object().into_iter().flatten() {
+                        resources[kind][name.as_str()] = amount.clone();
+                    }
+                    continue;
+                }
                 other => other.to_string(),
             };
             resources[kind][resource.as_str()] = value.clone();
         }
     }
     let container = &mut template["spec"]["containers"][0];
-    if container.is_object() && container["resources"].is_null() {
+    let silent = |r: &Value| r.is_null() || r.as_object().is_some_and(Map::is_empty);
+    if container.is_object() && silent(&container["resources"]) {
         container["resources"] = resources;
     }
     let nodes = number(&of["multinode"]["nodeCount"]).unwrap_or(1).max(1);
