@@ -269,6 +269,9 @@ pub(crate) struct CollectArgs {
     /// Snapshot to write; a name ending in .gz or .zst is compressed, `-` is stdout.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Policy whose thresholds say which bins of history are counted as bad (default: ./gpuwaste.toml, else built in).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -6,7 +6,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::ContainerRole;
 use crate::snapshot::gpu::PodName;
 use crate::snapshot::history::{
-    Figure, GpuHistory, HeldGpus, History, LoadHistory, NodeHistory, UsageWindow, WorkDone,
+    BinLimits, Figure, GpuHistory, HeldGpus, History, LoadHistory, NodeHistory, UsageWindow, WorkDone,
 };
 use jiff::SignedDuration;
 
@@ -84,6 +84,10 @@ fn starved_bins(bad: f64) -> Snapshot {
     })
 }
 
+fn crashes(count: f64) -> Snapshot {
+    seen(|h| h.workloads[0].crashes_under_pressure = Some(count))
+}
+
 fn requests(count: f64) -> Snapshot {
     seen(|h| {
         for load in h.pods.iter_mut().chain(&mut h.workloads) {
@@ -152,6 +156,7 @@ pub(super) fn cases() -> Vec<Case> {
         (("idle-schedule", None), quiet_hours(21), quiet_hours(20)),
         (("kv-pressure", None), bad_bins(3.0), bad_bins(2.0)),
         (("cpu-gpu-imbalance", None), starved_bins(12.0), starved_bins(11.0)),
+        (("kv-pressure", Some("gpu-oom")), crashes(1.0), crashes(0.0)),
         (("dark-capacity", Some("idle")), requests(0.0), requests(1.0)),
         (("dark-capacity", Some("idle")), notebook(0.01), notebook(0.011)),
         (("cost-growth", Some("workload")), work(0.89), work(0.91)),
@@ -270,4 +275,146 @@ fn names_that_differ_only_in_made_up_parts_are_not_told_apart() {
         "{:?}",
         found.gaps
     );
+}
+
+#[test]
+fn bins_counted_by_other_thresholds_are_not_judged() {
+    type Change = fn(&mut BinLimits);
+    let checks: [(&str, Snapshot, Change); 4] = [
+        ("kv-pressure", bad_bins(20.0), |l| l.kv_full = 0.9),
+        ("kv-pressure", crashes(3.0), |l| l.crash_seconds = 60),
+        ("cpu-gpu-imbalance", starved_bins(60.0), |l| l.throttled = 0.5),
+        ("cpu-gpu-imbalance", starved_bins(60.0), |l| l.loaded = 0.1),
+    ];
+    for (check, mut snap, change) in checks {
+        let has = |snap: &Snapshot| fired(snap).iter().any(|(c, _)| *c == check);
+        assert!(has(&snap), "{check}");
+        change(&mut snap.clusters[0].history.as_mut().unwrap().limits);
+        assert!(!has(&snap), "{check}");
+        let told = report(&snap);
+        assert!(
+            told.gaps.iter().any(|g| g.reason.contains("counted them when")),
+            "{:?}",
+            told.gaps
+        );
+    }
+    // The rest of the history is judged as before.
+    let mut snap = requests(0.0);
+    snap.clusters[0].history.as_mut().unwrap().limits.kv_full = 0.9;
+    assert!(fired(&snap).contains(&("dark-capacity", Some("idle"))));
+}
+
+fn free_finding(snap: &Snapshot, part: &str) -> Option<&'static str> {
+    let found = report(snap);
+    let finding = found.findings.iter().find(|f| f.part.as_deref() == Some(part));
+    finding.map(|f| f.confidence.name())
+}
+
+#[test]
+fn a_device_without_a_holder_is_free_only_where_exporters_name_holders() {
+    let rows = |held: usize| {
+        let mut snap = seen(|h| {
+            h.gpus = (0..8)
+                .map(|i| GpuHistory {
+                    uuid: format!("GPU-{i}"),
+                    node: Some("n".into()),
+                    holder: (i < held).then(|| PodName {
+                        namespace: "ml".into(),
+                        name: "s-0".into(),
+                        container: None,
+                    }),
+                    first: ago(WEEK),
+                    last: ago(60),
+                    day_bins: Some(288.0),
+                    ..GpuHistory::default()
+                })
+                .collect();
+        });
+        let requests = &mut snap.clusters[0].pods[0].containers[0].requests;
+        requests.devices.insert("nvidia.com/gpu".into(), 6);
+        snap
+    };
+    assert_eq!(free_finding(&rows(6), "unallocated"), Some("measured"));
+    assert_eq!(free_finding(&rows(7), "unallocated"), Some("estimated"));
+    assert_eq!(free_finding(&rows(0), "unallocated"), Some("estimated"));
+}
+
+#[test]
+fn stranding_is_measured_by_a_day_of_history_and_pods_as_old() {
+    let stranded = |allocated: f64, youngest: i64| {
+        let pods = ["a", "b", "c", "d", "e"].map(|name| {
+            let age = if name == "e" { youngest } else { 9 * DAY };
+            server(name, "n", 1, age)
+        });
+        let mut snap = snapshot(vec![node("n", 9 * DAY, true)], pods.to_vec(), vec![]);
+        snap.clusters[0].history = Some(Box::new(History {
+            end: now(),
+            window_seconds: WEEK as u64,
+            bin_seconds: 300,
+            nodes: vec![NodeHistory {
+                node: "n".into(),
+                allocated_p80: allocated,
+                bins: 288.0,
+            }],
+            ..History::default()
+        }));
+        snap
+    };
+    assert_eq!(free_finding(&stranded(5.0, 2 * DAY), "host"), Some("measured"));
+    assert_eq!(free_finding(&stranded(6.0, 2 * DAY), "host"), Some("estimated"));
+    assert_eq!(free_finding(&stranded(5.0, 3 * HOUR), "host"), Some("estimated"));
+}
+
+/// An idle server's devices, as the store saw them.
+fn idle_with(change: impl Fn(&mut GpuHistory)) -> Snapshot {
+    let mut snap = requests(0.0);
+    let mut other = notebook(0.0);
+    let rows = std::mem::take(&mut other.clusters[0].history.as_mut().unwrap().gpus);
+    let history = snap.clusters[0].history.as_mut().unwrap();
+    history.gpus = rows;
+    history.gpus.iter_mut().for_each(change);
+    snap
+}
+
+#[test]
+fn power_and_real_work_break_ties_between_counters() {
+    let idle = ("dark-capacity", Some("idle"));
+    // Kernels that spin: 100 % by both counters, at idle power.
+    let spinning = idle_with(|g| {
+        (g.gpu_util, g.gr_engine) = (figure(1.0), figure(1.0));
+        (g.tensor, g.dram) = (figure(0.0), figure(0.001));
+        g.power_watts = figure(95.0);
+    });
+    assert!(fired(&spinning).contains(&idle));
+    // Power of real work with memory traffic, and no request counted: something else runs there.
+    let works = idle_with(|g| {
+        (g.gpu_util, g.gr_engine) = (figure(1.0), figure(1.0));
+        (g.tensor, g.dram) = (figure(0.2), figure(0.4));
+        g.power_watts = figure(600.0);
+    });
+    assert!(!fired(&works).contains(&idle));
+    assert_eq!(report(&works).totals.gpus_unknown, 8.0);
+    // A hot device whose profiling counters are stuck at 0 while GPU_UTIL is not: their zeros prove nothing.
+    let stuck = idle_with(|g| {
+        (g.gpu_util, g.gr_engine) = (figure(0.9), figure(0.0));
+        (g.tensor, g.dram) = (figure(0.0), figure(0.0));
+        g.power_watts = figure(600.0);
+    });
+    assert!(!fired(&stuck).contains(&idle));
+    // The same of a job without GPU_UTIL: power alone speaks.
+    let mut job = notebook(0.0);
+    for gpu in &mut job.clusters[0].history.as_mut().unwrap().gpus {
+        gpu.power_watts = figure(600.0);
+    }
+    assert!(!fired(&job).contains(&idle));
+}
+
+#[test]
+fn a_gpu_that_was_never_busy_under_requests_starves_nobody() {
+    let starved = ("cpu-gpu-imbalance", None);
+    assert!(fired(&starved_bins(60.0)).contains(&starved));
+    let mut snap = starved_bins(60.0);
+    let load = &mut snap.clusters[0].history.as_mut().unwrap().workloads[0];
+    (load.gpu_busy, load.starved_busy) = (figure(0.0), Some(0.0));
+    assert!(!fired(&snap).contains(&starved));
 }

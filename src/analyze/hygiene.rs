@@ -54,6 +54,10 @@ impl Check for CpuGpuImbalance {
                         out.assessed.extend(&slots);
                         continue;
                     }
+                    if super::starved::by_other_limits(workload) {
+                        out.not_assessed(support::BY_OTHER_LIMITS.0, support::BY_OTHER_LIMITS.1, slots);
+                        continue;
+                    }
                     // Throttling itself is only in cAdvisor, which a scan never reads through nodes/proxy.
                     out.not_assessed(
                         "CPU throttling and GPU activity over time are not known (the specification was judged)",

@@ -42,12 +42,15 @@ impl Check for KvPressure {
                     "grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
                     slots,
                 );
+            } else if workload.observed.bins.as_ref().is_some_and(|b| b.kv_by_other_limits) {
+                out.not_assessed(support::BY_OTHER_LIMITS.0, support::BY_OTHER_LIMITS.1, slots);
             } else {
                 out.assessed.extend(&slots);
                 out.findings.extend(pressure(context.fleet, t, id, workload));
             }
             out.findings.extend(config(context.fleet, t, id, workload));
             out.findings.extend(oom(context.fleet, t, id, workload));
+            out.findings.extend(gpu_oom(context.fleet, t, id, workload));
         }
     }
 }
@@ -342,6 +345,57 @@ fn oom(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Op
         claims: Vec::new(),
         fix: Fix {
             summary: "Raise the container's memory limit (the host's, not the GPU's): swap space, prefix offloading and the model's files live there.".into(),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
+}
+
+/// Restarts in error right after a full cache or a queue: the GPU's memory is the likely cause, but no exit code names it.
+fn gpu_oom(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let o = &workload.observed;
+    let bins = o.bins.as_ref()?;
+    let crashes = bins
+        .crashes_under_pressure
+        .filter(|n| *n > 0.0 && *n >= t.gpu_oom_restarts as f64)?;
+    let number = |name: &str, value: f64, unit: &str| {
+        Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
+    };
+    let mut evidence = vec![number("restarts_after_pressure", crashes, "restarts").expected(0.0)];
+    if let Some(all) = bins.restarts {
+        evidence.push(number("restarts", all.round().max(crashes), "restarts"));
+    }
+    if let Some(peak) = o.kv_usage.and_then(|s| s.max) {
+        evidence.push(number("kv_cache_usage", peak, "ratio").expected(t.kv_pressure_usage));
+    }
+    if let Some(most) = o.waiting.and_then(|s| s.max) {
+        evidence.push(number("waiting", most, "requests").expected(0.0));
+    }
+    let times = if crashes <= 1.0 {
+        "once".into()
+    } else {
+        format!("{crashes:.0} times")
+    };
+    Some(Finding {
+        check: ID,
+        part: Some("gpu-oom"),
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: format!(
+            "{}: restarted in error {times} right after a full KV cache or a queue: likely out of GPU memory",
+            workload.name
+        ),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: Confidence::Estimated,
+        confidence_reasons: vec![
+            "no exit code names GPU memory: a liveness probe that lost patience under load looks the same".into(),
+        ],
+        evidence,
+        claims: Vec::new(),
+        fix: Fix {
+            summary: "Look for 'out of memory' in the log before the restart (kubectl logs --previous); then lower gpu-memory-utilization, max-num-seqs or max-num-batched-tokens, or give the liveness probe more patience.".into(),
             ..Fix::default()
         },
         ignored: None,

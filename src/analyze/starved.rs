@@ -1,4 +1,4 @@
-//! cpu-gpu-imbalance over a window: bins in which requests waited, the CPU was short and the GPU was not busy.
+//! cpu-gpu-imbalance over a window: bins with a queue or the usual load in which the CPU was short and the GPU not busy.
 
 use super::finding::{Claim, ClaimRank, Evidence, Finding, FindingKind, Fix};
 use super::support;
@@ -14,7 +14,18 @@ const ENOUGH_FED: f64 = 20.0;
 pub(super) fn known(workload: &Workload) -> bool {
     let o = &workload.observed;
     let cpu = o.cpu_throttled.is_some() || o.cpu_share.is_some();
-    cpu && o.gpu_busy.is_some() && o.bins.as_ref().is_some_and(|b| b.traffic.is_some())
+    // Profiling counters can stick at 0 for weeks: a GPU that was never busy, under requests, tells nothing.
+    let busy = o.gpu_busy.is_some_and(|s| s.max.is_none_or(|m| m > 0.0));
+    cpu && busy
+        && o.bins
+            .as_ref()
+            .is_some_and(|b| b.traffic.is_some() && !b.starved_by_other_limits)
+}
+
+/// The store counted its bins by other thresholds than the policy's.
+pub(super) fn by_other_limits(workload: &Workload) -> bool {
+    let bins = workload.observed.bins.as_ref();
+    bins.is_some_and(|b| b.starved_by_other_limits)
 }
 
 pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
@@ -66,7 +77,7 @@ pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &
         kind: FindingKind::AtRisk,
         rank: ClaimRank::AtRisk,
         title: format!(
-            "{}: GPUs wait for CPU in {:.0} % of its busy time ({:.0} % busy while requests queue)",
+            "{}: GPUs wait for CPU in {:.0} % of its busy time ({:.0} % busy under load)",
             workload.name,
             share * 100.0,
             busy * 100.0

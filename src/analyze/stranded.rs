@@ -165,6 +165,19 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
         Confidence::Estimated,
         "one look at requests; what a GPU's pod needs is the middle of this tier's pods, or a rule",
     );
+    let day = 86_400.0;
+    let old = |b: &Blocked| {
+        let pods = &fleet.node(b.node).pods;
+        let age = |p: &Pod| p.created_at.map(|c| fleet.taken_at.duration_since(c).as_secs_f64());
+        let placed = pods.iter().map(|p| fleet.pod(*p)).filter(|p| !p.node_bound);
+        placed.into_iter().all(|p| age(p).is_some_and(|a| a >= day))
+    };
+    // Free for a day, beside the same requests for a day, measured against what this tier's own pods ask for.
+    if stranded.iter().all(|s| fleet.slot(*s).free_for_a_day) && nodes.iter().all(|b| b.need.from_pods > 0 && old(b)) {
+        judged = Judged::measured(
+            "history shows them free for 80 % of the last 24 h, and the node's pods are older than that",
+        );
+    }
     judged.cap_by_price(fleet, &stranded);
     let sum = |of: &dyn Fn(&Blocked) -> f64| nodes.iter().map(of).sum::<f64>();
     let free = sum(&|b| b.free as f64);

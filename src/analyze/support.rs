@@ -57,6 +57,12 @@ impl Judged {
     }
 }
 
+/// Why bins of a history are not judged, and the way out.
+pub(super) const BY_OTHER_LIMITS: (&str, &str) = (
+    "its bins of history were counted by other thresholds than this policy's",
+    "record again with this policy (collect --policy), or judge with the thresholds of then",
+);
+
 /// R6 for figures of a window: measured where samples cover most of it.
 pub(super) fn of_history(observed: &crate::fleet::Observed) -> Judged {
     if observed.coverage.is_some_and(|c| c >= crate::fleet::history::COVERED) {

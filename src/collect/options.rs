@@ -1,5 +1,6 @@
 //! What to read, settled from the flags.
 
+use crate::snapshot::history::BinLimits;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(crate) struct CollectOptions {
     /// Where history is read, and of how long.
     pub(crate) store: StoreOptions,
     pub(crate) window: Duration,
+    /// What a bad bin is.
+    pub(crate) limits: BinLimits,
     /// Labels to keep beside the allow-list (ownership, group-by).
     pub(crate) keep_labels: Vec<String>,
     /// Instance types known to have GPUs: a node whose device plugin is down is still a GPU node.

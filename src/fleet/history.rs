@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::engine::Histogram;
-use crate::snapshot::history::{Figure, GpuHistory, History, LoadHistory, stem};
+use crate::snapshot::history::{BinLimits, Figure, GpuHistory, History, LoadHistory, stem};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,10 +31,50 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, setting
             remedy: "rename one of them".into(),
         });
     }
+    other_limits(fleet, history, &settings.thresholds.bin_limits());
     loads(fleet, history, index, settings, &owners);
     devices(fleet, history, index);
     free(fleet, history, index);
     history_usage::attach(fleet, history, index, &owners);
+}
+
+/// Bins that were counted by other limits than the policy's are no answer to its question.
+fn other_limits(fleet: &mut Fleet, history: &History, wanted: &BinLimits) {
+    let then = &history.limits;
+    let mut differ: Vec<String> = Vec::new();
+    for (key, was, is) in [
+        ("kv_pressure_usage", then.kv_full, wanted.kv_full),
+        ("capacity_kv_usage", then.kv_calm, wanted.kv_calm),
+        ("cpu_throttled_share", then.throttled, wanted.throttled),
+        ("cpu_saturated_share", then.saturated, wanted.saturated),
+        ("gpu_starved", then.starved, wanted.starved),
+        ("starved_running_share", then.loaded, wanted.loaded),
+        (
+            "gpu_oom_seconds",
+            then.crash_seconds as f64,
+            wanted.crash_seconds as f64,
+        ),
+    ] {
+        if !equal(was, is) {
+            differ.push(format!("{key} {was}, not {is}"));
+        }
+    }
+    if !differ.is_empty() {
+        fleet.gaps.push(Gap {
+            source: format!("prometheus {}", history.store),
+            what: "how many bins were bad, by this policy".into(),
+            reason: format!(
+                "the store counted them when the snapshot was recorded, with {}",
+                differ.join("; ")
+            ),
+            effect: "what depends on these thresholds is not judged by history".into(),
+            remedy: "record again with this policy (collect --policy), or judge with the thresholds of then".into(),
+        });
+    }
+}
+
+fn equal(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-9
 }
 
 /// (namespace, stem) → workloads. More than one: not attributable.
@@ -94,7 +134,13 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
         // Device and CPU figures stand on their own: an engine without metrics has them too.
         for load in stems {
             let since = load.first.or(fleet.workloads[w].created_at);
-            extras(&mut fleet.workloads[w].observed, load, history, since);
+            extras(
+                &mut fleet.workloads[w].observed,
+                load,
+                history,
+                since,
+                &settings.thresholds.bin_limits(),
+            );
         }
     }
 }
@@ -217,7 +263,21 @@ fn scaled(stat: Stat, by: f64) -> Stat {
 }
 
 /// GPU, CPU and bin counts of a workload's stem.
-fn extras(observed: &mut Observed, load: &LoadHistory, history: &History, since: Option<Timestamp>) {
+fn extras(
+    observed: &mut Observed,
+    load: &LoadHistory,
+    history: &History,
+    since: Option<Timestamp>,
+    wanted: &BinLimits,
+) {
+    let then = &history.limits;
+    let same_kv = equal(then.kv_full, wanted.kv_full);
+    let same_calm = equal(then.kv_calm, wanted.kv_calm);
+    let same_cpu = equal(then.throttled, wanted.throttled)
+        && equal(then.saturated, wanted.saturated)
+        && equal(then.starved, wanted.starved)
+        && equal(then.loaded, wanted.loaded);
+    let same_crash = same_kv && then.crash_seconds == wanted.crash_seconds;
     let (_, bins) = life(history, since, None);
     observed.gpu_busy = stat(load.gpu_busy, bins).or(observed.gpu_busy);
     observed.cpu_share = stat(load.cpu_share, bins).or(observed.cpu_share);
@@ -226,18 +286,24 @@ fn extras(observed: &mut Observed, load: &LoadHistory, history: &History, since:
     observed.bins = Some(Box::new(Bins {
         bin_seconds: history.bin_seconds as f64,
         traffic: load.traffic_bins.or(told.traffic),
-        kv_bad: load.kv_bad_bins.or(told.kv_bad),
+        kv_bad: load.kv_bad_bins.or(told.kv_bad).filter(|_| same_kv),
+        kv_by_other_limits: !same_kv,
+        starved_by_other_limits: !same_cpu,
         replicas: stat(load.replicas, bins).or(told.replicas),
         replicas_low: load.replicas_low.or(told.replicas_low),
         kv_usage_sum: stat(load.kv_usage_sum, bins).or(told.kv_usage_sum),
-        replica_capacity: load.replica_capacity.or(told.replica_capacity),
-        starved: load.starved_bins.or(told.starved),
+        replica_capacity: load.replica_capacity.or(told.replica_capacity).filter(|_| same_calm),
+        starved: load.starved_bins.or(told.starved).filter(|_| same_cpu),
         starved_busy: load.starved_busy.or(told.starved_busy),
         fed: load.fed_bins.or(told.fed),
         fed_busy: load.fed_busy.or(told.fed_busy),
         gpu_engine: stat(load.gpu_engine, bins).or(told.gpu_engine),
         restarts: load.restarts.or(told.restarts),
         oom_kills: load.oom_kills.or(told.oom_kills),
+        crashes_under_pressure: load
+            .crashes_under_pressure
+            .or(told.crashes_under_pressure)
+            .filter(|_| same_crash),
         hourly: if load.hourly.is_empty() {
             told.hourly
         } else {
@@ -330,20 +396,29 @@ fn free(fleet: &mut Fleet, history: &History, index: usize) {
         let node = row.node.as_deref().unwrap_or_default();
         *unheld.entry((node, &row.uuid, mig)).or_default() += row.day_bins.unwrap_or(0.0);
     }
+    // Only where exporters name holders is a device without one free.
+    let told: BTreeSet<&str> = history
+        .gpus
+        .iter()
+        .filter(|r| r.holder.is_some())
+        .map(|r| r.node.as_deref().unwrap_or_default())
+        .collect();
     for n in 0..fleet.nodes.len() {
         if fleet.nodes[n].cluster != index {
             continue;
         }
         let slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
+        let held = slots.iter().any(|s| !fleet.slot(*s).holders.is_empty());
         let free: Vec<SlotId> = slots
             .iter()
             .copied()
             .filter(|s| fleet.slot(*s).holders.is_empty())
             .collect();
         let name = fleet.nodes[n].name.as_str();
+        let tells = told.contains(name) || (!held && !told.is_empty());
         let by_device = unheld
             .iter()
-            .filter(|((node, ..), bins)| *node == name && **bins >= COVERED * day_bins)
+            .filter(|((node, ..), bins)| tells && *node == name && **bins >= COVERED * day_bins)
             .count();
         let by_count = history
             .nodes

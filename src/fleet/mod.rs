@@ -557,6 +557,11 @@ pub(crate) struct Bins {
     pub(crate) gpu_engine: Option<Stat>,
     pub(crate) restarts: Option<f64>,
     pub(crate) oom_kills: Option<f64>,
+    /// Restarts in error soon after a full cache or a queue.
+    pub(crate) crashes_under_pressure: Option<f64>,
+    /// The bins were counted by other limits than the policy's: they do not say what it asks.
+    pub(crate) kv_by_other_limits: bool,
+    pub(crate) starved_by_other_limits: bool,
     /// Work of each hour, oldest first; the last hour ends at `hourly_end`. `None` inside: no sample.
     pub(crate) hourly: Vec<Option<f64>>,
     pub(crate) hourly_end: Timestamp,

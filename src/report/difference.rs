@@ -288,7 +288,8 @@ pub(crate) fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         ("Gone", &d.gone_findings),
         ("Changed", &d.changed_findings),
     ] {
-        writeln!(out, "\n{name}: {} findings", list.len())?;
+        let noun = if list.len() == 1 { "finding" } else { "findings" };
+        writeln!(out, "\n{name}: {} {noun}", list.len())?;
         for entry in list {
             let c = &entry.usd_per_hour;
             let usd = match (c.old, c.new, c.delta) {
@@ -310,6 +311,51 @@ pub(crate) fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
                 plain(&entry.title)
             )?;
         }
+    }
+    workload_lines(&d.workloads, out)
+}
+
+/// Workloads shown to people; the JSON has them all.
+const MOST_WORKLOADS: usize = 10;
+
+/// What each paid for its work then and now.
+fn workload_lines(rows: &[WorkloadChange], out: &mut dyn Write) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let number = |v: Option<f64>| v.map_or_else(|| "?".into(), |v| format!("{v:.2}"));
+    writeln!(out, "\nWorkloads with other spend or work: {}", rows.len())?;
+    for row in rows.iter().take(MOST_WORKLOADS) {
+        let c = &row.usd_per_hour;
+        let usd = match (c.old, c.new, c.delta) {
+            (.., Some(change)) => signed(change),
+            (Some(old), None, _) => format!("gone, {}", money(old)),
+            (None, Some(new), _) => format!("new, {}", money(new)),
+            _ => "no price".into(),
+        };
+        let mut parts = Vec::new();
+        for (name, change) in [
+            ("USD per 1M tokens", &row.work.usd_per_million_tokens),
+            ("output tokens/s", &row.work.output_tokens_per_second),
+            ("requests/s", &row.work.requests_per_second),
+        ] {
+            if change.old.is_some() || change.new.is_some() {
+                parts.push(format!("{name} {} to {}", number(change.old), number(change.new)));
+            }
+        }
+        writeln!(
+            out,
+            "  {usd:>15}  {}: {}",
+            plain(&format!("{}/{}", row.namespace, row.name)),
+            if parts.is_empty() {
+                "work not known".into()
+            } else {
+                parts.join(", ")
+            }
+        )?;
+    }
+    if rows.len() > MOST_WORKLOADS {
+        writeln!(out, "  and {} more (--format json)", rows.len() - MOST_WORKLOADS)?;
     }
     Ok(())
 }

@@ -30,7 +30,11 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
-    let mut snapshot = source::snapshot(&args.source, keep_labels(&settings, group_by.as_ref()))?;
+    let mut snapshot = source::snapshot(
+        &args.source,
+        keep_labels(&settings, group_by.as_ref()),
+        settings.thresholds.bin_limits(),
+    )?;
     if let Some(folder) = &args.report.models {
         let (book, gaps) = collect::models::read(folder)?;
         settings.models = book;
@@ -157,7 +161,8 @@ pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
         source::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let snapshot = source::snapshot(&args.source, Vec::new())?;
+    let limits = policy::file(args.policy.as_deref())?.thresholds.bin_limits();
+    let snapshot = source::snapshot(&args.source, Vec::new(), limits)?;
     snapshot_file::write(&snapshot, &args.output)?;
     let mut err = io::stderr().lock();
     for gap in snapshot.gaps.iter().filter(|_| !args.source.quiet) {
@@ -180,8 +185,8 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         source::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let snapshot = source::snapshot(&args.source, Vec::new())?;
     let settings = Settings::default();
+    let snapshot = source::snapshot(&args.source, Vec::new(), settings.thresholds.bin_limits())?;
     let fleet = fleet::join(&snapshot, &PriceBook::default(), &settings);
     let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
     let case = Case {

@@ -5,6 +5,7 @@ use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::{self, kube::rights, prometheus};
+use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -26,7 +27,7 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// Reads the snapshot that the flags name.
-pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
+pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if args.demo {
         let mut demo = demo()?;
         demo.sources.push(Source {
@@ -41,7 +42,7 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Sn
     if !args.snapshot.is_empty() {
         return recorded(args);
     }
-    live(args, keep_labels)
+    live(args, keep_labels, limits)
 }
 
 /// The demo fleet as it was recorded.
@@ -94,7 +95,7 @@ fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
     a
 }
 
-fn options(args: &SourceArgs, keep_labels: Vec<String>) -> CollectOptions {
+fn options(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> CollectOptions {
     CollectOptions {
         contexts: args.context.clone(),
         all_contexts: args.all_contexts,
@@ -108,6 +109,7 @@ fn options(args: &SourceArgs, keep_labels: Vec<String>) -> CollectOptions {
         timeout: args.timeout,
         store: store(args),
         window: args.window,
+        limits,
         keep_labels,
         is_gpu_instance: |kind| instances::of_type(kind).next().is_some(),
     }
@@ -134,8 +136,8 @@ fn store(args: &SourceArgs) -> StoreOptions {
     }
 }
 
-fn live(args: &SourceArgs, keep_labels: Vec<String>) -> Result<Snapshot> {
-    let options = options(args, keep_labels);
+fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
+    let options = options(args, keep_labels, limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

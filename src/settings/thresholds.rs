@@ -2,6 +2,7 @@
 //! file, its line in `--print-policy` and its entry in the policy's JSON Schema.
 
 use super::raw::Misfit;
+use crate::snapshot::history::BinLimits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
@@ -129,6 +130,21 @@ macro_rules! thresholds {
     };
 }
 
+impl Thresholds {
+    /// Those that joint bins of a history are counted by.
+    pub(crate) fn bin_limits(&self) -> BinLimits {
+        BinLimits {
+            kv_full: self.kv_pressure_usage,
+            kv_calm: self.capacity_kv_usage,
+            throttled: self.cpu_throttled_share,
+            saturated: self.cpu_saturated_share,
+            starved: self.gpu_starved,
+            loaded: self.starved_running_share,
+            crash_seconds: self.gpu_oom_seconds,
+        }
+    }
+}
+
 fn optional_number(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": ["number", "null"], "minimum": 0 })
 }
@@ -223,6 +239,10 @@ thresholds! {
         kv_pressure_share: Share = 0.05,
         /// or preemptions per finished request (ours: 1 %).
         preemption_share: Share = 0.01,
+        /// A restart in error this soon after a full cache or a queue is a likely GPU out-of-memory, seconds (ours: 5 min).
+        gpu_oom_seconds: Seconds = 300,
+        /// Such restarts in the window (ours: 1).
+        gpu_oom_restarts: Count = 1,
     }
     CpuGpuImbalance cpu_gpu_imbalance "cpu-gpu-imbalance" {
         /// Throttled periods ÷ periods (kubernetes-mixin CPUThrottlingHigh: 25 %).
@@ -231,6 +251,8 @@ thresholds! {
         cpu_saturated_share: Share = 0.90,
         /// GPU busy under this while requests run (ours: 0.35).
         gpu_starved: Share = 0.35,
+        /// and requests queue, or at least this share of the p95 of running ones run (ours: half): no load is no starvation.
+        starved_running_share: Share = 0.5,
         /// Bins of history in which that must be so (ours: 12, an hour of 5-minute bins).
         starved_bins: Count = 12,
         /// and their share of the bins with requests (ours: 10 %).
@@ -255,5 +277,15 @@ thresholds! {
     CpuPods cpu_pods "cpu-pods-on-gpu-node" {
         /// Pods without a GPU that ask for this share of a GPU node's CPU or memory, or more, are named (ours: 25 %).
         cpu_pods_share: Share = 0.25,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_without_limits_was_counted_by_the_defaults() {
+        assert_eq!(Thresholds::default().bin_limits(), BinLimits::default());
     }
 }

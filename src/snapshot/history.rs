@@ -21,6 +21,8 @@ pub(crate) struct History {
     pub(crate) end: Timestamp,
     pub(crate) window_seconds: u64,
     pub(crate) bin_seconds: u64,
+    /// What a bad bin was when they were counted.
+    pub(crate) limits: BinLimits,
     /// Devices, one entry for each holder in the window: a dead pod's time is not its successor's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) gpus: Vec<GpuHistory>,
@@ -36,6 +38,41 @@ pub(crate) struct History {
     /// Spend's quantity and work in this window, then in the one before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) usage: Vec<UsageWindow>,
+}
+
+/// Limits that the store counted joint bins by: aggregates cannot be counted again by others. The policy's thresholds
+/// when the history was read; a history without them was counted by the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct BinLimits {
+    /// A cache is full from this use.
+    pub(crate) kv_full: f64,
+    /// A replica's capacity is read in bins at or under this use.
+    pub(crate) kv_calm: f64,
+    /// CPU is short from this share of throttled periods,
+    pub(crate) throttled: f64,
+    /// or from this use ÷ limit.
+    pub(crate) saturated: f64,
+    /// A GPU waits under this activity,
+    pub(crate) starved: f64,
+    /// while requests queue, or at least this share of the p95 of those running run.
+    pub(crate) loaded: f64,
+    /// Seconds from pressure to the restart that it explains.
+    pub(crate) crash_seconds: u64,
+}
+
+impl Default for BinLimits {
+    fn default() -> Self {
+        Self {
+            kv_full: 0.95,
+            kv_calm: 0.80,
+            throttled: 0.25,
+            saturated: 0.90,
+            starved: 0.35,
+            loaded: 0.5,
+            crash_seconds: 300,
+        }
+    }
 }
 
 /// A distribution over bins. Each `None`: not told.
@@ -188,6 +225,9 @@ pub(crate) struct LoadHistory {
     pub(crate) restarts: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) oom_kills: Option<f64>,
+    /// Restarts that ended in an error, not for host memory, soon after a full cache or a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crashes_under_pressure: Option<f64>,
     /// Requests (tokens where requests are not counted) of each hour, oldest first; the last ends at the window's end.
     /// `None` inside: no sample in that hour.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -272,8 +312,8 @@ pub(crate) fn stem(pod: &str) -> &str {
 }
 
 /// [`stem`] as a regular expression of PromQL's `label_replace` (RE2, anchored at both ends): it matches every name.
-pub(crate) const STEM_PATTERN: &str =
-    "(.+?)((-[b-df-hj-np-tv-xz2456789]{6,10})?-([b-df-hj-np-tv-xz2456789]{5}|[0-9]+))?";
+/// Of the characters that a pod's name may have (RFC 1123) these are not made up: short, as it stands in many places.
+pub(crate) const STEM_PATTERN: &str = "(.+?)((-[^aeiouy013.-]{6,10})?-([^aeiouy013.-]{5}|[0-9]+))?";
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,13 @@
-"""A store that misbehaves: `http://HOST:PORT/MODE/…` answers in that way, else passes the question on to a real Prometheus."""
-import http.server, json, threading, time, urllib.error, urllib.request
+"""A store that misbehaves: `http://HOST:PORT/MODE/…` answers in that way, else passes the question on to a real Prometheus.
+
+usage: backend.py ADDRESS PORT MODE: misbehaves in one way only, below `/`.
+"""
+import http.server, json, sys, threading, time, urllib.error, urllib.request
 
 
 class Backend:
-    def __init__(self, real):
-        self.real, self.asked = real, []
+    def __init__(self, real, address="127.0.0.1", port=0, only=None):
+        self.real, self.asked, self.only = real, [], only
         backend = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -17,7 +20,7 @@ class Backend:
 
             def log_message(self, *_):
                 pass
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer((address, port), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -25,7 +28,7 @@ class Backend:
         return f"http://127.0.0.1:{self.server.server_port}/{mode}"
 
     def answer(self, handler):
-        _, mode, rest = handler.path.split("/", 2)
+        _, mode, rest = (f"/{self.only}" * bool(self.only) + handler.path).split("/", 2)
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         self.asked.append((mode, handler.command, "/" + rest, body.decode(), dict(handler.headers)))
         # "q-MODE": look-ups work, queries do not.
@@ -69,6 +72,8 @@ class Backend:
         return self.send(handler, code, data, content)
 
     def ask(self, handler, rest, body):
+        if self.real is None:
+            return 200, b'{"status":"success","data":[]}', "application/json"
         request = urllib.request.Request(f"{self.real}/{rest}", data=body or None, headers={"Content-Type": handler.headers.get("Content-Type") or "text/plain"})
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
@@ -85,3 +90,9 @@ class Backend:
             handler.wfile.write(data)
         except (BrokenPipeError, ConnectionResetError):
             pass
+
+
+if __name__ == "__main__":
+    Backend(None, sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    print("ready", flush=True)
+    threading.Event().wait()

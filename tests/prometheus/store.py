@@ -48,7 +48,7 @@ class Prometheus:
         self.log = open(self.folder / "prometheus.log", "wb")
         self.child = subprocess.Popen([*prefix, "prometheus", f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/tsdb", "--storage.tsdb.retention.time=60d",
                                        f"--web.listen-address={self.address}:{self.port}"], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        for _ in range(300):
+        for _ in range(600):
             try:
                 urllib.request.urlopen(self.url + "/-/ready", timeout=2).close()
                 return self
@@ -56,6 +56,7 @@ class Prometheus:
                 if self.child.poll() is not None:
                     break
                 time.sleep(0.1)
+        self.__exit__()
         raise RuntimeError("prometheus did not start: " + (self.folder / "prometheus.log").read_text()[-1500:])
 
     def __exit__(self, *_):

@@ -4,7 +4,7 @@ The truth is computed here by the generator's own arithmetic over what it wrote,
 """
 import math, time
 
-STEP, BIN, HOUR, DAY = 120, 300, 3600, 86400
+STEP, BIN, HOUR, DAY = 240, 300, 3600, 86400
 WINDOW = 7 * DAY
 GPU_PRICE = 55.04 / 8  # p5.48xlarge, us-east-1, on demand
 H100 = "NVIDIA H100 80GB HBM3"
@@ -42,7 +42,9 @@ class World:
         self.now = (int(now or time.time()) // BIN) * BIN
         self.step, self.scale = step, scale
         self.begin = self.now - 2 * WINDOW
-        self.times = list(range(self.begin + step, self.now + 1, step))
+        # Scraping goes on while the tests run, so that what a slow machine asks late is not history that has ended.
+        self.until = self.now + HOUR
+        self.times = list(range(self.begin + step, self.until + 1, step))
         self.rename = self.now - WINDOW // 2
         self.nodes, self.pods, self.objects, self.free = [], [], [], []
         self.build()
@@ -67,9 +69,9 @@ class World:
         taken, node["free"] = node["free"][:gpus], node["free"][gpus:]
         return node, taken
 
-    def workload(self, name, replicas, gpus, load, kind="Deployment", engine="vllm", image=None, age=40 * DAY, at=None, replaced=None, missing=None, created=None):
-        """`load(t)` gives what each replica does; `replaced`: when replica 0's pod was replaced; `missing(t)`: not scraped then."""
-        w = {"name": name, "gpus": gpus, "replicas": replicas, "load": load, "engine": engine, "kind": kind, "pods": [], "missing": missing, "age": age}
+    def workload(self, name, replicas, gpus, load, kind="Deployment", engine="vllm", image=None, age=40 * DAY, replaced=None, missing=None, crashes=None, ended="Error"):
+        """`load(t)` gives what each replica does; `replaced`: when replica 0's pod was replaced; `missing(t)`: not scraped then; `crashes`: hours of the day at which each container restarts, having `ended` so."""
+        w = {"name": name, "gpus": gpus, "replicas": replicas, "load": load, "engine": engine, "kind": kind, "pods": [], "missing": missing, "age": age, "crashes": crashes, "ended": ended}
         hash_ = "".join("bcdfghjklmnpqrstvwxz2456789"[(ord(c) * 7 + i * 3) % 27] for i, c in enumerate((name * 10)[:10]))
         image = image or {"vllm": "vllm/vllm-openai:v0.11.0", "sglang": "lmsysorg/sglang:v0.5.3", "tgi": "ghcr.io/huggingface/text-generation-inference:3.3.0",
                           None: "pytorch/pytorch:2.5"}[engine]
@@ -86,10 +88,10 @@ class World:
             node, taken = self.place(gpus)
             letters = "bcdfghjklm"[i] + "x7k2"
             pod = {"Deployment": f"{name}-{hash_}-{letters}", "StatefulSet": f"{name}-{i}", "Job": f"{name}-{letters}"}[kind]
-            lives = [(pod, max(self.begin, created), self.now)]
+            lives = [(pod, max(self.begin, created), self.until)]
             if replaced and i == 0:
                 dead = f"{name}-{hash_}-zzzzz"
-                lives = [(dead, max(self.begin, created), replaced), (pod, replaced, self.now)]
+                lives = [(dead, max(self.begin, created), replaced), (pod, replaced, self.until)]
             for life, start, end in lives:
                 w["pods"].append({"name": life, "node": node, "devices": taken, "start": start, "end": end, "w": w, "ip": f"10.9.{len(self.pods)}.{i + 1}"})
                 self.pods.append(w["pods"][-1])
@@ -125,6 +127,14 @@ class World:
             self.workload(f"pressed{tail}", 2, 4, lambda t: Load(2, kv=0.99, waiting=12, preempt=0.2, busy=0.8, power=600) if pressed(t) else Load(1, kv=0.4, busy=0.5))
             starved = lambda t: time.gmtime(t).tm_hour < 12
             self.workload(f"starved{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1, busy=0.6, throttle=0.01))
+            # No queue, but as many running as ever; and throttled where there is hardly any load, which starves nobody.
+            self.workload(f"unqueued{tail}", 1, 1, lambda t: Load(2, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1.2, busy=0.6, throttle=0.01))
+            self.workload(f"light{tail}", 1, 1, lambda t: Load(0.05, busy=0.05, power=150, throttle=0.6, cpu=0.97) if starved(t) else Load(2, busy=0.6, throttle=0.01))
+            # Restarts in error under a queue; the same in calm hours; and for host memory, which says so itself.
+            queue = lambda t: Load(2, waiting=6) if 10 <= time.gmtime(t).tm_hour < 12 else Load(1)
+            self.workload(f"crashy{tail}", 1, 1, queue, crashes=[11])
+            self.workload(f"clumsy{tail}", 1, 1, queue, crashes=[3])
+            self.workload(f"hungry{tail}", 1, 1, queue, crashes=[11], ended="OOMKilled")
             # Its tokens fall to 40 % from one week to the next; its GPUs stay.
             self.workload(f"falling{tail}", 2, 4, lambda t: Load(2.0 if t <= now - WINDOW else 0.8, busy=0.4))
             self.workload(f"young{tail}", 1, 2, lambda t: IDLE, age=5 * HOUR)
@@ -224,6 +234,9 @@ class World:
         yield f'kube_pod_container_resource_limits{{{ksm},node="{node["name"]}",resource="cpu",unit="core"}}', [(t, 16) for t, _ in every]
         yield f'kube_pod_container_resource_requests{{{ksm},node="{node["name"]}",resource="nvidia_com_gpu",unit="integer"}}', [(t, w["gpus"]) for t, _ in every]
         yield f'kube_pod_status_phase{{namespace="ml",pod="{pod["name"]}",phase="Running",job="kube-state-metrics",uid="u"}}', alive
+        if w["crashes"]:
+            yield f"kube_pod_container_status_restarts_total{{{ksm}}}", [(t, sum(1 for c in self.crash_times(w) if c <= t)) for t, _ in every]
+            yield f'kube_pod_container_status_last_terminated_reason{{{ksm},reason="{w["ended"]}"}}', [(t, 1) for t, _ in every if any(c <= t for c in self.crash_times(w))]
         for index in pod["devices"]:
             yield from self.device_series(node, index, pod, loads)
 
@@ -285,7 +298,7 @@ class World:
                  "tensor": ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_TENSOR_UTIL_RATIO", 1), "dram": ("DCGM_FI_PROF_DRAM_ACTIVE", "DCGM_FI_PROF_DRAM_UTIL_RATIO", 1),
                  "power": ("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_BOARD_POWER_WATTS", 1), "fb": ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_USED_BYTES", 1048576)}
         for key, (old, new, factor) in names.items():
-            of, rename = value[key], self.rename if node["renamed"] else self.now
+            of, rename = value[key], self.rename if node["renamed"] else self.until
             samples = [(t, of(l)) for t, l in loads if not self.gap(node, t)]
             before = [(t, v) for t, v in samples if t <= rename]
             after = [(t, round(v * factor, 6)) for t, v in samples if t > rename]
@@ -312,6 +325,11 @@ class World:
                 out.setdefault((t - 1) // BIN, []).append(of(l))
         return [w["replicas"] * sum(v) / len(v) for _, v in sorted(out.items())]
 
+    def crash_times(self, w):
+        if "times" not in w:
+            w["times"] = [t for t in range(self.begin - self.begin % HOUR + HOUR, self.now, HOUR) if time.gmtime(t).tm_hour in w["crashes"]]
+        return w["times"]
+
     def integral(self, w, of, start, end):
         return w["replicas"] * sum(of(l) * self.step for t, l in self.loads(w) if start < t <= end)
 
@@ -323,3 +341,48 @@ class World:
         """Hours of the week without a request in every week seen."""
         busy = {(t - 1) // HOUR % 168 for t, l in self.loads(w) if l.rps > 0 and t > self.now - WINDOW}
         return 168 - len(busy)
+
+
+class Others:
+    """A node of AMD and one of Gaudi devices, each with an idle notebook, a job at work, a free device and one cut into partitions."""
+
+    def __init__(self, now=None, step=600):
+        self.now = (int(now or time.time()) // BIN) * BIN
+        self.times = list(range(self.now - 2 * WINDOW + step, self.now + HOUR + 1, step))
+        self.objects, self.rows = [], []
+        born = stamp(self.now - 40 * DAY)
+        for node, kind, region, provider, resource, labels in (
+                ("amd-0", "Standard_ND96is_MI300X_v5", "australiasoutheast", "azure", "amd.com/gpu", {"amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"}),
+                ("hpu-0", "dl1.24xlarge", "us-east-1", "aws", "habana.ai/gaudi", {})):
+            amounts = {"cpu": "96", "memory": "700Gi", "pods": "110", resource: "8"}
+            self.objects.append({"kind": "Node", "metadata": {"name": node, "creationTimestamp": born, "labels": {
+                "node.kubernetes.io/instance-type": kind, "topology.kubernetes.io/region": region, "karpenter.sh/capacity-type": "on-demand", "karpenter.sh/nodepool": node[:3], **labels}},
+                "spec": {"providerID": f"{provider}:///x/{node}"}, "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": born}]}})
+            for name in ("quiet", "works"):
+                full = f"{node[:3]}{name}"
+                image = "jupyter/tensorflow-notebook:latest"
+                self.objects.append({"kind": "StatefulSet", "metadata": {"name": full, "namespace": "ml", "creationTimestamp": born},
+                                     "spec": {"replicas": 1, "selector": {"matchLabels": {"app": full}}, "template": {"metadata": {"labels": {"app": full}}, "spec": {"containers": [{"name": "server", "image": image}]}}}})
+                self.objects.append({"kind": "Pod", "metadata": {"name": f"{full}-0", "namespace": "ml", "creationTimestamp": born, "labels": {"app": full}, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": full, "uid": "0", "controller": True}]},
+                                     "spec": {"nodeName": node, "containers": [{"name": "server", "image": image, "resources": {"requests": {"cpu": "4", "memory": "16Gi", resource: "1"}, "limits": {resource: "1"}}}]},
+                                     "status": {"phase": "Running", "startTime": born, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": born}],
+                                                "containerStatuses": [{"name": "server", "image": image, "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": born}}}]}})
+        for card in range(8):
+            busy = 60 if card == 1 else 0
+            held = {0: "amdquiet-0", 1: "amdworks-0"}.get(card)
+            owner = f',exported_namespace="ml",exported_pod="{held}",exported_container="server"' if held else ""
+            labels = f'gpu_id="{card}",serial_number="",card_model="102-G30211-0C",card_series="AMD Instinct MI300X OAM",hostname="amd-0",gpu_partition_id="0",gpu_compute_partition_type="spx",job="amd",instance="10.8.7.1:5000",namespace="gpu-operator",pod="default-metrics-exporter-x7k2p",container="metrics-exporter-container"{owner}'
+            self.rows += [(f"gpu_gfx_activity{{{labels}}}", busy), (f"gpu_umc_activity{{{labels}}}", busy / 2), (f"gpu_package_power{{{labels}}}", 140 + 6 * busy), (f"gpu_used_vram{{{labels}}}", 290)]
+        # Another partition's row reads 0 whatever the card does.
+        cut = 'gpu_id="9",hostname="amd-0",gpu_partition_id="1",gpu_compute_partition_type="cpx",job="amd",instance="10.8.7.1:5000",exported_namespace="ml",exported_pod="amdworks-0"'
+        self.rows += [(f"gpu_gfx_activity{{{cut}}}", 0), (f"gpu_package_power{{{cut}}}", 0)]
+        for card in range(8):
+            busy = 70 if card == 1 else 0
+            held = {0: "hpuquiet-0", 1: "hpuworks-0"}.get(card)
+            owner = f',pod_namespace="ml",pod_name="{held}"' if held else ""
+            labels = f'Serial="AN0{card}",UUID="01P0-HL2000A0-15-{card}",device="accel{card}",id="{card}",node="hpu-0",job="gaudi",instance="10.8.8.1:41611",namespace="habana-system",pod="habana-metric-exporter-ds-x7k2p",container="metric-exporter"{owner}'
+            self.rows += [(f"habanalabs_utilization{{{labels}}}", busy), (f"habanalabs_power_mW{{{labels}}}", 100_000 + 2000 * busy), (f"habanalabs_memory_used_bytes{{{labels}}}", 768 << 20)]
+
+    def series(self):
+        for labels, value in self.rows:
+            yield labels, [(t, value) for t in self.times]

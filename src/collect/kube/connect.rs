@@ -144,6 +144,8 @@ fn exec_of(kubeconfig: &Kubeconfig, context: &str) -> Option<ExecConfig> {
 fn build(mut config: Config, options: &CollectOptions) -> Result<Api, ReadError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(options.timeout);
+    // Its own retries wait out the time limit on a 503, so that the answer is never seen; requests have their own backoff.
+    config.default_retry = false;
     let client = Client::try_from(config).map_err(|e| explain(&e))?;
     Ok(Api {
         client,

@@ -1,13 +1,12 @@
-//! One store, asked politely: few requests at once, patience where it asks for it, and errors that say what answered.
+//! One store, asked politely: few requests at once, patience where it asks for it.
 
+use super::answer::{AskError, Data, Raw, Told, decode};
 use super::auth::Auth;
 use crate::collect::kube::api::{Api, ReadError};
 use futures::StreamExt;
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -55,110 +54,6 @@ pub(super) struct Store {
     pub(super) bytes: AtomicU64,
     /// Mimir wants a tenant even where there is one only.
     pub(super) tenant: bool,
-}
-
-/// Why an answer is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AskError {
-    Status {
-        code: u16,
-        message: String,
-    },
-    TimedOut(Duration),
-    /// It wants credentials of its own.
-    Unauthorized(u16),
-    /// No right to reach it through the API server.
-    ProxyForbidden,
-    Connect(String),
-    /// Something answered, but no Prometheus: a login page, a cut-off body.
-    NotPrometheus(String),
-}
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status { code, message } if message.is_empty() => write!(f, "it answered {code}"),
-            Self::Status { code, message } => write!(f, "it answered {code}: {message}"),
-            Self::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs()),
-            Self::Unauthorized(code) => write!(f, "it answered {code}: it wants credentials of its own"),
-            Self::ProxyForbidden => f.write_str("403 Forbidden on services/proxy"),
-            Self::Connect(reason) | Self::NotPrometheus(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl AskError {
-    /// The server found the question too large, or had no time for it: smaller ones may pass.
-    pub(super) fn is_too_much(&self) -> bool {
-        match self {
-            Self::Status { code, message } => {
-                // A 422 about labels is a question that no smaller piece makes right.
-                (matches!(code, 422 | 500 | 502 | 503 | 504 | 429) && !message.contains("labelset"))
-                    || (*code == 400 && (message.contains("exceed") || message.contains("limit")))
-            }
-            Self::TimedOut(_) => true,
-            _ => false,
-        }
-    }
-
-    fn is_momentary(&self) -> bool {
-        matches!(self, Self::Status { code, .. } if matches!(code, 429 | 502 | 503 | 504))
-    }
-}
-
-/// One series of an answer.
-#[derive(Debug, Deserialize)]
-pub(super) struct Row {
-    #[serde(default)]
-    pub(super) metric: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) value: Option<(f64, String)>,
-    #[serde(default)]
-    pub(super) values: Vec<(f64, String)>,
-}
-
-impl Row {
-    /// `None`: NaN and infinities tell nothing.
-    pub(super) fn number(&self) -> Option<f64> {
-        self.value
-            .as_ref()
-            .and_then(|(_, v)| v.parse().ok())
-            .filter(|v: &f64| v.is_finite())
-    }
-
-    pub(super) fn label(&self, name: &str) -> &str {
-        self.metric.get(name).map_or("", String::as_str)
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Data {
-    #[serde(default)]
-    pub(super) result: Vec<Row>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Envelope<T> {
-    status: String,
-    #[serde(default)]
-    error: Option<String>,
-    data: Option<T>,
-    #[serde(default)]
-    warnings: Vec<String>,
-}
-
-/// What was asked for, and what the store had to say beside it (parts it could not reach).
-#[derive(Debug)]
-pub(super) struct Told<T> {
-    pub(super) data: T,
-    pub(super) warnings: Vec<String>,
-}
-
-struct Raw {
-    code: u16,
-    json: bool,
-    body: Vec<u8>,
-    retry_after: Option<Duration>,
 }
 
 impl Store {
@@ -263,7 +158,7 @@ impl Store {
                     retry_after: answer.retry_after,
                 }
             }
-            Place::Url { client, base, auth } => direct(client, base, auth, path, form, post).await?,
+            Place::Url { client, base, auth } => direct(client, base, auth, path, form, post, self.timeout).await?,
         };
         self.bytes.fetch_add(raw.body.len() as u64, Relaxed);
         Ok(raw)
@@ -286,6 +181,7 @@ async fn direct(
     path: &str,
     form: &str,
     post: bool,
+    limit: Duration,
 ) -> Result<Raw, AskError> {
     let (method, url, body) = if post {
         (http::Method::POST, format!("{base}{path}"), form.as_bytes().to_vec())
@@ -306,7 +202,7 @@ async fn direct(
         .body(body)
         .send()
         .await
-        .map_err(|e| explain(&e))?;
+        .map_err(|e| explain(&e, limit))?;
     let code = response.status().as_u16();
     let header = |name: http::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok());
     let json = header(http::header::CONTENT_TYPE).is_some_and(|t| t.contains("json"));
@@ -318,7 +214,7 @@ async fn direct(
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|e| {
             if e.is_timeout() {
-                explain(&e)
+                explain(&e, limit)
             } else {
                 AskError::NotPrometheus(format!("the answer was cut off after {} bytes", body.len()))
             }
@@ -340,9 +236,9 @@ async fn direct(
 }
 
 /// Without the URL: it may hold credentials.
-fn explain(error: &reqwest::Error) -> AskError {
+fn explain(error: &reqwest::Error, limit: Duration) -> AskError {
     if error.is_timeout() && !error.is_connect() {
-        return AskError::TimedOut(Duration::from_secs(0));
+        return AskError::TimedOut(limit);
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
@@ -357,100 +253,4 @@ fn explain(error: &reqwest::Error) -> AskError {
     } else {
         format!("the request failed ({cause})")
     })
-}
-
-fn decode<T: for<'de> Deserialize<'de>>(raw: &Raw) -> Result<Told<T>, AskError> {
-    let start = raw.body.iter().copied().find(|b| !b.is_ascii_whitespace());
-    let page = start == Some(b'<');
-    match raw.code {
-        401 | 407 => return Err(AskError::Unauthorized(raw.code)),
-        403 => return Err(AskError::Unauthorized(403)),
-        300..=399 => {
-            return Err(AskError::NotPrometheus(format!(
-                "it answered {} with a redirect (to a login?); no redirect is followed",
-                raw.code
-            )));
-        }
-        _ if page => {
-            return Err(AskError::NotPrometheus(format!(
-                "it answered {} with an HTML page (a login page?), not with Prometheus' JSON",
-                raw.code
-            )));
-        }
-        code if code >= 400 => {
-            let error = serde_json::from_slice::<Envelope<serde_json::Value>>(&raw.body)
-                .ok()
-                .and_then(|e| e.error)
-                .unwrap_or_default();
-            let message = error.chars().filter(|c| !c.is_control()).take(160).collect();
-            return Err(AskError::Status { code, message });
-        }
-        _ => {}
-    }
-    if !raw.json {
-        return Err(AskError::NotPrometheus(
-            "the answer's content type is not JSON: something else than Prometheus' API answers there".into(),
-        ));
-    }
-    let envelope: Envelope<T> = serde_json::from_slice(&raw.body).map_err(|e| {
-        AskError::NotPrometheus(if e.is_eof() {
-            format!("the answer was cut off after {} bytes", raw.body.len())
-        } else {
-            "the answer is JSON, but not Prometheus'".into()
-        })
-    })?;
-    match (envelope.status.as_str(), envelope.data) {
-        ("success", Some(data)) => Ok(Told {
-            data,
-            warnings: envelope.warnings,
-        }),
-        _ => Err(AskError::Status {
-            code: raw.code,
-            message: envelope.error.unwrap_or_default().chars().take(160).collect(),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(code: u16, json: bool, body: &str) -> Raw {
-        Raw {
-            code,
-            json,
-            body: body.as_bytes().to_vec(),
-            retry_after: None,
-        }
-    }
-
-    #[test]
-    fn every_kind_of_wrong_answer_is_named() {
-        let error = |raw: &Raw| decode::<Data>(raw).unwrap_err().to_string();
-        assert!(error(&raw(200, false, "<!doctype html><title>Sign in</title>")).contains("login page"));
-        assert!(error(&raw(302, false, "")).contains("redirect"));
-        assert!(error(&raw(200, true, r#"{"status":"success","data":{"resu"#)).contains("cut off"));
-        assert!(error(&raw(200, false, r#"{"status":"success","data":{"result":[]}}"#)).contains("content type"));
-        assert!(error(&raw(200, true, r#"{"hello":1}"#)).contains("not Prometheus'"));
-        assert!(error(&raw(401, true, "")).contains("credentials"));
-        assert_eq!(
-            decode::<Data>(&raw(422, true, r#"{"status":"error","error":"too many samples"}"#)).unwrap_err(),
-            AskError::Status {
-                code: 422,
-                message: "too many samples".into()
-            }
-        );
-    }
-
-    #[test]
-    fn warnings_are_kept() {
-        let told = decode::<Data>(&raw(
-            200,
-            true,
-            r#"{"status":"success","warnings":["store gone"],"data":{"resultType":"vector","result":[{"metric":{"s":"x"},"value":[1,"NaN"]}]}}"#,
-        ))
-        .unwrap();
-        assert_eq!(told.warnings, ["store gone"]);
-        assert_eq!(told.data.result[0].number(), None);
-    }
 }

@@ -1,6 +1,6 @@
 //! Rows into the history: pure.
 
-use super::client::Row;
+use super::answer::Row;
 use super::words::Words;
 use crate::snapshot::engine::Histogram;
 use crate::snapshot::gpu::{MigInstance, PodName};
@@ -33,7 +33,10 @@ struct Usage {
 
 /// An exporter's own pod is no holder: honorLabels leaves it on devices that nobody holds.
 fn is_exporter(pod: &str, container: &str) -> bool {
-    pod.contains("dcgm") || pod.contains("gpu-exporter") || matches!(container, "exporter")
+    ["dcgm", "gpu-exporter", "metrics-exporter", "metric-exporter"]
+        .iter()
+        .any(|part| pod.contains(part))
+        || matches!(container, "exporter")
 }
 
 fn first<'a>(row: &'a Row, labels: &[&str]) -> &'a str {
@@ -393,6 +396,7 @@ fn workload_value(load: &mut LoadHistory, what: &str, value: f64, scale: f64) {
         "fedbusy" => load.fed_busy = Some(value),
         "restarts" => load.restarts = Some(value),
         "oom" => load.oom_kills = Some(value),
+        "crash" => load.crashes_under_pressure = Some(value),
         _ => {}
     }
 }

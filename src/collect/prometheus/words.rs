@@ -3,49 +3,112 @@
 use crate::engine::metrics::names::{Names, TABLES};
 use std::collections::BTreeSet;
 
-/// Both generations of a device figure; a store may have both in one window (dcgm-exporter 4.9 renamed them).
+/// Who makes a device, which says how its exporter names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    Nvidia,
+    /// AMD's device-metrics-exporter, with or without its usual prefix.
+    Amd,
+    /// Intel's Prometheus metric exporter for Gaudi.
+    Gaudi,
+}
+
+/// One exporter's name for a figure.
+pub(super) struct DeviceName {
+    pub(super) name: &'static str,
+    /// To the snapshot's unit.
+    pub(super) scale: &'static str,
+    pub(super) maker: Maker,
+}
+
+/// A figure under all its names: a store may have both of DCGM's generations in one window (dcgm-exporter 4.9 renamed
+/// them: GPU_UTIL was percent and is 0–1, memory was MiB and is bytes), and devices of several makers.
 pub(super) struct DeviceFigure {
     pub(super) id: &'static str,
-    /// (name, factor to the snapshot's unit). GPU_UTIL: percent before, 0–1 after; memory: MiB before, bytes after.
-    pub(super) names: &'static [(&'static str, &'static str)],
+    pub(super) names: &'static [DeviceName],
+}
+
+const fn of(maker: Maker, name: &'static str, scale: &'static str) -> DeviceName {
+    DeviceName { name, scale, maker }
 }
 
 pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
     DeviceFigure {
         id: "util",
-        names: &[("DCGM_FI_DEV_GPU_UTIL", "/100"), ("DCGM_FI_DEV_GPU_UTIL_RATIO", "")],
+        names: &[
+            of(Maker::Nvidia, "DCGM_FI_DEV_GPU_UTIL", "/100"),
+            of(Maker::Nvidia, "DCGM_FI_DEV_GPU_UTIL_RATIO", ""),
+            of(Maker::Amd, "gpu_gfx_activity", "/100"),
+            of(Maker::Amd, "amd_gpu_gfx_activity", "/100"),
+            of(Maker::Gaudi, "habanalabs_utilization", "/100"),
+        ],
     },
     DeviceFigure {
         id: "gr",
         names: &[
-            ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", ""),
-            ("DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", ""),
         ],
     },
     DeviceFigure {
         id: "sm",
-        names: &[("DCGM_FI_PROF_SM_ACTIVE", ""), ("DCGM_FI_PROF_SM_UTIL_RATIO", "")],
+        names: &[
+            of(Maker::Nvidia, "DCGM_FI_PROF_SM_ACTIVE", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_SM_UTIL_RATIO", ""),
+        ],
     },
     DeviceFigure {
         id: "tensor",
         names: &[
-            ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", ""),
-            ("DCGM_FI_PROF_TENSOR_UTIL_RATIO", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_TENSOR_UTIL_RATIO", ""),
         ],
     },
     DeviceFigure {
         id: "dram",
-        names: &[("DCGM_FI_PROF_DRAM_ACTIVE", ""), ("DCGM_FI_PROF_DRAM_UTIL_RATIO", "")],
+        names: &[
+            of(Maker::Nvidia, "DCGM_FI_PROF_DRAM_ACTIVE", ""),
+            of(Maker::Nvidia, "DCGM_FI_PROF_DRAM_UTIL_RATIO", ""),
+            of(Maker::Amd, "gpu_umc_activity", "/100"),
+            of(Maker::Amd, "amd_gpu_umc_activity", "/100"),
+        ],
     },
     DeviceFigure {
         id: "power",
-        names: &[("DCGM_FI_DEV_POWER_USAGE", ""), ("DCGM_FI_DEV_BOARD_POWER_WATTS", "")],
+        names: &[
+            of(Maker::Nvidia, "DCGM_FI_DEV_POWER_USAGE", ""),
+            of(Maker::Nvidia, "DCGM_FI_DEV_BOARD_POWER_WATTS", ""),
+            of(Maker::Amd, "gpu_package_power", ""),
+            of(Maker::Amd, "amd_gpu_package_power", ""),
+            of(Maker::Amd, "gpu_average_package_power", ""),
+            of(Maker::Amd, "amd_gpu_average_package_power", ""),
+            of(Maker::Gaudi, "habanalabs_power_mW", "/1000"),
+        ],
     },
     DeviceFigure {
         id: "fb",
-        names: &[("DCGM_FI_DEV_FB_USED", "*1048576"), ("DCGM_FI_DEV_FB_USED_BYTES", "")],
+        names: &[
+            of(Maker::Nvidia, "DCGM_FI_DEV_FB_USED", "*1048576"),
+            of(Maker::Nvidia, "DCGM_FI_DEV_FB_USED_BYTES", ""),
+            of(Maker::Amd, "gpu_used_vram", "*1000000"),
+            of(Maker::Amd, "amd_gpu_used_vram", "*1000000"),
+            of(Maker::Gaudi, "habanalabs_memory_used_bytes", ""),
+        ],
     },
 ];
+
+/// Matches the devices' names; anchored by the store.
+pub(super) fn device_names_pattern() -> String {
+    let others = DEVICE_FIGURES
+        .iter()
+        .flat_map(|f| f.names)
+        .filter(|n| n.maker != Maker::Nvidia)
+        .map(|n| n.name);
+    std::iter::once("DCGM_FI_(DEV|PROF)_.+")
+        .chain(others)
+        .collect::<Vec<_>>()
+        .join("|")
+}
 
 /// Names outside of the engines' vocabularies that a scan asks for.
 const OTHERS: &[&str] = &[
@@ -59,12 +122,13 @@ const OTHERS: &[&str] = &[
     "kube_pod_status_phase",
     "kube_pod_container_status_restarts_total",
     "kube_pod_container_status_last_terminated_reason",
+    "kube_pod_container_status_last_terminated_exitcode",
 ];
 
 /// Matches every name that a scan may ask for; anchored by the store.
 pub(super) fn names_pattern() -> String {
     let mut parts = vec![
-        "DCGM_FI_(DEV|PROF)_.+".to_string(),
+        device_names_pattern(),
         "(ray_)?vllm[:_].+".into(),
         "(sglang|llamacpp|lmdeploy)[:_].+".into(),
         "(tgi|trtllm|te|nv_inference|nv_trt_llm)_.+".into(),
@@ -103,6 +167,8 @@ pub(super) struct Words {
     /// Containers that hold GPUs, to keep cAdvisor's thousands of others out; empty: not known.
     pub(super) containers: Vec<String>,
     pub(super) namespaces: Vec<String>,
+    /// Whether it knows the `@` modifier (Prometheus since 2.33).
+    pub(super) pins: bool,
 }
 
 /// Labels that tell copies of one series apart, not different things: two Prometheis of an HA pair, two monitors of one
@@ -128,7 +194,20 @@ impl Words {
     }
 
     pub(super) fn has_devices(&self) -> bool {
-        DEVICE_FIGURES.iter().any(|f| f.names.iter().any(|(n, _)| self.has(n)))
+        [Maker::Nvidia, Maker::Amd, Maker::Gaudi].iter().any(|m| self.makes(*m))
+    }
+
+    /// Whether it has a maker's devices.
+    pub(super) fn makes(&self, maker: Maker) -> bool {
+        DEVICE_FIGURES
+            .iter()
+            .flat_map(|f| f.names)
+            .any(|n| n.maker == maker && self.has(n.name))
+    }
+
+    /// Devices that other exporters than dcgm-exporter name.
+    pub(super) fn foreign(&self) -> bool {
+        self.makes(Maker::Amd) || self.makes(Maker::Gaudi)
     }
 
     pub(super) fn has_engines(&self) -> bool {

@@ -1,0 +1,100 @@
+//! `gpuwaste diff`: what is new, gone and changed between two reports, and what the money paid for.
+
+#![allow(clippy::float_cmp, clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{run, same};
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+/// The demo's report, and the same with one finding gone, one new at $5, one dearer by $1, and half of the tokens.
+fn reports() -> (TempDir, Value, Value) {
+    let dir = tempdir().unwrap();
+    let old = run(dir.path(), &["scan", "--demo", "--format", "json"])
+        .expect(0, &[])
+        .json();
+    let mut new = old.clone();
+    let findings = new["findings"].as_array_mut().unwrap();
+    findings.retain(|f| f["kind"] == "recoverable" && f["usd_per_hour"].is_number());
+    let kept = findings.clone();
+    let mut made_up = kept[0].clone();
+    (made_up["id"], made_up["usd_per_hour"]) = (json!("made-up"), json!(5.0));
+    findings.push(made_up);
+    findings.remove(0);
+    findings[0]["usd_per_hour"] = json!(findings[0]["usd_per_hour"].as_f64().unwrap() + 1.0);
+    for workload in new["workloads"].as_array_mut().unwrap() {
+        for name in ["output_tokens_per_second", "prompt_tokens_per_second"] {
+            if let Some(mean) = workload["observed"][name]["mean"].as_f64() {
+                workload["observed"][name]["mean"] = json!(mean / 2.0);
+            }
+        }
+    }
+    let mut old = old;
+    old["findings"] = json!(kept);
+    for (name, report) in [("old.json", &old), ("new.json", &new)] {
+        std::fs::write(dir.path().join(name), report.to_string()).unwrap();
+    }
+    (dir, old, new)
+}
+
+fn diff(more: &[&str]) -> Vec<String> {
+    let args = ["diff", "old.json", "new.json"].into_iter().chain(more.iter().copied());
+    args.map(String::from).collect()
+}
+
+fn args(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn findings_and_work_are_told_then_and_now() {
+    let (dir, old, _) = reports();
+    let json = run(dir.path(), &args(&diff(&["--format", "json"])))
+        .expect(0, &[])
+        .json();
+    let ids = |list: &str| -> Vec<&str> {
+        let list = json[list].as_array().unwrap();
+        list.iter().map(|f| f["id"].as_str().unwrap()).collect()
+    };
+    assert_eq!(ids("new_findings"), ["made-up"]);
+    assert_eq!(ids("gone_findings"), [old["findings"][0]["id"].as_str().unwrap()]);
+    assert_eq!(ids("changed_findings"), [old["findings"][1]["id"].as_str().unwrap()]);
+    let number = |pointer: &str| json.pointer(pointer).and_then(Value::as_f64).unwrap();
+    assert!(same(number("/changed_findings/0/usd_per_hour/delta"), 1.0));
+    let (then, now) = (
+        number("/work/usd_per_million_tokens/old"),
+        number("/work/usd_per_million_tokens/new"),
+    );
+    assert!(then > 0.0 && (now / then - 2.0).abs() < 1e-4, "{then} {now}");
+    assert_eq!(number("/spend_usd_per_hour/delta"), 0.0);
+    assert!(!json["workloads"].as_array().unwrap().is_empty());
+    let table = run(dir.path(), &args(&diff(&[]))).expect(0, &[]).out;
+    for words in [
+        "New: 1 finding\n",
+        "Gone: 1 finding\n",
+        "Changed: 1 finding\n",
+        "USD per 1M tokens",
+        "Workloads with other spend or work",
+    ] {
+        assert!(table.contains(words), "{words}\n{table}");
+    }
+}
+
+#[test]
+fn the_gate_counts_what_is_new_or_grew() {
+    let (dir, ..) = reports();
+    run(dir.path(), &args(&diff(&["--max-new-waste", "5.9"]))).expect(1, &["max-new-waste", "6.00"]);
+    run(dir.path(), &args(&diff(&["--max-new-waste", "6.1"]))).expect(0, &[]);
+    run(dir.path(), &args(&diff(&["--max-new-waste=-1"]))).expect(2, &["at least 0"]);
+}
+
+#[test]
+fn what_is_no_report_is_named() {
+    let (dir, ..) = reports();
+    std::fs::write(dir.path().join("other.json"), r#"{"schema":9,"totals":{}}"#).unwrap();
+    run(dir.path(), &["diff", "other.json", "new.json"]).expect(2, &["other.json", "newer gpuwaste"]);
+    std::fs::write(dir.path().join("other.json"), r#"{"hello":1}"#).unwrap();
+    run(dir.path(), &["diff", "other.json", "new.json"]).expect(2, &["other.json", "neither a report"]);
+    run(dir.path(), &["diff", "missing.json", "new.json"]).expect(2, &["could not read missing.json"]);
+}
