@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod diff;
+mod doctor;
 mod fit;
 mod output;
 mod policy;
@@ -57,7 +58,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scan(args) => scan::scan(&args),
         Command::Check(args) => check::check(&args),
         Command::Collect(args) => scan::collect(&args),
-        Command::Doctor(args) => scan::doctor(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Fit(args) => fit::fit(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Explain { check } => catalog::explain(check.as_deref()),

@@ -242,6 +242,38 @@ fn a_predecessors_time_is_not_the_pods() {
 }
 
 #[test]
+fn gpu_util_of_an_instance_is_no_idleness() {
+    use crate::snapshot::gpu::MigInstance;
+    let of = |gr: Option<Figure>, util: Option<Figure>, mig: bool| {
+        let mut snap = notebook(0.0);
+        for (i, gpu) in snap.clusters[0].history.as_mut().unwrap().gpus.iter_mut().enumerate() {
+            (gpu.gr_engine, gpu.gpu_util) = (gr, util);
+            gpu.mig = mig.then(|| MigInstance {
+                profile: "7g.80gb".into(),
+                id: i.to_string(),
+            });
+        }
+        if mig {
+            let cluster = &mut snap.clusters[0];
+            let node = &mut cluster.nodes.as_mut().unwrap()[0];
+            let container = &mut cluster.pods[0].containers[0];
+            for devices in [
+                &mut node.capacity.devices,
+                &mut node.allocatable.devices,
+                &mut container.requests.devices,
+                &mut container.limits.devices,
+            ] {
+                *devices = [("nvidia.com/mig-7g.80gb".to_string(), 8)].into();
+            }
+        }
+        fired(&snap).contains(&("dark-capacity", Some("idle")))
+    };
+    assert!(of(None, figure(0.0), false), "a whole card's GPU_UTIL tells");
+    assert!(of(figure(0.0), figure(0.0), true), "an instance's GR_ENGINE tells");
+    assert!(!of(None, figure(0.0), true), "an instance's GPU_UTIL does not");
+}
+
+#[test]
 fn a_shared_devices_value_is_nobodys_own() {
     // Virtual GPUs repeat the device's value for each sharer; the fleet may have put the sharers on slots of their own.
     let mut snap = notebook(0.0);

@@ -20,7 +20,9 @@ use options::CollectOptions;
 /// # Errors
 /// When no context could be read at all; one that fails beside others is a failed source and a gap.
 pub(crate) async fn collect(options: &CollectOptions) -> Result<Snapshot> {
-    let targets = kube::connect::targets(options)?;
+    // A credential plugin may wait for somebody to log in: it blocks, and Ctrl-C must still be heard.
+    let known = options.clone();
+    let targets = tokio::task::spawn_blocking(move || kube::connect::targets(&known)).await??;
     let taken_at = Timestamp::now();
     let reads = targets.into_iter().map(|target| async move {
         let read = match &target.client {

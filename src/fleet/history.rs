@@ -369,14 +369,16 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
     let (window, bins) = life(history, row.first, None);
     let max = |f: Option<Figure>| f.and_then(|f| f.max).unwrap_or(0.0);
     // Profiling counters can stick at 0 for weeks on busy GPUs: then they say nothing.
-    let stuck = max(row.gr_engine) <= 0.0 && max(row.gpu_util) > 0.0;
-    let engine = row.gr_engine.filter(|_| !stuck).or(row.gpu_util);
+    // GPU_UTIL is not told for MIG instances: a 0 there is no idleness.
+    let util = row.gpu_util.filter(|_| row.mig.is_none());
+    let stuck = max(row.gr_engine) <= 0.0 && max(util) > 0.0;
+    let engine = row.gr_engine.filter(|_| !stuck).or(util);
     let profiled = |f: Option<Figure>| stat(f.filter(|_| !stuck), bins);
     GpuActivity {
         window_seconds: window,
         history: true,
         engine_active: stat(engine, bins).filter(|s| s.coverage.is_some_and(|c| c >= COVERED) || s.max > Some(0.0)),
-        gpu_util: stat(row.gpu_util, bins),
+        gpu_util: stat(util, bins),
         busy: profiled(row.busy),
         tensor: profiled(row.tensor),
         dram: profiled(row.dram),

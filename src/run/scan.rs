@@ -3,7 +3,7 @@
 use super::{output, policy, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Outcome};
 use crate::catalog::prices::PriceBook;
-use crate::cli::{CollectArgs, DoctorArgs, ReportArgs, ScanArgs};
+use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
 use crate::collect;
 use crate::fleet::{self, Fleet};
 use crate::report::document::{PolicyUse, Report};
@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{self, Baseline, Verdict};
 use anyhow::{Context, Result, anyhow};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -120,7 +120,7 @@ pub(super) struct Case<'a> {
     pub(super) baseline: Option<&'a Baseline>,
 }
 
-fn judge(case: &Case<'_>) -> (Report, Verdict) {
+pub(super) fn judge(case: &Case<'_>) -> (Report, Verdict) {
     let ledger = Ledger::new(case.fleet, case.outcomes);
     let ran = |check: &str| {
         let id = check.split('/').next().unwrap_or(check);
@@ -177,57 +177,4 @@ pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
         .iter()
         .any(|s| s.named && s.status == crate::snapshot::SourceStatus::Failed);
     Ok(ExitCode::from(if failed { 3 } else { 0 }))
-}
-
-/// What could be read, and what each check lacks.
-pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
-    if args.source.dry_run {
-        source::dry_run(&args.source)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let settings = Settings::default();
-    let snapshot = source::snapshot(&args.source, Vec::new(), settings.thresholds.bin_limits())?;
-    let fleet = fleet::join(&snapshot, &PriceBook::default(), &settings);
-    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
-    let case = Case {
-        snapshot: &snapshot,
-        fleet: &fleet,
-        outcomes: &outcomes,
-        settings: &settings,
-        group_by: None,
-        baseline: None,
-    };
-    let (report, verdict) = judge(&case);
-    let mut out = BufWriter::new(io::stdout().lock());
-    writeln!(out, "Sources")?;
-    for source in &report.sources {
-        let status = serde_json::to_value(source.status)?;
-        writeln!(
-            out,
-            "  {:<8} {}: {}",
-            status.as_str().unwrap_or_default(),
-            source.name,
-            source.detail
-        )?;
-    }
-    writeln!(out, "\nNot read")?;
-    if report.gaps.is_empty() {
-        writeln!(out, "  nothing is missing")?;
-    }
-    for gap in &report.gaps {
-        writeln!(
-            out,
-            "  {}: {} ({})\n      effect: {}\n      remedy: {}",
-            gap.source, gap.what, gap.reason, gap.effect, gap.remedy
-        )?;
-    }
-    writeln!(out, "\nChecks")?;
-    for check in &report.checks {
-        writeln!(out, "  {}: {} GPUs judged", check.id, check.assessed_gpus)?;
-        for gap in &check.not_assessed {
-            writeln!(out, "      {} GPUs not: {}; {}", gap.gpus, gap.reason, gap.remedy)?;
-        }
-    }
-    out.flush()?;
-    Ok(ExitCode::from(verdict.code))
 }

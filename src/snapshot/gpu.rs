@@ -28,8 +28,39 @@ pub(crate) struct GpuScrape {
     pub(crate) holders: Vec<PodName>,
     /// The exporter maps devices to pods at all: then empty `holders` means unallocated.
     pub(crate) maps_pods: bool,
+    /// Whose names and units were read; `None`: recorded before this was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<Generation>,
     /// One per pass, oldest first.
     pub(crate) readings: Vec<GpuReading>,
+}
+
+/// The vocabulary of a device's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Generation {
+    /// dcgm-exporter with its 1.x compatibility counters.
+    DcgmCompatible,
+    /// dcgm-exporter to 4.8: percent, MiB, millijoules.
+    Dcgm,
+    /// dcgm-exporter from 4.9: ratios, bytes, joules.
+    DcgmBaseUnits,
+    /// AMD's device-metrics-exporter.
+    Amd,
+    /// No exporter: the driver's own library.
+    Nvml,
+}
+
+impl Generation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DcgmCompatible => "dcgm-exporter, names of 1.x",
+            Self::Dcgm => "dcgm-exporter before 4.9 (percent, MiB)",
+            Self::DcgmBaseUnits => "dcgm-exporter from 4.9 (ratios, bytes)",
+            Self::Amd => "AMD device-metrics-exporter",
+            Self::Nvml => "NVML",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

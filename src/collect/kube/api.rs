@@ -50,6 +50,9 @@ impl fmt::Display for ReadError {
                 "401 Unauthorized: the credentials are not accepted (expired?); {}",
                 self.remedy("")
             ),
+            Self::Status { code: 403, message } => {
+                write!(f, "403 Forbidden: {message}; {}", self.remedy("nodes and pods"))
+            }
             Self::Status { code, message } if message.is_empty() => write!(f, "the server answered {code}"),
             Self::Status { code, message } => write!(f, "the server answered {code}: {message}"),
             Self::NotServed(path) => write!(f, "{path} is not served"),
@@ -63,6 +66,11 @@ impl fmt::Display for ReadError {
 impl ReadError {
     pub(crate) fn is_forbidden(&self) -> bool {
         matches!(self, Self::Status { code: 403, .. })
+    }
+
+    /// Every further read would fail in the same way.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self, Self::Status { code: 401, .. } | Self::Connect { .. })
     }
 
     fn reason(&self) -> String {
@@ -163,6 +171,23 @@ impl Api {
             all.extend(items);
         })
         .await?;
+        Ok(all)
+    }
+
+    /// All items of a namespaced resource: of the whole cluster, or of `namespaces` where there are any.
+    pub(crate) async fn list_in<T: DeserializeOwned + Send + 'static>(
+        &self,
+        group: &str,
+        resource: &str,
+        namespaces: &[String],
+    ) -> Result<Vec<T>, ReadError> {
+        if namespaces.is_empty() {
+            return self.list(&format!("{group}/{resource}")).await;
+        }
+        let mut all = Vec::new();
+        for namespace in namespaces {
+            all.extend(self.list(&format!("{group}/namespaces/{namespace}/{resource}")).await?);
+        }
         Ok(all)
     }
 

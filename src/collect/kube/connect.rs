@@ -143,8 +143,9 @@ fn exec_of(kubeconfig: &Kubeconfig, context: &str) -> Option<ExecConfig> {
 
 fn build(mut config: Config, options: &CollectOptions) -> Result<Api, ReadError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(options.timeout);
-    // Its own retries wait out the time limit on a 503, so that the answer is never seen; requests have their own backoff.
+    // `Api::once` limits the whole request; a second clock would name the wrong one.
+    config.read_timeout = None;
+    // Retries are `Api::get`'s: it knows which answers are worth waiting for, and a dead pod behind the proxy (503) is none.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|e| explain(&e))?;
     Ok(Api {
@@ -185,6 +186,9 @@ pub(crate) fn explain(error: &kube::Error) -> ReadError {
     }
     let all = chain.join(": ");
     let has = |words: &[&str]| words.iter().any(|w| all.contains(w));
+    if has(&["connection closed before message completed", "Connection reset"]) {
+        return ReadError::Body("cut off: the other side closed the connection".into());
+    }
     let (reason, remedy) = if has(&["auth exec", "exec-plugin"]) {
         (
             "the credential plugin failed (exec)".to_string(),

@@ -63,9 +63,11 @@ pub(crate) async fn read_cluster(
             None
         }
     };
+    let mut refused = None;
     let nodes = match nodes {
         Ok(nodes) => Some(nodes),
         Err(error) => {
+            refused = Some(error.clone());
             gaps.add(
                 &error,
                 "nodes",
@@ -75,11 +77,15 @@ pub(crate) async fn read_cluster(
         }
     };
     let read = pods::read(api, nodes.as_ref(), options, &mut gaps).await?;
+    if let Some(error) = refused.filter(|_| read.is_nothing()) {
+        return Err(error);
+    }
+    let within = &read.namespaces();
     let (owners, autoscalers, budgets, usage) = futures::join!(
-        owners::read(api, &read.pods, options),
-        api.list::<RawAutoscaler>("/apis/autoscaling/v2/horizontalpodautoscalers"),
-        api.list::<RawBudget>("/apis/policy/v1/poddisruptionbudgets"),
-        api.list::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1/pods"),
+        owners::read(api, &read.pods, within, options),
+        api.list_in::<RawAutoscaler>("/apis/autoscaling/v2", "horizontalpodautoscalers", within),
+        api.list_in::<RawBudget>("/apis/policy/v1", "poddisruptionbudgets", within),
+        api.list_in::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1", "pods", within),
     );
     let (controllers, owners_refused) = owners.collect(&mut gaps);
     let autoscalers = gaps.optional(

@@ -53,7 +53,7 @@ impl Owners {
 type Key = (String, OwnerRef);
 
 /// Climbs from the pods to the top, one level at a time.
-pub(super) async fn read(api: &Api, pods: &[Pod], options: &CollectOptions) -> Owners {
+pub(super) async fn read(api: &Api, pods: &[Pod], within: &[String], options: &CollectOptions) -> Owners {
     let mut owners = Owners {
         controllers: Vec::new(),
         errors: BTreeMap::new(),
@@ -70,7 +70,7 @@ pub(super) async fn read(api: &Api, pods: &[Pod], options: &CollectOptions) -> O
         if level.is_empty() {
             break;
         }
-        let read = one_level(api, &level, options, &mut owners.errors).await;
+        let read = one_level(api, &level, within, options, &mut owners.errors).await;
         level = read
             .iter()
             .filter_map(|c| Some((c.namespace.clone(), c.owner.clone()?)))
@@ -90,6 +90,7 @@ fn holds_or_wants(pod: &Pod) -> bool {
 async fn one_level(
     api: &Api,
     keys: &BTreeSet<Key>,
+    within: &[String],
     options: &CollectOptions,
     errors: &mut BTreeMap<&'static str, ReadError>,
 ) -> Vec<Controller> {
@@ -104,7 +105,7 @@ async fn one_level(
             continue;
         }
         let read = if wanted.len() > BY_NAME {
-            listed(api, prefix, plural).await
+            api.list_in(prefix, plural, within).await
         } else {
             named(api, prefix, plural, &wanted).await
         };
@@ -120,10 +121,6 @@ async fn one_level(
         }
     }
     found
-}
-
-async fn listed(api: &Api, prefix: &str, plural: &str) -> Result<Vec<RawController>, ReadError> {
-    api.list(&format!("{prefix}/{plural}")).await
 }
 
 async fn named(

@@ -18,6 +18,19 @@ pub(super) struct Pods {
     pub(super) scope: PodsRead,
 }
 
+impl Pods {
+    /// Where namespaced lists must be asked for one by one: what was read of the pods tells which.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        let read = |ns: &&String| !self.scope.complete && !self.scope.refused.contains(ns);
+        self.scope.namespaces.iter().filter(read).cloned().collect()
+    }
+
+    /// Neither the whole list nor one namespace's could be read.
+    pub(super) fn is_nothing(&self) -> bool {
+        !self.scope.complete && self.scope.refused.len() == self.scope.namespaces.len()
+    }
+}
+
 /// Reads the pods; a refused read is a gap, and the scope says so.
 pub(super) async fn read(
     api: &Api,
@@ -42,7 +55,9 @@ pub(super) async fn read(
             scope.complete = true;
             pods
         }
-        Err(error) if error.is_forbidden() => {
+        // Nobody who is not known, or not there, will answer the next question better.
+        Err(error) if error.is_fatal() => return Err(error),
+        Err(error) => {
             if options.namespaces.is_empty() {
                 gaps.add(
                     &error,
@@ -59,7 +74,6 @@ pub(super) async fn read(
                 by_namespace(api, gpu_nodes.as_ref(), options, &mut scope, gaps).await
             }
         }
-        Err(error) => return Err(error),
     };
     if let Some(selector) = &options.selector {
         mark_selected(api, selector, options, &mut pods, gaps).await;

@@ -1,6 +1,6 @@
 //! GPUs of this host through NVML: devices, MIG instances, readings, and the processes on them.
 
-use crate::snapshot::gpu::{GpuReading, GpuScrape, MigInstance};
+use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance};
 use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
 use nvml_wrapper::error::NvmlError;
@@ -103,6 +103,7 @@ fn device_rows(device: &Device<'_>, index: u32, node: &str, at: Timestamp, found
         mig,
         holders: Vec::new(),
         maps_pods: true,
+        generation: Some(Generation::Nvml),
         readings: Vec::new(),
     };
     let mut instances = Vec::new();

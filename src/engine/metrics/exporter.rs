@@ -1,77 +1,116 @@
 //! GPU exporters: dcgm-exporter of every generation, AMD's device-metrics-exporter.
 
 use super::page::Page;
-use crate::snapshot::gpu::{GpuReading, GpuScrape, MigInstance, PodName};
+use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance, PodName};
 use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 type Labels = BTreeMap<String, String>;
 
-/// Old and new names of one figure. dcgm-exporter 4.9 changed names and units; a suffix alone is not believed (traps 1 and 9).
+/// One figure under its names. dcgm-exporter 4.9 changed names and units; a suffix alone is not believed (traps 1 and 9).
 struct Field {
-    old: &'static str,
-    new: &'static str,
-    /// What one unit of the new name is in units of the old one's base (percent, MiB, W, mJ).
-    set: fn(&mut GpuReading, f64, bool),
+    /// Of the 1.x compatibility counters, of the default counters, since 4.9.
+    names: [&'static str; 3],
+    set: fn(&mut GpuReading, f64),
+    /// From what one page's rows under one name say, and whether the name is the new one.
+    unit: fn(&[f64], bool) -> Option<Unit>,
 }
+
+/// Divisor to the snapshot's unit, and the largest value there is: blanks are about 9.2e18.
+type Unit = (f64, f64);
+
+const fn share(names: [&'static str; 3], set: fn(&mut GpuReading, f64)) -> Field {
+    // MIG rows show slightly more than 1.
+    let unit: fn(&[f64], bool) -> Option<Unit> = |_, _| Some((1.0, 2.0));
+    Field { names, set, unit }
+}
+
+/// Of a field's names, in their order.
+const GENERATIONS: [Generation; 3] = [Generation::DcgmCompatible, Generation::Dcgm, Generation::DcgmBaseUnits];
+
+const GPU_UTIL: [&str; 3] = [
+    "dcgm_gpu_utilization",
+    "DCGM_FI_DEV_GPU_UTIL",
+    "DCGM_FI_DEV_GPU_UTIL_RATIO",
+];
 
 const FIELDS: &[Field] = &[
     Field {
-        old: "DCGM_FI_DEV_GPU_UTIL",
-        new: "DCGM_FI_DEV_GPU_UTIL_RATIO",
-        set: |r, v, new| r.gpu_util = ratio(v, new),
+        names: GPU_UTIL,
+        set: |r, v| r.gpu_util = Some(Ratio(v)),
+        unit: percent_or_ratio,
+    },
+    share(
+        [
+            "dcgm_fi_prof_gr_engine_active",
+            "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+            "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO",
+        ],
+        |r, v| r.gr_engine = Some(Ratio(v)),
+    ),
+    share(
+        [
+            "dcgm_fi_prof_sm_active",
+            "DCGM_FI_PROF_SM_ACTIVE",
+            "DCGM_FI_PROF_SM_UTIL_RATIO",
+        ],
+        |r, v| r.sm_active = Some(Ratio(v)),
+    ),
+    share(
+        [
+            "dcgm_fi_prof_pipe_tensor_active",
+            "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+            "DCGM_FI_PROF_TENSOR_UTIL_RATIO",
+        ],
+        |r, v| r.tensor = Some(Ratio(v)),
+    ),
+    share(
+        [
+            "dcgm_fi_prof_dram_active",
+            "DCGM_FI_PROF_DRAM_ACTIVE",
+            "DCGM_FI_PROF_DRAM_UTIL_RATIO",
+        ],
+        |r, v| r.dram = Some(Ratio(v)),
+    ),
+    Field {
+        names: [
+            "dcgm_power_usage",
+            "DCGM_FI_DEV_POWER_USAGE",
+            "DCGM_FI_DEV_BOARD_POWER_WATTS",
+        ],
+        set: |r, v| r.power = Some(Watts(v)),
+        unit: |_, _| Some((1.0, 5000.0)),
     },
     Field {
-        old: "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
-        new: "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO",
-        set: |r, v, _| r.gr_engine = unit(v),
-    },
-    Field {
-        old: "DCGM_FI_PROF_SM_ACTIVE",
-        new: "DCGM_FI_PROF_SM_UTIL_RATIO",
-        set: |r, v, _| r.sm_active = unit(v),
-    },
-    Field {
-        old: "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
-        new: "DCGM_FI_PROF_TENSOR_UTIL_RATIO",
-        set: |r, v, _| r.tensor = unit(v),
-    },
-    Field {
-        old: "DCGM_FI_PROF_DRAM_ACTIVE",
-        new: "DCGM_FI_PROF_DRAM_UTIL_RATIO",
-        set: |r, v, _| r.dram = unit(v),
-    },
-    Field {
-        old: "DCGM_FI_DEV_POWER_USAGE",
-        new: "DCGM_FI_DEV_BOARD_POWER_WATTS",
-        set: |r, v, _| r.power = (v < 5000.0).then_some(Watts(v)),
-    },
-    Field {
-        old: "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-        new: "DCGM_FI_DEV_GPU_ENERGY_JOULES_TOTAL",
-        set: |r, v, new| r.energy_joules = Some(if new { v } else { v / 1000.0 }),
+        names: [
+            "dcgm_total_energy_consumption",
+            "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+            "DCGM_FI_DEV_GPU_ENERGY_JOULES_TOTAL",
+        ],
+        set: |r, v| r.energy_joules = Some(v),
+        // Millijoules, then joules; 1e12 J are thirty years at a kilowatt.
+        unit: |_, new| Some((if new { 1.0 } else { 1000.0 }, 1e12)),
     },
 ];
 
-/// A share that may be written 0–1 or 0–100. Above 1 it is percent, whatever its name; at or under 1 the name decides.
-fn ratio(value: f64, new: bool) -> Option<Ratio> {
-    match value {
-        v if !(0.0..=100.0).contains(&v) => None,
-        v if v > 1.0 => Some(Ratio(v / 100.0)),
-        v if new || v.fract() != 0.0 => Some(Ratio(v)),
-        v => Some(Ratio(v / 100.0)),
+/// A share written 0–1 or 0–100, whatever its name: one value above 1 makes the page percent, a broken one below 1 makes it
+/// a ratio. `None`: only zeros and ones, which are either.
+fn percent_or_ratio(values: &[f64], _: bool) -> Option<Unit> {
+    let real = || values.iter().filter(|v| (0.0..=100.0).contains(*v));
+    if real().any(|v| *v > 1.0) {
+        Some((100.0, 1.0))
+    } else if real().any(|v| *v >= 1.0) && real().all(|v| v.fract() <= 0.0) {
+        None
+    } else {
+        Some((1.0, 1.0))
     }
 }
 
-/// A share from 0 to 1; MIG rows show slightly more, blanks (9.2e18) show far more.
-fn unit(value: f64) -> Option<Ratio> {
-    (0.0..=2.0).contains(&value).then_some(Ratio(value))
-}
-
 pub(crate) fn is_wanted(name: &str) -> bool {
-    FIELDS.iter().any(|f| f.old == name || f.new == name)
+    FIELDS.iter().any(|f| f.names.contains(&name))
         || name.starts_with("DCGM_FI_DEV_FB_")
+        || name.starts_with("dcgm_fb_")
         || AMD.iter().any(|n| strip_amd(name) == *n)
 }
 
@@ -88,22 +127,61 @@ fn strip_amd(name: &str) -> &str {
     name.strip_prefix("amd_").unwrap_or(name)
 }
 
+/// A device, and its MIG instance or partition (empty: the whole card).
+type Key = (String, String);
+
+fn get(labels: &Labels, keys: &[&str]) -> Option<String> {
+    keys.iter()
+        .find_map(|k| labels.get(*k))
+        .filter(|v| !v.is_empty())
+        .cloned()
+}
+
+fn key_of(labels: &Labels) -> Key {
+    let id = get(labels, &["UUID", "uuid", "gpu_uuid"])
+        .or_else(|| get(labels, &["serial_number"]))
+        .or_else(|| get(labels, &["gpu", "gpu_id", "device"]))
+        .unwrap_or_default();
+    let instance = get(labels, &["GPU_I_ID"])
+        .or_else(|| get(labels, &["gpu_partition_id"]).filter(|p| p != "0"))
+        .unwrap_or_default();
+    (id, instance)
+}
+
 /// Reads an exporter's page. `node` is where the exporter runs: its own host label may be its pod's name (trap 2).
 /// Empty: the page holds no GPU figures.
 pub(crate) fn page(text: &[u8], at: Timestamp, node: &str) -> Vec<GpuScrape> {
     let page = Page::parse(text, is_wanted);
-    let mut devices: BTreeMap<(String, String), Device> = BTreeMap::new();
+    let mut devices: BTreeMap<Key, Device> = BTreeMap::new();
+    let mut generation = None;
     for field in FIELDS {
-        for (name, new) in [(field.old, false), (field.new, true)] {
-            for (labels, value) in page.series(name) {
-                let device = Device::of(&mut devices, labels, at);
-                (field.set)(&mut device.reading, *value, new);
+        // Sharers repeat a device's value, or show their own part of it beside the device's row: never a sum (trap 5).
+        let mut largest: BTreeMap<Key, f64> = BTreeMap::new();
+        for (place, name) in field.names.iter().enumerate() {
+            let rows = page.series(name);
+            let values: Vec<f64> = rows.iter().map(|(_, v)| *v).collect();
+            let unit = (field.unit)(&values, place == 2);
+            generation = generation.max((!rows.is_empty()).then_some(GENERATIONS[place]));
+            for (labels, value) in rows {
+                let key = Device::of(&mut devices, labels, at);
+                let value = unit.map(|(divisor, most)| (value / divisor, most));
+                if let Some((value, _)) = value.filter(|(v, most)| (0.0..=*most).contains(v)) {
+                    let own = largest.entry(key).or_insert(value);
+                    *own = own.max(value);
+                }
+            }
+        }
+        // GPU_UTIL is not told for instances: where a row shows it, its 0 is no idleness (trap 3).
+        let of_cards = field.names == GPU_UTIL;
+        for (key, value) in largest.into_iter().filter(|((_, i), _)| i.is_empty() || !of_cards) {
+            if let Some(device) = devices.get_mut(&key) {
+                (field.set)(&mut device.reading, value);
             }
         }
     }
     memory(&page, &mut devices, at);
     amd(&page, &mut devices, at);
-    finish(devices, node)
+    finish(devices, node, generation.unwrap_or(Generation::Amd))
 }
 
 struct Device {
@@ -114,26 +192,18 @@ struct Device {
 }
 
 impl Device {
-    fn of<'a>(devices: &'a mut BTreeMap<(String, String), Self>, labels: &Labels, at: Timestamp) -> &'a mut Self {
-        let get = |keys: &[&str]| {
-            keys.iter()
-                .find_map(|k| labels.get(*k))
-                .filter(|v| !v.is_empty())
-                .cloned()
-        };
-        let id = get(&["UUID", "uuid", "gpu_uuid"])
-            .or_else(|| get(&["serial_number"]))
-            .or_else(|| get(&["gpu", "gpu_id", "device"]))
-            .unwrap_or_default();
-        let instance = get(&["GPU_I_ID"])
-            .or_else(|| get(&["gpu_partition_id"]).filter(|p| p != "0"))
-            .unwrap_or_default();
-        let device = devices.entry((id, instance)).or_insert_with(|| Self {
-            labels: labels.clone(),
+    fn of(devices: &mut BTreeMap<Key, Self>, labels: &Labels, at: Timestamp) -> Key {
+        let key = key_of(labels);
+        let device = devices.entry(key.clone()).or_insert_with(|| Self {
+            labels: Labels::new(),
             holders: Vec::new(),
             maps_pods: false,
             reading: blank(at),
         });
+        // Not every row has every label.
+        for (name, value) in labels {
+            device.labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
         device.maps_pods |= ["pod", "exported_pod", "pod_name"]
             .iter()
             .any(|k| labels.contains_key(*k));
@@ -142,7 +212,7 @@ impl Device {
         {
             device.holders.push(holder);
         }
-        device
+        key
     }
 }
 
@@ -161,78 +231,59 @@ fn blank(at: Timestamp) -> GpuReading {
     }
 }
 
-/// The pod that the exporter names; never the exporter's own (trap 6).
+/// The pod that the exporter names; never the exporter's own, which the scrape's target labels leave on devices that
+/// nobody holds (trap 6).
 fn holder(labels: &Labels) -> Option<PodName> {
-    let get = |keys: &[&str]| {
-        keys.iter()
-            .find_map(|k| labels.get(*k))
-            .filter(|v| !v.is_empty())
-            .cloned()
-    };
-    let container = get(&["exported_container", "container", "container_name"]);
-    let name = get(&["exported_pod", "pod", "pod_name"])?;
+    if let Some(name) = get(labels, &["exported_pod"]) {
+        return Some(PodName {
+            namespace: get(labels, &["exported_namespace"]).unwrap_or_default(),
+            name,
+            container: get(labels, &["exported_container"]),
+        });
+    }
+    let name = get(labels, &["pod", "pod_name"])?;
+    let container = get(labels, &["container", "container_name"]);
     let own = container
         .as_deref()
         .is_some_and(|c| matches!(c, "nvidia-dcgm-exporter" | "dcgm-exporter" | "exporter"))
-        || name.contains("dcgm-exporter");
+        || name.contains("dcgm");
     (!own).then(|| PodName {
-        namespace: get(&["exported_namespace", "namespace", "pod_namespace"]).unwrap_or_default(),
+        namespace: get(labels, &["namespace", "pod_namespace"]).unwrap_or_default(),
         name,
         container,
     })
 }
 
-fn memory(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timestamp) {
+fn memory(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
     /// Used, free, reserved, total, in bytes.
-    type Parts = (Option<f64>, Option<f64>, f64, Option<f64>);
-    let mut parts: BTreeMap<(String, String), Parts> = BTreeMap::new();
-    let kinds = [
-        ("FB_USED", 0),
-        ("FB_FREE", 1),
-        ("FB_RESERVED", 2),
-        ("FB_TOTAL", 3),
-        ("FB_CAPACITY", 3),
-    ];
+    type Parts = [Option<f64>; 4];
+    let mut parts: BTreeMap<Key, Parts> = BTreeMap::new();
+    let kinds = [("USED", 0), ("FREE", 1), ("RESERVED", 2), ("TOTAL", 3), ("CAPACITY", 3)];
     for (kind, place) in kinds {
         for (name, scale) in [
-            (format!("DCGM_FI_DEV_{kind}"), Bytes::MIB),
-            (format!("DCGM_FI_DEV_{kind}_BYTES"), 1.0),
+            (format!("dcgm_fb_{}", kind.to_ascii_lowercase()), Bytes::MIB),
+            (format!("DCGM_FI_DEV_FB_{kind}"), Bytes::MIB),
+            (format!("DCGM_FI_DEV_FB_{kind}_BYTES"), 1.0),
         ] {
             for (labels, value) in page.series(&name).iter().filter(|(_, v)| *v >= 0.0 && *v < 1e15) {
-                let device = Device::of(devices, labels, at);
-                let key = key_of(&device.labels);
-                let own = parts.entry(key).or_default();
-                let bytes = value * scale;
-                match place {
-                    0 => own.0 = Some(bytes),
-                    1 => own.1 = Some(bytes),
-                    2 => own.2 = bytes,
-                    _ => own.3 = Some(bytes),
-                }
+                let key = Device::of(devices, labels, at);
+                // A sharer's own part stands beside the device's row: the larger is the device's.
+                let own = &mut parts.entry(key).or_default()[place];
+                *own = Some(own.unwrap_or(0.0).max(value * scale));
             }
         }
     }
-    for device in devices.values_mut() {
-        let Some((used, free, reserved, total)) = parts.get(&key_of(&device.labels)) else {
-            continue;
-        };
+    for (key, [used, free, reserved, total]) in parts {
+        let Some(device) = devices.get_mut(&key) else { continue };
         device.reading.memory_used = used.map(|u| Bytes(u as u64));
         device.reading.memory_total = total
-            .or_else(|| Some(used.as_ref()? + free.as_ref()? + reserved))
+            .or_else(|| Some(used? + free? + reserved.unwrap_or(0.0)))
             .map(|t| Bytes(t as u64));
     }
 }
 
-fn key_of(labels: &Labels) -> (String, String) {
-    let get = |keys: &[&str]| keys.iter().find_map(|k| labels.get(*k)).cloned().unwrap_or_default();
-    (
-        get(&["UUID", "uuid", "gpu_uuid", "serial_number", "gpu", "gpu_id"]),
-        get(&["GPU_I_ID", "gpu_partition_id"]),
-    )
-}
-
 /// AMD: percent, megabytes, watts. In partitioned mode only partition 0 shows activity: the others are not idle, they are unknown.
-fn amd(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timestamp) {
+fn amd(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
     for prefix in ["", "amd_"] {
         let mut each = |name: &str, set: &dyn Fn(&mut GpuReading, f64)| {
             for (labels, value) in page
@@ -243,8 +294,8 @@ fn amd(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timest
                 let part = labels
                     .get("gpu_partition_id")
                     .is_some_and(|p| !p.is_empty() && p != "0");
-                let device = Device::of(devices, labels, at);
-                if !part || name.ends_with("vram") {
+                let key = Device::of(devices, labels, at);
+                if let Some(device) = devices.get_mut(&key).filter(|_| !part || name.ends_with("vram")) {
                     set(&mut device.reading, *value);
                 }
             }
@@ -263,7 +314,7 @@ fn amd(page: &Page, devices: &mut BTreeMap<(String, String), Device>, at: Timest
 }
 
 /// Parent rows beside MIG rows are dropped: never add parent and children.
-fn finish(devices: BTreeMap<(String, String), Device>, node: &str) -> Vec<GpuScrape> {
+fn finish(devices: BTreeMap<Key, Device>, node: &str, generation: Generation) -> Vec<GpuScrape> {
     let has_instances: Vec<String> = devices
         .keys()
         .filter(|(_, i)| !i.is_empty())
@@ -274,12 +325,7 @@ fn finish(devices: BTreeMap<(String, String), Device>, node: &str) -> Vec<GpuScr
         .into_iter()
         .filter(|((uuid, instance), _)| !instance.is_empty() || !has_instances.contains(uuid))
         .map(|((uuid, instance), device)| {
-            let get = |keys: &[&str]| {
-                keys.iter()
-                    .find_map(|k| device.labels.get(*k))
-                    .filter(|v| !v.is_empty())
-                    .cloned()
-            };
+            let get = |keys: &[&str]| get(&device.labels, keys);
             GpuScrape {
                 node: node.to_string(),
                 uuid: Some(uuid).filter(|u| !u.is_empty()),
@@ -291,6 +337,7 @@ fn finish(devices: BTreeMap<(String, String), Device>, node: &str) -> Vec<GpuScr
                 }),
                 holders: device.holders,
                 maps_pods,
+                generation: Some(generation),
                 readings: vec![device.reading],
             }
         })

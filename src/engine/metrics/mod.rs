@@ -193,3 +193,5 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traps;

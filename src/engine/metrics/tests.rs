@@ -206,7 +206,13 @@ DCGM_FI_DEV_FB_USED_BYTES{gpu=\"0\",UUID=\"GPU-a\"} 20971520000\nDCGM_FI_DEV_FB_
 
 #[test]
 fn both_generations_of_dcgm_say_the_same() {
-    let (old, new) = (gpus(OLD), gpus(NEW));
+    use crate::snapshot::gpu::Generation;
+    let (old, mut new) = (gpus(OLD), gpus(NEW));
+    assert_eq!(old[0].generation, Some(Generation::Dcgm));
+    assert_eq!(
+        new[0].generation.replace(Generation::Dcgm),
+        Some(Generation::DcgmBaseUnits)
+    );
     assert_eq!(old, new);
     let reading = &old[0].readings[0];
     assert_eq!(

@@ -1,0 +1,253 @@
+//! What could be read, with which rights, in which metrics' words, and what each check lacks.
+
+use super::scan::{Case, judge};
+use super::source;
+use crate::analyze::{self, Context as CheckContext};
+use crate::catalog::prices::PriceBook;
+use crate::cli::DoctorArgs;
+use crate::fleet;
+use crate::report::document::Report;
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::snapshot::cluster::Cluster;
+use crate::snapshot::engine::EngineReading;
+use anyhow::Result;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
+    if args.source.dry_run {
+        source::dry_run(&args.source)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = Settings::default();
+    let snapshot = source::snapshot(&args.source, Vec::new(), settings.thresholds.bin_limits())?;
+    let fleet = fleet::join(&snapshot, &PriceBook::default(), &settings);
+    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
+    let (report, verdict) = judge(&Case {
+        snapshot: &snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings: &settings,
+        group_by: None,
+        baseline: None,
+    });
+    let mut out = BufWriter::new(io::stdout().lock());
+    sources(&mut out, &report)?;
+    for cluster in &snapshot.clusters {
+        writeln!(out, "\nRights in {}", cluster.name)?;
+        for (right, what, answer) in rights(cluster) {
+            writeln!(out, "  {:<3} {right:<34} {what}", answer.name())?;
+        }
+    }
+    metrics(&mut out, &snapshot)?;
+    missing(&mut out, &report)?;
+    out.flush()?;
+    Ok(ExitCode::from(verdict.code))
+}
+
+fn word(value: impl serde::Serialize) -> Result<String> {
+    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_string())
+}
+
+fn sources(out: &mut impl Write, report: &Report) -> Result<()> {
+    writeln!(out, "Sources")?;
+    for source in &report.sources {
+        let (status, kind) = (word(source.status)?, word(source.kind)?);
+        writeln!(out, "  {status:<8} {kind:<10} {}: {}", source.name, source.detail)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    /// Nothing asked for it.
+    Unused,
+}
+
+impl Answer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unused => "-",
+        }
+    }
+
+    fn of(read: bool) -> Self {
+        if read { Self::Yes } else { Self::No }
+    }
+}
+
+/// Each right that a scan uses, as it went; why not is told under "Not read".
+fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
+    let row = |right: &str, what: String, answer: Answer| (right.to_string(), what, answer);
+    let counted = |right: &str, what: &str, n: Option<usize>| {
+        let told = n.map_or_else(|| "not read".into(), |n| format!("{n} {what}"));
+        row(right, told, Answer::of(n.is_some()))
+    };
+    let scope = &cluster.pods_read;
+    let readable = scope.namespaces.len() - scope.refused.len().min(scope.namespaces.len());
+    let pods = if scope.complete {
+        format!("{} on GPU nodes or waiting for GPUs", cluster.pods.len())
+    } else if readable > 0 {
+        let refused = scope.refused.join(", ");
+        let but = if refused.is_empty() {
+            String::new()
+        } else {
+            format!("; not in {refused}")
+        };
+        format!("{} in {readable} namespaces, not elsewhere{but}", cluster.pods.len())
+    } else {
+        "not read".into()
+    };
+    let owners = if cluster.owners_refused.is_empty() {
+        format!("{} of the pods' owners", cluster.controllers.len())
+    } else {
+        format!("not read: {}", cluster.owners_refused.join(", "))
+    };
+    let scraped: BTreeSet<&str> = cluster.gpus.iter().map(|g| g.node.as_str()).collect();
+    let asked = scraped.len() + cluster.engines.len();
+    vec![
+        counted("list nodes", "with GPUs", cluster.nodes.as_ref().map(Vec::len)),
+        row("list pods", pods, Answer::of(scope.complete || readable > 0)),
+        row("get/list owners", owners, Answer::of(cluster.owners_refused.is_empty())),
+        counted(
+            "list horizontalpodautoscalers",
+            "autoscalers",
+            cluster.autoscalers.as_ref().map(Vec::len),
+        ),
+        counted(
+            "list poddisruptionbudgets",
+            "budgets",
+            cluster.disruption_budgets.as_ref().map(Vec::len),
+        ),
+        counted(
+            "list pods.metrics.k8s.io",
+            "pods' CPU use",
+            cluster.pod_usage.as_ref().map(Vec::len),
+        ),
+        row(
+            "get namespace kube-system",
+            cluster
+                .uid
+                .as_ref()
+                .map_or("not read", |_| "the cluster's identity")
+                .into(),
+            Answer::of(cluster.uid.is_some()),
+        ),
+        row(
+            "get pods/proxy (or pod addresses)",
+            if asked == 0 {
+                "nothing was read through it".into()
+            } else {
+                format!(
+                    "exporters on {} nodes, {} servers",
+                    scraped.len(),
+                    cluster.engines.len()
+                )
+            },
+            if asked > 0 { Answer::Yes } else { Answer::Unused },
+        ),
+        row(
+            "Prometheus",
+            cluster
+                .history
+                .as_ref()
+                .map_or("not read".into(), |h| format!("{} ({})", h.store, h.flavour)),
+            Answer::of(cluster.history.is_some()),
+        ),
+    ]
+}
+
+/// Whose vocabularies were read, and which figures they told.
+fn metrics(out: &mut impl Write, snapshot: &Snapshot) -> Result<()> {
+    writeln!(out, "\nMetrics")?;
+    let mut devices: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
+    let mut engines: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
+    for gpu in snapshot.clusters.iter().flat_map(|c| &c.gpus) {
+        let name = gpu.generation.map_or("an exporter", |g| g.name());
+        let entry = devices.entry(name.into()).or_default();
+        entry.0 += 1;
+        for r in &gpu.readings {
+            let told = [
+                ("GPU_UTIL", r.gpu_util.is_some()),
+                ("GR_ENGINE", r.gr_engine.is_some()),
+                ("SM", r.sm_active.is_some()),
+                ("tensor", r.tensor.is_some()),
+                ("DRAM", r.dram.is_some()),
+                ("power", r.power.is_some()),
+                ("memory", r.memory_used.is_some()),
+            ];
+            entry.1.extend(told.iter().filter(|(_, t)| *t).map(|(n, _)| *n));
+            entry.1.extend(gpu.maps_pods.then_some("holders"));
+        }
+    }
+    for scrape in snapshot.clusters.iter().flat_map(|c| &c.engines) {
+        let name = match scrape.engine {
+            Some(engine) => word(engine)?,
+            None => "a server without metrics".into(),
+        };
+        let version = scrape.identity.version.as_deref().unwrap_or("of unknown version");
+        let entry = engines.entry(format!("{name} {version}")).or_default();
+        entry.0 += 1;
+        entry.1.extend(scrape.readings.iter().flat_map(figures));
+        entry
+            .1
+            .extend(scrape.process_started_at.is_some().then_some("process start"));
+    }
+    if devices.is_empty() && engines.is_empty() {
+        writeln!(out, "  none were read")?;
+    }
+    for (rows, unit) in [(devices, "devices"), (engines, "pods")] {
+        for (name, (count, told)) in rows {
+            let told: Vec<&str> = told.into_iter().collect();
+            let told = if told.is_empty() {
+                "no figure".into()
+            } else {
+                told.join(", ")
+            };
+            writeln!(out, "  {name}, {count} {unit}: {told}")?;
+        }
+    }
+    Ok(())
+}
+
+fn figures(r: &EngineReading) -> impl Iterator<Item = &'static str> {
+    [
+        ("running", r.running.is_some()),
+        ("waiting", r.waiting.is_some()),
+        ("KV use", r.kv_usage.is_some()),
+        ("requests", r.requests.is_some()),
+        ("tokens", r.output_tokens.is_some()),
+        ("preemptions", r.preemptions.is_some()),
+        ("latencies", r.e2e_latency.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, told)| told.then_some(name))
+}
+
+fn missing(out: &mut impl Write, report: &Report) -> Result<()> {
+    writeln!(out, "\nNot read")?;
+    if report.gaps.is_empty() {
+        writeln!(out, "  nothing is missing")?;
+    }
+    for gap in &report.gaps {
+        writeln!(
+            out,
+            "  {}: {} ({})\n      effect: {}\n      remedy: {}",
+            gap.source, gap.what, gap.reason, gap.effect, gap.remedy
+        )?;
+    }
+    writeln!(out, "\nChecks")?;
+    for check in &report.checks {
+        writeln!(out, "  {}: {} GPUs judged", check.id, check.assessed_gpus)?;
+        for gap in &check.not_assessed {
+            writeln!(out, "      {} GPUs not: {}; {}", gap.gpus, gap.reason, gap.remedy)?;
+        }
+    }
+    Ok(())
+}
