@@ -32,6 +32,10 @@ struct Job {
     container: String,
     port: u16,
     path: &'static str,
+    /// Where other versions have it.
+    other_paths: &'static [&'static str],
+    /// One of several pods of which any may answer for all: the Ray cluster.
+    any_of: Option<String>,
     /// `None`: a GPU exporter.
     engine: Option<EngineKind>,
     identity_paths: &'static [&'static str],
@@ -165,6 +169,7 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
                port: u16,
                path: &'static str,
                engine: Option<EngineKind>,
+               other_paths: &'static [&'static str],
                identity_paths: &'static [&'static str]| Job {
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
@@ -174,6 +179,8 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
         container: container.name.clone(),
         port,
         path,
+        other_paths,
+        any_of: None,
         engine,
         identity_paths,
         devices,
@@ -187,19 +194,42 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
             let Some(engine) = settings.engine.and_then(engine::of) else {
                 continue;
             };
+            // The leader of a multi-node group answers for it.
+            if settings.headless || (pod.is_follower() && !settings.api_per_node) {
+                continue;
+            }
+            if settings.dynamo || settings.ray {
+                // Dynamo's operator names the port "system"; without it the documented one.
+                let port = settings
+                    .port
+                    .or_else(|| named_port(container, "system"))
+                    .unwrap_or(8081);
+                jobs.push(Job {
+                    any_of: pod.labels.get("ray.io/cluster").filter(|_| settings.ray).cloned(),
+                    ..job(container, port, "/metrics", Some(engine.kind()), &[], &[])
+                });
+                continue;
+            }
             let Some(path) = engine.metrics_path().or(engine.identity_paths().first().copied()) else {
                 continue;
             };
             if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
-                jobs.push(job(container, port, path, Some(engine.kind()), engine.identity_paths()));
+                let others = engine.other_metrics_paths();
+                let identities = engine.identity_paths();
+                jobs.push(job(container, port, path, Some(engine.kind()), others, identities));
             }
         } else if let Some(default) = container.exporter_port()
             && let Some(port) = port_of(container, Some(default))
         {
-            jobs.push(job(container, port, "/metrics", None, &[]));
+            jobs.push(job(container, port, "/metrics", None, &[], &[]));
         }
     }
     jobs
+}
+
+fn named_port(container: &Container, name: &str) -> Option<u16> {
+    let port = container.ports.iter().find(|p| p.name.as_deref() == Some(name))?;
+    Some(port.number)
 }
 
 /// The engine's own port where it is declared; else a declared port that is named for it; else the only one; else the default.
@@ -229,10 +259,14 @@ struct Results {
     failed: BTreeMap<(String, String), Vec<String>>,
     forbidden: BTreeSet<String>,
     out_of_time: usize,
+    /// Pods whose page holds no engine, by namespace and Ray cluster, and the clusters in which another pod's does.
+    silent: BTreeMap<(String, String), Vec<String>>,
+    answered: BTreeSet<(String, String)>,
 }
 
 enum Got {
-    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool),
+    /// Pages by path, and why the metrics are not among them.
+    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>),
     Failed(ReadError),
     OutOfTime,
 }
@@ -274,24 +308,40 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     let mut cut = false;
     let identities: &[&str] = if first { job.identity_paths } else { &[] };
     let mut at = Timestamp::now();
-    for path in std::iter::once(&job.path).chain(identities.iter().filter(|p| **p != job.path)) {
+    let mut refused = None;
+    for path in std::iter::once(&job.path).chain(job.other_paths) {
         pace.wait().await;
-        let read = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await;
-        match read {
-            Err(_) if *path == job.path => return Got::OutOfTime,
-            Ok(Err(error)) if *path == job.path => return Got::Failed(error),
-            // /v1/models behind an API key, an old /version: the metrics page stands on its own.
-            Err(_) | Ok(Err(_)) => {}
+        match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            Err(_) => return Got::OutOfTime,
             Ok(Ok((body, was_cut))) => {
-                if *path == job.path {
-                    at = Timestamp::now();
-                }
-                cut |= was_cut;
-                pages.push((*path, body));
+                at = Timestamp::now();
+                cut = was_cut;
+                // Under the name that is looked for, wherever it was.
+                pages.push((job.path, body));
+                refused = None;
+                break;
             }
+            // Nothing there, or switched off (llama.cpp answers 501 without --metrics): the server may still say what it is.
+            Ok(Err(
+                error @ ReadError::Status {
+                    code: 404 | 405 | 501, ..
+                },
+            )) => refused = Some(error),
+            Ok(Err(error)) => return Got::Failed(error),
         }
     }
-    Got::Page(pages, at, cut)
+    for path in identities.iter().filter(|p| **p != job.path) {
+        pace.wait().await;
+        // /v1/models behind an API key, an old /version: the metrics page stands on its own.
+        if let Ok(Ok((body, was_cut))) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            cut |= was_cut;
+            pages.push((*path, body));
+        }
+    }
+    match refused {
+        Some(error) if pages.is_empty() => Got::Failed(error),
+        refused => Got::Page(pages, at, cut, refused),
+    }
 }
 
 async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &str) -> Result<(Vec<u8>, bool), ReadError> {
@@ -366,7 +416,7 @@ fn plain(error: &reqwest::Error) -> String {
 impl Results {
     fn add(&mut self, job: &Job, got: Got, first: bool) {
         let name = format!("{}/{}", job.namespace, job.pod);
-        let (pages, at, cut) = match got {
+        let (pages, at, cut, refused) = match got {
             Got::OutOfTime => {
                 self.out_of_time += usize::from(first);
                 return;
@@ -385,8 +435,12 @@ impl Results {
                 }
                 return;
             }
-            Got::Page(pages, at, cut) => (pages, at, cut),
+            Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
         };
+        if let Some(error) = refused.filter(|_| first) {
+            let remedy = "SGLang needs --enable-metrics, llama.cpp --metrics";
+            self.fail(&error.to_string(), remedy, name.clone());
+        }
         if cut {
             self.fail(
                 "the page is longer than 8 MiB; what was read to there is used",
@@ -394,7 +448,8 @@ impl Results {
                 name.clone(),
             );
         }
-        let Some((_, main)) = pages.first() else { return };
+        let main = pages.iter().find(|(path, _)| *path == job.path);
+        let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
         match job.engine {
             None => self.add_gpus(job, metrics::exporter::page(main, at, &job.node), name),
             Some(engine) => self.add_engine(job, engine, &pages, at, name),
@@ -438,13 +493,21 @@ impl Results {
         at: Timestamp,
         name: String,
     ) {
-        let main = pages.first().map(|(_, body)| body.as_slice()).unwrap_or_default();
+        let main = pages.iter().find(|(path, _)| *path == job.path);
+        let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
         let page = metrics::engine_page(main, at, Some(engine));
         let mut told = page.as_ref().map(|p| p.identity.clone()).unwrap_or_default();
         for (path, body) in pages {
             metrics::identity::read(path, body, &mut told);
         }
         if page.is_none() && told == ServerIdentity::default() {
+            if let Some(cluster) = &job.any_of {
+                self.silent
+                    .entry((job.namespace.clone(), cluster.clone()))
+                    .or_default()
+                    .push(name);
+                return;
+            }
             self.fail(
                 "the page holds no metrics of a known engine",
                 "SGLang needs --enable-metrics, llama.cpp --metrics",
@@ -453,6 +516,9 @@ impl Results {
             return;
         }
         self.read.insert(key(job));
+        if let Some(cluster) = &job.any_of {
+            self.answered.insert((job.namespace.clone(), cluster.clone()));
+        }
         let scrape = self.engines.entry(key(job)).or_insert_with(|| EngineScrape {
             namespace: job.namespace.clone(),
             pod: job.pod.clone(),
@@ -467,9 +533,17 @@ impl Results {
         scrape.readings.extend(page.map(|p| p.reading));
     }
 
-    fn finish(self, origin: &str, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
+    fn finish(mut self, origin: &str, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
         let mut gaps = Vec::new();
         let origin = origin.to_string();
+        // The engine's own process is on one pod of its Ray cluster; the others lend their GPUs.
+        let (silent, answered) = (std::mem::take(&mut self.silent), std::mem::take(&mut self.answered));
+        for (_, pods) in silent.into_iter().filter(|(cluster, _)| !answered.contains(cluster)) {
+            let reason = "no pod of the Ray cluster shows metrics of a known engine";
+            for pod in pods {
+                self.fail(reason, "set log_engine_metrics: true in the LLM's configuration", pod);
+            }
+        }
         for namespace in &self.forbidden {
             let pods = jobs.iter().filter(|j| j.namespace == *namespace).count();
             gaps.push(Gap {

@@ -26,7 +26,22 @@ pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
         run(script, &mut env.clone(), 0, &mut out);
         return out;
     }
+    if let Some(script) = script_file(spec, &words) {
+        let mut out = Vec::new();
+        run(script, &mut env.clone(), 0, &mut out);
+        return out;
+    }
     vec![words.iter().flat_map(|w| split_item(w)).collect()]
+}
+
+/// `bash /scripts/start.sh`, or the script alone, where its text is known.
+fn script_file<'a>(spec: &'a ContainerSpec, words: &[String]) -> Option<&'a str> {
+    let word = words
+        .iter()
+        .take(4)
+        .find(|w| w.starts_with('/') && w.ends_with(".sh"))?;
+    let (_, text) = spec.files.iter().find(|(path, _)| path == word)?;
+    Some(text)
 }
 
 /// Kubernetes' own substitution: `$(VAR)`, `$$(VAR)` is literal; unknown variables stay as they are.
@@ -106,7 +121,7 @@ fn run(script: &str, env: &mut BTreeMap<String, String>, depth: usize, out: &mut
     for text in split_commands(script) {
         let expanded = expand(&text, env);
         let Some(words) = shlex::split(&expanded) else { continue };
-        let mut words: Vec<String> = words.into_iter().filter(|w| !w.is_empty()).collect();
+        let mut words = without_redirections(words);
         while let Some(first) = words.first() {
             if matches!(
                 first.as_str(),
@@ -134,6 +149,24 @@ fn run(script: &str, env: &mut BTreeMap<String, String>, depth: usize, out: &mut
             },
         }
     }
+}
+
+/// `> file`, `2>&1`, `>>log`: where output goes is no argument. `split_commands` leaves "2> 1" of "2>&1".
+fn without_redirections(words: Vec<String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut words = words.into_iter().filter(|w| !w.is_empty());
+    while let Some(word) = words.next() {
+        let after = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        match after.strip_prefix('>').or_else(|| after.strip_prefix('<')) {
+            // The target is the next word.
+            Some(rest) if rest.trim_start_matches(['>', '<', '-']).is_empty() => {
+                words.next();
+            }
+            Some(_) => {}
+            None => kept.push(word),
+        }
+    }
+    kept
 }
 
 fn assignment(word: &str) -> Option<(String, String)> {

@@ -1,5 +1,6 @@
 //! Flags of a command line: `--flag value`, `--flag=value`, underscores for dashes, short forms.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Flags by name (dashes, no leading ones), the last value of each, and what stands alone.
@@ -94,6 +95,12 @@ impl Flags {
         Some(!value.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "false" | "0" | "no")))
     }
 
+    /// A text field of a flag whose value is JSON.
+    pub(crate) fn json_field(&self, name: &str, field: &str) -> Option<String> {
+        let value: Value = serde_json::from_str(self.text(&[name])?).ok()?;
+        Some(value[field].as_str()?.to_string())
+    }
+
     pub(crate) fn positional(&self, index: usize) -> Option<&str> {
         self.positionals.get(index).map(String::as_str)
     }
@@ -103,6 +110,31 @@ impl Flags {
 fn flag_body(word: &str) -> Option<&str> {
     let body = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
     body.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(body)
+}
+
+/// A mapping of a configuration file as the flags it stands for. Nested mappings give their own keys too: engines put the
+/// KV cache's share there.
+pub(super) fn of_yaml(value: &Value) -> Vec<String> {
+    let mut words = Vec::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let name = format!("--{}", normalise(key));
+        match value {
+            Value::Null => {}
+            Value::Bool(true) => words.push(name),
+            Value::Bool(false) => words.push(format!("--no-{}", normalise(key))),
+            Value::String(text) => words.push(format!("{name}={text}")),
+            Value::Array(items) => {
+                let texts: Vec<String> = items.iter().filter_map(|i| i.as_str().map(String::from)).collect();
+                words.push(format!("{name}={}", texts.join(",")));
+            }
+            Value::Object(_) => {
+                words.push(format!("{name}={value}"));
+                words.extend(of_yaml(value));
+            }
+            Value::Number(number) => words.push(format!("{name}={number}")),
+        }
+    }
+    words
 }
 
 fn normalise(name: &str) -> String {
@@ -138,6 +170,24 @@ mod tests {
         assert_eq!(flags.switch("enforce-eager"), Some(true));
         assert_eq!(flags.text(&["seed"]), Some("-1"));
         assert_eq!(flags.switch("other"), None);
+    }
+
+    #[test]
+    fn a_configuration_file_is_flags() {
+        let value = serde_json::json!({"model": "o/m", "tensor_parallel_size": 2, "enforce-eager": true, "enable_prefix_caching": false,
+            "served-model-name": ["a", "b"], "kv_cache_config": {"free_gpu_memory_fraction": 0.8}, "seed": null});
+        let flags = Flags::parse(&of_yaml(&value), &["enforce-eager"]);
+        assert_eq!(
+            (flags.text(&["model"]), flags.small(&["tensor-parallel-size"])),
+            (Some("o/m"), Some(2))
+        );
+        assert_eq!(
+            (flags.switch("enforce-eager"), flags.switch("enable-prefix-caching")),
+            (Some(true), Some(false))
+        );
+        assert_eq!(flags.list(&["served-model-name"]), ["a", "b"]);
+        assert_eq!(flags.share(&["free-gpu-memory-fraction"]), Some(0.8));
+        assert!(!flags.has(&["seed"]) && of_yaml(&Value::Null).is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! llama.cpp's server.
 
 use super::flags::Flags;
-use super::{Candidate, Engine, behind_program};
+use super::{Candidate, Engine, behind_module, behind_program};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 
 pub(crate) struct Llamacpp;
@@ -14,7 +14,11 @@ impl Engine for Llamacpp {
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let image = &candidate.image;
         let known = image.contains("llama.cpp") && image.tag.as_deref().is_none_or(|t| t.starts_with("server"));
-        let words = match candidate.after(|words| behind_program(words, "llama-server")) {
+        let launched = candidate.after(|words| {
+            // llama-cpp-python has the same flags with underscores.
+            behind_program(words, "llama-server").or_else(|| behind_module(words, |m| m == "llama_cpp.server"))
+        });
+        let words = match launched {
             Some(words) => words,
             None if known || image.base() == "llama-server" => candidate.entrypoint_args()?,
             None => return None,
@@ -45,15 +49,26 @@ impl Engine for Llamacpp {
         Some(EngineSettings {
             quantization: model.as_deref().and_then(gguf_type),
             model,
-            served_names: flags.list(&["alias", "a"]),
-            max_model_len: count(&["ctx-size", "c"], "LLAMA_ARG_CTX_SIZE"),
+            served_names: flags
+                .owned(&["alias", "a"])
+                .or_else(|| env("LLAMA_ARG_ALIAS"))
+                .into_iter()
+                .collect(),
+            max_model_len: count(&["ctx-size", "c", "n-ctx"], "LLAMA_ARG_CTX_SIZE"),
             kv_cache_dtype: flags.owned(&["cache-type-k", "ctk"]),
             slots: count(&["parallel", "np"], "LLAMA_ARG_N_PARALLEL"),
             gpu_layers: flags
                 .text(&["n-gpu-layers", "ngl", "gpu-layers"])
                 .or_else(|| spec.env("LLAMA_ARG_N_GPU_LAYERS"))
                 .and_then(layers),
-            port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
+            lora: flags.has(&["lora", "lora-scaled"]).then_some(true),
+            speculative: flags
+                .has(&["model-draft", "md", "hf-repo-draft", "hfd"])
+                .then_some(true),
+            port: flags
+                .small(&["port"])
+                .or_else(|| spec.env("LLAMA_ARG_PORT")?.parse().ok())
+                .and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
         })
     }
@@ -67,7 +82,7 @@ impl Engine for Llamacpp {
     }
 
     fn identity_paths(&self) -> &'static [&'static str] {
-        &["/props"]
+        &["/props", "/v1/models"]
     }
 }
 

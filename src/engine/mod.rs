@@ -18,6 +18,7 @@ mod vllm;
 
 use crate::snapshot::cluster::ContainerRole;
 use crate::snapshot::server::{EngineKind, EngineSettings};
+use serde_json::Value;
 
 /// What a container says of itself. Transient: it is read and dropped, never stored.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) args: Vec<String>,
     /// `None`: the value comes from a Secret, ConfigMap or field and was not read.
     pub(crate) env: Vec<(String, Option<String>)>,
+    /// Configuration files by path, as far as they were read.
+    pub(crate) files: Vec<(String, String)>,
 }
 
 impl ContainerSpec {
@@ -61,6 +64,11 @@ pub(crate) trait Engine: Sync {
 
     /// Path of the Prometheus metrics. Reading it must have no side effect. `None`: the engine has none.
     fn metrics_path(&self) -> Option<&'static str>;
+
+    /// Where other versions have them, tried in turn where there is nothing at [`Engine::metrics_path`].
+    fn other_metrics_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Further side-effect-free GET paths that tell what the server loaded.
     fn identity_paths(&self) -> &'static [&'static str] {
@@ -100,6 +108,10 @@ pub(crate) fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
     ENGINES.iter().find_map(|engine| {
         let mut settings = engine.recognise(&candidate)?;
         settings.engine = Some(engine.kind());
+        if candidate.runs_in_dynamo() {
+            settings.dynamo = true;
+            settings.port = spec.env("DYN_SYSTEM_PORT").and_then(|p| p.parse().ok());
+        }
         settings.engine_version = settings
             .engine_version
             .or_else(|| candidate.image.version_of(engine.kind()));
@@ -108,6 +120,29 @@ pub(crate) fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
         settings.served_names.retain(|n| !n.is_empty() && !n.contains("$("));
         Some(settings)
     })
+}
+
+/// Prefixes of variables that engines read themselves, whatever the command line says.
+const VARIABLES: &[&str] = &[
+    "MODEL_ID",
+    "MODEL_NAME",
+    "MODEL_PATH",
+    "NUM_SHARD",
+    "MAX_TOTAL_TOKENS",
+    "MAX_BATCH",
+    "QUANTIZE",
+    "DTYPE",
+    "CUDA_MEMORY_FRACTION",
+    "VLLM_ADDITIONAL_ARGS",
+    "NIM_",
+    "LLAMA_ARG_",
+    "OLLAMA_",
+    "INFINITY_",
+    "DYN_SYSTEM_PORT",
+];
+
+pub(crate) fn reads_variable(name: &str) -> bool {
+    VARIABLES.iter().any(|v| name.starts_with(v))
 }
 
 /// What a container is when it is no server: exporter, notebook, trainer, router, placeholder.
@@ -132,10 +167,51 @@ impl<'a> Candidate<'a> {
             .find_map(|words| is_program(words).map(|at| &words[at.min(words.len())..]))
     }
 
+    /// A worker of NVIDIA Dynamo: it has no API of its own.
+    fn runs_in_dynamo(&self) -> bool {
+        self.after(|words| behind_module(words, |m| m.starts_with("dynamo.")))
+            .is_some()
+    }
+
+    /// The settings of a YAML configuration file as flags; empty where it was not read or is none.
+    fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
+        let content = path.and_then(|path| self.spec.files.iter().find(|(p, _)| p == path));
+        let Some(Ok(value)) = content.map(|(_, text)| serde_saphyr::from_str::<Value>(text)) else {
+            return Vec::new();
+        };
+        let of = section.map_or(&value, |section| &value[section]);
+        flags::of_yaml(of)
+    }
+
     /// All words, where the image's entry point is the program and only arguments are given.
     fn entrypoint_args(&self) -> Option<&[String]> {
         self.entrypoint
             .then(|| self.commands.first().map_or(&[][..], Vec::as_slice))
+    }
+}
+
+/// The model behind a storage URI: "hf://org/model:revision" is the id; anything else as it is written, without what may
+/// hold credentials.
+pub(crate) fn model_of_uri(uri: &str) -> String {
+    if let Some(id) = uri.strip_prefix("hf://") {
+        return id.split([':', '@']).next().unwrap_or(id).to_string();
+    }
+    let plain = uri.split(['?', '#']).next().unwrap_or(uri);
+    match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').map_or((rest, None), |(h, p)| (h, Some(p)));
+            let host = host.rsplit('@').next().unwrap_or(host);
+            path.map_or(format!("{scheme}://{host}"), |p| format!("{scheme}://{host}/{p}"))
+        }
+        None => plain.to_string(),
+    }
+}
+
+/// Names the model where a container knows only the place it is mounted at.
+pub(crate) fn mounted(settings: &mut EngineSettings, model: &str) {
+    let own = settings.model.as_deref();
+    if own.is_none_or(|m| m.starts_with('/') || m == "dir") {
+        settings.model = Some(model.to_string());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::flags::Flags;
 use super::{Candidate, Engine, behind_module, behind_program, human_count};
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 
 /// NVIDIA NIM for LLMs: `nvcr.io/nim/<org>/<model>`.
 pub(crate) struct Nim;
@@ -14,18 +14,20 @@ impl Engine for Nim {
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let name = candidate.image.repository.split_once("/nim/")?.1;
+        // The image for any model names none.
+        let name = Some(name).filter(|n| !n.ends_with("/llm-nim"));
         let spec = candidate.spec;
+        let on = |value: &str| !matches!(value, "" | "0" | "false" | "False");
         let number = |key: &str| spec.env(key).and_then(|v| v.parse().ok());
         // Profiles name the parallelism: "vllm-bf16-tp2", "tensorrt_llm-h100-fp8-tp4-pp1-throughput".
         let profile = spec.env("NIM_MODEL_PROFILE").unwrap_or_default();
         let of_profile = |key: &str| profile.split('-').find_map(|w| w.strip_prefix(key)?.parse().ok());
         Some(EngineSettings {
-            model: Some(
-                spec.env("NIM_MODEL_NAME")
-                    .filter(|m| !m.starts_with('/'))
-                    .unwrap_or(name)
-                    .to_string(),
-            ),
+            model: spec
+                .env("NIM_MODEL_NAME")
+                .filter(|m| !m.starts_with('/'))
+                .or(name)
+                .map(super::model_of_uri),
             served_names: spec
                 .env("NIM_SERVED_MODEL_NAME")
                 .map(|n| n.split(',').map(String::from).collect())
@@ -38,7 +40,13 @@ impl Engine for Nim {
                 .split('-')
                 .find(|w| matches!(*w, "fp8" | "nvfp4" | "int4" | "awq"))
                 .map(String::from),
-            port: spec.env("NIM_SERVER_PORT").and_then(|p| p.parse().ok()),
+            enforce_eager: spec.env("NIM_DISABLE_CUDA_GRAPH").map(on),
+            prefix_caching: spec.env("NIM_ENABLE_KV_CACHE_REUSE").map(on),
+            lora: spec.env("NIM_PEFT_SOURCE").map(|source| !source.is_empty()),
+            max_loras: number("NIM_MAX_GPU_LORAS").map(u64::from),
+            port: ["NIM_SERVER_PORT", "NIM_HTTP_API_PORT"]
+                .iter()
+                .find_map(|k| spec.env(k)?.parse().ok()),
             ..EngineSettings::default()
         })
     }
@@ -51,8 +59,12 @@ impl Engine for Nim {
         Some("/v1/metrics")
     }
 
+    fn other_metrics_paths(&self) -> &'static [&'static str] {
+        &["/metrics"]
+    }
+
     fn identity_paths(&self) -> &'static [&'static str] {
-        &["/v1/models"]
+        &["/v1/models", "/v1/metadata"]
     }
 }
 
@@ -107,12 +119,18 @@ impl Engine for Infinity {
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let words = match candidate.after(|words| behind_program(words, "infinity_emb")) {
             Some(words) => words,
-            None if candidate.image.contains("michaelf34/infinity") => candidate.entrypoint_args()?,
+            None if candidate.image.base() == "infinity" || candidate.image.base() == "infinity-emb" => {
+                candidate.entrypoint_args()?
+            }
             None => return None,
         };
         let flags = Flags::parse(words, &[]);
         Some(EngineSettings {
-            model: flags.owned(&["model-id", "model-name-or-path"]),
+            model: flags.owned(&["model-id", "model-name-or-path"]).or_else(|| {
+                let named = candidate.spec.env("INFINITY_MODEL_ID")?;
+                named.split(';').next().map(String::from)
+            }),
+            dtype: flags.owned(&["dtype"]).filter(|d| d != "auto"),
             port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
         })
@@ -124,6 +142,10 @@ impl Engine for Infinity {
 
     fn metrics_path(&self) -> Option<&'static str> {
         Some("/metrics")
+    }
+
+    fn identity_paths(&self) -> &'static [&'static str] {
+        &["/models"]
     }
 }
 
@@ -138,7 +160,10 @@ impl Engine for Lmdeploy {
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let words = candidate.after(|words| {
             let at = behind_program(words, "lmdeploy")?;
-            (words.get(at).map(String::as_str) == Some("serve")).then_some(at + 2)
+            // `lmdeploy serve proxy` only routes.
+            let serves = words.get(at).map(String::as_str) == Some("serve")
+                && words.get(at + 1).map(String::as_str) == Some("api_server");
+            serves.then_some(at + 2)
         })?;
         let flags = Flags::parse(words, &["enable-prefix-caching", "enable-metrics", "trust-remote-code"]);
         Some(EngineSettings {
@@ -150,6 +175,14 @@ impl Engine for Lmdeploy {
             max_num_seqs: flags.count(&["max-batch-size"]),
             quantization: flags.owned(&["model-format"]).filter(|f| f != "hf"),
             mem_fraction_static: flags.share(&["cache-max-entry-count"]),
+            prefix_caching: flags.switch("enable-prefix-caching"),
+            lora: flags.has(&["adapters"]).then_some(true),
+            speculative: flags.has(&["speculative-algorithm"]).then_some(true),
+            role: match flags.text(&["role"]).map(str::to_ascii_lowercase).as_deref() {
+                Some("prefill") => Some(ServerRole::Prefill),
+                Some("decode") => Some(ServerRole::Decode),
+                _ => None,
+            },
             port: flags.small(&["server-port"]).and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
         })

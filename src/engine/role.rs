@@ -55,6 +55,11 @@ const ROUTING: &[&str] = &[
     "storage-initializer",
     "lora-syncer",
     "lora-adapter-syncer",
+    "body-based-routing",
+    "/bbr",
+    "kserve-router",
+    "vllm-simulator",
+    "sglang-gateway",
     "open-webui",
     "nginx",
     "semantic-router",
@@ -98,12 +103,27 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
             .iter()
             .any(|words| words.windows(2).any(|w| w[0] == "-m" && w[1].starts_with(name)))
     };
+    // `trtllm-serve disaggregated`, `lmdeploy serve proxy`, vLLM's proxies for disaggregated prefill.
+    let routes = commands.iter().any(|words| {
+        let after = |name: &str, word: &str| {
+            words
+                .windows(2)
+                .any(|w| w[0].rsplit('/').next() == Some(name) && w[1] == word)
+        };
+        after("trtllm-serve", "disaggregated")
+            || after("serve", "proxy")
+            || words.iter().take(3).any(|w| w.ends_with("proxy_server.py"))
+    });
     if module("sglang_router")
         || program("vllm-router")
         || module("vllm_router")
         || module("dynamo.frontend")
         || module("dynamo.planner")
         || module("dynamo.router")
+        || module("dynamo.global_router")
+        || module("sglang.srt.disaggregation.mini_lb")
+        || module("sglang.srt.disaggregation.launch_lb")
+        || routes
     {
         return Some(ContainerRole::Routing);
     }

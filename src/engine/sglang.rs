@@ -49,7 +49,11 @@ impl Engine for Sglang {
             }
             None => return None,
         };
-        let flags = Flags::parse(words, SWITCHES);
+        let given = Flags::parse(words, SWITCHES);
+        // What the command line says wins over its configuration file.
+        let mut all = candidate.config_words(given.text(&["config"]), None);
+        all.extend(words.iter().cloned());
+        let flags = Flags::parse(&all, SWITCHES);
         let role = match flags.text(&["disaggregation-mode"]) {
             Some("prefill") => Some(ServerRole::Prefill),
             Some("decode") => Some(ServerRole::Decode),
@@ -86,6 +90,7 @@ impl Engine for Sglang {
             speculative: flags
                 .has(&["speculative-algorithm", "speculative-algo"])
                 .then_some(true),
+            sleep_mode: flags.switch("enable-memory-saver"),
             nodes: flags.small(&["nnodes"]),
             port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
@@ -101,6 +106,6 @@ impl Engine for Sglang {
     }
 
     fn identity_paths(&self) -> &'static [&'static str] {
-        &["/get_server_info", "/v1/models"]
+        &["/get_server_info", "/get_model_info", "/v1/models"]
     }
 }

@@ -8,6 +8,7 @@ fn spec(image: &str, command: &[&str], args: &[&str], env: &[(&str, &str)]) -> C
         command: command.iter().map(ToString::to_string).collect(),
         args: args.iter().map(ToString::to_string).collect(),
         env: env.iter().map(|(k, v)| ((*k).into(), Some((*v).into()))).collect(),
+        ..ContainerSpec::default()
     }
 }
 

@@ -38,6 +38,12 @@ impl Engine for Tgi {
             quantization: either("quantize", "QUANTIZE"),
             dtype: either("dtype", "DTYPE"),
             kv_cache_dtype: either("kv-cache-dtype", "KV_CACHE_DTYPE"),
+            lora: either("lora-adapters", "LORA_ADAPTERS").map(|_| true),
+            speculative: either("speculate", "SPECULATE").map(|n| n != "0"),
+            prefix_caching: spec
+                .env("PREFIX_CACHING")
+                .or_else(|| spec.env("USE_PREFIX_CACHING"))
+                .map(|v| !matches!(v, "0" | "false" | "False")),
             port: small("port", "PORT").and_then(|p: u32| u16::try_from(p).ok()),
             ..EngineSettings::default()
         })

@@ -63,7 +63,11 @@ impl Engine for Vllm {
             .env("VLLM_ADDITIONAL_ARGS")
             .and_then(shlex::split)
             .unwrap_or_default();
-        let all: Vec<String> = words.iter().cloned().chain(extra).collect();
+        // What the command line says wins over its configuration file.
+        let given = Flags::parse(words, SWITCHES);
+        let mut all = candidate.config_words(given.text(&["config"]), None);
+        all.extend(candidate.config_words(given.text(&["kaito-config-file"]), Some("vllm")));
+        all.extend(words.iter().cloned().chain(extra));
         let flags = Flags::parse(&all, SWITCHES);
         Some(settings(&flags, candidate))
     }
@@ -81,11 +85,19 @@ impl Engine for Vllm {
     }
 }
 
+/// Modules that serve; others beside them work off a batch (`vllm.entrypoints.openai.run_batch`).
+const SERVERS: &[&str] = &[
+    "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.api_server",
+    "vllm.entrypoints.grpc_server",
+    "vllm.entrypoints.cli.main",
+    "vllm",
+    "dynamo.vllm",
+];
+
 /// Position of vLLM's own arguments.
 fn launched_at(words: &[String]) -> Option<usize> {
-    if let Some(at) = behind_module(words, |m| {
-        m.starts_with("vllm.entrypoints") || m == "dynamo.vllm" || m == "vllm"
-    }) {
+    if let Some(at) = behind_module(words, |m| SERVERS.contains(&m)) {
         return Some(at);
     }
     if let Some(at) = behind_program(words, "vllm") {
@@ -94,7 +106,8 @@ fn launched_at(words: &[String]) -> Option<usize> {
     words
         .iter()
         .take(8)
-        .position(|w| w.ends_with("vllm/entrypoints/openai/api_server.py"))
+        // The second is KAITO's.
+        .position(|w| w.ends_with("vllm/entrypoints/openai/api_server.py") || w.ends_with("vllm/inference_api.py"))
         .map(|at| at + 1)
 }
 
@@ -143,6 +156,8 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
             .filter(|g| *g > 0.0)
             .map(Bytes::from_gib),
         api_servers: flags.small(&["api-server-count"]),
+        headless: flags.switch("headless") == Some(true),
+        api_per_node: flags.has(&["data-parallel-hybrid-lb", "data-parallel-external-lb"]),
         port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
         ..EngineSettings::default()
     }

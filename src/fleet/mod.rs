@@ -414,6 +414,8 @@ pub(crate) struct Workload {
     pub(crate) budget_min: Option<u64>,
     /// Workloads that serve one model together (prefill and decode roles): idle only if all of them are.
     pub(crate) group: Option<String>,
+    /// The queue that admitted it (Kueue, Volcano, KAI); `None`: none.
+    pub(crate) queue: Option<String>,
     pub(crate) observed: Observed,
     /// Manifests only: where it stands.
     pub(crate) origin: Option<crate::snapshot::cluster::Origin>,

@@ -3,19 +3,9 @@
 use super::{Fleet, PodId, Replica, Workload, WorkloadClass, WorkloadId};
 use crate::catalog::models::{self, ModelBook, ModelFacts};
 use crate::snapshot::cluster::{Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen};
+use crate::snapshot::owners;
 use crate::snapshot::server::{EngineSettings, ServerRole};
 use std::collections::{BTreeMap, HashMap};
-
-/// Labels that name a custom resource above a pod, for owners whose chain could not be climbed.
-const NAMED_BY_LABEL: &[(&str, &str)] = &[
-    ("serving.kserve.io/inferenceservice", "InferenceService"),
-    ("nvidia.com/dynamo-graph-deployment-name", "DynamoGraphDeployment"),
-    ("kaito.sh/workspace", "Workspace"),
-    ("notebook-name", "Notebook"),
-    ("training.kubeflow.org/job-name", "PyTorchJob"),
-    ("jobset.sigs.k8s.io/jobset-name", "JobSet"),
-    ("ray.io/cluster", "RayCluster"),
-];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
@@ -39,28 +29,50 @@ fn chain(seen: &Seen, controllers: &HashMap<(&str, &str, &str), &Controller>) ->
         }
         chain.push(above);
     }
-    let label = |name: &str| seen.labels.get(name).cloned();
-    if let (Some(kind), Some(name)) = (
-        label("ray.io/originated-from-crd"),
-        label("ray.io/originated-from-cr-name"),
-    ) {
-        chain.push(OwnerRef {
-            group: "ray.io".into(),
-            kind,
-            name,
-        });
-    } else if let Some((kind, name)) = NAMED_BY_LABEL
-        .iter()
-        .find_map(|(key, kind)| Some(((*kind).to_string(), label(key)?)))
-        && chain.iter().all(|o| o.kind != kind)
-    {
-        chain.push(OwnerRef {
-            group: String::new(),
-            kind,
-            name,
-        });
-    }
+    let above = seen.owners_by_label(&chain);
+    chain.extend(above);
     chain
+}
+
+/// The workload of a pod: its top owner, and which part of it.
+fn key_of(seen: &Seen, chain: &[OwnerRef]) -> Key {
+    let top = chain.last();
+    let kind = top.map_or("Pod", |o| o.kind.as_str());
+    let mut name = top.map_or_else(|| seen.name.clone(), |o| o.name.clone());
+    if let Some(part) = seen.part(kind)
+        && !name.ends_with(&format!("-{part}"))
+    {
+        name = format!("{name}-{part}");
+    }
+    Key {
+        kind: kind.into(),
+        namespace: seen.namespace.clone(),
+        name,
+    }
+}
+
+/// A custom resource that nobody knows here, with several deployments below it, is not one workload: each of them is.
+fn split(groups: BTreeMap<Key, Vec<(usize, Vec<OwnerRef>)>>) -> BTreeMap<Key, Vec<(usize, Vec<OwnerRef>)>> {
+    let mut out: BTreeMap<Key, Vec<(usize, Vec<OwnerRef>)>> = BTreeMap::new();
+    for (key, members) in groups {
+        let below = |chain: &[OwnerRef]| chain.len().checked_sub(2).map(|at| chain[at].clone());
+        let children: std::collections::BTreeSet<_> = members.iter().map(|(_, chain)| below(chain)).collect();
+        if owners::WHOLE.contains(&key.kind.as_str()) || children.len() < 2 || children.contains(&None) {
+            out.entry(key).or_default().extend(members);
+            continue;
+        }
+        for (offset, mut chain) in members {
+            chain.pop();
+            let Some(last) = chain.last() else { continue };
+            let key = Key {
+                kind: last.kind.clone(),
+                namespace: key.namespace.clone(),
+                name: last.name.clone(),
+            };
+            out.entry(key).or_default().push((offset, chain));
+        }
+    }
+    out
 }
 
 /// Adds the cluster's workloads to the fleet.
@@ -70,7 +82,7 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
         .iter()
         .map(|c| ((c.kind.as_str(), c.namespace.as_str(), c.name.as_str()), c))
         .collect();
-    let mut groups: BTreeMap<Key, (Vec<usize>, Vec<OwnerRef>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<(usize, Vec<OwnerRef>)>> = BTreeMap::new();
     for (offset, seen) in cluster.pods.iter().enumerate() {
         let pod = &fleet.pods[first_pod + offset];
         let wants = !pod.devices.is_empty() || pod.claims;
@@ -84,23 +96,12 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
             continue;
         }
         let chain = chain(seen, &controllers);
-        let top = chain.last().cloned().unwrap_or_else(|| OwnerRef {
-            group: String::new(),
-            kind: "Pod".into(),
-            name: seen.name.clone(),
-        });
-        let key = Key {
-            kind: top.kind,
-            namespace: seen.namespace.clone(),
-            name: top.name,
-        };
-        let entry = groups.entry(key).or_default();
-        entry.0.push(offset);
-        if entry.1.is_empty() {
-            entry.1 = chain;
-        }
+        groups.entry(key_of(seen, &chain)).or_default().push((offset, chain));
     }
-    for (key, (members, chain)) in groups {
+    let first = fleet.workloads.len();
+    for (key, members) in split(groups) {
+        let chain = members.first().map(|(_, chain)| chain.clone()).unwrap_or_default();
+        let members: Vec<usize> = members.into_iter().map(|(offset, _)| offset).collect();
         let id = WorkloadId(fleet.workloads.len());
         let seen: Vec<&Seen> = members.iter().map(|m| &cluster.pods[*m]).collect();
         let pods: Vec<PodId> = members.iter().map(|m| PodId(first_pod + m)).collect();
@@ -121,10 +122,33 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
                 && !controllers.contains_key(&(o.kind.as_str(), key.namespace.as_str(), o.name.as_str()))
         });
         workload.model = model(&fleet.models, &workload);
-        workload.replicas = replicas(fleet, &pods, &seen);
+        workload.replicas = replicas(fleet, &workload, &pods, &seen);
         workload.pods = pods;
         place(fleet, &mut workload);
         fleet.workloads.push(workload);
+    }
+    roles_by_label(&mut fleet.workloads[first..]);
+}
+
+/// Labels name the sides of a split where arguments do not. llm-d calls every server "decode": one without a prefill side
+/// beside it does both.
+fn roles_by_label(workloads: &mut [Workload]) {
+    let prefills: std::collections::BTreeSet<String> = workloads
+        .iter()
+        .filter(|w| w.settings.as_ref().is_some_and(|s| s.role == Some(ServerRole::Prefill)))
+        .filter_map(|w| w.group.clone())
+        .collect();
+    for workload in workloads {
+        let Some(settings) = workload.settings.as_mut() else {
+            continue;
+        };
+        if settings.role.is_some() {
+            continue;
+        }
+        match &workload.group {
+            Some(group) if prefills.contains(group) => settings.role = Some(ServerRole::Decode),
+            _ => workload.group = None,
+        }
     }
 }
 
@@ -148,9 +172,23 @@ fn describe(
 ) -> Workload {
     let containers = || seen.iter().flat_map(|p| p.containers.iter());
     let holds_gpu = |c: &&Container| !c.requests.devices.is_empty() || c.server.is_some();
-    let server = containers()
-        .filter(holds_gpu)
-        .find_map(|c| c.server.as_deref().cloned());
+    // Followers of a group may show the leader's command; the leader's own is the better witness, one with a model the best.
+    let servers = |followers: bool| {
+        seen.iter()
+            .filter(move |p| p.is_follower() == followers)
+            .flat_map(|p| p.containers.iter())
+            .filter(holds_gpu)
+            .filter_map(|c| c.server.as_deref())
+    };
+    let mut server = servers(false)
+        .find(|s| s.model.is_some())
+        .or_else(|| servers(false).next())
+        .or_else(|| servers(true).next())
+        .cloned();
+    let role_label = seen.iter().find_map(|p| p.role_label());
+    if let Some(settings) = server.as_mut() {
+        settings.role = settings.role.or(role_label.filter(|r| *r == ServerRole::Prefill));
+    }
     let role = |wanted: ContainerRole| containers().any(|c| c.role == Some(wanted));
     let jobs = [
         "Job",
@@ -161,6 +199,10 @@ fn describe(
         "MPIJob",
         "RayJob",
         "TFJob",
+        "XGBoostJob",
+        "PaddleJob",
+        "JAXJob",
+        "Workflow",
     ];
     let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0)) || role(ContainerRole::Placeholder);
     let class = if placeholder {
@@ -205,7 +247,15 @@ fn describe(
             .filter_map(|o| o.created_at)
             .min()
             .or_else(|| seen.iter().filter_map(|p| p.created_at).min()),
-        group: settings.as_ref().and_then(|s| group_of(&labels, s, &key.namespace)),
+        group: settings
+            .as_ref()
+            .filter(|s| s.role.or(role_label).is_some())
+            .and_then(|s| group_of(&labels, s, chain, &key.namespace)),
+        queue: seen
+            .iter()
+            .find_map(|p| p.queue())
+            .or_else(|| owners.iter().find_map(|o| owners::queue(&o.labels)))
+            .map(String::from),
         model_name,
         settings,
         autoscaler_min: autoscaler.map(|a| a.min_replicas),
@@ -223,39 +273,36 @@ fn describe(
 }
 
 /// Prefill and decode workers of one model stand and fall together.
-fn group_of(labels: &BTreeMap<String, String>, settings: &EngineSettings, namespace: &str) -> Option<String> {
-    let named = [
-        "nvidia.com/dynamo-graph-deployment-name",
-        "llm-d.ai/model",
-        "llm-d.ai/inferenceServing",
-    ]
-    .iter()
-    .find_map(|k| labels.get(*k));
-    let split: Option<ServerRole> = settings.role;
-    split.and_then(|_| {
-        Some(format!(
-            "{namespace}/{}",
-            named.map(String::as_str).or(settings.model.as_deref())?
-        ))
-    })
+fn group_of(
+    labels: &BTreeMap<String, String>,
+    settings: &EngineSettings,
+    chain: &[OwnerRef],
+    namespace: &str,
+) -> Option<String> {
+    let owner = chain
+        .last()
+        .filter(|o| ["DynamoGraphDeployment", "LLMInferenceService"].contains(&o.kind.as_str()))
+        .map(|o| o.name.as_str());
+    let labelled = || ["llm-d.ai/model", "llm-d.ai/guide"].iter().find_map(|k| labels.get(*k));
+    let name = owner
+        .or_else(|| labelled().map(String::as_str))
+        .or(settings.model.as_deref())?;
+    Some(format!("{namespace}/{name}"))
 }
 
-/// One replica a pod; the pods of one group of a LeaderWorkerSet, and all pods of a RayCluster, are one replica.
-fn replicas(fleet: &Fleet, pods: &[PodId], seen: &[&Seen]) -> Vec<Replica> {
+/// One replica a pod; a multi-node group is one replica, whoever made it.
+fn replicas(fleet: &Fleet, workload: &Workload, pods: &[PodId], seen: &[&Seen]) -> Vec<Replica> {
     let mut groups: BTreeMap<String, Replica> = BTreeMap::new();
+    let one = is_one_replica(workload, seen);
     for (id, seen) in pods.iter().zip(seen) {
         let pod = fleet.pod(*id);
         if pod.node.is_none() {
             continue;
         }
-        let label = |name: &str| seen.labels.get(name).map(String::as_str);
-        let group = match (
-            label("leaderworkerset.sigs.k8s.io/group-index"),
-            label("ray.io/cluster"),
-        ) {
-            (Some(index), _) => format!("lws-{index:0>6}"),
-            (None, Some(cluster)) => format!("ray-{cluster}"),
-            (None, None) => format!("pod-{}", pod.name),
+        let group = match (seen.replica_group(), one) {
+            (Some(group), _) => group,
+            (None, true) => "all".into(),
+            (None, false) => format!("pod-{}", pod.name),
         };
         let replica = groups.entry(group).or_default();
         replica.pods.push(*id);
@@ -276,6 +323,22 @@ fn replicas(fleet: &Fleet, pods: &[PodId], seen: &[&Seen]) -> Vec<Replica> {
         }
     }
     replicas
+}
+
+/// Multi-node servers without a group's labels: KServe's head and worker deployments, KAITO's StatefulSet over several nodes.
+fn is_one_replica(workload: &Workload, seen: &[&Seen]) -> bool {
+    let pipeline = workload
+        .settings
+        .as_ref()
+        .and_then(|s| s.pipeline_parallel)
+        .unwrap_or(1);
+    match workload.kind.as_str() {
+        "InferenceService" => seen
+            .iter()
+            .any(|p| p.owner_above().is_some_and(|o| o.name.ends_with("-predictor-worker"))),
+        "Workspace" => pipeline > 1,
+        _ => false,
+    }
 }
 
 fn place(fleet: &Fleet, workload: &mut Workload) {

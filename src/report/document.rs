@@ -258,6 +258,26 @@ pub(crate) struct ReportWorkload {
     pub(crate) dtype: Option<String>,
     pub(crate) kv_cache_dtype: Option<String>,
     pub(crate) gpu_memory_utilization: Option<f64>,
+    /// prefill or decode, of a server that does one of them.
+    #[serde(default)]
+    pub(crate) role: Option<String>,
+    /// What serves one model together, and is idle only together: the sides of a prefill/decode split.
+    #[serde(default)]
+    pub(crate) group: Option<String>,
+    #[serde(default)]
+    pub(crate) prefix_caching: Option<bool>,
+    #[serde(default)]
+    pub(crate) lora: Option<bool>,
+    #[serde(default)]
+    pub(crate) speculative: Option<bool>,
+    #[serde(default)]
+    pub(crate) sleep_mode: Option<bool>,
+    /// The server says that its weights are out of the GPU.
+    #[serde(default)]
+    pub(crate) asleep: Option<bool>,
+    /// Kueue's, Volcano's or KAI's.
+    #[serde(default)]
+    pub(crate) queue: Option<String>,
     pub(crate) usd_per_hour: Option<UsdPerHour>,
     /// working, idle, stuck, pending, mixed or unknown.
     pub(crate) state: String,

@@ -138,6 +138,14 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         dtype: settings.dtype,
         kv_cache_dtype: settings.kv_cache_dtype,
         gpu_memory_utilization: settings.gpu_memory_utilization,
+        role: settings.role.map(|r| r.name().to_owned()),
+        group: workload.group.clone(),
+        prefix_caching: settings.prefix_caching,
+        lora: settings.lora,
+        speculative: settings.speculative,
+        sleep_mode: settings.sleep_mode,
+        asleep: workload.observed.asleep,
+        queue: workload.queue.clone(),
         // A manifest that leaves its GPUs open has no price, rather than one of 0.
         usd_per_hour: price(fleet, workload)
             .filter(|_| workload.origin.is_none() || workload.gpus_per_replica.is_some()),

@@ -110,6 +110,30 @@ pub(crate) struct EngineReading {
     pub(crate) output_length: Option<Histogram>,
 }
 
+impl EngineReading {
+    /// A page that tells nothing.
+    pub(crate) fn nothing(at: Timestamp) -> Self {
+        Self {
+            at,
+            running: None,
+            waiting: None,
+            kv_usage: None,
+            requests: None,
+            aborted: None,
+            prompt_tokens: None,
+            output_tokens: None,
+            preemptions: None,
+            prefix_queries: None,
+            prefix_hits: None,
+            e2e_latency: None,
+            time_to_first_token: None,
+            inter_token_latency: None,
+            prompt_length: None,
+            output_length: None,
+        }
+    }
+}
+
 /// A cumulative Prometheus histogram.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod engine;
 pub(crate) mod gpu;
 pub(crate) mod history;
+pub(crate) mod owners;
 pub(crate) mod server;
 
 use cluster::Cluster;

@@ -58,6 +58,16 @@ pub(crate) enum ServerRole {
     Decode,
 }
 
+impl ServerRole {
+    /// As JSON and tables write it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Decode => "decode",
+        }
+    }
+}
+
 /// The settings of one serving engine. Each `None` means: not stated; the engine's own default applies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -145,6 +155,18 @@ pub(crate) struct EngineSettings {
     pub(crate) slots: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gpu_layers: Option<u64>,
+    /// Run by NVIDIA Dynamo: requests come over its own transport, metrics are at its system port.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dynamo: bool,
+    /// Run by Ray Serve: metrics are at the port of the pod's Ray process, on the pod where the engine runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ray: bool,
+    /// `--headless`: a member of a group without an API of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) headless: bool,
+    /// Every member of a multi-node group has its own API (vLLM's hybrid and external load balancing).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) api_per_node: bool,
     /// Port the server listens on, where the command says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,

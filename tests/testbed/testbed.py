@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 GROUPS = {  # kind: (apiVersion, folder in etcd, namespaced)
     "Node": ("v1", "minions", False), "Pod": ("v1", "pods", True), "Namespace": ("v1", "namespaces", False),
     "Deployment": ("apps/v1", "deployments", True), "ReplicaSet": ("apps/v1", "replicasets", True), "StatefulSet": ("apps/v1", "statefulsets", True),
-    "DaemonSet": ("apps/v1", "daemonsets", True), "Job": ("batch/v1", "jobs", True), "CronJob": ("batch/v1", "cronjobs", True),
+    "ConfigMap": ("v1", "configmaps", True), "DaemonSet": ("apps/v1", "daemonsets", True), "Job": ("batch/v1", "jobs", True), "CronJob": ("batch/v1", "cronjobs", True),
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers", True), "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets", True),
     "LeaderWorkerSet": ("leaderworkerset.x-k8s.io/v1", "leaderworkerset.x-k8s.io/leaderworkersets", True),
 }

@@ -1,7 +1,9 @@
 //! Kubernetes: nodes, pods and owners of one cluster. Only get and list.
 
 pub(crate) mod api;
+mod config_maps;
 pub(crate) mod connect;
+mod described;
 mod labels;
 mod owners;
 mod pods;
@@ -76,7 +78,7 @@ pub(crate) async fn read_cluster(
             None
         }
     };
-    let read = pods::read(api, nodes.as_ref(), options, &mut gaps).await?;
+    let mut read = pods::read(api, nodes.as_ref(), options, &mut gaps).await?;
     if let Some(error) = refused.filter(|_| read.is_nothing()) {
         return Err(error);
     }
@@ -87,6 +89,8 @@ pub(crate) async fn read_cluster(
         api.list_in::<RawBudget>("/apis/policy/v1", "poddisruptionbudgets", within),
         api.list_in::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1", "pods", within),
     );
+    config_maps::apply(api, &mut read.pods, std::mem::take(&mut read.wants), &mut gaps).await;
+    described::apply(&mut read.pods, &owners.described);
     let (controllers, owners_refused) = owners.collect(&mut gaps);
     let autoscalers = gaps.optional(
         autoscalers,
@@ -196,6 +200,11 @@ pub(crate) struct Gaps {
 impl Gaps {
     pub(crate) fn add(&mut self, error: &ReadError, what: &str, effect: &str) {
         self.gaps.push(error.gap(&self.source, what, effect));
+    }
+
+    pub(crate) fn push(&mut self, gap: Gap) {
+        let source = self.source.clone();
+        self.gaps.push(Gap { source, ..gap });
     }
 
     fn optional<T>(&mut self, read: Result<Vec<T>, ReadError>, what: &str, effect: &str) -> Option<Vec<T>> {

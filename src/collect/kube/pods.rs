@@ -1,6 +1,7 @@
 //! Which pods are read: all pods that could hold a GPU, at a cost that follows the GPU nodes.
 
 use super::api::{Api, ReadError};
+use super::config_maps::Wants;
 use super::raw::RawPod;
 use super::{Gaps, Nodes};
 use crate::collect::options::CollectOptions;
@@ -15,6 +16,8 @@ const AT_ONCE: usize = 8;
 
 pub(super) struct Pods {
     pub(super) pods: Vec<Pod>,
+    /// Of them, containers with settings in ConfigMaps.
+    pub(super) wants: Vec<Wants>,
     pub(super) scope: PodsRead,
 }
 
@@ -50,7 +53,7 @@ pub(super) async fn read(
         (Some(nodes), true) => by_node(api, nodes, options).await,
         _ => some_pods(api, "/api/v1/pods", gpu_nodes.as_ref(), options).await,
     };
-    let mut pods = match everything {
+    let pods = match everything {
         Ok(pods) => {
             scope.complete = true;
             pods
@@ -75,12 +78,14 @@ pub(super) async fn read(
             }
         }
     };
+    let (mut pods, wants): (Vec<Pod>, Vec<Vec<Wants>>) = pods.into_iter().unzip();
+    let wants = wants.into_iter().flatten().collect();
     if let Some(selector) = &options.selector {
         mark_selected(api, selector, options, &mut pods, gaps).await;
     }
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     pods.dedup_by(|a, b| a.uid == b.uid && !a.uid.is_empty());
-    Ok(Pods { pods, scope })
+    Ok(Pods { pods, wants, scope })
 }
 
 /// Bound to a GPU node, or asking for a device: the others are dropped as they come.
@@ -95,22 +100,29 @@ fn asks_for_devices(pod: &Pod) -> bool {
     !pod.resource_claims.is_empty() || pod.containers.iter().any(|c| !c.requests.devices.is_empty())
 }
 
+/// A pod, and what of it stands elsewhere.
+type Found = (Pod, Vec<Wants>);
+
 async fn some_pods(
     api: &Api,
     path: &str,
     gpu_nodes: Option<&HashSet<&str>>,
     options: &CollectOptions,
-) -> Result<Vec<Pod>, ReadError> {
+) -> Result<Vec<Found>, ReadError> {
     let mut pods = Vec::new();
     api.pages::<RawPod>(path, |restart, items| {
         if restart {
             pods.clear();
         }
         for raw in items {
-            match relevant(&raw, gpu_nodes) {
-                Some(true) => pods.push(raw.into_pod(&options.keep_labels)),
-                Some(false) => {}
-                None => pods.extend(Some(raw.into_pod(&options.keep_labels)).filter(asks_for_devices)),
+            let relevant = relevant(&raw, gpu_nodes);
+            if relevant == Some(false) {
+                continue;
+            }
+            let wants = raw.wants();
+            let pod = raw.into_pod(&options.keep_labels);
+            if relevant == Some(true) || asks_for_devices(&pod) {
+                pods.push((pod, wants));
             }
         }
     })
@@ -119,7 +131,7 @@ async fn some_pods(
 }
 
 /// One read a GPU node, and one for the pods that wait for a node.
-async fn by_node(api: &Api, nodes: &Nodes, options: &CollectOptions) -> Result<Vec<Pod>, ReadError> {
+async fn by_node(api: &Api, nodes: &Nodes, options: &CollectOptions) -> Result<Vec<Found>, ReadError> {
     let waiting = std::iter::once("/api/v1/pods?fieldSelector=spec.nodeName%3D".to_string());
     let paths: Vec<String> = nodes
         .gpu
@@ -148,7 +160,7 @@ async fn by_namespace(
     options: &CollectOptions,
     scope: &mut PodsRead,
     gaps: &mut Gaps,
-) -> Vec<Pod> {
+) -> Vec<Found> {
     let mut pods = Vec::new();
     for namespace in &options.namespaces {
         match some_pods(api, &format!("/api/v1/namespaces/{namespace}/pods"), gpu_nodes, options).await {

@@ -1,8 +1,9 @@
 //! API objects, trimmed while they are decoded: fields that are not named here never reach memory.
 
+use super::config_maps::Wants;
 use super::labels;
 use super::quantity;
-use super::spec::{RawContainer, resources};
+use super::spec::{RawContainer, RawVolume, resources};
 use crate::snapshot::cluster::{
     Autoscaler, Condition, Container, ContainerState, Controller, DisruptionBudget, Exit, Ignore, Node, NodeExpression,
     OwnerRef, Pod, PodPhase, PodPlacement, PodUsage, Taint, Toleration, is_device,
@@ -50,7 +51,7 @@ pub(super) struct RawMeta {
     owner_references: Vec<RawOwner>,
 }
 
-/// The two annotations that are read; all others are skipped.
+/// The annotations that are read; all others are skipped.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawAnnotations {
@@ -58,6 +59,9 @@ struct RawAnnotations {
     ignore: Option<String>,
     #[serde(rename = "kubernetes.io/config.mirror")]
     mirror: Option<serde::de::IgnoredAny>,
+    /// Where KServe's model comes from, on volumes too, which no init container fetches.
+    #[serde(rename = "internal.serving.kserve.io/storage-initializer-sourceuri")]
+    model_uri: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -263,6 +267,8 @@ struct RawPodSpec {
     topology_spread_constraints: Vec<serde::de::IgnoredAny>,
     #[serde(deserialize_with = "lenient")]
     resource_claims: Vec<RawClaim>,
+    #[serde(deserialize_with = "lenient")]
+    volumes: Vec<RawVolume>,
 }
 
 #[derive(Default, Deserialize)]
@@ -407,6 +413,17 @@ impl RawPod {
         self.spec.node_name.as_deref().filter(|n| !n.is_empty())
     }
 
+    /// Containers with settings in ConfigMaps, of those that hold GPUs.
+    pub(super) fn wants(&self) -> Vec<Wants> {
+        let claims = !self.spec.resource_claims.is_empty();
+        self.spec
+            .containers
+            .iter()
+            .filter(|c| claims || c.asks_for_devices())
+            .filter_map(|c| c.wants(&self.metadata.namespace, &self.metadata.name, &self.spec.volumes))
+            .collect()
+    }
+
     pub(super) fn into_pod(self, keep: &[String]) -> Pod {
         let owner = self.metadata.owner();
         let ignore = self.metadata.ignore();
@@ -432,6 +449,12 @@ impl RawPod {
                         .any(|p| !p.required.is_empty())
                 }),
         };
+        let fetched = spec
+            .init_containers
+            .iter()
+            .find_map(RawContainer::fetched)
+            .map(String::from);
+        let model_uri = fetched.or(self.metadata.annotations.model_uri);
         let mut containers: Vec<Container> = spec
             .init_containers
             .into_iter()
@@ -445,6 +468,12 @@ impl RawPod {
         {
             if let Some(container) = containers.iter_mut().find(|c| c.name == raw.name) {
                 fill(container, raw);
+            }
+        }
+        if let Some(uri) = &model_uri {
+            let model = crate::engine::model_of_uri(uri);
+            for settings in containers.iter_mut().filter_map(|c| c.server.as_deref_mut()) {
+                crate::engine::mounted(settings, &model);
             }
         }
         // Beside GPU pods only what a pod takes from its node matters: 50,000 of them must not fill memory and snapshots.

@@ -94,6 +94,48 @@ pub(crate) const READS: &[Right] = &[
         "multi-node groups",
     ),
     right(
+        "argoproj.io",
+        "rollouts",
+        &["get", "list"],
+        "/apis/argoproj.io/v1alpha1/rollouts",
+        "owners, desired replicas",
+    ),
+    right(
+        "jobset.x-k8s.io",
+        "jobsets",
+        &["get", "list"],
+        "/apis/jobset.x-k8s.io/v1alpha2/jobsets",
+        "owners",
+    ),
+    right(
+        "ray.io",
+        "rayservices",
+        &["get", "list"],
+        "/apis/ray.io/v1/rayservices",
+        "the model of Ray Serve, which its pods do not name",
+    ),
+    right(
+        "serving.kserve.io",
+        "inferenceservices",
+        &["get", "list"],
+        "/apis/serving.kserve.io/v1beta1/inferenceservices",
+        "the model behind a mount",
+    ),
+    right(
+        "serving.kserve.io",
+        "llminferenceservices",
+        &["get", "list"],
+        "/apis/serving.kserve.io/v1alpha1/llminferenceservices",
+        "the model behind a mount",
+    ),
+    right(
+        "kaito.sh",
+        "workspaces",
+        &["get", "list"],
+        "/apis/kaito.sh/v1beta1/workspaces",
+        "the preset's model",
+    ),
+    right(
         "autoscaling",
         "horizontalpodautoscalers",
         &["list"],
@@ -155,7 +197,7 @@ pub(crate) fn dry_run(scrape: bool) -> Vec<String> {
 /// Kinds that the owner climb can ask for are all in the table.
 #[cfg(test)]
 fn owner_resources() -> Vec<&'static str> {
-    super::owners::KINDS.iter().map(|k| k.3).collect()
+    super::owners::KINDS.iter().map(|k| k.plural).collect()
 }
 
 /// The YAML of `gpuwaste rbac`.

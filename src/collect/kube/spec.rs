@@ -1,6 +1,7 @@
 //! The container part of a pod spec: requests, ports, and what runs in it. Command lines and environments are read here,
 //! handed to the engines, and dropped.
 
+use super::config_maps::{FileRef, Wants};
 use super::quantity;
 use super::raw::lenient;
 use crate::engine::{self, ContainerSpec};
@@ -21,6 +22,10 @@ pub(super) struct RawContainer {
     #[serde(deserialize_with = "lenient")]
     env: Vec<RawEnv>,
     #[serde(deserialize_with = "lenient")]
+    env_from: Vec<RawEnvFrom>,
+    #[serde(deserialize_with = "lenient")]
+    volume_mounts: Vec<RawMount>,
+    #[serde(deserialize_with = "lenient")]
     ports: Vec<RawPort>,
     #[serde(deserialize_with = "lenient")]
     resources: RawRequirements,
@@ -34,7 +39,59 @@ struct RawEnv {
     name: String,
     value: Option<String>,
     #[serde(rename = "valueFrom")]
-    value_from: Option<serde::de::IgnoredAny>,
+    value_from: Option<RawValueFrom>,
+}
+
+/// Where a value comes from; only ConfigMaps are ever looked into.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawValueFrom {
+    config_map_key_ref: Option<RawKey>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawKey {
+    name: String,
+    key: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawEnvFrom {
+    config_map_ref: Option<RawKey>,
+    prefix: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawMount {
+    name: String,
+    mount_path: String,
+    sub_path: Option<String>,
+}
+
+/// A volume; only those of ConfigMaps matter.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct RawVolume {
+    name: String,
+    config_map: Option<RawMap>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawMap {
+    name: String,
+    #[serde(deserialize_with = "lenient")]
+    items: Vec<RawItem>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawItem {
+    key: String,
+    path: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,6 +130,95 @@ impl Default for RawProbe {
 }
 
 impl RawContainer {
+    /// What KServe's storage initializer fetches: its first argument, a URI.
+    pub(super) fn fetched(&self) -> Option<&str> {
+        let own = self.name == "storage-initializer";
+        self.args.first().filter(|_| own).map(String::as_str)
+    }
+
+    /// What of its settings stands in ConfigMaps; `None`: nothing that an engine would read.
+    pub(super) fn wants(&self, namespace: &str, pod: &str, volumes: &[RawVolume]) -> Option<Wants> {
+        let text: String = self
+            .command
+            .iter()
+            .chain(&self.args)
+            .flat_map(|w| [w.as_str(), "\n"])
+            .collect();
+        let mut files: Vec<FileRef> = Vec::new();
+        for path in text.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | ';')) {
+            let found = self.volume_mounts.iter().find_map(|mount| {
+                let map = volumes.iter().find(|v| v.name == mount.name)?.config_map.as_ref()?;
+                let below = match &mount.sub_path {
+                    Some(sub) => (path == mount.mount_path).then_some(sub.as_str())?,
+                    None => path
+                        .strip_prefix(mount.mount_path.trim_end_matches('/'))?
+                        .strip_prefix('/')?,
+                };
+                let item = map.items.iter().find(|i| i.path == below);
+                Some(FileRef {
+                    path: path.to_string(),
+                    map: map.name.clone(),
+                    key: item.map_or(below, |i| i.key.as_str()).to_string(),
+                })
+            });
+            files.extend(found.filter(|f| !f.map.is_empty() && !f.key.is_empty()));
+        }
+        let read = |name: &str| text.contains(name) || engine::reads_variable(name);
+        let variables: Vec<(String, String, String)> = self
+            .env
+            .iter()
+            .filter(|e| read(&e.name))
+            .filter_map(|e| {
+                let key = e.value_from.as_ref()?.config_map_key_ref.as_ref()?;
+                Some((e.name.clone(), key.name.clone(), key.key.clone()))
+            })
+            .collect();
+        // Without a prefix the keys are the variables' names.
+        let whole = self
+            .env_from
+            .iter()
+            .filter(|f| f.prefix.as_deref().is_none_or(str::is_empty));
+        let whole = whole
+            .filter_map(|f| Some(f.config_map_ref.as_ref()?.name.clone()))
+            .collect::<Vec<_>>();
+        if files.is_empty() && variables.is_empty() && whole.is_empty() {
+            return None;
+        }
+        let spec = self.spec();
+        // A script of a map may start anything; variables matter only to what is a server already.
+        if engine::role(&spec).is_some() || (files.is_empty() && engine::recognise(&spec).is_none()) {
+            return None;
+        }
+        Some(Wants {
+            namespace: namespace.into(),
+            pod: pod.into(),
+            container: self.name.clone(),
+            spec,
+            files,
+            variables,
+            whole,
+        })
+    }
+
+    pub(super) fn asks_for_devices(&self) -> bool {
+        let all = self.resources.limits.keys().chain(self.resources.requests.keys());
+        all.into_iter().any(|name| is_device(name))
+    }
+
+    fn spec(&self) -> ContainerSpec {
+        let value = |e: &RawEnv| match e.value_from {
+            Some(_) => None,
+            None => Some(e.value.clone().unwrap_or_default()),
+        };
+        ContainerSpec {
+            image: self.image.clone().unwrap_or_default(),
+            command: self.command.clone(),
+            args: self.args.clone(),
+            env: self.env.iter().map(|e| (e.name.clone(), value(e))).collect(),
+            files: Vec::new(),
+        }
+    }
+
     /// The recorded container. `init`: it stands under initContainers.
     pub(super) fn into_container(self, init: bool) -> Container {
         let kind = match (init, self.restart_policy.as_deref()) {
@@ -88,25 +234,7 @@ impl RawContainer {
         }
         requests.cpu = requests.cpu.or(limits.cpu);
         requests.memory = requests.memory.or(limits.memory);
-        let spec = ContainerSpec {
-            image: self.image.clone().unwrap_or_default(),
-            command: self.command,
-            args: self.args,
-            env: self
-                .env
-                .into_iter()
-                .map(|e| {
-                    (
-                        e.name,
-                        if e.value_from.is_some() {
-                            None
-                        } else {
-                            Some(e.value.unwrap_or_default())
-                        },
-                    )
-                })
-                .collect(),
-        };
+        let spec = self.spec();
         Container {
             name: self.name,
             kind,

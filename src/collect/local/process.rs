@@ -249,6 +249,7 @@ impl Processes {
                 .filter(|(name, _)| ENVIRONMENT.contains(name))
                 .map(|(name, value)| (name.to_string(), Some(value.to_string())))
                 .collect(),
+            ..ContainerSpec::default()
         }
     }
 

@@ -1,10 +1,13 @@
 //! Manifests before they are deployed: files, folders and stdin to pods, by the same parsing as a live cluster's.
 
 mod kinds;
+mod live;
 mod pods;
 mod serving;
 
 mod yaml;
+
+pub(crate) use live::{Described, described};
 
 use crate::snapshot::cluster::{Controller, Pod};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};

@@ -257,7 +257,7 @@ fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
     };
 }
 
-fn spec_of(container: &Value) -> ContainerSpec {
+pub(super) fn spec_of(container: &Value) -> ContainerSpec {
     let words = |key: &str| {
         container[key]
             .as_array()
@@ -270,7 +270,7 @@ fn spec_of(container: &Value) -> ContainerSpec {
         image: kinds::text(&container["image"]).unwrap_or_default(),
         command: words("command"),
         args: words("args"),
-        env: Vec::new(),
+        ..ContainerSpec::default()
     }
 }
 

@@ -10,9 +10,11 @@ pub(crate) fn read(path: &str, body: &[u8], identity: &mut ServerIdentity) {
         return;
     };
     match path {
-        "/v1/models" => models(&value, identity),
-        "/version" | "/api/version" => identity.version = text(&value, "version").or(identity.version.take()),
-        "/get_server_info" => sglang(&value, identity),
+        "/v1/models" | "/models" => models(&value, identity),
+        "/version" | "/api/version" | "/v1/metadata" => {
+            identity.version = text(&value, "version").or(identity.version.take())
+        }
+        "/get_server_info" | "/get_model_info" => sglang(&value, identity),
         "/info" => info(&value, identity),
         "/props" => props(&value, identity),
         "/api/ps" => ollama(&value, identity),

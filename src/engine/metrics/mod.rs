@@ -33,8 +33,19 @@ pub(crate) fn engine_page(text: &[u8], at: Timestamp, expected: Option<EngineKin
         .iter()
         .filter(|t| !t.only_if_expected || Some(t.engine) == expected)
         .collect();
-    tables.sort_by_key(|t| Some(t.engine) != expected);
-    let table = tables.into_iter().find(|t| t.markers.iter().any(|m| page.has(m)))?;
+    // Ray Serve says little beside the engine in it.
+    let speaks = expected.map(speaks);
+    tables.sort_by_key(|t| Some(t.engine) != speaks);
+    // NIM's bare names are an engine's only with a model beside them.
+    let shown = |t: &Names| {
+        let labelled = |m: &&&str| t.engine != EngineKind::Nim || page.label(m, "model_name").is_some();
+        t.markers.iter().filter(labelled).any(|m| page.has(m))
+    };
+    let table = tables
+        .iter()
+        .copied()
+        .find(|t| shown(t))
+        .or_else(|| tables.first().copied().filter(|_| page.has(DYNAMO_REQUESTS)))?;
     let engine = if table.engine == EngineKind::Vllm {
         expected
             .filter(|e| *e == EngineKind::Nim || *e == EngineKind::RayServe)
@@ -42,9 +53,17 @@ pub(crate) fn engine_page(text: &[u8], at: Timestamp, expected: Option<EngineKin
     } else {
         table.engine
     };
+    let mut reading = reading(&page, table, at);
+    // Triton with vLLM's backend shows both vocabularies; Dynamo's own say what an engine without metrics of its own does.
+    if table.engine == EngineKind::Triton
+        && let Some(vllm) = TABLES.iter().find(|t| t.engine == EngineKind::Vllm)
+    {
+        complete(&mut reading, self::reading(&page, vllm, at));
+    }
+    complete(&mut reading, dynamo(&page, at));
     Some(EnginePage {
         engine,
-        reading: reading(&page, table, at),
+        reading,
         identity: identity_of(&page, table),
         process_started_at: process_start(&page),
     })
@@ -58,16 +77,20 @@ pub(crate) struct Told {
     pub(crate) output_tokens: bool,
 }
 
-/// What `engine`'s vocabulary has; Ray Serve speaks vLLM's.
-pub(crate) fn told(engine: EngineKind) -> Told {
-    let speaks = if engine == EngineKind::RayServe {
+/// Ray Serve speaks vLLM's vocabulary.
+fn speaks(engine: EngineKind) -> EngineKind {
+    if engine == EngineKind::RayServe {
         EngineKind::Vllm
     } else {
         engine
-    };
+    }
+}
+
+/// What `engine`'s vocabulary has.
+pub(crate) fn told(engine: EngineKind) -> Told {
     TABLES
         .iter()
-        .find(|t| t.engine == speaks)
+        .find(|t| t.engine == speaks(engine))
         .map_or_else(Told::default, |t| Told {
             running: !t.running.is_empty(),
             prompt_tokens: !t.prompt_tokens.is_empty(),
@@ -80,18 +103,61 @@ fn process_start(page: &Page) -> Option<Timestamp> {
     (seconds > 1e9 && seconds < 1e11).then(|| Timestamp::from_microsecond((seconds * 1e6) as i64).ok())?
 }
 
+const DYNAMO_REQUESTS: &str = "dynamo_component_requests_total";
+
+/// What Dynamo counts of a worker, whatever engine is in it; other endpoints than `generate` are housekeeping.
+fn dynamo(page: &Page, at: Timestamp) -> EngineReading {
+    let generate = |name: &str| page.sum_where(name, |label| label("dynamo_endpoint").is_none_or(|e| e == "generate"));
+    EngineReading {
+        running: generate("dynamo_component_inflight_requests"),
+        requests: generate(DYNAMO_REQUESTS),
+        kv_usage: page.max(&["dynamo_component_kvstats_gpu_cache_usage_percent"]),
+        ..EngineReading::nothing(at)
+    }
+}
+
+/// Fills what `own` does not tell with what `other` does.
+fn complete(own: &mut EngineReading, other: EngineReading) {
+    own.running = own.running.or(other.running);
+    own.waiting = own.waiting.or(other.waiting);
+    own.kv_usage = own.kv_usage.or(other.kv_usage);
+    own.requests = own.requests.or(other.requests);
+    own.aborted = own.aborted.or(other.aborted);
+    own.prompt_tokens = own.prompt_tokens.or(other.prompt_tokens);
+    own.output_tokens = own.output_tokens.or(other.output_tokens);
+    own.preemptions = own.preemptions.or(other.preemptions);
+    own.prefix_queries = own.prefix_queries.or(other.prefix_queries);
+    own.prefix_hits = own.prefix_hits.or(other.prefix_hits);
+    own.e2e_latency = own.e2e_latency.take().or(other.e2e_latency);
+    own.time_to_first_token = own.time_to_first_token.take().or(other.time_to_first_token);
+    own.inter_token_latency = own.inter_token_latency.take().or(other.inter_token_latency);
+    own.prompt_length = own.prompt_length.take().or(other.prompt_length);
+    own.output_length = own.output_length.take().or(other.output_length);
+}
+
+/// Requests at the HTTP layer that are work: not those of probes and scrapers.
+fn http_requests(page: &Page) -> Option<f64> {
+    page.sum_where("http_requests_total", |label| {
+        !label("handler").is_some_and(|h| matches!(h.as_str(), "/metrics" | "/health" | "/ready" | "/" | "none"))
+    })
+}
+
 fn reading(page: &Page, names: &Names, at: Timestamp) -> EngineReading {
     let histogram = |of: &[&str]| of.iter().find_map(|name| histogram(page, name));
     let sum_of = |of: &[&str]| page.sum(of);
     EngineReading {
         at,
-        running: sum_of(names.running),
-        waiting: sum_of(names.waiting),
+        running: sum_of(names.running).or_else(|| triton_requests(page, "active")),
+        waiting: triton_requests(page, "waiting").or_else(|| sum_of(names.waiting)),
         kv_usage: page
             .max(names.kv_usage)
             .map(|v| if v > 1.5 { v / 100.0 } else { v })
             .or_else(|| triton_kv(page)),
-        requests: sum_of(names.requests),
+        requests: if names.engine == EngineKind::Infinity {
+            http_requests(page)
+        } else {
+            sum_of(names.requests)
+        },
         aborted: names.aborted.and_then(|(name, label, values)| {
             page.sum_where(name, |l| l(label).is_some_and(|v| values.contains(&v.as_str())))
         }),
@@ -106,6 +172,13 @@ fn reading(page: &Page, names: &Names, at: Timestamp) -> EngineReading {
         prompt_length: histogram(names.prompt_length),
         output_length: histogram(names.output_length),
     }
+}
+
+/// TensorRT-LLM's backend in Triton labels the kinds of requests.
+fn triton_requests(page: &Page, kind: &str) -> Option<f64> {
+    page.sum_where("nv_trt_llm_request_metrics", |l| {
+        l("request_type").as_deref() == Some(kind)
+    })
 }
 
 /// TensorRT-LLM's backend in Triton labels the kinds of blocks.
@@ -139,7 +212,10 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
     let mut identity = ServerIdentity::default();
     let label = |name: &str, key: &str| page.label(name, key);
     if names.engine == EngineKind::Vllm {
-        let info = "vllm_cache_config_info";
+        let info = ["vllm_cache_config_info", "ray_vllm_cache_config_info"]
+            .into_iter()
+            .find(|n| page.has(n))
+            .unwrap_or_default();
         let told = |key: &str| label(info, key).filter(|v| v != "None");
         let number = |key: &str| told(key).and_then(|v| v.parse::<u64>().ok());
         identity.kv_blocks = number("num_gpu_blocks");
@@ -168,6 +244,12 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
         identity.max_model_len = page.max(&["sglang_context_len"]).map(|l| l as u64);
         identity.engines = page.distinct("sglang_num_running_reqs", "dp_rank");
     }
+    if names.engine == EngineKind::Trtllm {
+        let number = |name: &str| page.max(&[name]).filter(|v| *v >= 1.0).map(|v| v as u64);
+        identity.kv_blocks = number("trtllm_kv_cache_max_blocks");
+        identity.block_size = number("trtllm_kv_cache_tokens_per_block");
+        identity.kv_capacity = identity.kv_blocks.zip(identity.block_size).map(|(b, s)| Tokens(b * s));
+    }
     if names.engine == EngineKind::Triton {
         let of = |kind: &str| {
             page.max_where("nv_trt_llm_kv_cache_block_metrics", |l| {
@@ -191,6 +273,8 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
     identity
 }
 
+#[cfg(test)]
+mod shape_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -56,6 +56,7 @@ pub(crate) const TABLES: &[Names] = &[
             "vllm_num_requests_running",
             "vllm_prompt_tokens_total",
             "ray_vllm_num_requests_running",
+            "ray_vllm_prompt_tokens_total",
         ],
         running: &["vllm_num_requests_running", "ray_vllm_num_requests_running"],
         waiting: &["vllm_num_requests_waiting", "ray_vllm_num_requests_waiting"],
@@ -72,8 +73,16 @@ pub(crate) const TABLES: &[Names] = &[
         output_tokens: &["vllm_generation_tokens_total", "ray_vllm_generation_tokens_total"],
         preemptions: &["vllm_num_preemptions_total", "ray_vllm_num_preemptions_total"],
         // 0.8–0.9.1 count in blocks under the gpu_ names: a ratio all the same.
-        prefix_queries: &["vllm_prefix_cache_queries_total", "vllm_gpu_prefix_cache_queries_total"],
-        prefix_hits: &["vllm_prefix_cache_hits_total", "vllm_gpu_prefix_cache_hits_total"],
+        prefix_queries: &[
+            "vllm_prefix_cache_queries_total",
+            "vllm_gpu_prefix_cache_queries_total",
+            "ray_vllm_prefix_cache_queries_total",
+        ],
+        prefix_hits: &[
+            "vllm_prefix_cache_hits_total",
+            "vllm_gpu_prefix_cache_hits_total",
+            "ray_vllm_prefix_cache_hits_total",
+        ],
         e2e: &[
             "vllm_e2e_request_latency_seconds",
             "ray_vllm_e2e_request_latency_seconds",
@@ -85,10 +94,11 @@ pub(crate) const TABLES: &[Names] = &[
         itl: &[
             "vllm_inter_token_latency_seconds",
             "vllm_time_per_output_token_seconds",
+            "ray_vllm_inter_token_latency_seconds",
             "ray_vllm_time_per_output_token_seconds",
         ],
-        prompt_length: &["vllm_request_prompt_tokens"],
-        output_length: &["vllm_request_generation_tokens"],
+        prompt_length: &["vllm_request_prompt_tokens", "ray_vllm_request_prompt_tokens"],
+        output_length: &["vllm_request_generation_tokens", "ray_vllm_request_generation_tokens"],
         ..NOTHING
     },
     Names {
@@ -97,11 +107,13 @@ pub(crate) const TABLES: &[Names] = &[
             "sglang_num_running_reqs",
             "sglang_num_requests_total",
             "sglang_token_usage",
+            "sglang_prompt_tokens_total",
         ],
         running: &["sglang_num_running_reqs"],
         waiting: &["sglang_num_queue_reqs"],
         kv_usage: &["sglang_token_usage"],
-        requests: &["sglang_num_requests_total"],
+        // Before there was a counter, a finished request was one observation.
+        requests: &["sglang_num_requests_total", "sglang_e2e_request_latency_seconds_count"],
         prompt_tokens: &["sglang_prompt_tokens_total"],
         output_tokens: &["sglang_generation_tokens_total"],
         e2e: &["sglang_e2e_request_latency_seconds"],
@@ -164,9 +176,13 @@ pub(crate) const TABLES: &[Names] = &[
         running: &["lmdeploy_num_requests_running"],
         waiting: &["lmdeploy_num_requests_waiting"],
         kv_usage: &["lmdeploy_gpu_cache_usage_perc"],
-        requests: &["lmdeploy_num_api_requests_routed"],
+        // `num_api_requests_routed` is a gauge of those under way: a finished request is one observation of its latency.
+        requests: &["lmdeploy_e2e_request_latency_seconds_count"],
         prompt_tokens: &["lmdeploy_prompt_tokens_total"],
         output_tokens: &["lmdeploy_generation_tokens_total"],
+        e2e: &["lmdeploy_e2e_request_latency_seconds"],
+        ttft: &["lmdeploy_time_to_first_token_seconds"],
+        itl: &["lmdeploy_iter_token_latency", "lmdeploy_time_per_output_token_seconds"],
         ..NOTHING
     },
     Names {
@@ -174,6 +190,38 @@ pub(crate) const TABLES: &[Names] = &[
         markers: &["te_request_count", "te_embed_count"],
         waiting: &["te_queue_size"],
         requests: &["te_request_count"],
+        ..NOTHING
+    },
+    Names {
+        engine: EngineKind::TorchServe,
+        markers: &["ts_inference_requests_total"],
+        requests: &["ts_inference_requests_total"],
+        ..NOTHING
+    },
+    // Ray Serve's own, where no engine speaks: what its replicas on this pod handled.
+    Names {
+        engine: EngineKind::RayServe,
+        markers: &[
+            "ray_serve_deployment_request_counter_total",
+            "ray_serve_deployment_request_counter",
+            "ray_serve_replica_processing_queries",
+        ],
+        running: &[
+            "ray_serve_replica_processing_queries",
+            "ray_serve_num_ongoing_requests_at_replicas",
+        ],
+        requests: &[
+            "ray_serve_deployment_request_counter_total",
+            "ray_serve_deployment_request_counter",
+        ],
+        ..NOTHING
+    },
+    // infinity counts at the HTTP layer, as many programs do: believed only where the spec says so, see `http_requests`.
+    Names {
+        engine: EngineKind::Infinity,
+        only_if_expected: true,
+        markers: &["http_requests_total"],
+        requests: &["http_requests_total"],
         ..NOTHING
     },
     Names {
@@ -207,9 +255,13 @@ const PREFIXES: &[&str] = &[
     "llamacpp_",
     "lmdeploy_",
     "te_",
+    "ts_inference_",
+    "ray_serve_",
+    "dynamo_component_",
 ];
 const BARE: &[&str] = &[
     "process_start_time_seconds",
+    "http_requests_total",
     "num_requests_running",
     "num_requests_waiting",
     "gpu_cache_usage_perc",

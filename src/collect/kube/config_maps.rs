@@ -1,0 +1,206 @@
+//! Settings that stand in ConfigMaps: files given with `--config`, scripts, and variables. Each map is read by name, where
+//! that is granted; what it holds goes to the engines and is dropped.
+
+use super::Gaps;
+use super::api::{Api, ReadError};
+use crate::engine::{self, ContainerSpec};
+use crate::snapshot::Gap;
+use crate::snapshot::cluster::Pod;
+use futures::{StreamExt, stream};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+const AT_ONCE: usize = 12;
+/// More maps than this are no longer the servers' own: reading them would cost more than it tells.
+const MAX_MAPS: usize = 500;
+
+/// A container with settings in ConfigMaps. Transient, and without `Debug`: it holds command lines and environments.
+pub(super) struct Wants {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: String,
+    pub(super) spec: ContainerSpec,
+    pub(super) files: Vec<FileRef>,
+    /// (variable, map, key)
+    pub(super) variables: Vec<(String, String, String)>,
+    /// Maps of which every key is a variable.
+    pub(super) whole: Vec<String>,
+}
+
+/// A file of the container that is a key of a map.
+pub(super) struct FileRef {
+    pub(super) path: String,
+    pub(super) map: String,
+    pub(super) key: String,
+}
+
+impl Wants {
+    fn maps(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let files = self.files.iter().map(|f| &f.map);
+        let variables = self.variables.iter().map(|(_, map, _)| map);
+        files
+            .chain(variables)
+            .chain(&self.whole)
+            .map(|map| (self.namespace.clone(), map.clone()))
+    }
+}
+
+#[derive(Deserialize)]
+struct RawConfigMap {
+    #[serde(default)]
+    data: Option<BTreeMap<String, String>>,
+}
+
+type Maps = HashMap<(String, String), BTreeMap<String, String>>;
+
+/// Reads the maps that are wanted and the servers' settings once more with them.
+pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: &mut Gaps) {
+    let names: BTreeSet<(String, String)> = wants.iter().flat_map(Wants::maps).collect();
+    if names.is_empty() {
+        return;
+    }
+    let mut maps = Maps::new();
+    let mut refused: Vec<String> = Vec::new();
+    let mut reads = stream::iter(names.into_iter().take(MAX_MAPS).map(|key| async move {
+        let path = format!("/api/v1/namespaces/{}/configmaps/{}", key.0, key.1);
+        (api.get_json::<RawConfigMap>(&path).await, key)
+    }))
+    .buffered(AT_ONCE);
+    while let Some((read, key)) = reads.next().await {
+        match read {
+            Ok(map) => {
+                maps.insert(key, map.data.unwrap_or_default());
+            }
+            // An optional map that is not there.
+            Err(ReadError::Status { code: 404, .. }) => {}
+            Err(error) if error.is_forbidden() => refused.push(format!("{}/{}", key.0, key.1)),
+            Err(error) => gaps.add(&error, &format!("ConfigMap {}/{}", key.0, key.1), EFFECT),
+        }
+    }
+    if let Some(first) = refused.first() {
+        let shown = refused.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let more = refused.len().saturating_sub(3);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        gaps.push(Gap {
+            source: String::new(),
+            what: format!("settings in ConfigMaps {shown}{more}"),
+            reason: "403 Forbidden".into(),
+            effect: EFFECT.into(),
+            remedy: format!("'gpuwaste rbac --with configmaps={first} | kubectl apply -f -'"),
+        });
+    }
+    let mut by_pod: HashMap<(String, String), Vec<Wants>> = HashMap::new();
+    for want in wants {
+        by_pod
+            .entry((want.namespace.clone(), want.pod.clone()))
+            .or_default()
+            .push(want);
+    }
+    for pod in pods {
+        for want in by_pod
+            .remove(&(pod.namespace.clone(), pod.name.clone()))
+            .unwrap_or_default()
+        {
+            let Some(container) = pod.containers.iter_mut().find(|c| c.name == want.container) else {
+                continue;
+            };
+            let spec = resolved(want, &maps);
+            if let Some(mut settings) = engine::recognise(&spec) {
+                if let Some(model) = container.server.as_ref().and_then(|s| s.model.clone()) {
+                    engine::mounted(&mut settings, &model);
+                }
+                container.server = Some(Box::new(settings));
+            }
+        }
+    }
+}
+
+const EFFECT: &str = "what they set is unknown: the model, its length or its parallelism may be missing or a default";
+
+/// The container with what the maps hold; the container's own variables win over whole maps, as in Kubernetes.
+fn resolved(want: Wants, maps: &Maps) -> ContainerSpec {
+    let get = |map: &str| maps.get(&(want.namespace.clone(), map.to_string()));
+    let mut spec = want.spec;
+    let whole = want.whole.iter().filter_map(|map| get(map)).flatten();
+    let mut env: Vec<(String, Option<String>)> = whole.map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+    env.append(&mut spec.env);
+    for (name, map, key) in &want.variables {
+        let value = get(map).and_then(|m| m.get(key));
+        if let (Some(value), Some(own)) = (value, env.iter_mut().find(|(n, v)| n == name && v.is_none())) {
+            own.1 = Some(value.clone());
+        }
+    }
+    spec.env = env;
+    spec.files = want
+        .files
+        .iter()
+        .filter_map(|f| Some((f.path.clone(), get(&f.map)?.get(&f.key)?.clone())))
+        .collect();
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn want(args: &[&str]) -> Wants {
+        Wants {
+            namespace: "ml".into(),
+            pod: "p".into(),
+            container: "c".into(),
+            spec: ContainerSpec {
+                image: "vllm/vllm-openai:v0.11.0".into(),
+                args: args.iter().map(ToString::to_string).collect(),
+                env: vec![("MODEL".into(), None)],
+                ..ContainerSpec::default()
+            },
+            files: vec![FileRef {
+                path: "/etc/vllm/config.yaml".into(),
+                map: "settings".into(),
+                key: "config.yaml".into(),
+            }],
+            variables: vec![("MODEL".into(), "env".into(), "model".into())],
+            whole: vec!["all".into()],
+        }
+    }
+
+    fn maps() -> Maps {
+        let map = |key: &str, value: &str| BTreeMap::from([(key.to_string(), value.to_string())]);
+        let at = |name: &str| ("ml".to_string(), name.to_string());
+        Maps::from([
+            (
+                at("settings"),
+                map(
+                    "config.yaml",
+                    "model: o/file\ntensor-parallel-size: 2\nmax-model-len: 4096\n",
+                ),
+            ),
+            (at("env"), map("model", "o/variable")),
+            (at("all"), map("LENGTH", "8192")),
+        ])
+    }
+
+    #[test]
+    fn files_and_variables_are_read_as_the_server_would() {
+        let settings = |args: &[&str]| engine::recognise(&resolved(want(args), &maps())).expect("a server");
+        let s = settings(&["--config", "/etc/vllm/config.yaml", "--max-model-len=1024"]);
+        assert_eq!((s.model.as_deref(), s.tensor_parallel), (Some("o/file"), Some(2)));
+        assert_eq!(s.max_model_len, Some(1024), "the command line wins over the file");
+        let s = settings(&["--model=$(MODEL)", "--max-model-len=$(LENGTH)"]);
+        assert_eq!((s.model.as_deref(), s.max_model_len), (Some("o/variable"), Some(8192)));
+    }
+
+    #[test]
+    fn a_map_that_was_not_read_names_nothing() {
+        let spec = resolved(
+            want(&["--model=$(MODEL)", "--config=/etc/vllm/config.yaml"]),
+            &Maps::new(),
+        );
+        let s = engine::recognise(&spec).expect("a server");
+        assert_eq!((s.model, s.tensor_parallel), (None, None));
+    }
+}
