@@ -139,6 +139,10 @@ impl Store {
                         ReadError::Body(reason) => {
                             AskError::NotPrometheus(format!("the answer was cut off ({reason})"))
                         }
+                        // The API server breaks off where the store did.
+                        ReadError::Connect { reason, .. } if reason.contains("before message completed") => {
+                            AskError::NotPrometheus(format!("the answer was cut off ({reason})"))
+                        }
                         other => AskError::Connect(other.to_string()),
                     })?;
                 if answer.code == 403 && is_api_servers_own(&answer.body) {
