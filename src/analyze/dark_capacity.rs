@@ -210,11 +210,15 @@ fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let (why, fires) = match slot.reason {
             Reason::NodeNotReady => ("node not ready", since.is_some_and(|s| s >= t.unhealthy_seconds as f64)),
             Reason::Cordoned => ("node cordoned", since.is_some_and(|s| s >= t.cordon_seconds as f64)),
+            Reason::Tainted => (
+                "device tainted by its driver",
+                since.map_or(!young, |s| s >= t.unhealthy_seconds as f64),
+            ),
             _ => ("device lost", !young),
         };
         if fires && !young {
             pools.entry((pool_key(node), why)).or_default().push(SlotId(index));
-        } else if since.is_none() && slot.reason != Reason::LostDevice {
+        } else if since.is_none() && !matches!(slot.reason, Reason::LostDevice | Reason::Tainted) {
             out.not_assessed(
                 "since when a node is unhealthy is not told",
                 "scan again later, or look at the node's conditions",
@@ -404,6 +408,62 @@ fn idle(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             out.findings.push(idle_finding(fleet, t, id, workload, &slots));
         }
     }
+    unused_claims(fleet, out);
+}
+
+/// Devices that a claim holds and no pod uses: nobody else can have them, and nobody works on them.
+fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
+    let mut by_claim: BTreeMap<usize, Vec<SlotId>> = BTreeMap::new();
+    for (index, slot) in fleet.slots.iter().enumerate().filter(|(_, s)| s.reason == Reason::UnusedClaim) {
+        if let Some(claim) = slot.claims.first() {
+            by_claim.entry(*claim).or_default().push(SlotId(index));
+        }
+    }
+    for (id, slots) in by_claim {
+        let claim = &fleet.claims[id];
+        let cluster = &fleet.clusters[claim.cluster];
+        if cluster.selected_only || !(cluster.namespaces.is_empty() || cluster.namespaces.contains(&claim.namespace)) {
+            continue;
+        }
+        let mut judged = Judged::at(
+            Confidence::Estimated,
+            "one look: no pod uses the claim now; nothing tells since when",
+        );
+        judged.cap_by_price(fleet, &slots);
+        let exists = age(fleet.taken_at, claim.created_at).unwrap_or(0.0);
+        let node = fleet.node(fleet.slot(slots[0]).node);
+        out.findings.push(Finding {
+            check: ID,
+            part: Some("idle"),
+            kind: FindingKind::Recoverable,
+            rank: ClaimRank::Idle,
+            title: format!("claim {} holds {} that no pod uses", claim.name, gpus_weighted(fleet, &slots)),
+            subject: super::finding::Subject {
+                kind: Some("ResourceClaim".into()),
+                namespace: Some(claim.namespace.clone()),
+                name: Some(claim.name.clone()),
+                ..support::of_pool(fleet, node)
+            },
+            workload: None,
+            confidence: judged.level,
+            confidence_reasons: judged.reasons,
+            evidence: vec![
+                Evidence::number("claimed_gpus", weight(fleet, &slots), "gpus", "kubernetes").expected(0.0),
+                Evidence::number("pods_using_the_claim", 0.0, "pods", "kubernetes").expected(1.0),
+                Evidence::number("claim_age", exists, "seconds", "kubernetes"),
+            ],
+            claims: support::claims(fleet, &slots, true),
+            fix: Fix {
+                summary: format!(
+                    "Delete the claim if nothing will use it: kubectl delete resourceclaim -n {} {}",
+                    claim.namespace, claim.name
+                ),
+                ..Fix::default()
+            },
+            ignored: None,
+            trend_usd_per_hour: None,
+        });
+    }
 }
 
 fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, slots: &[SlotId]) -> Finding {
@@ -562,6 +622,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
         let (reason, remedy) = match (slot.reason, class) {
             (Reason::HoldersInvisible, _) => (
                 "pods of all namespaces could not be read: somebody unseen may hold it",
+                "grant what 'gpuwaste rbac' prints",
+            ),
+            (Reason::ClaimsInvisible, _) => (
+                "resource claims could not be listed: one of them may hold it",
                 "grant what 'gpuwaste rbac' prints",
             ),
             (Reason::CustomSharing, _) => (

@@ -418,6 +418,10 @@ fn free(fleet: &mut Fleet, history: &History, index: usize) {
             .collect();
         let name = fleet.nodes[n].name.as_str();
         let tells = told.contains(name) || (!held && !told.is_empty());
+        // Exporters and kube-state-metrics may not know DRA's holders: what they show without one need not be free.
+        if slots.iter().any(|s| fleet.slot(*s).dra) {
+            continue;
+        }
         let by_device = unheld
             .iter()
             .filter(|((node, ..), bins)| tells && *node == name && **bins >= COVERED * day_bins)

@@ -1,8 +1,8 @@
 //! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
 
-use super::nodes::{self, Around, SlotPlan};
+use super::nodes::{self, Around, DraView, SlotPlan};
 use super::{
-    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, history, observed, state, workloads,
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, dra, history, observed, state, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
@@ -61,6 +61,7 @@ fn join_cluster(
         key: cluster.uid.clone().unwrap_or_else(|| cluster.name.clone()),
         nodes_known: cluster.nodes.is_some(),
         pods_known: cluster.pods_read.complete,
+        claims_known: cluster.dra.as_ref().is_none_or(|d| d.claims_complete),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
         selected_only: cluster.pods_read.selector.is_some(),
@@ -71,6 +72,8 @@ fn join_cluster(
     let first_slot = fleet.slots.len();
     let mut by_name: HashMap<&str, NodeId> = HashMap::new();
     let mut unknown: BTreeMap<String, u32> = BTreeMap::new();
+    let published = dra::inventory(cluster, &mut fleet.gaps);
+    let taken = dra::allocated(cluster.dra.as_deref());
     for seen in cluster.nodes.iter().flatten() {
         let exporter_model = cluster
             .gpus
@@ -84,6 +87,11 @@ fn join_cluster(
             prices,
             stale_days: settings.thresholds.stale_price_days,
             exporter_model,
+            dra: DraView {
+                devices: published.get(seen.name.as_str()),
+                taken: &taken,
+                refused: cluster.dra.as_ref().is_some_and(|d| d.pools.is_none()),
+            },
         };
         let mut described = nodes::describe(seen, &around);
         if described.slots.is_empty() {
@@ -125,6 +133,8 @@ fn join_cluster(
             node.requested_memory += pod.memory;
         }
     }
+    // Claims name their devices; what a device plugin gave is placed around them.
+    dra::assign(fleet, cluster, first_pod, first_slot, &plans);
     assign(fleet, cluster, first_pod, first_slot, &plans);
     workloads::build(fleet, cluster, index, first_pod);
     observed::attach(fleet, cluster, index, first_pod);
@@ -132,11 +142,13 @@ fn join_cluster(
 }
 
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
-    let requests = seen.requests();
+    let mut requests = seen.requests();
+    // A claim provides these, not a device plugin.
+    requests.devices.retain(|name, _| !seen.claimed_resources.contains(name));
     let roles = || seen.containers.iter().filter_map(|c| c.role);
     let owner = seen.owner.as_ref();
     let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
-    let device = seen.containers.iter().find(|c| !c.requests.devices.is_empty());
+    let device = seen.containers.iter().find(|c| c.has_devices());
     Pod {
         cluster,
         namespace: seen.namespace.clone(),
@@ -162,7 +174,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         device_containers: seen
             .containers
             .iter()
-            .filter(|c| !c.requests.devices.is_empty())
+            .filter(|c| c.has_devices())
             .count(),
         device_container: device.map(|c| c.name.clone()),
         device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
@@ -192,7 +204,7 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
     };
     let words: Vec<String> = seen.containers.iter().filter_map(waiting).collect();
     let has = |names: &[&str]| words.iter().any(|w| names.contains(&w.as_str()));
-    let gpu = seen.containers.iter().find(|c| !c.requests.devices.is_empty());
+    let gpu = seen.containers.iter().find(|c| c.has_devices());
     let restarts = seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0);
     // Between two crashes the container runs; a restart long ago is another story.
     let last_ended_badly = gpu.and_then(|c| c.last_exit.as_ref()).is_some_and(|e| {
@@ -245,6 +257,9 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
     })
 }
 
+/// Prefix of requests for a device of a named class (Kubernetes 1.34).
+const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
+
 /// Puts pods on slots: where an exporter says, else the first free ones, in the pods' order.
 fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
     let names = name_slots(fleet, cluster, first_slot, plans);
@@ -256,18 +271,22 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         };
         let (devices, key) = (pod.devices.clone(), (pod.namespace.clone(), pod.name.clone()));
         let slots: Vec<SlotId> = fleet.nodes[node.0].slot_ids().collect();
+        // A class that provides an extended resource is the claims' business, where no plugin advertises it.
+        let devices = devices.into_iter().filter(|(name, _)| !name.starts_with(BY_CLASS));
         for (resource, count) in devices {
             let told = names.get(&key);
             for placed in 0..count {
                 let free = |id: &&SlotId| {
                     let plan = &plans[id.0 - first_slot];
                     plan.resource.as_deref() == Some(resource.as_str())
-                        && (fleet.slots[id.0].holders.len() as u64) < plan.sharers
+                        && (fleet.slots[id.0].holders.len() as u64) < plan.sharers.max(1)
                 };
                 let healthy_first = |id: &&SlotId| {
                     let plan = &plans[id.0 - first_slot];
                     (
                         !told.is_some_and(|t| t.contains(id)),
+                        // A device plugin and DRA on the same cards: a claim's device is the claim's.
+                        !fleet.slots[id.0].claims.is_empty(),
                         !plan.healthy,
                         fleet.slots[id.0].holders.len(),
                         id.0,
@@ -299,8 +318,9 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
     for (offset, plan) in plans.iter().enumerate() {
         if !plan.healthy {
             fleet.slots[first_slot + offset].state = super::SlotState::Unhealthy;
+            fleet.slots[first_slot + offset].since = plan.tainted_since;
         }
-        if plan.resource.is_none() && plan.mig_profile.is_some() {
+        if plan.resource.is_none() && plan.dra.is_empty() && plan.mig_profile.is_some() {
             fleet.slots[first_slot + offset].unpartitioned = true;
         }
     }

@@ -1,5 +1,8 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
+mod dra;
+#[cfg(test)]
+mod dra_tests;
 pub(crate) mod history;
 mod history_usage;
 mod join;
@@ -49,6 +52,8 @@ pub(crate) struct Fleet {
     /// Pods bound to GPU nodes, and unbound pods that ask for GPUs.
     pub(crate) pods: Vec<Pod>,
     pub(crate) workloads: Vec<Workload>,
+    /// DRA claims that hold at least one of the slots.
+    pub(crate) claims: Vec<Claim>,
     /// The user's own models, asked before the catalogue.
     pub(crate) models: ModelBook,
     /// What was paid for and what was done in two windows, one entry a cluster with history.
@@ -70,6 +75,8 @@ pub(crate) struct ClusterInfo {
     pub(crate) nodes_known: bool,
     /// Every pod that could hold a GPU was listed. When false, a GPU without a visible holder is `Unknown`, not free.
     pub(crate) pods_known: bool,
+    /// Every DRA claim was listed. When false, a DRA device without a visible holder is `Unknown`, not free.
+    pub(crate) claims_known: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
     pub(crate) scoped: bool,
     /// `-n`; empty: all.
@@ -177,12 +184,38 @@ pub(crate) struct Slot {
     pub(crate) since: Option<Timestamp>,
     /// Who holds it; several under time-slicing, MPS or a shared claim: then the price is split equally over them (R1).
     pub(crate) holders: Vec<PodId>,
+    /// DRA claims that hold it, whoever uses them: indices into [`Fleet::claims`].
+    pub(crate) claims: Vec<usize>,
+    /// DRA hands it out.
+    pub(crate) dra: bool,
+    /// What pods ask a device plugin for to get it; `None`: no plugin hands it out.
+    pub(crate) resource: Option<String>,
     /// The rest of a MIG card that is in no instance: it costs, and nobody can ask for it.
     pub(crate) unpartitioned: bool,
     /// Activity of the device over what was read; `None`: no exporter row.
     pub(crate) activity: Option<GpuActivity>,
     /// Nobody has held it for at least 80 % of the last 24 hours, as history tells.
     pub(crate) free_for_a_day: bool,
+}
+
+impl Slot {
+    /// Nobody else can get it: a pod holds it, or a claim does.
+    pub(crate) fn is_allocated(&self) -> bool {
+        !self.holders.is_empty() || !self.claims.is_empty()
+    }
+}
+
+/// A DRA claim that holds devices.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim {
+    pub(crate) cluster: usize,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) created_at: Option<Timestamp>,
+    /// It is being deleted.
+    pub(crate) ending: bool,
+    /// Reserved for nobody, or for pods that have ended or are gone.
+    pub(crate) unused: bool,
 }
 
 /// R3: exactly one state per slot.
@@ -301,6 +334,10 @@ pub(crate) struct Pod {
     pub(crate) oom_killed_at: Option<Timestamp>,
     /// It has DRA resource claims.
     pub(crate) claims: bool,
+    /// One of them was not read, or holds what no slice publishes: the pod may hold more than its slots.
+    pub(crate) unresolved_claims: bool,
+    /// Unbound: GPUs that its claims wait for.
+    pub(crate) claimed_gpus: u64,
     /// `-l` selected it.
     pub(crate) selected: bool,
 }

@@ -1,5 +1,6 @@
 //! GPU nodes: which GPU, how many, what they cost, how they are cut.
 
+use super::dra::{self, DeviceKey, NodeDevices};
 use super::{CapacityType, Node, NodePrice, Slot, WHOLE_GPU};
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
@@ -7,10 +8,10 @@ use crate::catalog::prices::{PriceBook, PriceQuery, price_of};
 use crate::snapshot::cluster::Node as Seen;
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A slot under construction, with the resource name that pods ask for to get it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SlotPlan {
     pub(super) weight: u64,
     pub(super) mig_profile: Option<String>,
@@ -19,6 +20,14 @@ pub(super) struct SlotPlan {
     /// How many pods may share it.
     pub(super) sharers: u64,
     pub(super) healthy: bool,
+    /// Its driver tainted it: since when, as far as that is told.
+    pub(super) tainted_since: Option<Timestamp>,
+    /// DRA devices that are this slot.
+    pub(super) dra: Vec<DeviceKey>,
+    /// Left over on a card that claims have cut: no device of its own, but new ones can be made of it.
+    pub(super) rest: bool,
+    /// As the source calls it: the UUID.
+    pub(super) name: Option<String>,
 }
 
 /// What the labels and the catalogue say of a node.
@@ -59,6 +68,24 @@ pub(super) struct Around<'a> {
     pub(super) stale_days: u64,
     /// The driver's name of the GPUs on this node, as an exporter told it.
     pub(super) exporter_model: Option<&'a str>,
+    pub(super) dra: DraView<'a>,
+}
+
+/// What DRA says of one node.
+#[derive(Clone, Copy)]
+pub(super) struct DraView<'a> {
+    pub(super) devices: Option<&'a NodeDevices<'a>>,
+    /// Devices that claims hold, in the whole cluster.
+    pub(super) taken: &'a HashSet<DeviceKey>,
+    /// resource.k8s.io is served, but what drivers publish could not be read.
+    pub(super) refused: bool,
+}
+
+impl DraView<'_> {
+    /// There may be devices that were not seen.
+    fn is_blind(&self, seen: &Seen) -> bool {
+        self.devices.is_some_and(|d| d.incomplete) || (self.refused && seen.capacity.devices.is_empty())
+    }
 }
 
 pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
@@ -70,8 +97,8 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         "karpenter.azure.com/sku-name",
     ]);
     let of_type = instance_type.as_deref().and_then(instances::gpu_of_type);
-    let (gpu, gpu_name, unknown_gpu) = gpu_of(seen, of_type.map(|(g, _)| g), around.exporter_model);
-    let slots = cut(seen, gpu, of_type.map(|(_, n)| n));
+    let (gpu, gpu_name, unknown_gpu) = gpu_of(seen, of_type.map(|(g, _)| g), around);
+    let slots = cut(seen, gpu, of_type.map(|(_, n)| n), &around.dra);
     let gpus = (slots.iter().map(|s| s.weight).sum::<u64>() / WHOLE_GPU) as u32;
     let cloud = cloud_of(seen, instance_type.as_deref());
     let region = first(&[
@@ -120,7 +147,8 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
             .devices
             .keys()
             .any(|r| CUSTOM_SHARING.iter().any(|c| r.starts_with(c)))
-            || absurd(seen),
+            || absurd(seen)
+            || around.dra.is_blind(seen),
         allocatable_cpu: seen.allocatable.cpu,
         allocatable_memory: seen.allocatable.memory,
         allocatable_pods: seen.allocatable.pods,
@@ -162,7 +190,7 @@ const POOL_LABELS: &[&str] = &[
 fn gpu_of(
     seen: &Seen,
     of_type: Option<&'static GpuFacts>,
-    exporter: Option<&str>,
+    around: &Around<'_>,
 ) -> (Option<&'static GpuFacts>, String, Option<String>) {
     let mut named = None;
     for (key, memory_key) in GPU_LABELS {
@@ -178,10 +206,14 @@ fn gpu_of(
         }
         named.get_or_insert_with(|| name.clone());
     }
-    if let Some(gpu) = of_type.or_else(|| exporter.and_then(gpus::find)) {
+    let published = around.dra.devices.and_then(NodeDevices::product);
+    let exporter = around.exporter_model;
+    let by_driver = published.and_then(|(name, memory)| gpus::find_with_memory(name, memory));
+    if let Some(gpu) = by_driver.or(of_type).or_else(|| exporter.and_then(gpus::find)) {
         return (Some(gpu), gpu.name.clone(), None);
     }
     let name = named
+        .or_else(|| published.map(|(name, _)| name.to_string()))
         .or_else(|| exporter.map(String::from))
         .or_else(|| accelerator_of(seen).map(String::from));
     (
@@ -269,7 +301,7 @@ fn absurd(seen: &Seen) -> bool {
 }
 
 /// Cuts a node into slots: whole GPUs, shared GPUs, MIG instances with the rest of their card.
-fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec<SlotPlan> {
+fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, dra: &DraView<'_>) -> Vec<SlotPlan> {
     let capacity = &seen.capacity.devices;
     let free = &seen.allocatable.devices;
     let mut slots = Vec::new();
@@ -308,10 +340,10 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec
             for index in 0..cards {
                 slots.push(SlotPlan {
                     weight: WHOLE_GPU,
-                    mig_profile: None,
                     resource: Some(resource.clone()),
                     sharers,
                     healthy: index < usable.div_ceil(sharers),
+                    ..SlotPlan::default()
                 });
             }
         }
@@ -319,7 +351,6 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec
     let pieces = gpu.map_or(7, GpuFacts::mig_slices);
     slots.extend(mig_slots(&mig, pieces));
     // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
-    let seen_gpus = slots.iter().map(|s| s.weight).sum::<u64>().div_ceil(WHOLE_GPU);
     let owned = of_type.map(u64::from).or_else(|| {
         [
             "karpenter.k8s.aws/instance-gpu-count",
@@ -332,17 +363,71 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>) -> Vec
         .find_map(|k| label_count(k))
         .or_else(|| label_count("nvidia.com/gpu.count").filter(|_| single_mig.is_none()))
     });
+    if let Some(devices) = dra.devices {
+        slots = with_dra(slots, devices, dra.taken, pieces, owned);
+    }
+    let seen_gpus = cards(&slots);
     for _ in seen_gpus..owned.unwrap_or(seen_gpus) {
         slots.push(SlotPlan {
             weight: WHOLE_GPU,
-            mig_profile: None,
-            resource: None,
             sharers: 1,
-            // An unbelievable count says nothing about the cards' health.
-            healthy: absurd(seen),
+            // An unbelievable count, or one that was not read, says nothing about the cards' health.
+            healthy: absurd(seen) || dra.is_blind(seen),
+            ..SlotPlan::default()
         });
     }
     slots
+}
+
+fn cards(slots: &[SlotPlan]) -> u64 {
+    slots.iter().map(|s| s.weight).sum::<u64>().div_ceil(WHOLE_GPU)
+}
+
+/// One inventory of a node whose GPUs a device plugin and DRA hand out. Where the node has enough GPUs for both, they are
+/// different ones; else both speak of the same GPUs, and each is counted once.
+fn with_dra(
+    plugin: Vec<SlotPlan>,
+    devices: &NodeDevices<'_>,
+    taken: &HashSet<DeviceKey>,
+    pieces: u32,
+    owned: Option<u64>,
+) -> Vec<SlotPlan> {
+    let published = devices.cards.len() as u64;
+    let of_plugin = cards(&plugin);
+    // Without a count of the node's own, the larger of the two is all there is.
+    let all = owned.unwrap_or(0).max(published).max(of_plugin);
+    let mut twice = (published + of_plugin).saturating_sub(all) as usize;
+    let mut slots: Vec<SlotPlan> = Vec::new();
+    let mut shared: Vec<SlotPlan> = plugin;
+    for card in &devices.cards {
+        let mut cut = dra::cut(card, taken, pieces);
+        // The same card in the plugin's count: one slot that either may hand out. Cards that claims hold come first in
+        // neither list, so any whole card of the plugin will do.
+        if twice > 0
+            && let [only] = cut.as_mut_slice()
+            && let Some(at) = shared.iter().position(|s| s.mig_profile.is_none())
+        {
+            let of_plugin = shared.remove(at);
+            only.resource = of_plugin.resource;
+            only.sharers = of_plugin.sharers;
+            only.healthy &= of_plugin.healthy;
+            twice -= 1;
+        }
+        slots.extend(cut);
+    }
+    // What is still counted twice is cut in both: the plugin's view stays, card by card, as far as DRA's has no holder.
+    while twice > 0 {
+        let Some(at) = shared.iter().rposition(|s| s.weight == WHOLE_GPU) else {
+            break;
+        };
+        shared.remove(at);
+        twice -= 1;
+    }
+    if twice > 0 && shared.iter().any(|s| s.mig_profile.is_some()) {
+        shared.clear();
+    }
+    shared.extend(slots);
+    shared
 }
 
 /// Resources that count whole devices (or, shared, replicas of them).
@@ -393,16 +478,16 @@ fn sharing_replicas(seen: &Seen) -> u64 {
 fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<SlotPlan> {
     let mut instances: Vec<(u32, SlotPlan)> = Vec::new();
     for (profile, (resource, amount, usable)) in mig {
-        let slices = compute_slices(profile).clamp(1, pieces);
+        let slices = compute_slices(profile).unwrap_or(1).clamp(1, pieces);
         for index in 0..*amount {
             instances.push((
                 slices,
                 SlotPlan {
-                    weight: 0,
                     mig_profile: Some(profile.clone()),
                     resource: Some(resource.clone()),
                     sharers: 1,
                     healthy: index < *usable,
+                    ..SlotPlan::default()
                 },
             ));
         }
@@ -427,11 +512,10 @@ fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<Slo
         }
         let shares = UsdPerHour::from_micros(WHOLE_GPU as i64).split_by(&weights);
         let rest = SlotPlan {
-            weight: 0,
             mig_profile: Some("unpartitioned".into()),
-            resource: None,
             sharers: 1,
             healthy: true,
+            ..SlotPlan::default()
         };
         let plans = held.into_iter().map(|(_, p)| p).chain((left > 0).then_some(rest));
         slots.extend(plans.zip(shares).map(|(plan, share)| SlotPlan {
@@ -443,11 +527,8 @@ fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<Slo
 }
 
 /// "3g.40gb" → 3; "1g.10gb.me" → 1; "1c.3g.40gb" (compute instance) → 3.
-fn compute_slices(profile: &str) -> u32 {
-    profile
-        .split('.')
-        .find_map(|part| part.strip_suffix('g')?.parse().ok())
-        .unwrap_or(1)
+pub(super) fn compute_slices(profile: &str) -> Option<u32> {
+    profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
 }
 
 /// Turns plans into priced slots. Prices and weights add up to the node's (R1).
@@ -459,10 +540,12 @@ pub(super) fn slots_of(node: &Node, node_id: super::NodeId, plans: &[SlotPlan]) 
         .enumerate()
         .map(|(index, plan)| Slot {
             node: node_id,
-            name: plan
-                .mig_profile
-                .as_ref()
-                .map_or_else(|| format!("slot-{index}"), |p| format!("slot-{index}/{p}")),
+            name: plan.name.clone().unwrap_or_else(|| {
+                let profile = plan.mig_profile.as_ref().map(|p| format!("/{p}"));
+                format!("slot-{index}{}", profile.unwrap_or_default())
+            }),
+            dra: !plan.dra.is_empty(),
+            resource: plan.resource.clone(),
             weight: plan.weight,
             mig_profile: plan.mig_profile.clone(),
             price: prices.as_ref().and_then(|p| p.get(index).copied()),
@@ -507,6 +590,7 @@ mod tests {
             prices: &PriceBook::default(),
             stale_days: 180,
             exporter_model: None,
+            dra: DraView { devices: None, taken: &HashSet::new(), refused: false },
         };
         describe(seen, &around)
     }

@@ -23,8 +23,14 @@ pub(crate) enum Reason {
     NoHolder,
     /// Pods were refused: somebody unseen may hold it.
     HoldersInvisible,
-    /// HAMi, Volcano, run:ai or DRA claims: holders cannot be told.
+    /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
     CustomSharing,
+    /// DRA hands it out, and claims were refused: one unseen may hold it.
+    ClaimsInvisible,
+    /// A claim holds it that no pod uses.
+    UnusedClaim,
+    /// Its DRA driver tainted it.
+    Tainted,
     NotReady,
     /// Not Ready, but within the time that starting may take.
     Starting,
@@ -65,14 +71,20 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     // A device plugin that restarts shows no device at all for a while: what a Ready pod holds is not lost.
     let in_use = slot.holders.iter().any(|p| fleet.pod(*p).stuck.is_none());
     if slot.state == SlotState::Unhealthy && !in_use {
-        return (SlotState::Unhealthy, Reason::LostDevice, None);
+        let reason = if slot.dra { Reason::Tainted } else { Reason::LostDevice };
+        return (SlotState::Unhealthy, reason, slot.since);
     }
     if slot.holders.is_empty() {
-        let claims = node.pods.iter().any(|p| fleet.pod(*p).claims);
+        if let Some(verdict) = of_claims(fleet, slot, t) {
+            return verdict;
+        }
+        let claims = node.pods.iter().any(|p| fleet.pod(*p).unresolved_claims);
         return if !cluster.pods_known {
             (SlotState::Unknown, Reason::HoldersInvisible, None)
         } else if node.custom_sharing || claims {
             (SlotState::Unknown, Reason::CustomSharing, None)
+        } else if slot.dra && !cluster.claims_known {
+            (SlotState::Unknown, Reason::ClaimsInvisible, None)
         } else if node.unschedulable {
             (SlotState::Unhealthy, Reason::Cordoned, node.unschedulable_since)
         } else {
@@ -88,6 +100,23 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
         _ => 3,
     };
     of_holders.min_by_key(|(state, ..)| order(*state)).unwrap_or_default()
+}
+
+/// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.
+fn of_claims(fleet: &Fleet, slot: &super::Slot, t: &Thresholds) -> Option<(SlotState, Reason, Option<Timestamp>)> {
+    let claims = || slot.claims.iter().map(|c| &fleet.claims[*c]);
+    claims().next()?;
+    let old = |c: &super::Claim| {
+        c.created_at
+            .is_some_and(|at| fleet.taken_at.duration_since(at).as_secs_f64() >= t.stuck_seconds as f64)
+    };
+    Some(if !claims().all(|c| c.unused) {
+        (SlotState::Unknown, Reason::HoldersInvisible, None)
+    } else if claims().all(|c| old(c) && !c.ending) {
+        (SlotState::Idle, Reason::UnusedClaim, None)
+    } else {
+        (SlotState::Unknown, Reason::Starting, None)
+    })
 }
 
 /// The state that one pod gives to what it holds.

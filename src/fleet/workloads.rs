@@ -171,7 +171,7 @@ fn describe(
     chain: &[OwnerRef],
 ) -> Workload {
     let containers = || seen.iter().flat_map(|p| p.containers.iter());
-    let holds_gpu = |c: &&Container| !c.requests.devices.is_empty() || c.server.is_some();
+    let holds_gpu = |c: &&Container| c.has_devices() || c.server.is_some();
     // Followers of a group may show the leader's command; the leader's own is the better witness, one with a model the best.
     let servers = |followers: bool| {
         seen.iter()

@@ -27,7 +27,7 @@ pub(crate) fn percent(part: f64, whole: f64) -> Option<f64> {
 /// Everything but the money of the findings.
 pub(crate) fn of(fleet: &Fleet) -> Totals {
     let state = |state: SlotState| weight(fleet, |s| s.state == state);
-    let held = |s: &Slot| !s.holders.is_empty();
+    let held = Slot::is_allocated;
     let allocated = weight(fleet, held);
     let silent = weight(fleet, |s| {
         held(s) && matches!(s.state, SlotState::Idle | SlotState::Stuck)

@@ -1,5 +1,6 @@
 //! Kubernetes objects, trimmed to what gpuwaste reads. A bare host is a cluster of one node without pods.
 
+use super::dra::Dra;
 use super::engine::EngineScrape;
 use super::gpu::GpuScrape;
 use super::history::History;
@@ -42,6 +43,9 @@ pub(crate) struct Cluster {
     /// metrics.k8s.io, where served: one instant per pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pod_usage: Option<Vec<PodUsage>>,
+    /// Dynamic resource allocation; `None`: the API server does not serve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dra: Option<Box<Dra>>,
     /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) gpus: Vec<GpuScrape>,
@@ -192,8 +196,12 @@ pub(crate) struct Pod {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<PodPlacement>,
     pub(crate) containers: Vec<Container>,
+    /// `ResourceClaims` in its namespace, by name where the object is known, else as the pod calls them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) resource_claims: Vec<String>,
+    /// Extended resources that a claim of `resource_claims` provides instead of a device plugin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) claimed_resources: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ignore: Option<Ignore>,
     /// Manifests only: where it stands.
@@ -299,6 +307,9 @@ pub(crate) struct Container {
     /// Requests; devices are taken from limits where only limits are written.
     pub(crate) requests: Resources,
     pub(crate) limits: Resources,
+    /// It uses devices of the pod's resource claims.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) uses_claims: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<Port>,
     /// The serving engine found in the image, command, arguments and environment; `None`: not a known server.
@@ -320,6 +331,11 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    /// It asks for devices, of a device plugin or by claim.
+    pub(crate) fn has_devices(&self) -> bool {
+        self.uses_claims || !self.requests.devices.is_empty()
+    }
+
     /// The usual port of a GPU exporter, where the image is one: not of plugins and drivers, which have nothing to tell.
     pub(crate) fn exporter_port(&self) -> Option<u16> {
         let image = self.image.as_deref().unwrap_or_default();
@@ -469,6 +485,8 @@ const DEVICE_PREFIXES: &[&str] = &[
     "kunlunxin.com/",
     "enflame.com/",
     "cloud-tpus.google.com/",
+    // The API server's own name for "a device of this DeviceClass" (Kubernetes 1.34).
+    "deviceclass.resource.kubernetes.io/",
 ];
 
 /// A resource name that stands for GPUs or other accelerators ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu").

@@ -5,6 +5,7 @@
 //! What could not be seen is `None` or a [`Gap`], never a zero.
 
 pub(crate) mod cluster;
+pub(crate) mod dra;
 pub(crate) mod engine;
 pub(crate) mod gpu;
 pub(crate) mod history;

@@ -11,6 +11,8 @@ GROUPS = {  # kind: (apiVersion, folder in etcd, namespaced)
     "Deployment": ("apps/v1", "deployments", True), "ReplicaSet": ("apps/v1", "replicasets", True), "StatefulSet": ("apps/v1", "statefulsets", True),
     "ConfigMap": ("v1", "configmaps", True), "DaemonSet": ("apps/v1", "daemonsets", True), "Job": ("batch/v1", "jobs", True), "CronJob": ("batch/v1", "cronjobs", True),
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers", True), "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets", True),
+    "ResourceSlice": ("resource.k8s.io/v1", "resourceslices", False), "DeviceClass": ("resource.k8s.io/v1", "deviceclasses", False),
+    "ResourceClaim": ("resource.k8s.io/v1", "resourceclaims", True),
     "LeaderWorkerSet": ("leaderworkerset.x-k8s.io/v1", "leaderworkerset.x-k8s.io/leaderworkersets", True),
 }
 
@@ -106,6 +108,13 @@ class Testbed:
                 pass
             time.sleep(0.2)
         raise RuntimeError(f"the API server of {cluster} did not become ready: " + (self.dir / f"apiserver-{cluster}.log").read_text()[-2000:])
+
+    def schedule(self, cluster, *flags):
+        """Runs the real kube-scheduler on a cluster."""
+        config = self.kubeconfig([cluster], "admin-token", name=f"scheduler-{cluster}")
+        return self.spawn(f"scheduler-{cluster}", self.bin / "kube-scheduler", f"--kubeconfig={config}", f"--authentication-kubeconfig={config}",
+                          f"--authorization-kubeconfig={config}", "--leader-elect=false", "--bind-address=127.0.0.1", f"--secure-port={free_port()}",
+                          f"--cert-dir={self.dir}/scheduler-{cluster}-certs", *flags)
 
     # --- objects ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod config_maps;
 pub(crate) mod connect;
 mod described;
+mod dra;
 mod labels;
 mod owners;
 mod pods;
@@ -21,6 +22,7 @@ use api::{Api, ReadError};
 use connect::Target;
 pub(crate) use raw::pod_of_template;
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
+use std::collections::HashSet;
 
 /// What one cluster gave.
 pub(crate) struct ClusterRead {
@@ -50,10 +52,17 @@ pub(crate) async fn read_cluster(
         gaps: Vec::new(),
     };
     let version = api.get_json::<raw::Version>("/version").await?.git_version;
-    let (uid, nodes) = futures::join!(
+    let (uid, dra) = futures::join!(
         api.get_json::<raw::Named>("/api/v1/namespaces/kube-system"),
-        all_nodes(api, options)
+        dra::read(api, options, &mut gaps)
     );
+    // A node whose GPUs only DRA hands out may carry no label and no resource that tells of them.
+    let published: HashSet<&str> = dra
+        .iter()
+        .flat_map(|d| d.pools.iter().flatten())
+        .flat_map(|p| p.devices.iter().filter_map(|d| d.node.as_deref()))
+        .collect();
+    let nodes = all_nodes(api, options, &published).await;
     let uid = match uid {
         Ok(named) => named.metadata.uid,
         Err(error) => {
@@ -142,6 +151,7 @@ pub(crate) async fn read_cluster(
         autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
         disruption_budgets: budgets.map(|b| b.into_iter().map(RawBudget::into_budget).collect()),
         pod_usage,
+        dra: dra.map(Box::new),
         ..Cluster::default()
     };
     let mut sources = Vec::new();
@@ -166,7 +176,7 @@ pub(crate) struct Nodes {
     pub(crate) total: usize,
 }
 
-async fn all_nodes(api: &Api, options: &CollectOptions) -> Result<Nodes, ReadError> {
+async fn all_nodes(api: &Api, options: &CollectOptions, published: &HashSet<&str>) -> Result<Nodes, ReadError> {
     let mut nodes = Nodes {
         gpu: Vec::new(),
         total: 0,
@@ -182,7 +192,7 @@ async fn all_nodes(api: &Api, options: &CollectOptions) -> Result<Nodes, ReadErr
         nodes.gpu.extend(
             items
                 .into_iter()
-                .filter(|n| n.has_gpus(options.is_gpu_instance))
+                .filter(|n| n.has_gpus(options.is_gpu_instance) || published.contains(n.name()))
                 .map(|n| n.into_node(&options.keep_labels)),
         );
     })

@@ -4,7 +4,7 @@ use super::Gaps;
 use super::api::{Api, ReadError};
 use super::raw::RawController;
 use crate::collect::options::CollectOptions;
-use crate::snapshot::cluster::{Controller, OwnerRef, Pod};
+use crate::snapshot::cluster::{Container, Controller, OwnerRef, Pod};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -145,7 +145,7 @@ pub(super) async fn read(api: &Api, pods: &[Pod], within: &[String], options: &C
 }
 
 fn holds_or_wants(pod: &Pod) -> bool {
-    !pod.resource_claims.is_empty() || pod.containers.iter().any(|c| !c.requests.devices.is_empty())
+    !pod.resource_claims.is_empty() || pod.containers.iter().any(Container::has_devices)
 }
 
 async fn one_level(

@@ -5,7 +5,7 @@ use super::config_maps::Wants;
 use super::raw::RawPod;
 use super::{Gaps, Nodes};
 use crate::collect::options::CollectOptions;
-use crate::snapshot::cluster::{Pod, PodsRead};
+use crate::snapshot::cluster::{Container, Pod, PodsRead};
 use futures::{StreamExt, stream};
 use std::collections::HashSet;
 
@@ -97,7 +97,7 @@ fn relevant(pod: &RawPod, gpu_nodes: Option<&HashSet<&str>>) -> Option<bool> {
 }
 
 fn asks_for_devices(pod: &Pod) -> bool {
-    !pod.resource_claims.is_empty() || pod.containers.iter().any(|c| !c.requests.devices.is_empty())
+    !pod.resource_claims.is_empty() || pod.containers.iter().any(Container::has_devices)
 }
 
 /// A pod, and what of it stands elsewhere.

@@ -74,6 +74,14 @@ struct RawOwner {
 }
 
 impl RawMeta {
+    pub(super) fn created_at(&self) -> Option<Timestamp> {
+        self.creation_timestamp
+    }
+
+    pub(super) fn deleted_at(&self) -> Option<Timestamp> {
+        self.deletion_timestamp
+    }
+
     fn owner(&self) -> Option<OwnerRef> {
         let owner = self
             .owner_references
@@ -159,12 +167,23 @@ struct RawNodeSpec {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawTaint {
+pub(super) struct RawTaint {
     key: String,
     value: Option<String>,
     effect: String,
     #[serde(deserialize_with = "time")]
     time_added: Option<Timestamp>,
+}
+
+impl RawTaint {
+    pub(super) fn into_taint(self) -> Taint {
+        Taint {
+            key: self.key,
+            value: self.value.filter(|v| !v.is_empty()),
+            effect: self.effect,
+            since: self.time_added,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -192,6 +211,10 @@ const GPU_LABELS: &[&str] = &[
 ];
 
 impl RawNode {
+    pub(super) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
     pub(super) fn has_gpus(&self, is_gpu_instance: fn(&str) -> bool) -> bool {
         let capacity = self
             .status
@@ -219,17 +242,7 @@ impl RawNode {
                 .provider_id
                 .and_then(|id| id.split_once("://").map(|(scheme, _)| scheme.to_string())),
             unschedulable: self.spec.unschedulable,
-            taints: self
-                .spec
-                .taints
-                .into_iter()
-                .map(|t| Taint {
-                    key: t.key,
-                    value: t.value.filter(|v| !v.is_empty()),
-                    effect: t.effect,
-                    since: t.time_added,
-                })
-                .collect(),
+            taints: self.spec.taints.into_iter().map(RawTaint::into_taint).collect(),
             ready: condition(&self.status.conditions, "Ready"),
             capacity: resources(&self.status.capacity),
             allocatable: resources(&self.status.allocatable),
@@ -350,6 +363,24 @@ struct RawPodStatus {
     container_statuses: Vec<RawStatus>,
     #[serde(deserialize_with = "lenient")]
     init_container_statuses: Vec<RawStatus>,
+    #[serde(deserialize_with = "lenient")]
+    resource_claim_statuses: Vec<RawClaim>,
+    extended_resource_claim_status: Option<RawExtendedClaim>,
+}
+
+/// The claim that the scheduler made for extended resources which a `DeviceClass` provides.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawExtendedClaim {
+    resource_claim_name: String,
+    #[serde(deserialize_with = "lenient")]
+    request_mappings: Vec<RawMapping>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawMapping {
+    resource_name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -477,7 +508,7 @@ impl RawPod {
             }
         }
         // Beside GPU pods only what a pod takes from its node matters: 50,000 of them must not fill memory and snapshots.
-        let plain = |c: &Container| c.requests.devices.is_empty() && c.server.is_none() && c.role.is_none();
+        let plain = |c: &Container| !c.has_devices() && c.server.is_none() && c.role.is_none();
         if spec.resource_claims.is_empty() && containers.iter().all(plain) {
             for container in &mut containers {
                 *container = Container {
@@ -491,6 +522,11 @@ impl RawPod {
         let scheduled = status.conditions.iter().find(|c| c.kind == "PodScheduled");
         let unbound = spec.node_name.as_deref().is_none_or(str::is_empty);
         let server = containers.iter().any(|c| c.server.is_some());
+        let (resource_claims, claimed_resources) = claims_of(
+            spec.resource_claims,
+            &status.resource_claim_statuses,
+            status.extended_resource_claim_status,
+        );
         Pod {
             namespace: self.metadata.namespace,
             name: self.metadata.name,
@@ -515,7 +551,9 @@ impl RawPod {
                 Some(
                     c.message.as_deref()?.contains("nvidia.com/")
                         || c.message.as_deref()?.contains("amd.com/")
-                        || c.message.as_deref()?.contains("resourceclaim"),
+                        || c.message.as_deref()?.contains("resourceclaim")
+                        // "cannot allocate all claims": the DRA plugin of the scheduler.
+                        || c.message.as_deref()?.contains("claim"),
                 )
             }),
             scheduled: scheduled.map(RawCondition::condition),
@@ -524,15 +562,34 @@ impl RawPod {
                 .then_some(placement)
                 .filter(|p| *p != PodPlacement::default()),
             containers,
-            resource_claims: spec
-                .resource_claims
-                .into_iter()
-                .map(|c| c.resource_claim_name.unwrap_or(c.name))
-                .collect(),
+            resource_claims,
+            claimed_resources,
             origin: None,
             ignore,
         }
     }
+}
+
+/// The claims a pod holds by their own names, and the extended resources that one of them stands for.
+fn claims_of(
+    spec: Vec<RawClaim>,
+    made: &[RawClaim],
+    extended: Option<RawExtendedClaim>,
+) -> (Vec<String>, Vec<String>) {
+    // Made from a template: the status tells the name.
+    let generated = |name: &str| made.iter().find(|m| m.name == name)?.resource_claim_name.clone();
+    let mut names: Vec<String> = spec
+        .into_iter()
+        .map(|c| c.resource_claim_name.or_else(|| generated(&c.name)).unwrap_or(c.name))
+        .collect();
+    let Some(extended) = extended.filter(|e| !e.resource_claim_name.is_empty()) else {
+        return (names, Vec::new());
+    };
+    names.push(extended.resource_claim_name);
+    let mut resources: Vec<String> = extended.request_mappings.into_iter().map(|m| m.resource_name).collect();
+    resources.sort_unstable();
+    resources.dedup();
+    (names, resources)
 }
 
 fn affinity_terms(affinity: Option<&RawAffinity>) -> Vec<Vec<NodeExpression>> {

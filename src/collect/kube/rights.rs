@@ -57,6 +57,33 @@ pub(crate) const READS: &[Right] = &[
         "/api/v1/pods",
         "who holds which GPU, and what runs there",
     ),
+    Right {
+        cluster_wide: true,
+        ..right(
+            "resource.k8s.io",
+            "resourceslices",
+            &["list"],
+            "/apis/resource.k8s.io/v1/resourceslices",
+            "GPUs that DRA drivers publish",
+        )
+    },
+    Right {
+        cluster_wide: true,
+        ..right(
+            "resource.k8s.io",
+            "deviceclasses",
+            &["list"],
+            "/apis/resource.k8s.io/v1/deviceclasses",
+            "what claims and extended resources stand for",
+        )
+    },
+    right(
+        "resource.k8s.io",
+        "resourceclaims",
+        &["list"],
+        "/apis/resource.k8s.io/v1/resourceclaims",
+        "who holds which DRA device",
+    ),
     right(
         "apps",
         "replicasets",

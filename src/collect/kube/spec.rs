@@ -108,6 +108,8 @@ struct RawRequirements {
     requests: BTreeMap<String, String>,
     #[serde(deserialize_with = "lenient")]
     limits: BTreeMap<String, String>,
+    #[serde(deserialize_with = "lenient")]
+    claims: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +243,7 @@ impl RawContainer {
             image: self.image.map(|i| without_credentials(&i)),
             requests,
             limits,
+            uses_claims: !self.resources.claims.is_empty(),
             ports: self
                 .ports
                 .into_iter()

@@ -232,7 +232,7 @@ fn held_by(words: &mut Words, cluster: &Cluster) {
             .pods
             .iter()
             .flat_map(|p| p.containers.iter().map(move |c| (p, c)))
-            .filter(|(_, c)| !c.requests.devices.is_empty())
+            .filter(|(_, c)| c.has_devices())
     };
     let containers: BTreeSet<String> = held().map(|(_, c)| c.name.clone()).filter(|n| plain(n)).collect();
     let namespaces: BTreeSet<String> = held().map(|(p, _)| p.namespace.clone()).filter(|n| plain(n)).collect();
