@@ -152,13 +152,13 @@ fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
     for pod in fleet
         .pods
         .iter()
-        .filter(|p| p.node.is_none() && !p.devices.is_empty() && p.phase == crate::snapshot::cluster::PodPhase::Pending)
+        .filter(|p| p.node.is_none() && p.wanted() > 0 && p.phase == crate::snapshot::cluster::PodPhase::Pending)
     {
         let since = pod.scheduled.as_ref().and_then(|c| c.since).or(pod.created_at);
         if age(fleet.taken_at, since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
             continue;
         }
-        let need: usize = pod.devices.values().copied().fold(0, u64::saturating_add) as usize;
+        let need = pod.wanted();
         let fits = fleet
             .nodes
             .iter()
@@ -167,6 +167,7 @@ fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
                 let free: Vec<SlotId> = node
                     .slot_ids()
                     .filter(|s| fleet.slot(*s).state == SlotState::Free && !taken.contains(s))
+                    .filter(|s| fleet.gives(fleet.slot(*s), pod))
                     .take(need)
                     .collect();
                 (free.len() == need).then_some(free)
@@ -387,7 +388,7 @@ fn stuck(context: &Context<'_>, out: &mut Outcome) {
             confidence: judged.level,
             confidence_reasons: judged.reasons,
             evidence,
-            claims: support::claims(fleet, &slots, true),
+            claims: support::claims_of(fleet, workload, &slots),
             fix: Fix {
                 summary: [fix.summary, summary].join(" ").trim().to_string(),
                 ..fix
@@ -591,7 +592,7 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
         confidence: judged.level,
         confidence_reasons: judged.reasons,
         evidence,
-        claims: support::claims(fleet, slots, true),
+        claims: support::claims_of(fleet, workload, slots),
         fix: Fix {
             summary,
             placement: None,

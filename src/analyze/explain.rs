@@ -164,16 +164,35 @@ What to do. Use the placement that the finding names, quantized weights, or a sh
 
 pub(super) const SHARING_MISMATCH: &str = "\
 What it finds. Time-sliced or MPS-shared GPUs asked for as if they were whole: a pod with several shares of one card (shares),
-or vLLM servers on one card whose --gpu-memory-utilization adds up to more than 1 (memory).
+or vLLM servers on one card whose --gpu-memory-utilization adds up to more than 1 (memory); cards so busy that their sharers wait
+for one another (crowded); and cards with few sharers each that together would do on fewer cards (spread).
 
 Why it costs. Two shares of a card are not two cards: they bring neither memory nor time, and keep others out. Servers that ask
-for more memory than the card has fail when they start.
+for more memory than the card has fail when they start. Two sharers of a card that is busy all the time each get half of it; a card
+cut in eight for one sharer is a whole card for a small job.
 
-How the dollars are computed. None are claimed: who is kept out is not known.
+How the dollars are computed. None are claimed: who is kept out is not known, and whether sharers fit on one card in memory is not
+either. The price of the cards that could go is in the evidence.
 
-When it is wrong. A server with --kv-cache-memory-bytes ignores its utilization, and is left out.
+When it is wrong. A server with --kv-cache-memory-bytes ignores its utilization, and is left out. Utilization is the device's, not
+a sharer's: crowded says that the card is full, not whose work fills it.
 
-What to do. One share a pod; utilizations that add up to less than 1, or MIG slices.";
+What to do. One share a pod; utilizations that add up to less than 1, or MIG slices; fewer sharers for a busy card, more for a calm
+one.";
+
+pub(super) const MIG_LAYOUT: &str = "\
+What it finds. MIG slices that are paid for and cannot be used as they lie: parts of a card that are in no instance although one
+would fit (unpartitioned), and free instances of other sizes while a pod waits for one that is not there (mismatch).
+
+Why it costs. A slice in no instance cannot be asked for at all, and a free 1g instance is no use to a pod that needs 3g.
+
+How the dollars are computed. A slice costs its share of its card: 1/7 (A30 1/4). Unpartitioned: all such slices. Mismatch: as many
+free slices as the waiting pods need, in whole profiles a node. They are taken off unallocated.
+
+When it is wrong. Where instances lie is not told: free ones on one card cannot always be merged. Slices that the card's memory
+leaves no room for (3g + 3g on 7) are no waste, and belong to the instances that are there.
+
+What to do. Change the node's layout (label nvidia.com/mig.config), or let pods ask for what is free.";
 
 pub(super) const CPU_PODS: &str = "\
 What it finds. Pods without a GPU on GPU nodes that ask for a quarter of its CPU or memory, or that are alone on it, so that no

@@ -11,9 +11,12 @@ mod hygiene;
 mod idle_schedule;
 mod kv_pressure;
 pub(crate) mod manifest;
+mod mig_layout;
 mod over_replicated;
 mod oversized;
 mod sharing;
+#[cfg(test)]
+mod sharing_tests;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
@@ -114,6 +117,7 @@ pub(crate) const CHECKS: &[&dyn Check] = &[
     &idle_schedule::IdleSchedule,
     &cost_growth::CostGrowth,
     &sharing::SharingMismatch,
+    &mig_layout::MigLayout,
     &cpu_pods::CpuPodsOnGpuNode,
     &manifest::SpecHygiene,
 ];

@@ -3,8 +3,10 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support;
 use super::{Check, Context, Outcome, explain};
-use crate::fleet::{Fleet, PodId, SlotId, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, PodId, Slot, SlotId, Workload, WorkloadClass, WorkloadId};
+use crate::settings::Thresholds;
 use crate::snapshot::server::EngineKind;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct SharingMismatch;
 
@@ -19,7 +21,7 @@ impl Check for SharingMismatch {
     }
 
     fn summary(&self) -> &'static str {
-        "Shared GPUs asked for as if they were whole: several shares for one pod, or servers whose memory shares exceed the card."
+        "Shared GPUs used as if they were whole: several shares for one pod, memory shares beyond the card, too many sharers or too few."
     }
 
     fn explain(&self) -> &'static str {
@@ -34,6 +36,11 @@ impl Check for SharingMismatch {
             out.findings.extend(shares(fleet, id, workload));
             out.findings.extend(memory(fleet, id, workload, &slots));
         }
+        let t = &context.settings.thresholds;
+        for (id, workload) in support::workloads(fleet) {
+            out.findings.extend(crowded(fleet, t, id, workload));
+        }
+        spread(fleet, t, out);
     }
 }
 
@@ -99,6 +106,116 @@ fn memory(fleet: &Fleet, id: WorkloadId, workload: &Workload, slots: &[SlotId]) 
         },
         ..listed(fleet, id, workload)
     })
+}
+
+/// How busy a device was on average, as far as enough of it was seen to speak of.
+fn busy(slot: &Slot) -> Option<f64> {
+    let activity = slot.activity.as_ref()?;
+    // Of two looks seconds apart both must agree: the mean of one sample is a moment.
+    let stat = activity.engine_active.filter(|_| activity.window_seconds > 0.0)?;
+    // GPU_UTIL and GR_ENGINE are the device's: of all its sharers together.
+    stat.mean
+}
+
+fn sharers(slot: &Slot) -> BTreeSet<PodId> {
+    slot.holders.iter().copied().collect()
+}
+
+/// Several pods on a card that is busy all the time: each gets a part, and nobody's utilization shows it.
+fn crowded(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let (slot, mean) = support::slots_of(workload)
+        .into_iter()
+        .map(|s| fleet.slot(s))
+        .filter(|s| sharers(s).len() > 1)
+        .filter_map(|s| Some((s, busy(s)?)))
+        .filter(|(_, mean)| *mean >= t.shared_card_busy)
+        .max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let window = slot.activity.as_ref().map_or(0.0, |a| a.window_seconds);
+    let count = sharers(slot).len();
+    Some(Finding {
+        part: Some("crowded"),
+        title: format!("{}: {count} pods share a card that is {:.0} % busy", workload.name, mean * 100.0),
+        evidence: vec![
+            Evidence::number("device_activity_mean", mean, "ratio", "exporter")
+                .expected(t.shared_card_busy)
+                .window(window, None),
+            Evidence::number("pods_on_the_card", count as f64, "pods", "kubernetes"),
+        ],
+        confidence_reasons: vec!["activity is the device's: it does not tell whose work fills it".into()],
+        fix: Fix {
+            summary: "Let fewer pods share it (fewer replicas in the sharing config), or give the busiest a card or MIG slice of its own.".into(),
+            ..Fix::default()
+        },
+        ..listed(fleet, id, workload)
+    })
+}
+
+/// Cards cut for many pods that few use: together they would do on fewer.
+fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
+    let mut pools: BTreeMap<(usize, &str, &str, u64), Vec<SlotId>> = BTreeMap::new();
+    for (index, slot) in fleet.slots.iter().enumerate().filter(|(_, s)| s.sharers > 1 && !s.holders.is_empty()) {
+        let node = fleet.node(slot.node);
+        if !fleet.clusters[node.cluster].pods_known {
+            continue;
+        }
+        let key = (node.cluster, node.pool.as_str(), node.gpu_name.as_str(), slot.sharers);
+        pools.entry(key).or_default().push(SlotId(index));
+    }
+    for ((.., each), slots) in pools {
+        let held: usize = slots.iter().map(|s| fleet.slot(*s).holders.len()).sum();
+        let by_count = (held as u64).div_ceil(each);
+        let activity: Option<Vec<f64>> = slots.iter().map(|s| busy(fleet.slot(*s))).collect();
+        let Some(activity) = activity else {
+            out.not_assessed(
+                "how busy shared cards are is unknown: whether their pods would do on fewer cannot be judged",
+                "let a GPU exporter be scraped (pods/proxy), or give Prometheus",
+                slots.iter().copied().filter(|_| by_count < slots.len() as u64),
+            );
+            continue;
+        };
+        let total: f64 = activity.iter().sum();
+        let needed = by_count.max((total / t.shared_card_room).ceil() as u64).max(1);
+        let spare = (slots.len() as u64).saturating_sub(needed);
+        if spare == 0 {
+            continue;
+        }
+        let node = fleet.node(fleet.slot(slots[0]).node);
+        let price = fleet.slot(slots[0]).price;
+        let subject = support::of_pool(fleet, node);
+        let mut evidence = vec![
+            Evidence::number("shares_in_use", held as f64, "shares", "kubernetes"),
+            Evidence::number("shares_of_those_cards", slots.len() as f64 * each as f64, "shares", "kubernetes"),
+            Evidence::number("cards_in_use", slots.len() as f64, "gpus", "kubernetes").expected(needed as f64),
+            Evidence::number("device_activity_sum", total, "ratio", "exporter"),
+        ];
+        if let Some(price) = price {
+            evidence.push(Evidence::number("price_of_cards_that_could_go", price.usd() * spare as f64, "usd/h", "catalog"));
+        }
+        out.findings.push(Finding {
+            check: ID,
+            part: Some("spread"),
+            kind: FindingKind::AtRisk,
+            rank: ClaimRank::None,
+            title: format!(
+                "{} {} cut in {each} hold {held} pods in pool {}: {needed} would do",
+                slots.len(),
+                card(slots.len()),
+                subject.name.as_deref().unwrap_or("?")
+            ),
+            subject,
+            workload: None,
+            confidence: Confidence::Estimated,
+            confidence_reasons: vec!["whether the pods' memory fits on fewer cards is not known".into()],
+            evidence,
+            claims: Vec::new(),
+            fix: Fix {
+                summary: "Let the scheduler pack shared GPUs (one node at a time, MostAllocated), or cut the cards in fewer shares; check that the pods' memory fits together.".into(),
+                ..Fix::default()
+            },
+            ignored: None,
+            trend_usd_per_hour: None,
+        });
+    }
 }
 
 fn listed(fleet: &Fleet, id: WorkloadId, workload: &Workload) -> Finding {

@@ -256,7 +256,7 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
     for pod in fleet
         .pods
         .iter()
-        .filter(|p| p.node.is_none() && p.phase == PodPhase::Pending && !p.devices.is_empty() && !p.claims)
+        .filter(|p| p.node.is_none() && p.phase == PodPhase::Pending && p.wanted() > 0)
     {
         let since = pod.scheduled.as_ref().and_then(|c| c.since);
         let waits =
@@ -279,28 +279,28 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
     }
     for ((_, workload), pods) in waiting {
         let pod = pods[0];
-        let need = pod.devices.values().copied().fold(0, u64::saturating_add) as usize;
-        let mut free: Vec<Vec<SlotId>> = fleet
+        let need = pod.wanted();
+        let mut free: Vec<(&Node, Vec<SlotId>)> = fleet
             .nodes
             .iter()
             .filter(|n| n.cluster == pod.cluster && may_run(pod, n))
             .map(|n| {
-                free_slots(fleet, n)
-                    .into_iter()
-                    .filter(|s| !taken.contains(s))
-                    .collect()
+                let of_node = free_slots(fleet, n).into_iter();
+                let usable = |s: &SlotId| !taken.contains(s) && fleet.gives(fleet.slot(*s), pod);
+                (n, of_node.filter(usable).collect())
             })
             .collect();
-        let total: usize = free.iter().map(Vec::len).sum();
-        let most = free.iter().map(Vec::len).max().unwrap_or(0);
+        let total: usize = free.iter().map(|(_, f)| f.len()).sum();
+        let most = free.iter().map(|(_, f)| f.len()).max().unwrap_or(0);
         if total < need || most >= need {
             continue;
         }
         // The fullest nodes first: those are the cheapest to clear.
-        free.sort_by_key(|f| std::cmp::Reverse(f.len()));
+        free.sort_by_key(|(_, f)| std::cmp::Reverse(f.len()));
+        let moves = moves(fleet, &free, need);
         let blocked: Vec<SlotId> = free
             .into_iter()
-            .flatten()
+            .flat_map(|(_, f)| f)
             .take((need * pods.len()).min(total))
             .collect();
         taken.extend(&blocked);
@@ -334,11 +334,49 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
                 Evidence::number("waits_for", since, "seconds", "kubernetes"),
             ],
             claims: blocked.iter().map(|s| Claim { slot: *s, usd_per_hour: fleet.slot(*s).price, vacates: false }).collect(),
-            fix: Fix { summary: format!("Move small pods together (bin-packing score, descheduler) until one node has {need} free GPUs for {name}."), ..Fix::default() },
+            fix: Fix {
+                summary: match moves {
+                    Some((target, moved)) => format!("Move {moved}: then {name} fits on {target}."),
+                    None => format!("Move small pods together (bin-packing score, descheduler) until one node has {need} free GPUs for {name}."),
+                },
+                ..Fix::default()
+            },
             ignored: None,
             trend_usd_per_hour: None,
         });
     }
+}
+
+/// The fewest GPUs to move so that one node has `need` free ones: that node, and which pods go where.
+fn moves(fleet: &Fleet, free: &[(&Node, Vec<SlotId>)], need: usize) -> Option<(String, String)> {
+    free.iter().find_map(|(target, have)| {
+        let mut missing = need - have.len();
+        let mut left: Vec<(&Node, usize)> = free
+            .iter()
+            .filter(|(n, _)| n.name != target.name)
+            .map(|(n, f)| (*n, f.len()))
+            .collect();
+        // Whole GPUs that only this pod holds; small pods first, so that each finds a place.
+        let movable = |p: &&Pod| {
+            let alone = |s: &SlotId| fleet.slot(*s).weight == WHOLE_GPU && fleet.slot(*s).holders.len() == 1;
+            !p.node_bound && !p.slots.is_empty() && p.slots.iter().all(alone)
+        };
+        let mut pods: Vec<&Pod> = target.pods.iter().map(|p| fleet.pod(*p)).filter(movable).collect();
+        pods.sort_by(|a, b| (a.slots.len(), &a.namespace, &a.name).cmp(&(b.slots.len(), &b.namespace, &b.name)));
+        let mut moved = Vec::new();
+        for pod in pods {
+            if missing == 0 {
+                break;
+            }
+            let size = pod.slots.len();
+            if let Some(place) = left.iter_mut().find(|(n, room)| *room >= size && may_run(pod, n)) {
+                place.1 -= size;
+                missing = missing.saturating_sub(size);
+                moved.push(format!("{}/{} ({}) to {}", pod.namespace, pod.name, gpus(size), place.0.name));
+            }
+        }
+        (missing == 0).then(|| (target.name.clone(), moved.join(", ")))
+    })
 }
 
 /// The scheduler's own filters, as far as gpuwaste models them: readiness, cordon, taints, selectors, affinity.

@@ -4,6 +4,7 @@ use super::Outcome;
 use super::finding::{Claim, Confidence, Finding, Subject};
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
 use crate::snapshot::cluster::Ignore;
+use crate::units::UsdPerHour;
 use std::collections::BTreeSet;
 
 /// A confidence under construction: the worst input decides, and says why (R6).
@@ -125,7 +126,19 @@ pub(super) fn of_pool(fleet: &Fleet, node: &Node) -> Subject {
     }
 }
 
-/// Full claims on slots. A shared slot is claimed by the share of the pods that are meant.
+/// A workload's claims on slots that it would leave: of a shared one, its pods' shares (R1).
+pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) -> Vec<Claim> {
+    let share = |slot: SlotId| -> Option<UsdPerHour> {
+        let slot = fleet.slot(slot);
+        let parts = slot.price?.split(slot.holders.len().max(1));
+        let own = slot.holders.iter().zip(parts).filter(|(p, _)| workload.pods.contains(p));
+        Some(own.map(|(_, part)| part).sum())
+    };
+    let claim = |slot: &SlotId| Claim { slot: *slot, usd_per_hour: share(*slot), vacates: true };
+    slots.iter().map(claim).collect()
+}
+
+/// Full claims on slots.
 pub(super) fn claims(fleet: &Fleet, slots: &[SlotId], vacates: bool) -> Vec<Claim> {
     slots
         .iter()

@@ -319,6 +319,7 @@ fn cases() -> Vec<Case> {
         (("parallelism-mismatch", None), parallel(7), parallel(8)),
     ];
     cases.extend(super::sizing_tests::cases());
+    cases.extend(super::sharing_tests::cases());
     cases
 }
 

@@ -62,6 +62,16 @@ fn join_cluster(
         nodes_known: cluster.nodes.is_some(),
         pods_known: cluster.pods_read.complete,
         claims_known: cluster.dra.as_ref().is_none_or(|d| d.claims_complete),
+        by_class: cluster
+            .dra
+            .iter()
+            .flat_map(|d| d.classes.iter().flatten())
+            .filter(|c| c.driver.is_some())
+            .flat_map(|c| {
+                let own = format!("{BY_CLASS}{}", c.name);
+                c.extended_resource.clone().into_iter().chain([own])
+            })
+            .collect(),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
         selected_only: cluster.pods_read.selector.is_some(),
@@ -260,7 +270,9 @@ fn stuck_of(seen: &Seen) -> Option<Stuck> {
 /// Prefix of requests for a device of a named class (Kubernetes 1.34).
 const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 
-/// Puts pods on slots: where an exporter says, else the first free ones, in the pods' order.
+/// Puts pods on slots: where an exporter says, else the emptiest first, in the pods' order. NVIDIA's device plugin spreads
+/// the replicas of shared GPUs in the same way (its preferred allocation takes the least shared device), and where pods
+/// that left have made it otherwise, a card is rather called held than free.
 fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
     let names = name_slots(fleet, cluster, first_slot, plans);
     let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
@@ -349,6 +361,20 @@ fn name_slots(
             .collect();
         devices.sort_by_key(|g| (g.index, g.uuid.clone()));
         devices.dedup_by(|a, b| a.uuid == b.uuid);
+        // DRA names its devices itself.
+        for slot in whole.iter().filter(|s| plans[s.0 - first_slot].name.is_some()) {
+            let own = |g: &&&crate::snapshot::gpu::GpuScrape| g.uuid.as_ref() == Some(&fleet.slots[slot.0].name);
+            for holder in devices.iter().find(own).iter().flat_map(|g| &g.holders) {
+                told.entry((holder.namespace.clone(), holder.name.clone())).or_default().push(*slot);
+            }
+        }
+        let named: BTreeSet<String> = whole
+            .iter()
+            .filter(|s| plans[s.0 - first_slot].name.is_some())
+            .map(|s| fleet.slots[s.0].name.clone())
+            .collect();
+        devices.retain(|g| !g.uuid.as_ref().is_some_and(|u| named.contains(u)));
+        let whole: Vec<SlotId> = whole.into_iter().filter(|s| plans[s.0 - first_slot].name.is_none()).collect();
         // A device that is lost is in no exporter's list: then those listed are the healthy ones.
         let healthy: Vec<SlotId> = whole
             .iter()
@@ -360,7 +386,9 @@ fn name_slots(
             continue;
         }
         for (slot, device) in listed.iter().zip(devices) {
-            fleet.slots[slot.0].name = device.uuid.clone().unwrap_or_default();
+            if plans[slot.0 - first_slot].name.is_none() {
+                fleet.slots[slot.0].name = device.uuid.clone().unwrap_or_default();
+            }
             for holder in &device.holders {
                 told.entry((holder.namespace.clone(), holder.name.clone()))
                     .or_default()

@@ -6,6 +6,8 @@ mod dra_tests;
 pub(crate) mod history;
 mod history_usage;
 mod join;
+#[cfg(test)]
+mod labels_tests;
 mod nodes;
 mod observed;
 pub(crate) mod state;
@@ -13,6 +15,7 @@ mod workloads;
 
 pub(crate) use history_usage::{ClusterUsage, Span, UsageItem, Used};
 pub(crate) use join::join;
+pub(crate) use nodes::compute_slices as mig_slices;
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::{ModelBook, ModelFacts};
@@ -22,7 +25,7 @@ use crate::snapshot::cluster::{Condition, Ignore, PodPhase, PodPlacement};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, MilliCores, Tokens, UsdPerHour};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Index into [`Fleet::nodes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +80,8 @@ pub(crate) struct ClusterInfo {
     pub(crate) pods_known: bool,
     /// Every DRA claim was listed. When false, a DRA device without a visible holder is `Unknown`, not free.
     pub(crate) claims_known: bool,
+    /// Extended resources that a GPU `DeviceClass` provides.
+    pub(crate) by_class: BTreeSet<String>,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
     pub(crate) scoped: bool,
     /// `-n`; empty: all.
@@ -188,6 +193,8 @@ pub(crate) struct Slot {
     pub(crate) claims: Vec<usize>,
     /// DRA hands it out.
     pub(crate) dra: bool,
+    /// How many pods may hold it at once: 1 without time-slicing or MPS.
+    pub(crate) sharers: u64,
     /// What pods ask a device plugin for to get it; `None`: no plugin hands it out.
     pub(crate) resource: Option<String>,
     /// The rest of a MIG card that is in no instance: it costs, and nobody can ask for it.
@@ -606,7 +613,26 @@ pub(crate) struct Bins {
     pub(crate) hourly_end: Timestamp,
 }
 
+impl Pod {
+    /// GPUs, or parts of them, that it asks for: of device plugins and by claims that wait.
+    pub(crate) fn wanted(&self) -> usize {
+        let devices = self.devices.values().copied().fold(0, u64::saturating_add);
+        usize::try_from(devices.saturating_add(self.claimed_gpus)).unwrap_or(usize::MAX)
+    }
+}
+
 impl Fleet {
+    /// Whether a pod that asks as this one does could be given the slot.
+    pub(crate) fn gives(&self, slot: &Slot, pod: &Pod) -> bool {
+        if pod.claimed_gpus > 0 && slot.dra {
+            return true;
+        }
+        pod.devices.keys().any(|name| {
+            slot.resource.as_ref() == Some(name)
+                || (slot.dra && self.clusters[pod.cluster].by_class.contains(name))
+        })
+    }
+
     pub(crate) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }

@@ -56,8 +56,17 @@ const GPU_LABELS: &[(&str, Option<&str>)] = &[
     ),
     ("karpenter.azure.com/sku-gpu-name", None),
     ("amd.com/gpu.product-name", None),
+    ("beta.amd.com/gpu.product-name", None),
+    ("amd.com/gpu.device-id", None),
+    ("beta.amd.com/gpu.device-id", None),
     ("k8s.amazonaws.com/accelerator", None),
     ("skypilot.co/accelerator", None),
+];
+
+/// GKE's oldest names do not tell the memory: machine types a2-highgpu and n1 have these (GKE's list of GPU platforms).
+const GKE_NAMES: &[(&str, &str)] = &[
+    ("nvidia-tesla-a100", "A100-SXM4-40GB"),
+    ("nvidia-tesla-v100", "V100-SXM2-16GB"),
 ];
 
 pub(super) struct Around<'a> {
@@ -201,10 +210,21 @@ fn gpu_of(
         let memory = memory_key
             .filter(|_| !name.contains("-MIG-"))
             .and_then(|k| seen.labels.get(k)?.parse().ok());
+        let name = GKE_NAMES.iter().find(|(old, _)| old == name).map_or(name.as_str(), |(_, own)| own);
         if let Some(gpu) = gpus::find_with_memory(name, memory) {
             return (Some(gpu), gpu.name.clone(), None);
         }
-        named.get_or_insert_with(|| name.clone());
+        named.get_or_insert_with(|| name.to_string());
+    }
+    // The node labeller's oldest form counts devices in the value and names them in the key.
+    let counted = seen.labels.keys().find_map(|key| {
+        let name = key
+            .strip_prefix("beta.amd.com/gpu.product-name.")
+            .or_else(|| key.strip_prefix("beta.amd.com/gpu.device-id."))?;
+        gpus::find(name)
+    });
+    if let Some(gpu) = counted {
+        return (Some(gpu), gpu.name.clone(), None);
     }
     let published = around.dra.devices.and_then(NodeDevices::product);
     let exporter = around.exporter_model;
@@ -223,8 +243,11 @@ fn gpu_of(
     )
 }
 
-/// What stands in for a name where only the resource tells: "google.com/tpu".
+/// What stands in for a name where only the resource tells: "google.com/tpu"; GKE labels which TPU it is.
 fn accelerator_of(seen: &Seen) -> Option<&str> {
+    if let Some(tpu) = seen.labels.get("cloud.google.com/gke-tpu-accelerator") {
+        return Some(tpu);
+    }
     seen.capacity
         .devices
         .keys()
@@ -323,6 +346,10 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, dra: &
         if CUSTOM_SHARING.iter().any(|c| resource.starts_with(c)) {
             continue;
         }
+        if let Some((mode, parts)) = amd_partition(seen, resource, *amount, gpu, of_type) {
+            slots.extend(amd_slots(resource, &mode, parts, *amount, usable));
+            continue;
+        }
         if let Some(profile) = resource.strip_prefix("nvidia.com/mig-") {
             mig.insert(
                 profile.trim_end_matches(".shared").to_string(),
@@ -349,8 +376,6 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, dra: &
         }
     }
     let pieces = gpu.map_or(7, GpuFacts::mig_slices);
-    slots.extend(mig_slots(&mig, pieces));
-    // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
     let owned = of_type.map(u64::from).or_else(|| {
         [
             "karpenter.k8s.aws/instance-gpu-count",
@@ -363,6 +388,9 @@ fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, dra: &
         .find_map(|k| label_count(k))
         .or_else(|| label_count("nvidia.com/gpu.count").filter(|_| single_mig.is_none()))
     });
+    let for_mig = owned.map(|n| n.saturating_sub(cards(&slots)));
+    slots.extend(mig_slots(&mig, &MigShape::of(gpu), for_mig));
+    // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
     if let Some(devices) = dra.devices {
         slots = with_dra(slots, devices, dra.taken, pieces, owned);
     }
@@ -397,14 +425,15 @@ fn with_dra(
     // Without a count of the node's own, the larger of the two is all there is.
     let all = owned.unwrap_or(0).max(published).max(of_plugin);
     let mut twice = (published + of_plugin).saturating_sub(all) as usize;
-    let mut slots: Vec<SlotPlan> = Vec::new();
     let mut shared: Vec<SlotPlan> = plugin;
-    for card in &devices.cards {
-        let mut cut = dra::cut(card, taken, pieces);
-        // The same card in the plugin's count: one slot that either may hand out. Cards that claims hold come first in
-        // neither list, so any whole card of the plugin will do.
+    let mut own: Vec<Vec<SlotPlan>> = devices.cards.iter().map(|c| dra::cut(c, taken, pieces)).collect();
+    // The same card in the plugin's count: one slot that either may hand out. What a claim holds is the claim's, so the
+    // others are taken for the plugin's first.
+    let mut order: Vec<&mut Vec<SlotPlan>> = own.iter_mut().collect();
+    order.sort_by_key(|card| card.iter().any(|s| s.dra.iter().any(|key| taken.contains(key))));
+    for card in order {
         if twice > 0
-            && let [only] = cut.as_mut_slice()
+            && let [only] = card.as_mut_slice()
             && let Some(at) = shared.iter().position(|s| s.mig_profile.is_none())
         {
             let of_plugin = shared.remove(at);
@@ -413,7 +442,6 @@ fn with_dra(
             only.healthy &= of_plugin.healthy;
             twice -= 1;
         }
-        slots.extend(cut);
     }
     // What is still counted twice is cut in both: the plugin's view stays, card by card, as far as DRA's has no holder.
     while twice > 0 {
@@ -426,8 +454,55 @@ fn with_dra(
     if twice > 0 && shared.iter().any(|s| s.mig_profile.is_some()) {
         shared.clear();
     }
-    shared.extend(slots);
+    shared.extend(own.into_iter().flatten());
     shared
+}
+
+/// The partition mode of AMD devices in a resource, and how many of them make one GPU: "cpx" is one a compute die.
+/// The device plugin names the mode in the resource (mixed strategy) or counts partitions as amd.com/gpu (single).
+fn amd_partition(
+    seen: &Seen,
+    resource: &str,
+    amount: u64,
+    gpu: Option<&GpuFacts>,
+    of_type: Option<u32>,
+) -> Option<(String, u64)> {
+    let name = resource.strip_prefix("amd.com/")?;
+    let label = ["amd.com/compute-memory-partition", "amd.com/gpu.compute-memory-partition"]
+        .iter()
+        .find_map(|k| seen.labels.get(*k).map(String::as_str));
+    let mode = if name == "gpu" { label? } else { name };
+    let dies = match gpu.map(|g| g.name.as_str()) {
+        // Compute dies: AMD CDNA 3 and CDNA 4 white papers.
+        Some("MI300A") => Some(6),
+        Some("MI300X" | "MI325X" | "MI350X" | "MI355X") => Some(8),
+        _ => None,
+    };
+    let parts = match mode.split('_').next()? {
+        "spx" => 1,
+        "dpx" => 2,
+        "tpx" => 3,
+        "qpx" => 4,
+        "cpx" => dies.or_else(|| of_type.map(u64::from).filter(|n| *n > 0 && amount % n == 0).map(|n| amount / n))?,
+        _ => return None,
+    };
+    (parts > 1 || name != "gpu").then(|| (mode.to_string(), parts))
+}
+
+fn amd_slots(resource: &str, mode: &str, parts: u64, amount: u64, usable: u64) -> Vec<SlotPlan> {
+    let shares = UsdPerHour::from_micros(WHOLE_GPU as i64).split_by(&vec![1; parts as usize]);
+    // A card of which partitions are missing is whole all the same.
+    let all = amount.div_ceil(parts) * parts;
+    (0..all)
+        .map(|index| SlotPlan {
+            weight: shares[(index % parts) as usize].micros() as u64,
+            mig_profile: (parts > 1).then(|| mode.to_string()),
+            resource: Some(resource.to_string()),
+            sharers: 1,
+            healthy: index < usable,
+            ..SlotPlan::default()
+        })
+        .collect()
 }
 
 /// Resources that count whole devices (or, shared, replicas of them).
@@ -474,14 +549,78 @@ fn sharing_replicas(seen: &Seen) -> u64 {
     gfd.or(gke).unwrap_or(1)
 }
 
-/// Packs instances into cards, largest first; each card's rest becomes a slot nobody can ask for.
-fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<SlotPlan> {
-    let mut instances: Vec<(u32, SlotPlan)> = Vec::new();
+/// What instances take of a card: compute slices, and memory units (the smallest profile's memory is one).
+struct MigShape {
+    pieces: u32,
+    /// GB of one unit, and units of a card; `None`: the card is unknown, and memory no bound.
+    memory: Option<(f64, u32)>,
+}
+
+impl MigShape {
+    fn of(gpu: Option<&GpuFacts>) -> Self {
+        let sizes = || gpu.iter().flat_map(|g| &g.mig_profiles).filter_map(|p| gigabytes(&p.name));
+        let unit = sizes().reduce(f64::min);
+        let whole = sizes().reduce(f64::max);
+        Self {
+            pieces: gpu.map_or(7, GpuFacts::mig_slices),
+            memory: unit.zip(whole).map(|(unit, whole)| (unit, (whole / unit).round() as u32)),
+        }
+    }
+
+    /// Slices and units of a profile.
+    fn needs(&self, profile: &str) -> (u32, u32) {
+        let slices = compute_slices(profile).unwrap_or(1).clamp(1, self.pieces);
+        let units = self.memory.zip(gigabytes(profile)).map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
+        (slices, units.unwrap_or(0))
+    }
+
+    fn card(&self) -> (u32, u32) {
+        (self.pieces, self.memory.map_or(0, |(_, all)| all))
+    }
+}
+
+/// "1g.10gb" → 10; "1g.10gb.me" too.
+fn gigabytes(profile: &str) -> Option<f64> {
+    profile.split(['.', '+']).find_map(|part| part.strip_suffix("gb")?.parse().ok())
+}
+
+/// A card while instances are put on it: slices and memory units left, instances.
+type MigCard = ((u32, u32), Vec<(u32, SlotPlan)>);
+
+/// First fit, largest first, on as many cards as it takes; with `spread`, on the emptiest of that many cards.
+fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, spread: Option<u64>) -> Vec<MigCard> {
+    let mut cards: Vec<MigCard> = (0..spread.unwrap_or(0)).map(|_| (shape.card(), Vec::new())).collect();
+    for ((slices, units), plan) in instances {
+        let fits = |c: &&mut MigCard| c.0.0 >= *slices && c.0.1 >= *units;
+        let open = if spread.is_some() {
+            cards.iter_mut().filter(fits).max_by_key(|c| c.0)
+        } else {
+            cards.iter_mut().find(fits)
+        };
+        match open {
+            Some((left, held)) => {
+                *left = (left.0 - slices, left.1 - units);
+                held.push((*slices, plan.clone()));
+            }
+            None => {
+                let whole = shape.card();
+                let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
+                cards.push((left, vec![(*slices, plan.clone())]));
+            }
+        }
+    }
+    cards.retain(|(_, held)| !held.is_empty());
+    cards
+}
+
+/// Packs instances into cards; each card's rest becomes a slot nobody can ask for. `owned`: cards there are for them.
+fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, shape: &MigShape, owned: Option<u64>) -> Vec<SlotPlan> {
+    let mut instances: Vec<((u32, u32), SlotPlan)> = Vec::new();
     for (profile, (resource, amount, usable)) in mig {
-        let slices = compute_slices(profile).unwrap_or(1).clamp(1, pieces);
+        let needs = shape.needs(profile);
         for index in 0..*amount {
             instances.push((
-                slices,
+                needs,
                 SlotPlan {
                     mig_profile: Some(profile.clone()),
                     resource: Some(resource.clone()),
@@ -493,19 +632,16 @@ fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<Slo
         }
     }
     instances.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.mig_profile.cmp(&b.1.mig_profile)));
-    // First fit: each card is (slices left, its instances).
-    let mut cards: Vec<(u32, Vec<(u32, SlotPlan)>)> = Vec::new();
-    for (slices, plan) in instances {
-        match cards.iter_mut().find(|(left, _)| *left >= slices) {
-            Some((left, held)) => {
-                *left -= slices;
-                held.push((slices, plan));
-            }
-            None => cards.push((pieces - slices, vec![(slices, plan)])),
-        }
+    // Room for another instance needs a slice and memory; what memory leaves no room for belongs to the instances.
+    let room = |(slices, units): (u32, u32)| if shape.memory.is_some() && units == 0 { 0 } else { slices };
+    let mut cards = pack(&instances, shape, None);
+    // As tight as can be, cards are left over that do have instances: those are not lost, but cut in part.
+    if let Some(owned) = owned.filter(|n| *n > cards.len() as u64 && cards.iter().any(|c| room(c.0) > 0)) {
+        cards = pack(&instances, shape, Some(owned));
     }
     let mut slots = Vec::new();
     for (left, held) in cards {
+        let left = room(left);
         let mut weights: Vec<u64> = held.iter().map(|(s, _)| u64::from(*s)).collect();
         if left > 0 {
             weights.push(u64::from(left));
@@ -527,7 +663,7 @@ fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, pieces: u32) -> Vec<Slo
 }
 
 /// "3g.40gb" → 3; "1g.10gb.me" → 1; "1c.3g.40gb" (compute instance) → 3.
-pub(super) fn compute_slices(profile: &str) -> Option<u32> {
+pub(crate) fn compute_slices(profile: &str) -> Option<u32> {
     profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
 }
 
@@ -546,6 +682,7 @@ pub(super) fn slots_of(node: &Node, node_id: super::NodeId, plans: &[SlotPlan]) 
             }),
             dra: !plan.dra.is_empty(),
             resource: plan.resource.clone(),
+            sharers: plan.sharers.max(1),
             weight: plan.weight,
             mig_profile: plan.mig_profile.clone(),
             price: prices.as_ref().and_then(|p| p.get(index).copied()),

@@ -2,6 +2,7 @@
 //! fails never makes a fleet look worse or better known than it is.
 
 mod absurd;
+mod claims;
 mod fleets;
 mod invariants;
 mod monotone;

@@ -274,6 +274,12 @@ thresholds! {
         /// A prompt token's work in output tokens (price ratio of public APIs; ours).
         prompt_token_weight: Share = 0.25,
     }
+    SharingMismatch sharing_mismatch "sharing-mismatch" {
+        /// A card that several pods share is crowded from this mean activity (ours: 0.9).
+        shared_card_busy: Share = 0.9,
+        /// Sharers are put together as long as their cards' activity adds up to this a card (ours: 0.7).
+        shared_card_room: Share = 0.7,
+    }
     CpuPods cpu_pods "cpu-pods-on-gpu-node" {
         /// Pods without a GPU that ask for this share of a GPU node's CPU or memory, or more, are named (ours: 25 %).
         cpu_pods_share: Share = 0.25,

@@ -7,6 +7,7 @@ const NODE: &[&str] = &[
     "nvidia.com/mig",
     "amd.com/gpu",
     "beta.amd.com/gpu",
+    "amd.com/compute-memory-partition",
     "gpu.nvidia.com/",
     "cloud.google.com/",
     "karpenter.sh/",

@@ -116,6 +116,8 @@ pub(crate) fn is_wanted(name: &str) -> bool {
 
 const AMD: &[&str] = &[
     "gpu_gfx_activity",
+    "gpu_usage",
+    "gpu_total_memory",
     "gpu_umc_activity",
     "gpu_package_power",
     "gpu_average_package_power",
@@ -138,12 +140,12 @@ fn get(labels: &Labels, keys: &[&str]) -> Option<String> {
 }
 
 fn key_of(labels: &Labels) -> Key {
-    let id = get(labels, &["UUID", "uuid", "gpu_uuid"])
-        .or_else(|| get(labels, &["serial_number"]))
+    let id = get(labels, &["UUID", "uuid", "gpu_uuid", "GPU_UUID"])
+        .or_else(|| get(labels, &["serial_number", "SERIAL_NUMBER"]))
         .or_else(|| get(labels, &["gpu", "gpu_id", "device"]))
         .unwrap_or_default();
     let instance = get(labels, &["GPU_I_ID"])
-        .or_else(|| get(labels, &["gpu_partition_id"]).filter(|p| p != "0"))
+        .or_else(|| partition(labels).map(String::from))
         .unwrap_or_default();
     (id, instance)
 }
@@ -214,6 +216,14 @@ impl Device {
         }
         key
     }
+}
+
+/// An AMD partition other than the first; guests without partitions say "NA".
+fn partition(labels: &Labels) -> Option<&str> {
+    labels
+        .get("gpu_partition_id")
+        .map(String::as_str)
+        .filter(|p| p.parse::<u32>().is_ok_and(|n| n > 0))
 }
 
 fn blank(at: Timestamp) -> GpuReading {
@@ -291,18 +301,19 @@ fn amd(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
                 .iter()
                 .filter(|(_, v)| *v >= 0.0 && *v < 1e12)
             {
-                let part = labels
-                    .get("gpu_partition_id")
-                    .is_some_and(|p| !p.is_empty() && p != "0");
+                let part = partition(labels).is_some();
+                let whole = name.ends_with("vram") || name.ends_with("memory");
                 let key = Device::of(devices, labels, at);
-                if let Some(device) = devices.get_mut(&key).filter(|_| !part || name.ends_with("vram")) {
+                if let Some(device) = devices.get_mut(&key).filter(|_| !part || whole) {
                     set(&mut device.reading, *value);
                 }
             }
         };
-        each("gpu_gfx_activity", &|r, v| {
-            r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0));
-        });
+        // gpu_usage and gpu_total_memory are the names of the first releases.
+        for name in ["gpu_usage", "gpu_gfx_activity"] {
+            each(name, &|r, v| r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0)));
+        }
+        each("gpu_total_memory", &|r, v| r.memory_total = Some(Bytes((v * 1e6) as u64)));
         each("gpu_umc_activity", &|r, v| {
             r.dram = (v <= 100.0).then_some(Ratio(v / 100.0));
         });
