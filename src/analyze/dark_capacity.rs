@@ -415,7 +415,12 @@ fn idle(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
 /// Devices that a claim holds and no pod uses: nobody else can have them, and nobody works on them.
 fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
     let mut by_claim: BTreeMap<usize, Vec<SlotId>> = BTreeMap::new();
-    for (index, slot) in fleet.slots.iter().enumerate().filter(|(_, s)| s.reason == Reason::UnusedClaim) {
+    for (index, slot) in fleet
+        .slots
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.reason == Reason::UnusedClaim)
+    {
         if let Some(claim) = slot.claims.first() {
             by_claim.entry(*claim).or_default().push(SlotId(index));
         }
@@ -438,7 +443,11 @@ fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
             part: Some("idle"),
             kind: FindingKind::Recoverable,
             rank: ClaimRank::Idle,
-            title: format!("claim {} holds {} that no pod uses", claim.name, gpus_weighted(fleet, &slots)),
+            title: format!(
+                "claim {} holds {} that no pod uses",
+                claim.name,
+                gpus_weighted(fleet, &slots)
+            ),
             subject: super::finding::Subject {
                 kind: Some("ResourceClaim".into()),
                 namespace: Some(claim.namespace.clone()),

@@ -44,7 +44,10 @@ fn slices(fleet: &Fleet, slots: &[SlotId]) -> u64 {
         .iter()
         .map(|s| {
             let slot = fleet.slot(*s);
-            let pieces = fleet.node(slot.node).gpu.map_or(7, crate::catalog::gpus::GpuFacts::mig_slices);
+            let pieces = fleet
+                .node(slot.node)
+                .gpu
+                .map_or(7, crate::catalog::gpus::GpuFacts::mig_slices);
             (slot.weight * u64::from(pieces) + WHOLE_GPU / 2) / WHOLE_GPU
         })
         .sum()
@@ -80,7 +83,10 @@ fn unpartitioned(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             kind: FindingKind::Recoverable,
             // Nobody can ask for them: more than free.
             rank: ClaimRank::Stranded,
-            title: format!("{count} MIG slices of {} are in no instance in pool {place}", node.gpu_name),
+            title: format!(
+                "{count} MIG slices of {} are in no instance in pool {place}",
+                node.gpu_name
+            ),
             confidence: judged.level,
             confidence_reasons: judged.reasons,
             evidence: vec![
@@ -120,7 +126,11 @@ fn fitting(fleet: &Fleet, slots: &[SlotId]) -> String {
 /// Pods that wait for one profile while instances of others are free.
 fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     let mut waiting: BTreeMap<(usize, &str), Vec<&Pod>> = BTreeMap::new();
-    for pod in fleet.pods.iter().filter(|p| p.node.is_none() && p.phase == PodPhase::Pending) {
+    for pod in fleet
+        .pods
+        .iter()
+        .filter(|p| p.node.is_none() && p.phase == PodPhase::Pending)
+    {
         let unschedulable = pod.scheduled.as_ref().filter(|c| c.status == Some(false));
         let waits = unschedulable
             .and_then(|c| c.since)

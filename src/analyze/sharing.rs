@@ -153,7 +153,12 @@ fn crowded(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -
 /// Cards cut for many pods that few use: together they would do on fewer.
 fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     let mut pools: BTreeMap<(usize, &str, &str, u64), Vec<SlotId>> = BTreeMap::new();
-    for (index, slot) in fleet.slots.iter().enumerate().filter(|(_, s)| s.sharers > 1 && !s.holders.is_empty()) {
+    for (index, slot) in fleet
+        .slots
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.sharers > 1 && !s.holders.is_empty())
+    {
         let node = fleet.node(slot.node);
         if !fleet.clusters[node.cluster].pods_known {
             continue;
@@ -184,12 +189,22 @@ fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let subject = support::of_pool(fleet, node);
         let mut evidence = vec![
             Evidence::number("shares_in_use", held as f64, "shares", "kubernetes"),
-            Evidence::number("shares_of_those_cards", slots.len() as f64 * each as f64, "shares", "kubernetes"),
+            Evidence::number(
+                "shares_of_those_cards",
+                slots.len() as f64 * each as f64,
+                "shares",
+                "kubernetes",
+            ),
             Evidence::number("cards_in_use", slots.len() as f64, "gpus", "kubernetes").expected(needed as f64),
             Evidence::number("device_activity_sum", total, "ratio", "exporter"),
         ];
         if let Some(price) = price {
-            evidence.push(Evidence::number("price_of_cards_that_could_go", price.usd() * spare as f64, "usd/h", "catalog"));
+            evidence.push(Evidence::number(
+                "price_of_cards_that_could_go",
+                price.usd() * spare as f64,
+                "usd/h",
+                "catalog",
+            ));
         }
         out.findings.push(Finding {
             check: ID,

@@ -10,7 +10,8 @@ use jiff::SignedDuration;
 /// A p4de.24xlarge: 8 × A100 80 GB, $27.44705/h in us-east-1.
 fn cut(devices: &[(&str, u64)]) -> Node {
     let mut node = node("n", 9 * DAY, true);
-    node.labels.insert("node.kubernetes.io/instance-type".into(), "p4de.24xlarge".into());
+    node.labels
+        .insert("node.kubernetes.io/instance-type".into(), "p4de.24xlarge".into());
     let devices: std::collections::BTreeMap<String, u64> = devices.iter().map(|(k, v)| ((*k).into(), *v)).collect();
     node.capacity.devices.clone_from(&devices);
     node.allocatable.devices = devices;
@@ -74,22 +75,44 @@ fn shared(pods: usize, cards: u64, each: u64, busy: f64) -> Snapshot {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let layout = |ones: u64| snapshot(vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", ones)])], Vec::new(), Vec::new());
+    let layout = |ones: u64| {
+        snapshot(
+            vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", ones)])],
+            Vec::new(),
+            Vec::new(),
+        )
+    };
     let mismatch = |seconds: i64| {
         let pod = waits_for("nvidia.com/mig-3g.40gb", seconds);
-        snapshot(vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", 7)])], vec![pod], Vec::new())
+        snapshot(
+            vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", 7)])],
+            vec![pod],
+            Vec::new(),
+        )
     };
     vec![
         (("mig-layout", Some("unpartitioned")), layout(6), layout(7)),
         (("mig-layout", Some("mismatch")), mismatch(601), mismatch(599)),
-        (("sharing-mismatch", Some("crowded")), shared(2, 1, 4, 0.9), shared(2, 1, 4, 0.89)),
-        (("sharing-mismatch", Some("spread")), shared(2, 2, 4, 0.35), shared(2, 2, 4, 0.36)),
+        (
+            ("sharing-mismatch", Some("crowded")),
+            shared(2, 1, 4, 0.9),
+            shared(2, 1, 4, 0.89),
+        ),
+        (
+            ("sharing-mismatch", Some("spread")),
+            shared(2, 2, 4, 0.35),
+            shared(2, 2, 4, 0.36),
+        ),
     ]
 }
 
 fn dollars(snap: &Snapshot, check: &str, part: &str) -> f64 {
     let found = report(snap);
-    let finding = found.findings.iter().find(|f| f.check == check && f.part.as_deref() == Some(part)).unwrap();
+    let finding = found
+        .findings
+        .iter()
+        .find(|f| f.check == check && f.part.as_deref() == Some(part))
+        .unwrap();
     finding.usd_per_hour.unwrap().usd()
 }
 
@@ -97,10 +120,17 @@ const SLICE: f64 = 27.44705 / 8.0 / 7.0;
 
 #[test]
 fn slices_cost_their_share_of_the_card_and_once() {
-    let two_left = snapshot(vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", 5)])], Vec::new(), Vec::new());
+    let two_left = snapshot(
+        vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", 5)])],
+        Vec::new(),
+        Vec::new(),
+    );
     assert!((dollars(&two_left, "mig-layout", "unpartitioned") - 2.0 * SLICE).abs() < 1e-4);
     let found = report(&two_left);
-    assert!((found.totals.waste_usd_per_hour.usd() - 27.44705).abs() < 1e-4, "all of it is free, and counted once");
+    assert!(
+        (found.totals.waste_usd_per_hour.usd() - 27.44705).abs() < 1e-4,
+        "all of it is free, and counted once"
+    );
     let wants = snapshot(
         vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.10gb", 7)])],
         vec![waits_for("nvidia.com/mig-3g.40gb", 3600)],
@@ -112,11 +142,19 @@ fn slices_cost_their_share_of_the_card_and_once() {
 #[test]
 fn what_the_cards_memory_leaves_no_room_for_is_no_layout_waste() {
     // Two 3g.40gb take all eight memory units: the seventh slice can be in no instance.
-    let halves = snapshot(vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-3g.40gb", 2)])], Vec::new(), Vec::new());
+    let halves = snapshot(
+        vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-3g.40gb", 2)])],
+        Vec::new(),
+        Vec::new(),
+    );
     assert!(!fired(&halves).iter().any(|(check, _)| *check == "mig-layout"));
     assert!((report(&halves).totals.gpus_free - 8.0).abs() < 1e-9);
     // Four 1g.20gb likewise, where slices alone would leave room for three more.
-    let quarters = snapshot(vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.20gb", 4)])], Vec::new(), Vec::new());
+    let quarters = snapshot(
+        vec![cut(&[("nvidia.com/gpu", 7), ("nvidia.com/mig-1g.20gb", 4)])],
+        Vec::new(),
+        Vec::new(),
+    );
     assert!(!fired(&quarters).iter().any(|(check, _)| *check == "mig-layout"));
 }
 
@@ -138,8 +176,19 @@ fn sharers_pay_one_card_between_them() {
     snap.clusters[0].gpus.clear();
     let found = report(&snap);
     let spend = found.totals.spend_usd_per_hour.usd();
-    let paid: f64 = found.workloads.iter().filter_map(|w| w.usd_per_hour).map(|u| u.usd()).sum();
+    let paid: f64 = found
+        .workloads
+        .iter()
+        .filter_map(|w| w.usd_per_hour)
+        .map(|u| u.usd())
+        .sum();
     assert!(spend > 0.0 && (paid - spend).abs() < 1e-5, "{paid} of {spend}");
-    assert!((found.totals.gpus_allocated - 2.0).abs() < 1e-9, "which card a pod shares is not told: none is called free");
-    assert!(!fired(&snap).contains(&("sharing-mismatch", Some("spread"))), "without activity nothing is judged");
+    assert!(
+        (found.totals.gpus_allocated - 2.0).abs() < 1e-9,
+        "which card a pod shares is not told: none is called free"
+    );
+    assert!(
+        !fired(&snap).contains(&("sharing-mismatch", Some("spread"))),
+        "without activity nothing is judged"
+    );
 }

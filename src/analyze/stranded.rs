@@ -372,7 +372,13 @@ fn moves(fleet: &Fleet, free: &[(&Node, Vec<SlotId>)], need: usize) -> Option<(S
             if let Some(place) = left.iter_mut().find(|(n, room)| *room >= size && may_run(pod, n)) {
                 place.1 -= size;
                 missing = missing.saturating_sub(size);
-                moved.push(format!("{}/{} ({}) to {}", pod.namespace, pod.name, gpus(size), place.0.name));
+                moved.push(format!(
+                    "{}/{} ({}) to {}",
+                    pod.namespace,
+                    pod.name,
+                    gpus(size),
+                    place.0.name
+                ));
             }
         }
         (missing == 0).then(|| (target.name.clone(), moved.join(", ")))

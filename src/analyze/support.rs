@@ -131,10 +131,18 @@ pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) ->
     let share = |slot: SlotId| -> Option<UsdPerHour> {
         let slot = fleet.slot(slot);
         let parts = slot.price?.split(slot.holders.len().max(1));
-        let own = slot.holders.iter().zip(parts).filter(|(p, _)| workload.pods.contains(p));
+        let own = slot
+            .holders
+            .iter()
+            .zip(parts)
+            .filter(|(p, _)| workload.pods.contains(p));
         Some(own.map(|(_, part)| part).sum())
     };
-    let claim = |slot: &SlotId| Claim { slot: *slot, usd_per_hour: share(*slot), vacates: true };
+    let claim = |slot: &SlotId| Claim {
+        slot: *slot,
+        usd_per_hour: share(*slot),
+        vacates: true,
+    };
     slots.iter().map(claim).collect()
 }
 

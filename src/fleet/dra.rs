@@ -28,7 +28,10 @@ impl NodeDevices<'_> {
     /// The driver's name of the GPUs, and their memory.
     pub(super) fn product(&self) -> Option<(&str, Option<f64>)> {
         let whole = self.cards.iter().flatten().find(|(_, d)| d.product.is_some())?.1;
-        let memory = whole.memory.filter(|_| !is_part(whole)).map(|m| m.0 as f64 / crate::units::Bytes::MIB);
+        let memory = whole
+            .memory
+            .filter(|_| !is_part(whole))
+            .map(|m| m.0 as f64 / crate::units::Bytes::MIB);
         Some((whole.product.as_deref()?, memory))
     }
 }
@@ -181,7 +184,11 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, pie
             sharers: 1,
             healthy: true,
             // What is left of a card that is cut on demand can still be asked for.
-            dra: if on_demand { whole.iter().map(|(key, _)| key.clone()).collect() } else { Vec::new() },
+            dra: if on_demand {
+                whole.iter().map(|(key, _)| key.clone()).collect()
+            } else {
+                Vec::new()
+            },
             rest: on_demand,
             name: Some(format!("{name}/{}", if on_demand { "rest" } else { "unpartitioned" })),
             ..SlotPlan::default()
@@ -215,13 +222,20 @@ pub(super) fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, fir
         let slots: Vec<SlotId> = held.iter().filter_map(|key| by_device.get(key).copied()).collect();
         let whole = claim.allocated && slots.len() == held.len();
         resolved.insert((&claim.namespace, &claim.name), whole);
-        for device in claim.devices.iter().filter(|d| !d.admin && !by_device.contains_key(&key_of(d))) {
+        for device in claim
+            .devices
+            .iter()
+            .filter(|d| !d.admin && !by_device.contains_key(&key_of(d)))
+        {
             *unplaced.entry(&device.pool).or_default() += 1;
         }
         let holders: Vec<PodId> = claim
             .pods
             .iter()
-            .filter_map(|p| pods.get(&(claim.namespace.as_str(), p.name.as_str(), p.uid.as_str())).copied())
+            .filter_map(|p| {
+                pods.get(&(claim.namespace.as_str(), p.name.as_str(), p.uid.as_str()))
+                    .copied()
+            })
             .collect();
         let ended = |id: PodId| matches!(fleet.pods[id.0].phase, PodPhase::Succeeded | PodPhase::Failed);
         let live: Vec<PodId> = holders.iter().copied().filter(|id| !ended(*id)).collect();

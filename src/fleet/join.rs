@@ -154,7 +154,9 @@ fn join_cluster(
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
     let mut requests = seen.requests();
     // A claim provides these, not a device plugin.
-    requests.devices.retain(|name, _| !seen.claimed_resources.contains(name));
+    requests
+        .devices
+        .retain(|name, _| !seen.claimed_resources.contains(name));
     let roles = || seen.containers.iter().filter_map(|c| c.role);
     let owner = seen.owner.as_ref();
     let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
@@ -181,11 +183,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         started_at: seen.started_at,
         restarts: seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0),
         ignore: seen.ignore.clone(),
-        device_containers: seen
-            .containers
-            .iter()
-            .filter(|c| c.has_devices())
-            .count(),
+        device_containers: seen.containers.iter().filter(|c| c.has_devices()).count(),
         device_container: device.map(|c| c.name.clone()),
         device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
         oom_killed_at: device
@@ -365,7 +363,9 @@ fn name_slots(
         for slot in whole.iter().filter(|s| plans[s.0 - first_slot].name.is_some()) {
             let own = |g: &&&crate::snapshot::gpu::GpuScrape| g.uuid.as_ref() == Some(&fleet.slots[slot.0].name);
             for holder in devices.iter().find(own).iter().flat_map(|g| &g.holders) {
-                told.entry((holder.namespace.clone(), holder.name.clone())).or_default().push(*slot);
+                told.entry((holder.namespace.clone(), holder.name.clone()))
+                    .or_default()
+                    .push(*slot);
             }
         }
         let named: BTreeSet<String> = whole
@@ -374,7 +374,10 @@ fn name_slots(
             .map(|s| fleet.slots[s.0].name.clone())
             .collect();
         devices.retain(|g| !g.uuid.as_ref().is_some_and(|u| named.contains(u)));
-        let whole: Vec<SlotId> = whole.into_iter().filter(|s| plans[s.0 - first_slot].name.is_none()).collect();
+        let whole: Vec<SlotId> = whole
+            .into_iter()
+            .filter(|s| plans[s.0 - first_slot].name.is_none())
+            .collect();
         // A device that is lost is in no exporter's list: then those listed are the healthy ones.
         let healthy: Vec<SlotId> = whole
             .iter()

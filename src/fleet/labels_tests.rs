@@ -27,7 +27,11 @@ fn described(node: &Node) -> super::nodes::Described {
         prices: &PriceBook::default(),
         stale_days: 180,
         exporter_model: None,
-        dra: DraView { devices: None, taken: &HashSet::new(), refused: false },
+        dra: DraView {
+            devices: None,
+            taken: &HashSet::new(),
+            refused: false,
+        },
     };
     describe(node, &around)
 }
@@ -81,7 +85,11 @@ const NAMES: &[(&str, &str, &str)] = &[
     (GFD, "NVIDIA-GB300", "GB300"),
     (GFD, "NVIDIA-GH200-480GB", "GH200-96GB"),
     (GFD, "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", "RTX-PRO-6000-BSE"),
-    (GFD, "NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition", "RTX-PRO-6000-WS"),
+    (
+        GFD,
+        "NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition",
+        "RTX-PRO-6000-WS",
+    ),
     (GFD, "NVIDIA-RTX-6000-Ada-Generation", "RTX-6000-Ada"),
     (GFD, "Quadro-RTX-6000", "Quadro-RTX-6000"),
     (GKE, "nvidia-tesla-t4", "T4"),
@@ -159,8 +167,15 @@ fn karpenters_short_names_are_told_apart_by_memory() {
         ("a100", "", None),
     ] {
         for vendor in ["karpenter.k8s.aws", "eks.amazonaws.com"] {
-            let (key, memory) = (format!("{vendor}/instance-gpu-name"), format!("{vendor}/instance-gpu-memory"));
-            assert_eq!(gpu(&[(key.as_str(), name), (memory.as_str(), mib)]).0, wanted, "{name} {mib}");
+            let (key, memory) = (
+                format!("{vendor}/instance-gpu-name"),
+                format!("{vendor}/instance-gpu-memory"),
+            );
+            assert_eq!(
+                gpu(&[(key.as_str(), name), (memory.as_str(), mib)]).0,
+                wanted,
+                "{name} {mib}"
+            );
         }
     }
 }
@@ -177,7 +192,11 @@ fn what_no_row_knows_is_named_and_never_guessed() {
         (COREWEAVE, "A100_NVLINK"),
         (AMD, "AMD_Radeon_PRO_W7900"),
     ] {
-        assert_eq!(gpu(&[(label, value)]), (None, Some(value.to_string())), "{label}={value}");
+        assert_eq!(
+            gpu(&[(label, value)]),
+            (None, Some(value.to_string())),
+            "{label}={value}"
+        );
     }
 }
 
@@ -186,11 +205,35 @@ fn amd_partitions_are_parts_of_their_cards() {
     let mi300x = (AMD, "AMD_Instinct_MI300X_OAM");
     for (what, labels, devices, gpus, slots) in [
         ("whole", vec![mi300x], vec![("amd.com/gpu", 8)], 8, 8),
-        ("single strategy, labelled", vec![mi300x, ("amd.com/compute-memory-partition", "cpx_nps4")], vec![("amd.com/gpu", 64)], 8, 64),
-        ("not partitioned, labelled", vec![mi300x, ("amd.com/compute-memory-partition", "spx_nps1")], vec![("amd.com/gpu", 8)], 8, 8),
-        ("mixed strategy", vec![mi300x], vec![("amd.com/cpx_nps4", 16), ("amd.com/spx_nps1", 6)], 8, 22),
+        (
+            "single strategy, labelled",
+            vec![mi300x, ("amd.com/compute-memory-partition", "cpx_nps4")],
+            vec![("amd.com/gpu", 64)],
+            8,
+            64,
+        ),
+        (
+            "not partitioned, labelled",
+            vec![mi300x, ("amd.com/compute-memory-partition", "spx_nps1")],
+            vec![("amd.com/gpu", 8)],
+            8,
+            8,
+        ),
+        (
+            "mixed strategy",
+            vec![mi300x],
+            vec![("amd.com/cpx_nps4", 16), ("amd.com/spx_nps1", 6)],
+            8,
+            22,
+        ),
         ("dpx", vec![mi300x], vec![("amd.com/dpx_nps2", 16)], 8, 16),
-        ("MI300A", vec![(AMD, "AMD_Instinct_MI300A")], vec![("amd.com/cpx_nps1", 24)], 4, 24),
+        (
+            "MI300A",
+            vec![(AMD, "AMD_Instinct_MI300A")],
+            vec![("amd.com/cpx_nps1", 24)],
+            4,
+            24,
+        ),
     ] {
         let found = described(&seen(&labels, &devices));
         assert_eq!((found.node.gpus, found.slots.len()), (gpus, slots), "{what}");
@@ -201,7 +244,14 @@ fn amd_partitions_are_parts_of_their_cards() {
 fn other_accelerators_are_counted_and_named() {
     let gaudi = described(&seen(&[(TYPE, "dl1.24xlarge")], &[("habana.ai/gaudi", 8)]));
     assert_eq!((gaudi.node.gpu_name.as_str(), gaudi.node.gpus), ("Gaudi", 8));
-    let tpu = described(&seen(&[("cloud.google.com/gke-tpu-accelerator", "tpu-v6e-slice")], &[("google.com/tpu", 4)]));
+    let tpu = described(&seen(
+        &[("cloud.google.com/gke-tpu-accelerator", "tpu-v6e-slice")],
+        &[("google.com/tpu", 4)],
+    ));
     assert_eq!((tpu.node.gpu_name.as_str(), tpu.node.gpus), ("tpu-v6e-slice", 4));
-    assert_eq!(tpu.unknown_gpu.as_deref(), Some("tpu-v6e-slice"), "the gaps name what has no price");
+    assert_eq!(
+        tpu.unknown_gpu.as_deref(),
+        Some("tpu-v6e-slice"),
+        "the gaps name what has no price"
+    );
 }

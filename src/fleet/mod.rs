@@ -628,8 +628,7 @@ impl Fleet {
             return true;
         }
         pod.devices.keys().any(|name| {
-            slot.resource.as_ref() == Some(name)
-                || (slot.dra && self.clusters[pod.cluster].by_class.contains(name))
+            slot.resource.as_ref() == Some(name) || (slot.dra && self.clusters[pod.cluster].by_class.contains(name))
         })
     }
 

@@ -210,7 +210,10 @@ fn gpu_of(
         let memory = memory_key
             .filter(|_| !name.contains("-MIG-"))
             .and_then(|k| seen.labels.get(k)?.parse().ok());
-        let name = GKE_NAMES.iter().find(|(old, _)| old == name).map_or(name.as_str(), |(_, own)| own);
+        let name = GKE_NAMES
+            .iter()
+            .find(|(old, _)| old == name)
+            .map_or(name.as_str(), |(_, own)| *own);
         if let Some(gpu) = gpus::find_with_memory(name, memory) {
             return (Some(gpu), gpu.name.clone(), None);
         }
@@ -468,9 +471,12 @@ fn amd_partition(
     of_type: Option<u32>,
 ) -> Option<(String, u64)> {
     let name = resource.strip_prefix("amd.com/")?;
-    let label = ["amd.com/compute-memory-partition", "amd.com/gpu.compute-memory-partition"]
-        .iter()
-        .find_map(|k| seen.labels.get(*k).map(String::as_str));
+    let label = [
+        "amd.com/compute-memory-partition",
+        "amd.com/gpu.compute-memory-partition",
+    ]
+    .iter()
+    .find_map(|k| seen.labels.get(*k).map(String::as_str));
     let mode = if name == "gpu" { label? } else { name };
     let dies = match gpu.map(|g| g.name.as_str()) {
         // Compute dies: AMD CDNA 3 and CDNA 4 white papers.
@@ -483,7 +489,12 @@ fn amd_partition(
         "dpx" => 2,
         "tpx" => 3,
         "qpx" => 4,
-        "cpx" => dies.or_else(|| of_type.map(u64::from).filter(|n| *n > 0 && amount % n == 0).map(|n| amount / n))?,
+        "cpx" => dies.or_else(|| {
+            of_type
+                .map(u64::from)
+                .filter(|n| *n > 0 && amount % n == 0)
+                .map(|n| amount / n)
+        })?,
         _ => return None,
     };
     (parts > 1 || name != "gpu").then(|| (mode.to_string(), parts))
@@ -558,19 +569,28 @@ struct MigShape {
 
 impl MigShape {
     fn of(gpu: Option<&GpuFacts>) -> Self {
-        let sizes = || gpu.iter().flat_map(|g| &g.mig_profiles).filter_map(|p| gigabytes(&p.name));
+        let sizes = || {
+            gpu.iter()
+                .flat_map(|g| &g.mig_profiles)
+                .filter_map(|p| gigabytes(&p.name))
+        };
         let unit = sizes().reduce(f64::min);
         let whole = sizes().reduce(f64::max);
         Self {
             pieces: gpu.map_or(7, GpuFacts::mig_slices),
-            memory: unit.zip(whole).map(|(unit, whole)| (unit, (whole / unit).round() as u32)),
+            memory: unit
+                .zip(whole)
+                .map(|(unit, whole)| (unit, (whole / unit).round() as u32)),
         }
     }
 
     /// Slices and units of a profile.
     fn needs(&self, profile: &str) -> (u32, u32) {
         let slices = compute_slices(profile).unwrap_or(1).clamp(1, self.pieces);
-        let units = self.memory.zip(gigabytes(profile)).map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
+        let units = self
+            .memory
+            .zip(gigabytes(profile))
+            .map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
         (slices, units.unwrap_or(0))
     }
 
@@ -581,7 +601,9 @@ impl MigShape {
 
 /// "1g.10gb" → 10; "1g.10gb.me" too.
 fn gigabytes(profile: &str) -> Option<f64> {
-    profile.split(['.', '+']).find_map(|part| part.strip_suffix("gb")?.parse().ok())
+    profile
+        .split(['.', '+'])
+        .find_map(|part| part.strip_suffix("gb")?.parse().ok())
 }
 
 /// A card while instances are put on it: slices and memory units left, instances.
@@ -633,7 +655,13 @@ fn mig_slots(mig: &BTreeMap<String, (String, u64, u64)>, shape: &MigShape, owned
     }
     instances.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.mig_profile.cmp(&b.1.mig_profile)));
     // Room for another instance needs a slice and memory; what memory leaves no room for belongs to the instances.
-    let room = |(slices, units): (u32, u32)| if shape.memory.is_some() && units == 0 { 0 } else { slices };
+    let room = |(slices, units): (u32, u32)| {
+        if shape.memory.is_some() && units == 0 {
+            0
+        } else {
+            slices
+        }
+    };
     let mut cards = pack(&instances, shape, None);
     // As tight as can be, cards are left over that do have instances: those are not lost, but cut in part.
     if let Some(owned) = owned.filter(|n| *n > cards.len() as u64 && cards.iter().any(|c| room(c.0) > 0)) {
@@ -727,7 +755,11 @@ mod tests {
             prices: &PriceBook::default(),
             stale_days: 180,
             exporter_model: None,
-            dra: DraView { devices: None, taken: &HashSet::new(), refused: false },
+            dra: DraView {
+                devices: None,
+                taken: &HashSet::new(),
+                refused: false,
+            },
         };
         describe(seen, &around)
     }

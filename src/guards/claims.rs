@@ -13,7 +13,9 @@ const SLICE: &str = "nvidia.com/mig-1g.10gb";
 /// What a driver would publish for the node; `None`: its device plugin stays.
 fn published(cluster: &Cluster, node: &Node) -> Option<(&'static str, Vec<Device>)> {
     let shared = node.labels.contains_key("nvidia.com/gpu.replicas");
-    let resource = [WHOLE, SLICE].into_iter().find(|r| node.capacity.devices.contains_key(*r))?;
+    let resource = [WHOLE, SLICE]
+        .into_iter()
+        .find(|r| node.capacity.devices.contains_key(*r))?;
     // A device that is lost leaves no trace in slices: only the instance type would tell.
     if shared || node.capacity.devices != node.allocatable.devices {
         return None;
@@ -24,7 +26,11 @@ fn published(cluster: &Cluster, node: &Node) -> Option<(&'static str, Vec<Device
         return None;
     }
     let device = |index: u64| {
-        let card = format!("GPU-{}-{}", node.name, if resource == SLICE { index / 7 } else { index });
+        let card = format!(
+            "GPU-{}-{}",
+            node.name,
+            if resource == SLICE { index / 7 } else { index }
+        );
         let common = Device {
             node: Some(node.name.clone()),
             product: node.labels.get("nvidia.com/gpu.product").cloned(),
@@ -39,7 +45,12 @@ fn published(cluster: &Cluster, node: &Node) -> Option<(&'static str, Vec<Device
                 ..common
             }
         } else {
-            Device { name: format!("gpu-{index}"), kind: Some("gpu".into()), uuid: Some(card), ..common }
+            Device {
+                name: format!("gpu-{index}"),
+                kind: Some("gpu".into()),
+                uuid: Some(card),
+                ..common
+            }
         }
     };
     Some((resource, (0..count).map(device).collect()))
@@ -49,9 +60,21 @@ fn published(cluster: &Cluster, node: &Node) -> Option<(&'static str, Vec<Device
 fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapshot, usize) {
     let mut turned = 0;
     for cluster in &mut snapshot.clusters {
-        let mut dra = Dra { version: "v1".into(), pools: Some(Vec::new()), classes: Some(Vec::new()), claims: Some(Vec::new()), claims_complete: true };
+        let mut dra = Dra {
+            version: "v1".into(),
+            pools: Some(Vec::new()),
+            classes: Some(Vec::new()),
+            claims: Some(Vec::new()),
+            claims_complete: true,
+        };
         let before = cluster.clone();
-        for (index, node) in cluster.nodes.iter_mut().flatten().enumerate().filter(|(i, _)| wanted(*i)) {
+        for (index, node) in cluster
+            .nodes
+            .iter_mut()
+            .flatten()
+            .enumerate()
+            .filter(|(i, _)| wanted(*i))
+        {
             let Some((resource, devices)) = published(&before, node) else {
                 continue;
             };
@@ -61,13 +84,20 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
                 p.node.as_ref() == Some(&node.name) && !matches!(p.phase, PodPhase::Succeeded | PodPhase::Failed)
             };
             for pod in cluster.pods.iter_mut().filter(on_node) {
-                let need: u64 = pod.containers.iter().filter_map(|c| c.requests.devices.get(resource)).sum();
+                let need: u64 = pod
+                    .containers
+                    .iter()
+                    .filter_map(|c| c.requests.devices.get(resource))
+                    .sum();
                 if need == 0 {
                     continue;
                 }
                 let told = |d: &Device| {
                     before.gpus.iter().any(|g| {
-                        g.uuid == d.uuid && g.holders.iter().any(|h| h.namespace == pod.namespace && h.name == pod.name)
+                        g.uuid == d.uuid
+                            && g.holders
+                                .iter()
+                                .any(|h| h.namespace == pod.namespace && h.name == pod.name)
                     })
                 };
                 let mut mine: Vec<&Device> = devices.iter().filter(|d| !taken.contains(&d.name)).collect();
@@ -82,9 +112,17 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
                     allocated: true,
                     devices: mine
                         .iter()
-                        .map(|d| AllocatedDevice { driver: "gpu.nvidia.com".into(), pool: node.name.clone(), device: d.name.clone(), admin: false })
+                        .map(|d| AllocatedDevice {
+                            driver: "gpu.nvidia.com".into(),
+                            pool: node.name.clone(),
+                            device: d.name.clone(),
+                            admin: false,
+                        })
                         .collect(),
-                    pods: vec![PodRef { name: pod.name.clone(), uid: pod.uid.clone() }],
+                    pods: vec![PodRef {
+                        name: pod.name.clone(),
+                        uid: pod.uid.clone(),
+                    }],
                     ..ResourceClaim::default()
                 });
                 pod.resource_claims.push(name);
@@ -97,7 +135,13 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
             }
             node.capacity.devices.remove(resource);
             node.allocatable.devices.remove(resource);
-            let pool = DevicePool { driver: "gpu.nvidia.com".into(), name: node.name.clone(), generation: index as i64, complete: true, devices };
+            let pool = DevicePool {
+                driver: "gpu.nvidia.com".into(),
+                name: node.name.clone(),
+                generation: index as i64,
+                complete: true,
+                devices,
+            };
             dra.pools.get_or_insert_default().push(pool);
         }
         cluster.dra = Some(Box::new(dra));
@@ -108,11 +152,28 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
 /// Everything that must not depend on who hands the GPUs out.
 fn essence(report: &Report) -> (Vec<f64>, Vec<i64>, BTreeSet<String>) {
     let t = &report.totals;
-    let gpus = [t.gpus, t.gpus_allocated, t.gpus_free, t.gpus_unhealthy, t.gpus_stuck, t.gpus_idle, t.gpus_working, t.gpus_unknown];
-    let money = [t.spend_usd_per_hour, t.waste_usd_per_hour, t.waste_now_usd_per_hour, t.at_risk_usd_per_hour];
+    let gpus = [
+        t.gpus,
+        t.gpus_allocated,
+        t.gpus_free,
+        t.gpus_unhealthy,
+        t.gpus_stuck,
+        t.gpus_idle,
+        t.gpus_working,
+        t.gpus_unknown,
+    ];
+    let money = [
+        t.spend_usd_per_hour,
+        t.waste_usd_per_hour,
+        t.waste_now_usd_per_hour,
+        t.at_risk_usd_per_hour,
+    ];
     let findings = report.findings.iter().map(|f| {
         let place = (&f.subject.cluster, &f.subject.namespace, &f.subject.name);
-        format!("{} {:?} {place:?} {:?} {:?}", f.check, f.part, f.usd_per_hour, f.confidence)
+        format!(
+            "{} {:?} {place:?} {:?} {:?}",
+            f.check, f.part, f.usd_per_hour, f.confidence
+        )
     });
     (
         gpus.iter().map(|g| (g * 1e5).round()).collect(),
@@ -133,7 +194,11 @@ fn a_fleet_says_the_same_whoever_hands_out_its_gpus() {
             turned += count;
             let judged = judge(&claims, &made.prices);
             invariants::hold(&judged, &format!("{seed}, {what} by claims"));
-            assert_eq!(essence(&judged.report), essence(&plain.report), "fleet {seed}, {what} nodes by claims");
+            assert_eq!(
+                essence(&judged.report),
+                essence(&plain.report),
+                "fleet {seed}, {what} nodes by claims"
+            );
             findings += judged.report.findings.len();
         }
     }

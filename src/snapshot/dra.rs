@@ -142,8 +142,13 @@ pub(crate) struct PodRef {
 
 /// Drivers whose devices are GPUs or other accelerators, by their published names: NVIDIA, AMD, Intel GPU and Gaudi,
 /// Google TPU. (`compute-domain.nvidia.com` publishes fabric channels, no GPUs.)
-pub(crate) const GPU_DRIVERS: &[&str] =
-    &["gpu.nvidia.com", "gpu.amd.com", "gpu.intel.com", "gaudi.intel.com", "tpu.google.com"];
+pub(crate) const GPU_DRIVERS: &[&str] = &[
+    "gpu.nvidia.com",
+    "gpu.amd.com",
+    "gpu.intel.com",
+    "gaudi.intel.com",
+    "tpu.google.com",
+];
 
 pub(crate) fn is_gpu_driver(driver: &str) -> bool {
     GPU_DRIVERS.contains(&driver)

@@ -89,11 +89,7 @@ pub(super) async fn read(api: &Api, options: &CollectOptions, gaps: &mut Gaps) -
 }
 
 /// All claims; where that is refused, those of the namespaces that were asked for.
-async fn claims(
-    api: &Api,
-    version: &str,
-    options: &CollectOptions,
-) -> (Result<Vec<ResourceClaim>, ReadError>, bool) {
+async fn claims(api: &Api, version: &str, options: &CollectOptions) -> (Result<Vec<ResourceClaim>, ReadError>, bool) {
     let of = |items: Vec<RawClaim>| items.into_iter().map(RawClaim::into_claim).collect::<Vec<_>>();
     match api.list::<RawClaim>(&format!("{GROUP}/{version}/resourceclaims")).await {
         Ok(items) => (Ok(of(items)), true),
@@ -192,7 +188,11 @@ impl RawDevice {
         let name = self.name;
         let basic = match self.basic {
             Some(basic) => *basic,
-            None => RawDevice { name: String::new(), basic: None, ..self },
+            None => RawDevice {
+                name: String::new(),
+                basic: None,
+                ..self
+            },
         };
         // A name without a domain is in the driver's own.
         let text = |keys: &[&str]| {
@@ -215,19 +215,18 @@ impl RawDevice {
             .map(|b| Bytes(b as u64));
         Device {
             name,
-            node: basic.node_name.clone().or_else(|| node.cloned()).filter(|n| !n.is_empty()),
+            node: basic
+                .node_name
+                .clone()
+                .or_else(|| node.cloned())
+                .filter(|n| !n.is_empty()),
             kind: text(&["type"]),
             uuid: text(&["uuid"]),
             parent_uuid: text(&["parentUUID"]),
             profile: text(&["profile", "partitionProfile"]),
             product: text(&["productName", "model", "accelerator"]),
             architecture: text(&["architecture", "family"]),
-            pci_bus_id: text(&[
-                "resource.kubernetes.io/pciBusID",
-                "pcieBusID",
-                "pciAddr",
-                "pciAddress",
-            ]),
+            pci_bus_id: text(&["resource.kubernetes.io/pciBusID", "pcieBusID", "pciAddr", "pciAddress"]),
             memory,
             counter_sets: basic.consumes_counters.into_iter().map(|c| c.counter_set).collect(),
             taints: basic
@@ -448,7 +447,13 @@ impl RawClaim {
             deleted_at: self.metadata.deleted_at(),
             namespace: self.metadata.namespace,
             name: self.metadata.name,
-            requests: self.spec.devices.requests.into_iter().map(RawRequest::into_request).collect(),
+            requests: self
+                .spec
+                .devices
+                .requests
+                .into_iter()
+                .map(RawRequest::into_request)
+                .collect(),
             allocated,
             devices: results
                 .into_iter()
@@ -460,7 +465,13 @@ impl RawClaim {
                     admin: r.admin_access == Some(true),
                 })
                 .collect(),
-            pods: is_pod.into_iter().map(|c| PodRef { name: c.name, uid: c.uid }).collect(),
+            pods: is_pod
+                .into_iter()
+                .map(|c| PodRef {
+                    name: c.name,
+                    uid: c.uid,
+                })
+                .collect(),
             reserved_otherwise: !others.is_empty(),
         }
     }

@@ -571,11 +571,7 @@ impl RawPod {
 }
 
 /// The claims a pod holds by their own names, and the extended resources that one of them stands for.
-fn claims_of(
-    spec: Vec<RawClaim>,
-    made: &[RawClaim],
-    extended: Option<RawExtendedClaim>,
-) -> (Vec<String>, Vec<String>) {
+fn claims_of(spec: Vec<RawClaim>, made: &[RawClaim], extended: Option<RawExtendedClaim>) -> (Vec<String>, Vec<String>) {
     // Made from a template: the status tells the name.
     let generated = |name: &str| made.iter().find(|m| m.name == name)?.resource_claim_name.clone();
     let mut names: Vec<String> = spec

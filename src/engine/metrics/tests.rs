@@ -295,14 +295,20 @@ fn amd_guests_and_the_first_releases_are_whole_devices() {
     let guest = "gpu_gfx_activity{card_model=\"\",gpu_id=\"0\",gpu_partition_id=\"NA\",pod=\"\",namespace=\"\",serial_number=\"\"} 1.2e1\n\
                  gpu_used_vram{card_model=\"\",gpu_id=\"0\",gpu_partition_id=\"NA\",pod=\"\",serial_number=\"\"} 26\n";
     let found = gpus(guest);
-    assert_eq!((found.len(), found[0].mig.is_none(), found[0].readings[0].gpu_util), (1, true, Some(Ratio(0.12))));
+    assert_eq!(
+        (found.len(), found[0].mig.is_none(), found[0].readings[0].gpu_util),
+        (1, true, Some(Ratio(0.12)))
+    );
     let first = "gpu_usage{GPU_UUID=\"6699c0a8\",SERIAL_NUMBER=\"692247001282\"} 40\n\
                  gpu_total_memory{GPU_UUID=\"6699c0a8\",SERIAL_NUMBER=\"692247001282\"} 68702\n\
                  gpu_average_package_power{GPU_UUID=\"6699c0a8\",SERIAL_NUMBER=\"692247001282\"} 41\n";
     let found = gpus(first);
     assert_eq!((found.len(), found[0].uuid.as_deref()), (1, Some("6699c0a8")));
     let reading = &found[0].readings[0];
-    assert_eq!((reading.gpu_util, reading.power.map(|p| p.0)), (Some(Ratio(0.4)), Some(41.0)));
+    assert_eq!(
+        (reading.gpu_util, reading.power.map(|p| p.0)),
+        (Some(Ratio(0.4)), Some(41.0))
+    );
     assert_eq!(reading.memory_total.map(|m| m.0), Some(68_702_000_000));
 }
 
