@@ -180,7 +180,7 @@ fn sharers_pay_one_card_between_them() {
         .workloads
         .iter()
         .filter_map(|w| w.usd_per_hour)
-        .map(|u| u.usd())
+        .map(crate::units::UsdPerHour::usd)
         .sum();
     assert!(spend > 0.0 && (paid - spend).abs() < 1e-5, "{paid} of {spend}");
     assert!(

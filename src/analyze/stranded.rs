@@ -297,7 +297,7 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
         }
         // The fullest nodes first: those are the cheapest to clear.
         free.sort_by_key(|(_, f)| std::cmp::Reverse(f.len()));
-        let moves = moves(fleet, &free, need);
+        let plan = moves(fleet, &free, need);
         let blocked: Vec<SlotId> = free
             .into_iter()
             .flat_map(|(_, f)| f)
@@ -335,8 +335,8 @@ fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mu
             ],
             claims: blocked.iter().map(|s| Claim { slot: *s, usd_per_hour: fleet.slot(*s).price, vacates: false }).collect(),
             fix: Fix {
-                summary: match moves {
-                    Some((target, moved)) => format!("Move {moved}: then {name} fits on {target}."),
+                summary: match plan {
+                    Some((target, which)) => format!("Move {which}: then {name} fits on {target}."),
                     None => format!("Move small pods together (bin-packing score, descheduler) until one node has {need} free GPUs for {name}."),
                 },
                 ..Fix::default()

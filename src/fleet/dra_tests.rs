@@ -13,6 +13,7 @@ fn at(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "every condition in a snapshot is optional")]
 fn ready() -> Option<Condition> {
     Some(Condition {
         status: Some(true),

@@ -475,14 +475,14 @@ impl Workload {
     /// else what the manifest or server calls it. A re-upload keeps its own id: its weights differ from its base's.
     pub(crate) fn model_label(&self) -> Option<&str> {
         let named = self.model_name.as_deref();
-        let served = self.settings.iter().flat_map(|s| &s.served_names).map(String::as_str);
+        let mut served = self.settings.iter().flat_map(|s| &s.served_names).map(String::as_str);
         // NIM and Ollama have names of their own, of the same shape.
         let own_names = matches!(self.engine(), Some(EngineKind::Nim | EngineKind::Ollama));
         let written = named
             .filter(|n| !own_names && is_hub_id(n))
             .or_else(|| self.model.as_ref().map(|m| m.id.as_str()));
         written
-            .or_else(|| served.filter(|n| !own_names && is_hub_id(n)).next())
+            .or_else(|| served.find(|n| !own_names && is_hub_id(n)))
             .or(named)
     }
 }

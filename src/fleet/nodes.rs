@@ -492,7 +492,7 @@ fn amd_partition(
         "cpx" => dies.or_else(|| {
             of_type
                 .map(u64::from)
-                .filter(|n| *n > 0 && amount % n == 0)
+                .filter(|n| *n > 0 && amount.is_multiple_of(*n))
                 .map(|n| amount / n)
         })?,
         _ => return None,
@@ -619,16 +619,13 @@ fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, spread: Option<u
         } else {
             cards.iter_mut().find(fits)
         };
-        match open {
-            Some((left, held)) => {
-                *left = (left.0 - slices, left.1 - units);
-                held.push((*slices, plan.clone()));
-            }
-            None => {
-                let whole = shape.card();
-                let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
-                cards.push((left, vec![(*slices, plan.clone())]));
-            }
+        if let Some((left, held)) = open {
+            *left = (left.0 - slices, left.1 - units);
+            held.push((*slices, plan.clone()));
+        } else {
+            let whole = shape.card();
+            let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
+            cards.push((left, vec![(*slices, plan.clone())]));
         }
     }
     cards.retain(|(_, held)| !held.is_empty());

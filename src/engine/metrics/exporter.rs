@@ -314,7 +314,7 @@ fn amd(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
             each(name, &|r, v| r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0)));
         }
         each("gpu_total_memory", &|r, v| {
-            r.memory_total = Some(Bytes((v * 1e6) as u64))
+            r.memory_total = Some(Bytes((v * 1e6) as u64));
         });
         each("gpu_umc_activity", &|r, v| {
             r.dram = (v <= 100.0).then_some(Ratio(v / 100.0));
