@@ -125,7 +125,7 @@ def exporters():
     if not testbed.can_make_networks():
         print("SKIPPED: exporters need root and iproute2")
         return
-    address, count = "10.231.99.2", 1000
+    address, count = "10.231.66.2", 1000
     field = lambda gpu: f'gpu="{gpu}",UUID="GPU-{gpu}",modelName="NVIDIA H100 80GB HBM3"'
     body = "".join(f"DCGM_FI_DEV_GPU_UTIL{{{field(g)}}} 97\nDCGM_FI_DEV_POWER_USAGE{{{field(g)}}} 540\n" for g in range(8))
     with testbed.Testbed(["many"]) as bed:
