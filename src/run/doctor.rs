@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::engine::EngineReading;
+use crate::snapshot::gpu::Generation;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
@@ -90,7 +91,7 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
         row(right, told, Answer::of(n.is_some()))
     };
     let scope = &cluster.pods_read;
-    let readable = scope.namespaces.len() - scope.refused.len().min(scope.namespaces.len());
+    let readable = scope.namespaces.len().saturating_sub(scope.refused.len());
     let pods = if scope.complete {
         format!("{} on GPU nodes or waiting for GPUs", cluster.pods.len())
     } else if readable > 0 {
@@ -169,7 +170,7 @@ fn metrics(out: &mut impl Write, snapshot: &Snapshot) -> Result<()> {
     let mut devices: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
     let mut engines: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
     for gpu in snapshot.clusters.iter().flat_map(|c| &c.gpus) {
-        let name = gpu.generation.map_or("an exporter", |g| g.name());
+        let name = gpu.generation.map_or("an exporter", Generation::name);
         let entry = devices.entry(name.into()).or_default();
         entry.0 += 1;
         for r in &gpu.readings {
