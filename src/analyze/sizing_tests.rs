@@ -367,6 +367,29 @@ fn a_running_server_that_tells_its_blocks_fits_whatever_the_model_says() {
 }
 
 #[test]
+fn what_the_server_loaded_wins_over_the_spec() {
+    let told = |root: &str| {
+        let mut snap = served(1, SMALL, 1e5);
+        snap.clusters[0].engines[0].identity.model_root = Some(root.into());
+        snap
+    };
+    // In no catalogue: then nothing that is known of the spec's model holds.
+    let other = told("acme/unheard-of");
+    let found = report(&other);
+    assert_eq!(found.workloads[0].model.as_deref(), Some("acme/unheard-of"));
+    assert!(
+        found
+            .gaps
+            .iter()
+            .any(|g| g.reason == format!("the spec names {SMALL}, the server says acme/unheard-of")),
+        "{:?}",
+        found.gaps
+    );
+    assert!(!fired(&other).contains(&("oversized-tier", None)));
+    assert!(fired(&told(SMALL)).contains(&("oversized-tier", None)));
+}
+
+#[test]
 fn a_misfit_that_is_stuck_is_told_once() {
     let mut snap = failing(LARGE);
     snap.clusters[0].pods[0].containers[0].restarts = 60;

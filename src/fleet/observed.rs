@@ -282,8 +282,17 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
         {
             contradiction = Some((old.id.clone(), new.id.clone()));
         }
-        // A name's size never replaces what a row or a config says.
-        if let Some(found) = found
+        let another = identity.model_root.as_deref().filter(|r| is_another(settings, r));
+        if let Some(root) = another {
+            // Nothing that the spec's model is known for holds for it, known or not.
+            let new = book.find(root).or_else(|| models::from_name(root));
+            let same = |old: &&ModelFacts| new.as_ref().is_some_and(|n| n.id == old.id);
+            if let Some(old) = workload.model.as_ref().filter(|m| known(m) && !same(m)) {
+                contradiction = Some((old.id.clone(), root.to_string()));
+            }
+            workload.model = new;
+        } else if let Some(found) = found
+            // A name's size never replaces what a row or a config says.
             && (known(&found) || workload.model.as_ref().is_none_or(|m| !known(m)))
         {
             workload.model = Some(found);
@@ -303,6 +312,17 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
             remedy: "check the served name and the arguments".into(),
         });
     }
+}
+
+/// Whether `root`, a hub's id and no path, is not the model that the spec names.
+fn is_another(settings: &EngineSettings, root: &str) -> bool {
+    let hub_id = |name: &str| {
+        name.split_once('/').is_some_and(|(owner, rest)| {
+            !owner.is_empty() && !owner.starts_with('.') && !rest.is_empty() && !rest.contains(['/', ':'])
+        }) && !name.ends_with(".gguf")
+    };
+    let spec = settings.model.as_deref().filter(|m| hub_id(m));
+    hub_id(root) && spec.is_some_and(|spec| !spec.eq_ignore_ascii_case(root))
 }
 
 fn apply(settings: &mut EngineSettings, identity: &ServerIdentity) {
