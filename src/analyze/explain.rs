@@ -207,7 +207,8 @@ When it is wrong. Front ends of a model sometimes belong beside it.
 What to do. Taint GPU pools for GPU pods.";
 
 pub(super) const SPEC_HYGIENE: &str = "\
-What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, or asks for no CPU or memory.
+What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, asks for no CPU or memory, or for less host memory
+than an LLM server's processes take beside the weights (host_memory_gib of the policy).
 
 Why it costs. Another engine version needs another amount of GPU memory: a restart at night may no longer fit. Without requests the
 scheduler puts other work beside it, and the GPU waits for CPU.

@@ -14,7 +14,7 @@ const WEEK: i64 = 7 * DAY;
 const BINS: f64 = 2016.0;
 
 #[allow(clippy::unnecessary_wraps, reason = "every figure of a history is optional")]
-fn figure(value: f64) -> Option<Figure> {
+pub(super) fn figure(value: f64) -> Option<Figure> {
     Some(Figure {
         mean: Some(value),
         p50: Some(value),
@@ -99,7 +99,7 @@ fn requests(count: f64) -> Snapshot {
     })
 }
 
-fn work(share: f64) -> Snapshot {
+pub(super) fn work(share: f64) -> Snapshot {
     seen(|h| {
         let window = |share: f64, end: jiff::Timestamp| UsageWindow {
             start: end - SignedDuration::from_secs(WEEK),
@@ -127,7 +127,7 @@ fn work(share: f64) -> Snapshot {
     })
 }
 
-fn notebook(active: f64) -> Snapshot {
+pub(super) fn notebook(active: f64) -> Snapshot {
     let mut snap = seen(|h| {
         (h.pods, h.workloads) = (Vec::new(), Vec::new());
         h.gpus = (0..8)

@@ -28,27 +28,20 @@ impl Check for CpuGpuImbalance {
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);
-            let asked = workload
-                .replicas
-                .iter()
-                .flat_map(|r| &r.pods)
-                .filter_map(|p| context.fleet.pod(*p).device_cpu)
-                .map(crate::units::MilliCores::cores)
-                .filter(|c| *c > 0.0)
-                .fold(None, |a: Option<f64>, c| Some(a.map_or(c, |a| a.min(c))));
+            let asked = asked(context.fleet, workload);
             if super::starved::known(workload) {
                 out.assessed.extend(&slots);
                 let t = &context.settings.thresholds;
                 out.findings
                     .extend(super::starved::starved(context.fleet, t, id, workload));
-                if let Some(cores) = asked {
-                    out.findings.extend(spec(context.fleet, id, workload, cores));
+                if let Some(asked) = asked {
+                    out.findings.extend(spec(context.fleet, id, workload, &asked));
                 }
                 continue;
             }
             match asked {
-                Some(cores) => {
-                    out.findings.extend(spec(context.fleet, id, workload, cores));
+                Some(asked) => {
+                    out.findings.extend(spec(context.fleet, id, workload, &asked));
                     if workload.origin.is_some() {
                         // A manifest: the specification is all there is.
                         out.assessed.extend(&slots);
@@ -71,18 +64,39 @@ impl Check for CpuGpuImbalance {
     }
 }
 
-fn needed_vcpu(workload: &Workload) -> Option<f64> {
-    let settings = workload.settings.as_ref()?;
-    let ranks = settings.data_parallel.unwrap_or(1);
-    Some(support::vllm_vcpu(
-        settings.api_servers,
-        ranks,
-        workload.gpus_per_replica?,
-    ))
+/// The CPU of the container that holds GPUs, beside what its engine's processes need.
+struct Asked {
+    cores: f64,
+    /// `None`: the engine's settings are not known.
+    needed: Option<f64>,
+    gpus: usize,
 }
 
-fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, cores: f64) -> Option<Finding> {
-    let needed = needed_vcpu(workload)?;
+/// The pod with the least CPU for what it runs. In a group each pod runs its own share of the ranks; where there is one
+/// rank only, API server and engine core run on the first pod.
+fn asked(fleet: &Fleet, workload: &Workload) -> Option<Asked> {
+    let settings = workload.settings.as_ref();
+    let ranks = settings.and_then(|s| s.data_parallel).unwrap_or(1).max(1) as usize;
+    let pods = workload.replicas.iter().flat_map(|r| {
+        let judged = if ranks > 1 { r.pods.len() } else { 1 };
+        r.pods.iter().take(judged).map(move |p| (fleet.pod(*p), r))
+    });
+    let each = pods.filter_map(|(pod, replica)| {
+        let cores = pod.device_cpu?.cores();
+        let single = replica.pods.len() == 1;
+        let gpus = if single { replica.slots.len() } else { pod.slots.len() };
+        let share = (ranks * gpus).div_ceil(replica.slots.len().max(1)).max(1);
+        let needed = settings.map(|s| support::vllm_vcpu(s.api_servers, share as u32, gpus as u32));
+        (cores > 0.0).then_some(Asked { cores, needed, gpus })
+    });
+    each.min_by(|a, b| {
+        let lack = |x: &Asked| x.cores / x.needed.unwrap_or(1.0);
+        lack(a).total_cmp(&lack(b))
+    })
+}
+
+fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, asked: &Asked) -> Option<Finding> {
+    let (cores, needed) = (asked.cores, asked.needed?);
     if cores >= needed {
         return None;
     }
@@ -104,7 +118,7 @@ fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, cores: f64) -> Optio
         title: format!(
             "{}: {cores:.1} vCPU beside {}, {needed:.0} needed",
             workload.name,
-            gpus(workload.gpus_per_replica.unwrap_or(0) as usize)
+            gpus(asked.gpus)
         ),
         subject: support::of_workload(fleet, workload),
         workload: Some(id),

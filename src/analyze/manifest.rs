@@ -11,7 +11,7 @@ use crate::fit::search::{Candidate, Need, Tier, search};
 use crate::fit::{self, FitConfidence, FitVerdict, Parallelism, Placement};
 use crate::fleet::{SlotId, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::server::{EngineKind, EngineSettings};
-use crate::units::UsdPerHour;
+use crate::units::{Bytes, UsdPerHour};
 use std::collections::BTreeSet;
 
 /// GPUs of one node of a tier (HGX and DGX boards); a placement is not recommended over more.
@@ -96,10 +96,12 @@ pub(crate) fn sizes(context: &Context<'_>, expected: Expected) -> Vec<(&'static 
     let mut oversized = Outcome::default();
     let mut pressure = Outcome::default();
     let mut parallel = Outcome::default();
+    let mut hygiene = Outcome::default();
     for (id, workload) in support::workloads(context.fleet) {
         if workload.class != WorkloadClass::Server || workload.origin.is_none() {
             continue;
         }
+        hygiene.findings.extend(little_memory(context, id, workload));
         let case = match Case::new(context, id, workload) {
             Ok(case) => case,
             Err((reason, remedy)) => {
@@ -138,7 +140,50 @@ pub(crate) fn sizes(context: &Context<'_>, expected: Expected) -> Vec<(&'static 
         ("oversized-tier", oversized),
         ("kv-pressure", pressure),
         ("parallelism-mismatch", parallel),
+        ("spec-hygiene", hygiene),
     ]
+}
+
+/// Less host memory than an LLM server's processes take before the first weight is read.
+fn little_memory(context: &Context<'_>, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let llm = matches!(
+        workload.engine(),
+        Some(EngineKind::Vllm | EngineKind::Sglang | EngineKind::Trtllm | EngineKind::Tgi | EngineKind::Nim)
+    );
+    let fleet = context.fleet;
+    let pods = workload.replicas.iter().flat_map(|r| &r.pods);
+    let asked = pods.map(|p| fleet.pod(*p).memory).filter(|m| m.0 > 0).min()?;
+    let needed = Bytes::from_gib(context.settings.thresholds.host_memory_gib as f64);
+    if !llm || asked >= needed {
+        return None;
+    }
+    Some(Finding {
+        check: "spec-hygiene",
+        part: Some("memory"),
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: format!(
+            "{}: {:.1} GiB of host memory, {:.0} GiB needed beside the weights",
+            workload.name,
+            asked.gib(),
+            needed.gib()
+        ),
+        subject: support::of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: Confidence::Assumed,
+        confidence_reasons: vec!["a rule of thumb: what the runtime takes differs by engine and version".into()],
+        evidence: vec![Evidence::number("memory", asked.0 as f64, "bytes", "manifest").expected(needed.0 as f64)],
+        claims: Vec::new(),
+        fix: Fix {
+            summary: format!(
+                "Give the container {:.0} GiB or more: one process a GPU, CUDA's context in each, and room to read the weights through.",
+                needed.gib()
+            ),
+            ..Fix::default()
+        },
+        ignored: None,
+        trend_usd_per_hour: None,
+    })
 }
 
 struct Case<'a> {

@@ -58,7 +58,7 @@ fn load(requests: f64) -> EngineReading {
 }
 
 /// `count` replicas that share `requests` in ten days, told by counters alone.
-fn served(count: usize, model: &str, requests: f64) -> Snapshot {
+pub(super) fn served(count: usize, model: &str, requests: f64) -> Snapshot {
     let pods: Vec<Pod> = (0..count).map(|i| replica("app", i, 1, model)).collect();
     let engines = pods
         .iter()
@@ -169,7 +169,7 @@ fn killed(hours: i64) -> Snapshot {
 }
 
 /// A week of five-minute bins.
-fn with_history(mut snap: Snapshot, change: impl FnOnce(&mut LoadHistory)) -> Snapshot {
+pub(super) fn with_history(mut snap: Snapshot, change: impl FnOnce(&mut LoadHistory)) -> Snapshot {
     let bins = 7.0 * 288.0;
     let flat = |value: f64| {
         Some(Figure {

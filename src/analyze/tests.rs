@@ -172,9 +172,12 @@ fn outcomes(snapshot: &Snapshot) -> Vec<(&'static str, Outcome)> {
 }
 
 pub(super) fn report(snapshot: &Snapshot) -> Report {
-    let settings = Settings::default();
-    let fleet = fleet::join(snapshot, &PriceBook::default(), &settings);
-    let outcomes = super::run(&Context::new(&fleet, &settings), |_| true);
+    report_by(snapshot, &Settings::default())
+}
+
+pub(super) fn report_by(snapshot: &Snapshot, settings: &Settings) -> Report {
+    let fleet = fleet::join(snapshot, &PriceBook::default(), settings);
+    let outcomes = super::run(&Context::new(&fleet, settings), |_| true);
     let ledger = Ledger::new(&fleet, &outcomes);
     let suppressed: Vec<Option<String>> = ledger.findings.iter().map(|f| f.ignored.clone()).collect();
     report::build(
@@ -203,7 +206,7 @@ pub(super) fn fired(snapshot: &Snapshot) -> Vec<(&'static str, Option<&'static s
 /// A check with its part, a fleet where it fires, and one where it stays silent.
 pub(super) type Case = ((&'static str, Option<&'static str>), Snapshot, Snapshot);
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let full = |pods: Vec<Pod>| snapshot(vec![node("n", 9 * DAY, true)], pods, Vec::new());
     let busy = |name: &str, gpus: u64| server(name, "n", gpus, 9 * DAY);
     let stuck = |restarts: u64| {

@@ -252,6 +252,80 @@ fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     out
 }
 
+/// `((a * b))`: whole numbers, + - * / %, parentheses, variables. What cannot be worked out becomes nothing.
+fn arithmetic(rest: &str, env: &BTreeMap<String, String>) -> Option<(String, usize)> {
+    let inner = rest.strip_prefix("((")?;
+    let end = inner.find("))")?;
+    let text = expand(&inner[..end], env);
+    let mut sum = Sum {
+        rest: text.trim(),
+        env,
+        depth: 0,
+    };
+    let value = sum.terms().filter(|_| sum.rest.is_empty());
+    let used = inner[..end].chars().count() + 4;
+    Some((value.map(|v| v.to_string()).unwrap_or_default(), used))
+}
+
+struct Sum<'a> {
+    rest: &'a str,
+    env: &'a BTreeMap<String, String>,
+    depth: usize,
+}
+
+impl Sum<'_> {
+    fn operator(&mut self, of: &[char]) -> Option<char> {
+        let first = self.rest.chars().next().filter(|c| of.contains(c))?;
+        self.rest = self.rest[1..].trim_start();
+        Some(first)
+    }
+
+    fn terms(&mut self) -> Option<i64> {
+        let mut value = self.factors()?;
+        while let Some(operator) = self.operator(&['+', '-']) {
+            let right = self.factors()?;
+            value = if operator == '+' {
+                value.checked_add(right)?
+            } else {
+                value.checked_sub(right)?
+            };
+        }
+        Some(value)
+    }
+
+    fn factors(&mut self) -> Option<i64> {
+        let mut value = self.atom()?;
+        while let Some(operator) = self.operator(&['*', '/', '%']) {
+            let right = self.atom()?;
+            value = match operator {
+                '*' => value.checked_mul(right)?,
+                '/' => value.checked_div(right)?,
+                _ => value.checked_rem(right)?,
+            };
+        }
+        Some(value)
+    }
+
+    fn atom(&mut self) -> Option<i64> {
+        self.depth += 1;
+        if self.depth > 64 {
+            return None;
+        }
+        if self.operator(&['(']).is_some() {
+            let value = self.terms()?;
+            return self.operator(&[')']).map(|_| value);
+        }
+        let end = self
+            .rest
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest.trim_start();
+        let known = || self.env.get(word)?.trim().parse().ok();
+        word.parse().ok().or_else(known)
+    }
+}
+
 /// The value of what follows a `$`, and how many characters it took.
 fn variable(rest: &str, env: &BTreeMap<String, String>) -> (String, usize) {
     if let Some(inner) = rest.strip_prefix('{') {
@@ -267,6 +341,9 @@ fn variable(rest: &str, env: &BTreeMap<String, String>) -> (String, usize) {
         let default = [":-", ":=", "-", "="].iter().find_map(|o| operator.strip_prefix(o));
         let value = env.get(name).filter(|v| !v.is_empty()).cloned();
         return (value.or_else(|| default.map(String::from)).unwrap_or_default(), used);
+    }
+    if let Some((value, used)) = arithmetic(rest, env) {
+        return (value, used);
     }
     if rest.starts_with('(') {
         return ("$".into(), 0);
@@ -295,6 +372,24 @@ mod tests {
             env: env.iter().map(|(k, v)| ((*k).into(), Some((*v).into()))).collect(),
             ..ContainerSpec::default()
         })
+    }
+
+    #[test]
+    fn shell_arithmetic_is_worked_out() {
+        let env: BTreeMap<String, String> = [("A", "2"), ("B", "8")].map(|(k, v)| (k.into(), v.into())).into();
+        for (text, value) in [
+            ("--dp $((A * B))", "--dp 16"),
+            ("$(( ${X:-3} * (A + B) - 1 ))", "29"),
+            ("$((B/A%3))", "1"),
+            ("$((UNKNOWN * 2))x", "x"),
+            ("$((1/0))", ""),
+            ("$((9223372036854775807 + 1))", ""),
+            ("$(date)", "$(date)"),
+            ("$((1", "$((1"),
+        ] {
+            assert_eq!(expand(text, &env), value, "{text}");
+        }
+        assert_eq!(expand(&format!("$(({}1))", "(".repeat(5000)), &env), "");
     }
 
     #[test]

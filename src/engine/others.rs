@@ -214,7 +214,14 @@ impl Engine for Ollama {
             behind_program(words, "ollama").filter(|at| words.get(*at).map(String::as_str) == Some("serve"))
         });
         let known = candidate.image.base() == "ollama" && candidate.entrypoint;
+        // Models come by request; a script that pulls one names it.
+        let pulled = candidate.commands.iter().find_map(|words| {
+            let at = behind_program(words, "ollama")?;
+            let loads = matches!(words.get(at).map(String::as_str), Some("pull" | "run"));
+            words.get(at + 1).filter(|_| loads).cloned()
+        });
         (launched.is_some() || known).then(|| EngineSettings {
+            model: pulled.or_else(|| candidate.spec.env("OLLAMA_MODEL").map(String::from)),
             max_model_len: candidate.spec.env("OLLAMA_CONTEXT_LENGTH").and_then(human_count),
             slots: candidate.spec.env("OLLAMA_NUM_PARALLEL").and_then(|v| v.parse().ok()),
             kv_cache_dtype: candidate.spec.env("OLLAMA_KV_CACHE_TYPE").map(String::from),

@@ -54,6 +54,13 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
+/// RFC 3986: unreserved characters stand as they are; code scanning compares paths letter by letter.
+const RESERVED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 fn rule(f: &ReportFinding) -> Value {
     let check = CHECKS.iter().find(|c| c.id() == f.check);
     let summary = check.map_or("", |c| c.summary());
@@ -130,13 +137,18 @@ fn location(f: &ReportFinding) -> Value {
         .map(|p| plain(p))
         .filter(|p| !p.is_empty())
         .collect();
-    let encode = |p: &String| percent_encoding::utf8_percent_encode(p, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let encode = |p: &String| percent_encoding::utf8_percent_encode(p, RESERVED).to_string();
     let path: Vec<String> = std::iter::once("fleet".to_owned())
         .chain(parts.iter().map(encode))
         .collect();
     let physical = match &s.location {
         Some(at) => {
-            let uri: Vec<String> = plain(&at.file).split('/').map(|p| encode(&p.to_owned())).collect();
+            let file = plain(&at.file);
+            let uri: Vec<String> = file
+                .trim_start_matches("./")
+                .split('/')
+                .map(|p| encode(&p.to_owned()))
+                .collect();
             json!({ "artifactLocation": { "uri": uri.join("/") }, "region": { "startLine": at.line.max(1) } })
         }
         None => json!({ "artifactLocation": { "uri": path.join("/") } }),

@@ -2,19 +2,23 @@
 
 use super::{output, policy, scan};
 use crate::analyze::{self, Context as CheckContext, Outcome, manifest};
+use crate::catalog::gpus::{self, GpuFacts};
+use crate::catalog::instances;
 use crate::catalog::prices::{PriceBook, PriceSource};
-use crate::catalog::{gpus, instances};
 use crate::cli::CheckArgs;
 use crate::collect;
 use crate::collect::manifests::{self, Manifests};
 use crate::fleet::{self, Fleet};
 use crate::report::rows::GroupBy;
-use crate::snapshot::cluster::{Cluster, Condition, Node, Pod, PodPhase, PodsRead};
+use crate::snapshot::cluster::{Cluster, Condition, Node, Pod, PodPhase, PodPlacement, PodsRead};
 use crate::snapshot::{SCHEMA, Snapshot, SourceStatus};
 use crate::units::Confidence;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+
+const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Checks that need nothing but the specification.
 const CHECKS: &[&str] = &["cpu-gpu-imbalance", "parallelism-mismatch", "spec-hygiene"];
@@ -24,9 +28,13 @@ const INSTANCE_TYPE: &[&str] = &[
     "beta.kubernetes.io/instance-type",
     "karpenter.azure.com/sku-name",
 ];
+const PRODUCT: &str = "nvidia.com/gpu.product";
 /// Labels by which pods choose a GPU, that describe a node in turn.
 const CHOICES: &[&str] = &[
-    "nvidia.com/gpu.product",
+    PRODUCT,
+    "nvidia.com/gpu.memory",
+    "karpenter.k8s.aws/instance-gpu-memory",
+    "eks.amazonaws.com/instance-gpu-memory",
     "cloud.google.com/gke-accelerator",
     "gpu.nvidia.com/class",
     "gpu.nvidia.com/model",
@@ -50,8 +58,9 @@ const CHOICES: &[&str] = &[
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     let outputs = output::parse(&args.report)?;
     let mut settings = policy::settings(&args.report)?;
-    // Nothing is measured before it runs, and nothing is seen running: the defaults of a scan would never gate.
-    settings.gates.confidence.get_or_insert(Confidence::Estimated);
+    // Nothing is measured before it runs, and the price of a GPU known by its name alone is a median: with the defaults of
+    // a scan no gate would ever fail.
+    settings.gates.confidence.get_or_insert(Confidence::Assumed);
     settings.gates.min_coverage.get_or_insert(0.0);
     let gpu = args.gpu.as_deref().map(known_gpu).transpose()?;
     let known = args.report.baseline.as_deref().map(scan::baseline).transpose()?;
@@ -61,12 +70,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         let failed = read.sources.iter().find(|s| s.status == SourceStatus::Failed);
         match failed {
             Some(source) => bail!("{}: {}", source.name, source.detail),
-            None => {
-                bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files")
-            }
+            None => match read.gaps.first() {
+                Some(gap) => bail!("{}: {}; {}", gap.source, gap.reason, gap.remedy),
+                None => {
+                    bail!(
+                        "no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files"
+                    )
+                }
+            },
         }
     }
-    let (mut snapshot, types) = snapshot(read, gpu, args.region.as_deref());
+    let (mut snapshot, types) = snapshot(read, gpu, args.region.as_deref(), today()?);
     if let Some(folder) = &args.report.models {
         let (book, gaps) = collect::models::read(folder)?;
         settings.models = book;
@@ -100,6 +114,24 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     scan::conclude(&case, &outputs, &args.report, args.quiet, args.verbose)
 }
 
+/// Manifests have no time of their own; prices have an age. The day decides, so that two runs print the same bytes;
+/// `SOURCE_DATE_EPOCH` (reproducible-builds.org) sets it.
+fn today() -> Result<Timestamp> {
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|v| !v.is_empty());
+    let seconds = match given {
+        Some(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?,
+        None => {
+            let now = Timestamp::now().as_second();
+            now - now.rem_euclid(SECONDS_PER_DAY)
+        }
+    };
+    Timestamp::from_second(seconds)
+        .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second; unset it"))
+}
+
 fn known_gpu(name: &str) -> Result<&'static str> {
     if let Some(gpu) = gpus::find(name) {
         return Ok(&gpu.name);
@@ -129,7 +161,12 @@ fn merge(outcomes: &mut Vec<(&'static str, Outcome)>, id: &'static str, more: Ou
 }
 
 /// One node a pod, with just the GPUs it asks for: nothing else of the cluster is known.
-fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapshot, BTreeMap<String, String>) {
+fn snapshot(
+    read: Manifests,
+    gpu: Option<&str>,
+    region: Option<&str>,
+    at: Timestamp,
+) -> (Snapshot, BTreeMap<String, String>) {
     let mut pods = read.pods;
     let mut nodes = Vec::new();
     let mut types = BTreeMap::new();
@@ -143,18 +180,16 @@ fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapsh
         let (mut labels, kind) = chosen(pod);
         if let Some(kind) = kind {
             if let Some((facts, _)) = instances::gpu_of_type(&kind) {
-                labels.insert("nvidia.com/gpu.product".into(), facts.name.clone());
+                labels.insert(PRODUCT.into(), facts.name.clone());
             }
             types.insert(name.clone(), kind);
         }
-        let named = labels
-            .iter()
-            .any(|(k, _)| k.contains("gpu") || k.contains("accelerator") || k.contains("class"));
+        let named = names_a_gpu(&labels);
         let whole = devices
             .keys()
             .any(|r| r.starts_with("nvidia.com/") || r.starts_with("amd.com/"));
         if let Some(gpu) = gpu.filter(|_| !named && whole) {
-            labels.insert("nvidia.com/gpu.product".into(), gpu.into());
+            labels.insert(PRODUCT.into(), gpu.into());
         }
         if let Some(region) = region {
             labels
@@ -192,7 +227,7 @@ fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapsh
     let snapshot = Snapshot {
         schema: SCHEMA,
         tool_version: env!("CARGO_PKG_VERSION").into(),
-        taken_at: jiff::Timestamp::now(),
+        taken_at: at,
         window_seconds: None,
         observe_seconds: None,
         clusters: vec![cluster],
@@ -202,30 +237,91 @@ fn snapshot(read: Manifests, gpu: Option<&str>, region: Option<&str>) -> (Snapsh
     (snapshot, types)
 }
 
-/// Labels that the pod demands of its node, by selector or by affinity where it leaves one choice; its instance type apart.
+/// Labels that the pod demands of its node, by selector or by affinity; its instance type apart, where there is one choice.
 fn chosen(pod: &Pod) -> (BTreeMap<String, String>, Option<String>) {
     let Some(placement) = &pod.placement else {
         return (BTreeMap::new(), None);
     };
-    let mut all: BTreeMap<&str, &str> = placement
-        .node_selector
+    let all = demanded(placement);
+    let only = |key: &str| match all.get(key).map(Vec::as_slice) {
+        Some([one]) => Some((*one).to_string()),
+        _ => None,
+    };
+    let kind = INSTANCE_TYPE.iter().find_map(|k| only(k));
+    let mut labels: BTreeMap<String, String> = CHOICES
         .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .filter_map(|k| Some(((*k).to_string(), only(k)?)))
         .collect();
-    if let [term] = placement.affinity_terms.as_slice() {
-        for e in term.iter().filter(|e| e.operator == "In") {
-            if let [only] = e.values.as_slice() {
-                all.insert(&e.key, only);
-            }
+    let of_kind = kind.as_deref().and_then(instances::gpu_of_type).map(|(gpu, _)| gpu);
+    if of_kind.is_none() && !names_a_gpu(&labels) {
+        let tolerated = placement.tolerations.iter().filter_map(|t| t.value.as_deref());
+        // A toleration only lets the pod onto such nodes: what selects comes first.
+        let gpu = all
+            .values()
+            .find_map(|values| one_gpu(values))
+            .or_else(|| kind.as_deref().and_then(in_words))
+            .or_else(|| tolerated.filter_map(gpus::find).next());
+        if let Some(gpu) = gpu {
+            labels.insert(PRODUCT.into(), gpu.name.clone());
         }
     }
-    let kind = INSTANCE_TYPE.iter().find_map(|k| all.get(k)).map(|k| (*k).to_string());
-    let labels = all
-        .into_iter()
-        .filter(|(k, _)| CHOICES.contains(k))
-        .map(|(k, v)| (k.to_string(), v.to_string()))
-        .collect();
     (labels, kind)
+}
+
+/// Values that a node may have by key; a key counts only where every affinity term speaks of it.
+fn demanded(placement: &PodPlacement) -> BTreeMap<&str, Vec<&str>> {
+    let mut all: BTreeMap<&str, Vec<&str>> = placement
+        .node_selector
+        .iter()
+        .map(|(k, v)| (k.as_str(), vec![v.as_str()]))
+        .collect();
+    let terms = &placement.affinity_terms;
+    for expression in terms.iter().flatten().filter(|e| e.operator == "In") {
+        let key = expression.key.as_str();
+        let everywhere = terms
+            .iter()
+            .all(|t| t.iter().any(|e| e.operator == "In" && e.key == key));
+        if everywhere && !placement.node_selector.contains_key(key) {
+            let values = all.entry(key).or_default();
+            values.extend(expression.values.iter().map(String::as_str));
+            values.sort_unstable();
+            values.dedup();
+        }
+    }
+    all
+}
+
+/// The GPU that all values lead to, as names of GPUs or of instances.
+fn one_gpu(values: &[&str]) -> Option<&'static GpuFacts> {
+    // Some clouds call an instance "a100", which of its two GPUs it does not say.
+    let kind = |value: &str| instances::gpu_of_type(value).filter(|_| value.contains(['.', '_', '-']));
+    let of = |value: &str| gpus::find(value).or_else(|| kind(value).map(|(gpu, _)| gpu));
+    let first = of(values.first()?)?;
+    values
+        .iter()
+        .all(|v| of(v).is_some_and(|g| g.name == first.name))
+        .then_some(first)
+}
+
+/// The GPU in an instance type that the catalogue lacks: "gd-8xh200ib-i128", "gpu-h100x8", "8xL40S.224V".
+fn in_words(kind: &str) -> Option<&'static GpuFacts> {
+    let lower = kind.to_ascii_lowercase();
+    lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .flat_map(|word| word.split('x'))
+        .map(|word| word.strip_suffix("ib").unwrap_or(word))
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.len() >= 2)
+        .find_map(gpus::find)
+}
+
+fn names_a_gpu(labels: &BTreeMap<String, String>) -> bool {
+    let memory = [
+        "karpenter.k8s.aws/instance-gpu-memory",
+        "eks.amazonaws.com/instance-gpu-memory",
+    ]
+    .iter()
+    .find_map(|k| labels.get(*k)?.parse().ok());
+    labels.values().any(|v| gpus::find_with_memory(v, memory).is_some())
 }
 
 /// The share of an instance's price where the type is named; and gaps in words that fit a manifest.

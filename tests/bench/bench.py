@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Benchmarks that print; nothing here asserts a time. Each figure is the median of several runs, beside a baseline of the same run.
 
-usage: cargo build --release && python3 tests/bench/bench.py [start] [metrics] [cluster] [sparse] [exporters]
+usage: cargo build --release && python3 tests/bench/bench.py [start] [manifests] [metrics] [cluster] [sparse] [exporters]
 
 `cluster`, `sparse` and `exporters` need what the tests of the real API server need (Go, openssl, curl; exporters: root and iproute2).
 GPUWASTE names another binary; RUNS another number of runs.
@@ -44,6 +44,49 @@ def start():
     line("--version", several([BINARY, "--version"], "10 ms", 15), f"; /bin/true {true['wall'] * 1000:.1f} ms")
     line("scan --demo", several([BINARY, "scan", "--demo", "-q"], "100 ms", 15))
     print(f"{'release binary':<34} {os.path.getsize(BINARY) / 1e6:>9.1f} MB   target 20 MB")
+
+
+MANIFEST = """apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: server-{i}, namespace: team-{team}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: server-{i}}}}}
+  template:
+    metadata: {{labels: {{app: server-{i}}}}}
+    spec:
+      nodeSelector: {{node.kubernetes.io/instance-type: {kind}}}
+      containers:
+        - name: server
+          image: vllm/vllm-openai:v0.11.0
+          args: [--model={model}, --max-model-len=8192, --max-num-seqs=16]
+          env:
+            - {{name: HF_HOME, value: /data}}
+          readinessProbe: {{httpGet: {{path: /health, port: 8000}}, periodSeconds: 5}}
+          resources:
+            requests: {{cpu: "6", memory: 24Gi}}
+            limits: {{nvidia.com/gpu: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: server-{i}, namespace: team-{team}}}
+spec: {{selector: {{app: server-{i}}}, ports: [{{port: 80, targetPort: 8000}}]}}
+"""
+
+
+def manifests():
+    """10,000 files of a server and its Service each; and the same as one stream."""
+    models = ["Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-14B", "mistralai/Mistral-7B-Instruct-v0.3"]
+    kinds = ["g6.2xlarge", "g5.2xlarge", "p5.4xlarge"]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        texts = [MANIFEST.format(i=i, team=i % 50, replicas=1 + i % 3, kind=kinds[i % 3], model=models[i % 4]) for i in range(10_000)]
+        for i, text in enumerate(texts):
+            (folder / f"server-{i}.yaml").write_text(text)
+        line("check, 10,000 files", several([BINARY, "check", folder, "-q", "--format", "json"], "3 s"))
+        (folder / "all").mkdir()
+        (folder / "all/stream.yaml").write_text("---\n".join(texts))
+        line("check, the same in one file", several([BINARY, "check", folder / "all", "-q", "--format", "json"], "3 s"))
 
 
 def seed(bed, cluster, objects):
@@ -147,7 +190,7 @@ def metrics():
             print(out)
 
 
-BENCHES = {"start": start, "metrics": metrics, "cluster": cluster, "sparse": sparse, "exporters": exporters}
+BENCHES = {"start": start, "manifests": manifests, "metrics": metrics, "cluster": cluster, "sparse": sparse, "exporters": exporters}
 
 if __name__ == "__main__":
     print(f"# {BINARY}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

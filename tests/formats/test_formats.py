@@ -377,6 +377,71 @@ class Gates(unittest.TestCase):
         self.assertNotIn("not read", done.stderr)
 
 
+class Manifests(unittest.TestCase):
+    """check's report in every format."""
+
+    @classmethod
+    def setUpClass(cls):
+        setting.need("lxml and jsonschema", MISSING)
+        cls.dir = tempfile.TemporaryDirectory(prefix="gpuwaste-manifests-")
+        cls.addClassCleanup(cls.dir.cleanup)
+        cls.folder = pathlib.Path(cls.dir.name)
+        shutil.copytree(ROOT / "fixtures/manifests", cls.folder / "k8s")
+        cls.text = cls.check("k8s")
+        cls.report = json.loads(cls.text["json"])
+
+    @classmethod
+    def check(cls, what):
+        gpuwaste("check", what, "-q", *[f"--format={f}=report.{f}" for f in FORMATS], cwd=cls.folder)
+        return {f: (cls.folder / f"report.{f}").read_text() for f in FORMATS}
+
+    def test_it_validates_and_points_at_file_and_line(self):
+        import jsonschema
+        from lxml import etree
+        schema = json.loads(gpuwaste("schema", "report").stdout)
+        self.assertEqual([e.message[:200] for e in jsonschema.Draft202012Validator(schema).iter_errors(self.report)], [])
+        sarif = json.loads(self.text["sarif"])
+        schema = json.loads((ROOT / "fixtures/schemas/sarif-2.1.0.json").read_text())
+        self.assertEqual([e.message[:300] for e in jsonschema.Draft7Validator(schema).iter_errors(sarif)], [])
+        results = sarif["runs"][0]["results"]
+        self.assertGreater(len(results), 5)
+        for result in results:
+            place = result["locations"][0]["physicalLocation"]
+            file = self.folder / place["artifactLocation"]["uri"]
+            self.assertTrue(file.is_file(), file)
+            self.assertLessEqual(place["region"]["startLine"], len(file.read_text().splitlines()))
+        tree = etree.fromstring(self.text["junit"].encode())
+        etree.XMLSchema(etree.parse(str(ROOT / "fixtures/schemas/junit-10.xsd"))).assertValid(tree)
+
+    def test_every_format_tells_the_same(self):
+        findings = self.report["findings"]
+        rows = [r for r in csv.DictReader(io.StringIO(self.text["csv"])) if r["record"] == "finding"]
+        self.assertEqual([r["id"] for r in rows], [f["id"] for f in findings])
+        self.assertEqual(len(json.loads(self.text["sarif"])["runs"][0]["results"]), len(findings))
+        for finding in findings[:5]:
+            name = finding["subject"]["name"]
+            for form in ("markdown", "html", "junit", "table"):
+                self.assertIn(name, self.text[form], form)
+
+    def test_markdown_of_5000_findings_fits_a_comment(self):
+        one = """apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: server-{i}}}
+spec:
+  selector: {{matchLabels: {{app: s}}}}
+  template:
+    metadata: {{labels: {{app: s}}}}
+    spec:
+      nodeSelector: {{nvidia.com/gpu.product: NVIDIA-L4}}
+      containers: [{{name: s, image: "vllm/vllm-openai:latest", args: [--model=Qwen/Qwen3-4B], resources: {{requests: {{cpu: 6, memory: 24Gi}}, limits: {{nvidia.com/gpu: 1}}}}}}]
+"""
+        (self.folder / "many.yaml").write_text("---\n".join(one.format(i=i) for i in range(5000)))
+        text = self.check("many.yaml")
+        self.assertEqual(len(json.loads(text["json"])["findings"]), 5000)
+        self.assertLess(len(text["markdown"]), 65_536)
+        self.assertRegex(text["markdown"], r"and \d+ more|more finding")
+
+
 class Readme(unittest.TestCase):
     """The README's recipes run as they stand there."""
 

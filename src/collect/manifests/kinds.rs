@@ -1,7 +1,8 @@
 //! Kubernetes' own kinds and the operators' that wrap pod templates: what pods each would make.
 
-use super::serving;
+use super::around::Around;
 use super::yaml::Document;
+use super::{serving, shape};
 use serde_json::{Map, Value, json};
 
 /// One replica's pods of one template.
@@ -29,10 +30,34 @@ pub(super) struct Unit {
     pub(super) model: Option<String>,
     /// The manifest leaves the GPUs to an operator.
     pub(super) gpus_unstated: bool,
+    /// The operator spreads the model over all GPUs of a node (KAITO sets the tensor parallelism so).
+    pub(super) spread: bool,
 }
 
 pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// Sets a key of an object; nothing else has keys (serde_json's `value[key] = …` panics there).
+pub(super) fn set(value: &mut Value, key: &str, to: Value) {
+    if value.is_null() {
+        *value = json!({});
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.insert(key.into(), to);
+    }
+}
+
+/// The list at a JSON pointer, to be changed; empty where there is none.
+pub(super) fn list_mut<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    let list = value.pointer_mut(pointer).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
+/// The values of the map at a JSON pointer, to be changed.
+pub(super) fn values_mut<'a>(value: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    let map = value.pointer_mut(pointer).and_then(Value::as_object_mut);
+    map.into_iter().flat_map(Map::values_mut)
 }
 
 pub(super) fn text(value: &Value) -> Option<String> {
@@ -59,41 +84,85 @@ fn simple(replicas: &Value, template: &Value, path: &str) -> Vec<Unit> {
 }
 
 /// The workloads of one object; empty for what runs no pods.
-pub(super) fn units(document: &Document) -> Vec<Unit> {
+pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let object = &document.value;
     let spec = &object["spec"];
+    // Items of a live list do not repeat their API version.
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let of = |group: &str| version.is_empty() || version.starts_with(group);
     match object["kind"].as_str().unwrap_or_default() {
         "Pod" => vec![Unit {
             replicas: 1,
             members: vec![member(1, json!({"metadata": object["metadata"], "spec": spec}), "spec")],
             ..Unit::default()
         }],
-        "Job" => simple(&spec["parallelism"], &spec["template"], "spec.template"),
+        "Job" if of("batch/") => simple(&spec["parallelism"], &spec["template"], "spec.template"),
         "CronJob" => {
             let job = &spec["jobTemplate"]["spec"];
             simple(&job["parallelism"], &job["template"], "spec.jobTemplate.spec.template")
         }
         "LeaderWorkerSet" => leader_worker(spec),
         "RayCluster" => ray(spec, "spec", None),
-        "RayService" => ray(
-            &spec["rayClusterConfig"],
-            "spec.rayClusterConfig",
-            serving::ray_serve(spec),
-        ),
+        "RayService" => {
+            let mut units = ray(
+                &spec["rayClusterConfig"],
+                "spec.rayClusterConfig",
+                serving::ray_serve(spec),
+            );
+            if let Some(accelerator) = serving::ray_accelerator(spec) {
+                for member in units.iter_mut().flat_map(|u| &mut u.members) {
+                    if let Some(spec) = member.template.get_mut("spec").filter(|s| s["nodeSelector"].is_null()) {
+                        set(spec, "nodeSelector", json!({"ray.io/accelerator-type": accelerator}));
+                    }
+                }
+            }
+            units
+        }
         "RayJob" => ray(&spec["rayClusterSpec"], "spec.rayClusterSpec", None),
         "JobSet" => job_set(spec),
         "PyTorchJob" | "TFJob" | "MPIJob" | "XGBoostJob" | "PaddleJob" | "JAXJob" => training(spec),
         "TrainJob" => train_job(spec),
-        "InferenceService" => serving::inference_service(object),
-        "LLMInferenceService" => serving::llm_inference_service(object),
-        "NIMService" => serving::nim_service(object),
+        "InferenceService" if of("serving.kserve.io/") => serving::inference_service(object, around),
+        "LLMInferenceService" => serving::llm_inference_service(object, around),
+        "NIMService" => serving::nim_service(object, "spec", None),
+        "NIMPipeline" => nim_pipeline(object),
         "DynamoGraphDeployment" => serving::dynamo_graph(object),
         "DynamoComponentDeployment" => serving::dynamo_component(spec, "spec", None),
-        "Workspace" => serving::workspace(object),
-        "LLMInferenceServiceConfig" | "ClusterServingRuntime" | "ServingRuntime" | "PodTemplate" => Vec::new(),
+        "Workspace" if of("kaito.sh/") => serving::workspace(object, "", 1, around),
+        "InferenceSet" => serving::workspace(object, "spec.template.", number(&spec["replicas"]).unwrap_or(1), around),
+        "Model" if of("kubeai.org/") => shape::kubeai_model(spec),
+        "VLLMRuntime" => shape::vllm_runtime(spec),
+        kind if shape::makes_nothing(kind) => Vec::new(),
         // Deployment, StatefulSet, ReplicaSet, DaemonSet, Notebook, Rollout, CloneSet, …: all hold a pod template there.
-        _ => simple(&spec["replicas"], &spec["template"], "spec.template"),
+        _ if spec["template"]["spec"]["containers"].is_array() => {
+            let fixed = &spec["template"]["metadata"]["annotations"];
+            // A Knative Service has no replicas: its least number stands in an annotation.
+            let least = ["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"]
+                .iter()
+                .find_map(|k| number(&fixed[*k]).filter(|n| *n > 0))
+                .map_or(Value::Null, Value::from);
+            let replicas = if spec["replicas"].is_null() {
+                &least
+            } else {
+                &spec["replicas"]
+            };
+            simple(replicas, &spec["template"], "spec.template")
+        }
+        _ => shape::units(object),
     }
+}
+
+/// `NIMPipeline`: a `NIMService`'s spec for each service that is switched on.
+fn nim_pipeline(object: &Value) -> Vec<Unit> {
+    let services = object["spec"]["services"].as_array().into_iter().flatten().enumerate();
+    services
+        .filter(|(_, s)| s["enabled"] != Value::Bool(false))
+        .flat_map(|(i, service)| {
+            let one = json!({"metadata": object["metadata"], "spec": service["spec"]});
+            let part = text(&service["name"]).unwrap_or_else(|| format!("service-{i}"));
+            serving::nim_service(&one, &format!("spec.services[{i}].spec"), Some(part))
+        })
+        .collect()
 }
 
 fn leader_worker(spec: &Value) -> Vec<Unit> {
@@ -109,11 +178,26 @@ fn leader_worker(spec: &Value) -> Vec<Unit> {
     } else {
         (worker, "spec.leaderWorkerTemplate.workerTemplate.spec")
     };
-    let mut members = vec![member(1, leader.clone(), path)];
+    let sized = |template: &Value| {
+        let mut template = template.clone();
+        for list in ["/spec/containers", "/spec/initContainers"] {
+            for container in list_mut(&mut template, list) {
+                // The controller sets it in every container of the group.
+                let size = json!({"name": "LWS_GROUP_SIZE", "value": size.to_string()});
+                let mut env = container["env"].as_array().cloned().unwrap_or_default();
+                env.insert(0, size);
+                if container.is_object() {
+                    set(container, "env", Value::Array(env));
+                }
+            }
+        }
+        template
+    };
+    let mut members = vec![member(1, sized(leader), path)];
     if size > 1 {
         members.push(member(
             size - 1,
-            worker.clone(),
+            sized(worker),
             "spec.leaderWorkerTemplate.workerTemplate.spec",
         ));
     }

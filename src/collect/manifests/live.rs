@@ -1,5 +1,6 @@
 //! Custom resources of a live cluster that say what their pods do not: read as manifests are.
 
+use super::around::Around;
 use super::kinds::{self, text};
 use super::pods::spec_of;
 use super::yaml::Document;
@@ -25,7 +26,8 @@ pub(crate) fn described(object: &Value) -> Described {
         value: object.clone(),
         ..Document::default()
     };
-    let unit = kinds::units(&document).into_iter().next().unwrap_or_default();
+    let around = Around::default();
+    let unit = kinds::units(&document, &around).into_iter().next().unwrap_or_default();
     Described {
         server: unit
             .serves

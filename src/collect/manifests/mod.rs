@@ -1,10 +1,11 @@
 //! Manifests before they are deployed: files, folders and stdin to pods, by the same parsing as a live cluster's.
 
+mod around;
 mod kinds;
 mod live;
 mod pods;
 mod serving;
-
+mod shape;
 mod yaml;
 
 pub(crate) use live::{Described, described};
@@ -52,8 +53,11 @@ pub(crate) fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> 
                 .map(|_| bytes);
             one("<stdin>", read, &mut documents, &mut all);
         } else if path.is_dir() {
-            for file in below(path, &mut all) {
-                one(&file.display().to_string(), bounded(&file), &mut documents, &mut all);
+            for found in below(path, &mut all) {
+                match found {
+                    Found::File(file) => one(&file.display().to_string(), bounded(&file), &mut documents, &mut all),
+                    Found::Unrendered(file, reason) => unread(&file.display().to_string(), reason, &mut all),
+                }
             }
         } else {
             one(&name, bounded(path), &mut documents, &mut all);
@@ -86,9 +90,16 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn one(name: &str, read: io::Result<Vec<u8>>, documents: &mut Vec<Document>, all: &mut Manifests) {
+    let path = Path::new(name);
+    let folder = || {
+        path.parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+    };
     let parsed = match read {
+        Ok(_) if is_kustomization(path) => Err(kustomize(folder())),
         Ok(bytes) if bytes.len() as u64 > MAX_BYTES => {
-            Err("it is larger than 32 MiB, which no manifest is".to_string())
+            Err("it is larger than 32 MiB, which no manifest is: split it, or name the folder of its parts".to_string())
         }
         Ok(bytes) => yaml::parse(name, &bytes).map_err(|e| match e.line {
             Some(line) => format!("line {line}: {}", e.reason),
@@ -98,27 +109,54 @@ fn one(name: &str, read: io::Result<Vec<u8>>, documents: &mut Vec<Document>, all
     };
     match parsed {
         Ok(found) => {
+            let (before, nameless) = (documents.len(), found.iter().filter(|d| d.value.is_object()).count());
             for document in found {
                 flatten(document, documents, 0);
             }
+            if documents.len() == before && nameless > 0 {
+                all.gaps.push(Gap {
+                    source: name.into(),
+                    what: "its documents".into(),
+                    reason:
+                        "no document has a kind: it is no Kubernetes manifest, but perhaps the values of a Helm chart"
+                            .into(),
+                    effect: "nothing of it is in the report".into(),
+                    remedy: "render the chart: 'helm template RELEASE CHART -f VALUES | gpuwaste check -'".into(),
+                });
+            }
         }
-        Err(reason) => {
-            all.gaps.push(Gap {
-                source: name.into(),
-                what: "its manifests".into(),
-                reason: reason.clone(),
-                effect: "what they ask for is not in the report".into(),
-                remedy: "mend the file, or leave it out".into(),
-            });
-            all.sources.push(Source {
-                kind: SourceKind::Manifest,
-                name: name.into(),
-                status: SourceStatus::Failed,
-                detail: reason,
-                named: true,
-            });
-        }
+        Err(reason) => unread(name, reason, all),
     }
+}
+
+fn unread(name: &str, reason: String, all: &mut Manifests) {
+    all.gaps.push(Gap {
+        source: name.into(),
+        what: "its manifests".into(),
+        reason: reason.clone(),
+        effect: "what they ask for is not in the report".into(),
+        remedy: "mend the file, or leave it out".into(),
+    });
+    all.sources.push(Source {
+        kind: SourceKind::Manifest,
+        name: name.into(),
+        status: SourceStatus::Failed,
+        detail: reason,
+        named: true,
+    });
+}
+
+/// kustomize reads these names (sigs.k8s.io/kustomize, `RecognizedKustomizationFileNames`).
+fn is_kustomization(path: &Path) -> bool {
+    let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    path.file_name().is_some_and(|n| names.iter().any(|k| n == *k))
+}
+
+fn kustomize(folder: &Path) -> String {
+    format!(
+        "it is a kustomization that is not rendered: 'kubectl kustomize {} | gpuwaste check -' renders and checks it",
+        folder.display()
+    )
 }
 
 /// `List`s are what they hold.
@@ -143,14 +181,20 @@ fn flatten(document: Document, out: &mut Vec<Document>, depth: usize) {
                 flatten(inner, out, depth + 1);
             }
         }
-        _ if document.value.is_object() => out.push(document),
+        _ if document.value["kind"].is_string() => out.push(document),
         _ => {}
     }
 }
 
+enum Found {
+    File(PathBuf),
+    /// A chart or kustomization, and how to render it: what lies beside it are its parts, not manifests.
+    Unrendered(PathBuf, String),
+}
+
 /// Manifests below a folder, in the order of their names; hidden folders and links are not followed.
-fn below(root: &Path, all: &mut Manifests) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+fn below(root: &Path, all: &mut Manifests) -> Vec<Found> {
+    let mut files: Vec<(PathBuf, Option<String>)> = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let entries = match fs::read_dir(&folder) {
@@ -166,19 +210,38 @@ fn below(root: &Path, all: &mut Manifests) -> Vec<PathBuf> {
                 continue;
             }
         };
-        for entry in entries.flatten() {
+        let entries: Vec<_> = entries.flatten().collect();
+        let chart = folder.join("Chart.yaml");
+        let kustomization = entries.iter().map(fs::DirEntry::path).find(|p| is_kustomization(p));
+        if chart.is_file() {
+            let reason = format!(
+                "it is a Helm chart that is not rendered: 'helm template RELEASE {} | gpuwaste check -' renders and checks it",
+                folder.display()
+            );
+            files.push((chart, Some(reason)));
+            continue;
+        }
+        if let Some(file) = &kustomization {
+            files.push((file.clone(), Some(kustomize(&folder))));
+        }
+        for entry in entries {
             let (path, kind) = (entry.path(), entry.file_type());
             let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
             if name.starts_with('.') {
                 continue;
             }
+            let manifest = [".yaml", ".yml", ".json"].iter().any(|e| name.ends_with(e));
             if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
                 folders.push(path);
-            } else if kind.is_ok_and(|k| k.is_file()) && [".yaml", ".yml", ".json"].iter().any(|e| name.ends_with(e)) {
-                files.push(path);
+            } else if manifest && kustomization.is_none() && kind.is_ok_and(|k| k.is_file()) {
+                files.push((path, None));
             }
         }
     }
     files.sort();
-    files
+    let found = files.into_iter().map(|(path, reason)| match reason {
+        Some(reason) => Found::Unrendered(path, reason),
+        None => Found::File(path),
+    });
+    found.collect()
 }

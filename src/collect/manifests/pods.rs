@@ -1,74 +1,40 @@
 //! From objects to the pods they would make, read by the engines as live pods are.
 
-use super::Manifests;
+use super::around::{Around, name, namespace};
 use super::kinds::{self, Unit};
 use super::yaml::Document;
+use super::{Manifests, shape};
 use crate::collect::kube::pod_of_template;
 use crate::engine::{self, ContainerSpec};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod};
-use crate::snapshot::server::ServerRole;
+use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, is_device};
+use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// More pods of one workload say nothing new, and a mistyped number must not fill the memory.
 const MAX_PODS: u64 = 2_000;
-
-/// What other objects of the same input tell.
-#[derive(Default)]
-struct Around<'a> {
-    config_maps: HashMap<(String, String), &'a Value>,
-    /// Devices that a claim of this template gets.
-    claims: HashMap<(String, String), u64>,
-}
+/// Nor does a folder of manifests describe more than the largest cluster runs (Kubernetes' own limit is 150,000 pods).
+const MAX_ALL: u64 = 150_000;
 
 pub(super) fn build(documents: &[Document], all: &mut Manifests) {
-    let mut around = Around::default();
+    let around = Around::of(documents);
     for document in documents {
-        let object = &document.value;
-        let key = (namespace(object), name(object));
-        match object["kind"].as_str().unwrap_or_default() {
-            "ConfigMap" => {
-                around.config_maps.insert(key, &object["data"]);
-            }
-            "ResourceClaimTemplate" => {
-                around.claims.insert(key, devices_of_claim(&object["spec"]["spec"]));
-            }
-            "ResourceClaim" => {
-                around.claims.insert(key, devices_of_claim(&object["spec"]));
-            }
-            _ => {}
+        let before = (all.pods.len(), all.gaps.len());
+        let units = kinds::units(document, &around);
+        for unit in &units {
+            workload(document, unit, &around, all);
         }
-    }
-    for document in documents {
-        for unit in kinds::units(document) {
-            workload(document, &unit, &around, all);
+        let object = &document.value;
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let silent = (all.pods.len(), all.gaps.len()) == before && units.iter().all(|u| u.replicas > 0);
+        if silent && !shape::makes_nothing(kind) && shape::asks_for_gpus(object, is_device, 0) {
+            let reason = "it asks for GPUs in a form that is not known";
+            all.gaps
+                .push(gap(document, &format!("{kind} {}", name(object)), reason));
         }
     }
     all.pods
         .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-}
-
-fn namespace(object: &Value) -> String {
-    kinds::text(&object["metadata"]["namespace"]).unwrap_or_else(|| "default".into())
-}
-
-fn name(object: &Value) -> String {
-    kinds::text(&object["metadata"]["name"])
-        .or_else(|| kinds::text(&object["metadata"]["generateName"]))
-        .unwrap_or_else(|| "unnamed".into())
-}
-
-/// Devices of a claim: v1 and v1beta2 nest under `exactly`, v1beta1 is flat. All of a node's are not a number.
-fn devices_of_claim(spec: &Value) -> u64 {
-    let requests = spec["devices"]["requests"].as_array().into_iter().flatten();
-    requests
-        .filter_map(|r| {
-            let of = if r["exactly"].is_object() { &r["exactly"] } else { r };
-            let gpu = of["deviceClassName"].as_str().is_some_and(|c| c.contains("gpu"));
-            (gpu && of["allocationMode"] != "All").then(|| kinds::number(&of["count"]).unwrap_or(1))
-        })
-        .sum()
 }
 
 fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Manifests) {
@@ -86,7 +52,8 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
         name: name.clone(),
     };
     let per_replica: u64 = unit.members.iter().map(|m| m.count).fold(0, u64::saturating_add);
-    let replicas = unit.replicas.min(MAX_PODS / per_replica.clamp(1, MAX_PODS));
+    let left = MAX_ALL.saturating_sub(all.pods.len() as u64).min(MAX_PODS);
+    let replicas = unit.replicas.min(left / per_replica.clamp(1, MAX_PODS));
     let mut first = true;
     let mut cut = replicas < unit.replicas;
     let mut made = 0;
@@ -110,27 +77,38 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
                 "GPUs are shared by annotation, which only its scheduler can account for",
             ));
         }
-        if let Some(tpu) = tpu_only(&pod) {
-            let what = format!("{kind} {name}: {tpu}");
-            all.gaps
-                .push(gap(document, &what, "TPUs are no GPUs: they are not judged"));
-            continue;
+        let strange: Vec<(String, &str)> = pod
+            .containers
+            .iter()
+            .flat_map(|c| c.requests.devices.iter().filter(|(_, n)| **n > 0))
+            .filter_map(|(resource, _)| Some((resource.clone(), not_judged(resource)?)))
+            .collect();
+        if let Some((resource, reason)) = strange.first() {
+            let what = format!("{kind} {name}: {resource}");
+            all.gaps.push(gap(document, &what, reason));
+            for container in &mut pod.containers {
+                container.requests.devices.retain(|r, _| not_judged(r).is_none());
+                container.limits.devices.retain(|r, _| not_judged(r).is_none());
+            }
+            if !asks(&pod) {
+                continue;
+            }
         }
         claims(&mut pod, &namespace, around);
         if !asks(&pod) && unit.gpus_unstated {
-            unstated(&mut pod, all);
+            unstated(document, &format!("{kind} {name}"), &mut pod, all);
         }
         if !asks(&pod) && pod.resource_claims.is_empty() {
             continue;
         }
-        serve(&mut pod, unit, first);
+        serve(&mut pod, unit, &template, first);
         first = false;
         pod.origin = Some(origin(document, &member.path, &template, &pod));
         pod.namespace.clone_from(&namespace);
         pod.owner = Some(owner.clone()).filter(|_| kind != "Pod");
         let labels = std::mem::take(&mut pod.labels);
         pod.labels = labels.into_iter().filter(|(k, _)| !k.starts_with("ray.io/")).collect();
-        let count = member.count.min(MAX_PODS);
+        let count = member.count.min(left);
         cut |= count < member.count;
         for replica in 0..replicas {
             for i in 0..count {
@@ -181,14 +159,33 @@ fn asks(pod: &Pod) -> bool {
     pod.containers.iter().any(|c| !c.requests.devices.is_empty())
 }
 
-fn tpu_only(pod: &Pod) -> Option<&str> {
-    let mut devices = pod.containers.iter().flat_map(|c| c.requests.devices.keys());
-    let first = devices.next()?;
-    (first.starts_with("google.com/tpu") && devices.all(|d| d == first)).then_some(first)
+/// Accelerators and shares that nothing here can size or price.
+fn not_judged(resource: &str) -> Option<&'static str> {
+    const SHARES: &[&str] = &[
+        "aliyun.com/gpu",
+        "volcano.sh/vgpu",
+        "tencent.com/vcuda",
+        "nvidia.com/gpumem",
+        "nvidia.com/gpucores",
+    ];
+    let starts = |prefix: &str| resource.starts_with(prefix);
+    if starts("google.com/tpu") || starts("cloud-tpus.google.com/") {
+        Some("TPUs are no GPUs: they are not judged")
+    } else if starts("habana.ai/") {
+        Some("Gaudi accelerators are not judged: no engine's memory need on them is known here")
+    } else if starts("aws.amazon.com/neuron") {
+        Some("Inferentia and Trainium accelerators are not judged")
+    } else if SHARES.iter().any(|s| starts(s)) {
+        Some("shares of GPUs by a scheduler of its own are not judged")
+    } else if starts("nvidia.com/") || starts("amd.com/") || starts("gpu.intel.com/") {
+        None
+    } else {
+        Some("accelerators of this vendor are not judged")
+    }
 }
 
 /// GPUs that an operator will ask for: an instance type tells how many, otherwise nobody knows yet.
-fn unstated(pod: &mut Pod, all: &Manifests) {
+fn unstated(document: &Document, what: &str, pod: &mut Pod, all: &mut Manifests) {
     let kind = pod
         .placement
         .as_ref()
@@ -200,7 +197,12 @@ fn unstated(pod: &mut Pod, all: &Manifests) {
                 .devices
                 .insert("nvidia.com/gpu".into(), u64::from(gpus));
         }
-        _ => pod.resource_claims.push("unstated".into()),
+        _ => {
+            let mut gap = gap(document, what, "it leaves the number of GPUs to its operator");
+            gap.remedy = "state the GPUs under resources.limits, or an instance type of the catalogue".into();
+            all.gaps.push(gap);
+            pod.resource_claims.push("unstated".into());
+        }
     }
 }
 
@@ -209,8 +211,8 @@ fn claims(pod: &mut Pod, namespace: &str, around: &Around<'_>) {
     let found: u64 = pod
         .resource_claims
         .iter()
-        .filter_map(|c| around.claims.get(&(namespace.to_string(), c.clone())))
-        .sum();
+        .filter_map(|c| around.devices_claimed(namespace, c))
+        .fold(0, u64::saturating_add);
     if found > 0
         && !asks(pod)
         && let Some(container) = pod.containers.iter_mut().find(|c| c.kind == ContainerKind::Main)
@@ -221,7 +223,7 @@ fn claims(pod: &mut Pod, namespace: &str, around: &Around<'_>) {
 }
 
 /// What the object says beside its containers. Only the first member of a group serves.
-fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
+fn serve(pod: &mut Pod, unit: &Unit, template: &Value, first: bool) {
     let described = unit
         .serves
         .as_ref()
@@ -240,7 +242,29 @@ fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
         // A model server all the same, of an engine nobody knows here.
         container.server = Some(Box::default());
     }
+    let name = container.name.clone();
+    let holds: u64 = container
+        .requests
+        .devices
+        .values()
+        .copied()
+        .fold(0, u64::saturating_add);
     let Some(settings) = &mut container.server else { return };
+    if unit.spread && settings.tensor_parallel.is_none() {
+        settings.tensor_parallel = u32::try_from(holds).ok().filter(|n| *n > 0);
+    }
+    if settings.engine == Some(EngineKind::Ollama) && settings.model.is_none() {
+        settings.model = pulled(template, &name);
+    }
+    // "s3://bucket/models/Llama-3.1-8B-Instruct", "oci://registry/cars:granite-3.1-8b": what it is may be known by its last word.
+    let last = unit
+        .model
+        .as_deref()
+        .filter(|m| m.contains("://"))
+        .and_then(|m| m.rsplit(['/', ':']).next());
+    if let Some(last) = last.filter(|l| !l.is_empty() && !settings.served_names.iter().any(|n| n == l)) {
+        settings.served_names.push(last.into());
+    }
     if let Some(model) = &unit.model {
         let mounted = settings
             .model
@@ -255,6 +279,20 @@ fn serve(pod: &mut Pod, unit: &Unit, first: bool) {
         Some("decode") => Some(ServerRole::Decode),
         _ => settings.role,
     };
+}
+
+/// The model that an Ollama container pulls behind its start.
+fn pulled(template: &Value, container: &str) -> Option<String> {
+    let containers = template["spec"]["containers"].as_array()?;
+    let own = containers.iter().find(|c| c["name"] == container)?;
+    let command = own["lifecycle"]["postStart"]["exec"]["command"].as_array()?;
+    let script: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
+    let serve = ContainerSpec {
+        image: "ollama/ollama".into(),
+        command: vec!["sh".into(), "-c".into(), format!("ollama serve\n{}", script.last()?)],
+        ..ContainerSpec::default()
+    };
+    engine::recognise(&serve)?.model
 }
 
 pub(super) fn spec_of(container: &Value) -> ContainerSpec {
@@ -280,62 +318,55 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
         return;
     }
     if !template["metadata"].is_object() {
-        template["metadata"] = serde_json::json!({});
+        kinds::set(template, "metadata", serde_json::json!({}));
     }
-    for list in ["containers", "initContainers"] {
-        for container in template["spec"][list].as_array_mut().into_iter().flatten() {
+    for list in ["/spec/containers", "/spec/initContainers"] {
+        for container in kinds::list_mut(template, list).filter(|c| c.is_object()) {
             for key in ["command", "args"] {
                 if let Some(one) = container[key].as_str().map(String::from) {
-                    container[key] = serde_json::json!([one]);
+                    kinds::set(container, key, serde_json::json!([one]));
                 }
-                container[key].as_array_mut().into_iter().flatten().for_each(to_text);
+                kinds::list_mut(container, &format!("/{key}")).for_each(to_text);
             }
-            for kind in ["requests", "limits"] {
-                for (_, value) in container["resources"][kind].as_object_mut().into_iter().flatten() {
-                    to_text(value);
-                }
+            for amounts in ["/resources/requests", "/resources/limits"] {
+                kinds::values_mut(container, amounts).for_each(to_text);
             }
             variables(container, namespace, around);
         }
     }
-    for (_, value) in template["spec"]["nodeSelector"].as_object_mut().into_iter().flatten() {
-        to_text(value);
-    }
-    for (_, value) in template["metadata"]["labels"].as_object_mut().into_iter().flatten() {
-        to_text(value);
+    for map in ["/spec/nodeSelector", "/metadata/labels"] {
+        kinds::values_mut(template, map).for_each(to_text);
     }
 }
 
 fn variables(container: &mut Value, namespace: &str, around: &Around<'_>) {
     let of = |map: &Value, key: &str| {
-        let name = map.as_str()?.to_string();
-        around.config_maps.get(&(namespace.to_string(), name))?[key]
+        around.config_map(namespace, map.as_str()?)?[key]
             .as_str()
             .map(String::from)
     };
     let mut env = container["env"].as_array().cloned().unwrap_or_default();
+    env.retain(|v| v["name"].is_string());
     for variable in &mut env {
-        to_text(&mut variable["value"]);
+        if let Some(value) = variable.get_mut("value") {
+            to_text(value);
+        }
         let reference = &variable["valueFrom"]["configMapKeyRef"];
         if let Some(value) = reference["key"].as_str().and_then(|key| of(&reference["name"], key)) {
             *variable = serde_json::json!({"name": variable["name"], "value": value});
         }
         if variable["value"].is_null() && variable["valueFrom"].is_null() {
-            variable["value"] = serde_json::json!("");
+            kinds::set(variable, "value", serde_json::json!(""));
         }
     }
-    env.retain(|v| v["name"].is_string());
     for from in container["envFrom"].as_array().into_iter().flatten() {
-        let name = from["configMapRef"]["name"].as_str().unwrap_or_default().to_string();
-        let data = around
-            .config_maps
-            .get(&(namespace.to_string(), name))
-            .and_then(|d| d.as_object());
+        let name = from["configMapRef"]["name"].as_str().unwrap_or_default();
+        let data = around.config_map(namespace, name).and_then(|d| d.as_object());
         for (key, value) in data.into_iter().flatten() {
             env.insert(0, serde_json::json!({"name": key, "value": value}));
         }
     }
-    container["env"] = Value::Array(env);
+    kinds::set(container, "env", Value::Array(env));
 }
 
 fn to_text(value: &mut Value) {
@@ -394,5 +425,85 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
         line,
         path: full,
         notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::manifests::yaml;
+    use serde_json::json;
+
+    fn read(documents: &[Document]) -> Manifests {
+        let mut all = Manifests {
+            pods: Vec::new(),
+            controllers: Vec::new(),
+            sources: Vec::new(),
+            gaps: Vec::new(),
+            objects: documents.len(),
+            gpus_of_type: |_| Some(8),
+        };
+        build(documents, &mut all);
+        all
+    }
+
+    fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
+        out.push(at.to_string());
+        let below = |key: &str| format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+        match value {
+            Value::Object(map) => map.iter().for_each(|(k, v)| pointers(v, &below(k), out)),
+            Value::Array(items) => {
+                for (i, v) in items.iter().enumerate() {
+                    pointers(v, &below(&i.to_string()), out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Any part of any fixture replaced by something of another shape: whatever comes of it, it is no panic.
+    #[test]
+    fn parts_of_the_wrong_shape_are_no_panic() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests");
+        let mut tried = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read(entry.unwrap().path()).unwrap();
+            let documents = yaml::parse("f.yaml", &text).unwrap();
+            for index in 0..documents.len() {
+                let mut places = Vec::new();
+                pointers(&documents[index].value, "", &mut places);
+                for place in places.iter().skip(1) {
+                    for other in [
+                        json!("text"),
+                        json!(7),
+                        json!([1]),
+                        json!({"a": "b"}),
+                        Value::Null,
+                        json!(u64::MAX),
+                    ] {
+                        let mut changed = documents.clone();
+                        if let Some(target) = changed[index].value.pointer_mut(place) {
+                            *target = other;
+                        }
+                        let all = read(&changed);
+                        assert!(all.pods.len() <= 50_000, "{place}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 5_000, "{tried}");
+    }
+
+    #[test]
+    fn what_asks_for_gpus_in_an_unknown_form_is_a_gap() {
+        let text =
+            b"apiVersion: x/v1\nkind: Odd\nmetadata: {name: o}\nspec:\n  amounts:\n    limits: {nvidia.com/gpu: 2}\n";
+        let all = read(&yaml::parse("f.yaml", text).unwrap());
+        assert!(all.pods.is_empty() && all.gaps.len() == 1, "{:?}", all.gaps);
+        assert!(all.gaps[0].what.contains("Odd o"), "{:?}", all.gaps);
+        let quota =
+            b"apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {limits: {nvidia.com/gpu: 2}}}\n";
+        assert!(read(&yaml::parse("f.yaml", quota).unwrap()).gaps.is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Operators that serve models: Ray Serve, KServe, NIM, Dynamo, KAITO. Each object is turned into the containers its
 //! operator would make, so that the engines read them as they read a live pod.
 
-use super::kinds::{Member, Unit, member, number, text};
+use super::around::{Around, namespace, overlay};
+use super::kinds::{Member, Unit, member, number, set, text};
 use serde_json::{Map, Value, json};
 
 fn flag(name: &str, value: &Value) -> Option<String> {
@@ -28,6 +29,9 @@ pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
     });
     let Some(llm) = llm else {
         let names = |a: &Value| format!("{} {}", a["import_path"], a["name"]).to_ascii_lowercase();
+        if let Some(server) = applications.iter().find_map(|a| ray_program(a, &names(a))) {
+            return Some(server);
+        }
         let draws = applications.iter().any(|a| names(a).contains("diffusion"));
         // A program of the user's own: what it loads only the program knows.
         return Some(if draws {
@@ -55,6 +59,59 @@ pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
     Some(json!({"image": "vllm/vllm-openai", "args": args}))
 }
 
+/// A program that starts an engine by itself, in the way of Ray's samples: the model stands in its environment.
+fn ray_program(application: &Value, names: &str) -> Option<Value> {
+    let packages = application["runtime_env"]["pip"].as_array().into_iter().flatten();
+    let all = packages.fold(names.to_string(), |all, p| all + " " + p.as_str().unwrap_or_default());
+    let environment = &application["runtime_env"]["env_vars"];
+    let value = |keys: &[&str]| {
+        let known = keys.iter().find_map(|k| match &environment[*k] {
+            Value::String(s) => Some(s.clone()),
+            Value::Number(n) => Some(n.to_string()),
+            _ => None,
+        });
+        // "$MODEL_ID": a placeholder that somebody fills in before.
+        known.filter(|v| !v.is_empty() && !v.contains('$'))
+    };
+    let (image, model_flag) = if all.contains("sglang") {
+        ("lmsysorg/sglang", "model-path")
+    } else if all.contains("vllm") {
+        ("vllm/vllm-openai", "model")
+    } else {
+        return None;
+    };
+    let mut args = Vec::new();
+    for (flag, keys) in [
+        (model_flag, &["MODEL_ID", "MODEL_NAME", "MODEL", "HF_MODEL_ID"][..]),
+        (
+            "tensor-parallel-size",
+            &["TENSOR_PARALLELISM", "TENSOR_PARALLEL_SIZE", "TP_SIZE"],
+        ),
+        (
+            "pipeline-parallel-size",
+            &["PIPELINE_PARALLELISM", "PIPELINE_PARALLEL_SIZE", "PP_SIZE"],
+        ),
+        ("max-model-len", &["MAX_MODEL_LEN"]),
+        ("dtype", &["DTYPE"]),
+    ] {
+        args.extend(value(keys).map(|v| format!("--{flag}={v}")));
+    }
+    Some(json!({"image": image, "args": args}))
+}
+
+/// The GPU by which Ray places the first model's workers.
+pub(super) fn ray_accelerator(spec: &Value) -> Option<String> {
+    let config = text(&spec["serveConfigV2"])?;
+    let parsed = super::yaml::parse("serveConfigV2", config.as_bytes()).ok()?;
+    let applications = parsed.first()?.value["applications"].as_array()?.clone();
+    applications
+        .iter()
+        .flat_map(|a| a["args"]["llm_configs"].as_array().into_iter().flatten())
+        .find_map(|c| text(&c["accelerator_type"]))
+        // Ray writes "A100-80G" (ray.util.accelerators).
+        .map(|name| if name.ends_with("0G") { name + "B" } else { name })
+}
+
 /// The model behind a storage URI: "hf://org/model" is the id, anything else is named as it is written.
 fn of_uri(uri: &str) -> String {
     let plain = uri.strip_prefix("hf://").unwrap_or(uri);
@@ -65,7 +122,7 @@ fn of_uri(uri: &str) -> String {
 }
 
 /// `InferenceService`: a custom predictor's containers, or a model format with its runtime.
-pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
+pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit> {
     const FRAMEWORKS: &[&str] = &[
         "huggingface",
         "triton",
@@ -93,6 +150,15 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
         let format = text(&model["modelFormat"]["name"]).unwrap_or_else(|| key.to_string());
         let runtime = text(&model["runtime"]).unwrap_or_default();
         let mut container = model.clone();
+        let own = namespace(object);
+        let of_runtime = if runtime.is_empty() {
+            around.runtime_for(&own, &format)
+        } else {
+            around.runtime(&own, &runtime)
+        };
+        if let Some(base) = of_runtime.and_then(|r| r["containers"].as_array()?.first()) {
+            container = on_runtime(base, model);
+        }
         if let Some(map) = container.as_object_mut() {
             map.insert("name".into(), json!("kserve-container"));
             if map.get("image").is_none()
@@ -100,6 +166,18 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
             {
                 map.insert("image".into(), json!(image));
             }
+        }
+        let worker = &predictor["workerSpec"];
+        let mut split = Vec::new();
+        for (key, flag) in [
+            ("tensorParallelSize", "--tensor-parallel-size"),
+            ("pipelineParallelSize", "--pipeline-parallel-size"),
+        ] {
+            split.extend(number(&worker[key]).map(|n| json!(format!("{flag}={n}"))));
+        }
+        if !split.is_empty() {
+            split.extend(container["args"].as_array().cloned().unwrap_or_default());
+            set(&mut container, "args", json!(split));
         }
         let uri = text(&model["storageUri"]).or_else(|| text(&model["storage"]["path"]));
         (
@@ -132,6 +210,18 @@ pub(super) fn inference_service(object: &Value) -> Vec<Unit> {
     }]
 }
 
+/// A runtime's container with what the service says on top: arguments and variables are added, the rest replaces.
+fn on_runtime(base: &Value, model: &Value) -> Value {
+    let mut over = model.clone();
+    let mut args = base["args"].as_array().cloned().unwrap_or_default();
+    args.extend(model["args"].as_array().cloned().unwrap_or_default());
+    if let Some(map) = over.as_object_mut() {
+        map.remove("name");
+        map.insert("args".into(), json!(args));
+    }
+    overlay(base, &over)
+}
+
 /// KServe's own serving runtimes by model format (kserve/kserve config/runtimes).
 fn runtime_image(format: &str, runtime: &str) -> Option<&'static str> {
     let named = |part: &str| runtime.contains(part);
@@ -151,8 +241,13 @@ fn runtime_image(format: &str, runtime: &str) -> Option<&'static str> {
 }
 
 /// `LLMInferenceService`: the model is in spec.model, parallelism in spec.parallelism; the container is KServe's template.
-pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
-    let spec = &object["spec"];
+pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit> {
+    let own = &object["spec"];
+    let bases = own["baseRefs"].as_array().into_iter().flatten();
+    let below = bases
+        .filter_map(|b| around.base(b["name"].as_str()?))
+        .fold(json!({}), |all, base| overlay(&all, base));
+    let spec = &overlay(&below, own);
     let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
     let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
     let mut units = Vec::new();
@@ -206,7 +301,7 @@ pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
         let serves = (!own_command).then(|| json!({"image": main["image"].as_str().unwrap_or(image), "command": if runtime == "sglang" { json!(["python3", "-m", "sglang.launch_server"]) } else { json!(["vllm", "serve"]) }, "args": args}));
         let stated = !main["resources"]["limits"].is_null() || !main["resources"]["requests"].is_null();
         if main["name"].is_null() {
-            main["name"] = json!("main");
+            set(&mut main, "name", json!("main"));
         }
         let mut members = vec![member(
             1,
@@ -229,13 +324,14 @@ pub(super) fn llm_inference_service(object: &Value) -> Vec<Unit> {
             role,
             model: model.clone(),
             gpus_unstated: !stated,
+            spread: false,
         });
     }
     units
 }
 
 /// `NIMService`: image and environment; GPUs as resources or DRA claims.
-pub(super) fn nim_service(object: &Value) -> Vec<Unit> {
+pub(super) fn nim_service(object: &Value, path: &str, part: Option<String>) -> Vec<Unit> {
     let spec = &object["spec"];
     let repository = text(&spec["image"]["repository"]).unwrap_or_default();
     let image = text(&spec["image"]["tag"]).map_or(repository.clone(), |tag| format!("{repository}:{tag}"));
@@ -247,10 +343,7 @@ pub(super) fn nim_service(object: &Value) -> Vec<Unit> {
         .unwrap_or(1)
         .max(1);
     if let Some(each) = number(&spec["multiNode"]["gpusPerPod"]) {
-        if !resources.is_object() {
-            resources = json!({});
-        }
-        resources["limits"]["nvidia.com/gpu"] = json!(each.to_string());
+        resources = overlay(&resources, &json!({"limits": {"nvidia.com/gpu": each.to_string()}}));
     }
     let claims: Vec<Value> = spec["draResources"]
         .as_array()
@@ -274,7 +367,8 @@ pub(super) fn nim_service(object: &Value) -> Vec<Unit> {
     let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes > 1;
     vec![Unit {
         replicas: number(&spec["replicas"]).or(scaled).unwrap_or(1),
-        members: vec![member(nodes, template, "spec")],
+        part,
+        members: vec![member(nodes, template, path)],
         gpus_unstated: !stated,
         ..Unit::default()
     }]
@@ -343,10 +437,10 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
             resources[kind][resource.as_str()] = value.clone();
         }
     }
-    let container = &mut template["spec"]["containers"][0];
     let silent = |r: &Value| r.is_null() || r.as_object().is_some_and(Map::is_empty);
-    if container.is_object() && silent(&container["resources"]) {
-        container["resources"] = resources;
+    let container = template.pointer_mut("/spec/containers/0");
+    if let Some(container) = container.filter(|c| c.is_object() && silent(&c["resources"])) {
+        set(container, "resources", resources);
     }
     let nodes = number(&of["multinode"]["nodeCount"]).unwrap_or(1).max(1);
     vec![Unit {
@@ -362,15 +456,21 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
     }]
 }
 
-/// KAITO: a preset names the model; the instance type names the GPUs.
-pub(super) fn workspace(object: &Value) -> Vec<Unit> {
-    // The kind stands at the top level, not under spec.
+/// KAITO: a preset names the model; the instance type names the GPUs, over all of which the operator spreads it.
+/// `at`: where resource and inference stand ("" in a Workspace, "spec.template." in an `InferenceSet`).
+pub(super) fn workspace(object: &Value, at: &str, replicas: u64, around: &Around<'_>) -> Vec<Unit> {
+    let below = if at.is_empty() {
+        object
+    } else {
+        &object["spec"]["template"]
+    };
+    // The kind's fields stand at the top level, not under spec.
     let pick = |key: &str| {
-        if object[key].is_null() {
-            object["spec"][key].clone()
-        } else {
-            object[key].clone()
-        }
+        [&below[key], &below["spec"][key]]
+            .into_iter()
+            .find(|v| !v.is_null())
+            .cloned()
+            .unwrap_or_default()
     };
     let (resource, inference) = (pick("resource"), pick("inference"));
     if inference.is_null() {
@@ -386,25 +486,38 @@ pub(super) fn workspace(object: &Value) -> Vec<Unit> {
     let count = number(&resource["count"]).unwrap_or(1).max(1);
     if inference["template"]["spec"].is_object() {
         let mut template = inference["template"].clone();
-        template["spec"]["nodeSelector"] = selector;
+        if let Some(spec) = template.get_mut("spec") {
+            set(spec, "nodeSelector", selector);
+        }
         return vec![Unit {
-            replicas: count,
-            members: vec![member(1, template, "inference.template.spec")],
+            replicas: replicas.saturating_mul(count),
+            members: vec![member(1, template, &format!("{at}inference.template.spec"))],
             ..Unit::default()
         }];
     }
     let Some(preset) = text(&inference["preset"]["name"]) else {
         return Vec::new();
     };
-    let container = json!({"name": "preset", "image": "vllm/vllm-openai", "args": [format!("--model={preset}")]});
+    let mut args = vec![format!("--model={preset}")];
+    if count > 1 {
+        args.push(format!("--pipeline-parallel-size={count}"));
+    }
+    // Its ConfigMap's "vllm" block is vLLM's flags.
+    let config = text(&inference["config"])
+        .and_then(|name| around.config(&namespace(object), &name, "inference_config.yaml"))
+        .unwrap_or_default();
+    let flags = config["vllm"].as_object().into_iter().flatten();
+    args.extend(flags.filter_map(|(k, v)| flag(k, v)));
+    let container = json!({"name": "preset", "image": "vllm/vllm-openai", "args": args});
     vec![Unit {
-        replicas: 1,
+        replicas,
         members: vec![member(
             count,
             json!({"spec": {"containers": [container], "nodeSelector": selector}}),
-            "inference.preset",
+            &format!("{at}inference.preset"),
         )],
         gpus_unstated: true,
+        spread: true,
         ..Unit::default()
     }]
 }

@@ -68,8 +68,10 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
         max_documents: 100_000,
         max_nodes: 4_000_000,
         max_events: 12_000_000,
+        max_recorded_anchor_events: 200_000,
     };
-    let options = serde_saphyr::options! { budget: budget };
+    let aliases = serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 };
+    let options = serde_saphyr::options! { budget: budget, alias_limits: aliases };
     match serde_saphyr::from_multiple_with_options::<Node>(text, options) {
         Ok(nodes) => Ok(nodes.into_iter().map(|n| document(file, n)).collect()),
         // JSON allows tabs where YAML does not.
@@ -80,8 +82,26 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
     }
 }
 
+/// The parser's message in our words: without the place, which is told beside it, and without words of the text.
 fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let line = match line.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => line,
+    };
+    if line.starts_with("duplicate mapping key") {
+        return "a key stands twice in one mapping".into();
+    }
+    if ["budget", "recursion limit", "alias replay", "alias expansion"]
+        .iter()
+        .any(|w| line.contains(w))
+    {
+        return format!(
+            "its depth, size or anchors are beyond what any manifest has ({})",
+            line.split('{').next().unwrap_or(line).trim()
+        );
+    }
     line.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 

@@ -57,8 +57,10 @@ fn legend(items: &[(&str, &str)]) -> Markup {
 
 pub(super) fn states(t: &Totals) -> Markup {
     let class = |state: &str| match state {
-        "free" | "unhealthy" => "s-reusable",
-        "idle" | "stuck" => "s-now",
+        "free" => "s-reusable",
+        "unhealthy" => "s-sick",
+        "idle" => "s-now",
+        "stuck" => "s-stuck",
         "working" => "s-load",
         _ => "s-rest",
     };

@@ -1,0 +1,650 @@
+//! `check`: what each form of manifest asks for, what is found in it and where, what is refused.
+
+#![allow(clippy::float_cmp, clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{command, finish, run, same};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::tempdir;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/manifests")
+}
+
+/// File, workload, kind, engine, model, replicas × GPUs of each, card, tensor/pipeline/data parallelism, context length.
+/// Read by hand from the manifests; "-": not stated.
+const TRUTH: &[&str] = &[
+    "cronjob-train.yaml weekly-tune CronJob - - 1x8 H100-SXM5-80GB -/-/- -",
+    "deployment-vllm.yaml chat Deployment vllm Qwen/Qwen2.5-7B-Instruct 2x1 L4 -/-/- 8192",
+    "dynamo-v1alpha1.yaml sgl-decode DynamoGraphDeployment sglang deepseek-ai/DeepSeek-R1 2x16 H200-SXM5-141GB 16/-/- -",
+    "dynamo-v1beta1.yaml agg-VllmWorker DynamoGraphDeployment vllm Qwen/Qwen3-32B 3x2 A100-SXM4-80GB 2/-/- -",
+    "inferenceservice-container.yaml own-container InferenceService vllm mistralai/Mistral-Small-24B-Instruct-2501 1x1 H100-SXM5-80GB -/-/- 16384",
+    "inferenceservice-huggingface.yaml llama3 InferenceService vllm meta-llama/Meta-Llama-3-8B-Instruct 2x1 A10 -/-/- 4096",
+    "inferenceservice-multinode.yaml multi InferenceService vllm meta-llama/Llama-3.1-70B-Instruct 1x8 - 4/2/- -",
+    "inferenceservice-runtime.yaml granite InferenceService vllm ibm-granite/granite-3.3-8b-instruct 1x2 A10G 2/-/- 16384",
+    "job-vllm.yaml nightly-labels Job vllm Qwen/Qwen3-8B 3x1 L40S -/-/- 16384",
+    "kaito-inferenceset.yaml phi-set InferenceSet vllm microsoft/Phi-4-mini-instruct 2x1 A10 1/-/- -",
+    "kaito-template.yaml own-image Workspace vllm google/gemma-3-12b-it 1x1 A100-PCIE-80GB -/-/- -",
+    "kaito-workspace.yaml phi Workspace vllm microsoft/phi-4 1x2 A100-PCIE-80GB 2/-/- 8192",
+    "knative.yaml kn Service vllm Qwen/Qwen3-8B-AWQ 2x1 L4 -/-/- -",
+    "kubeai-model.yaml llama-3.1-8b Model vllm neuralmagic/Meta-Llama-3.1-8B-Instruct-FP8 2x1 L4 -/-/- 16384",
+    "list.json listed Deployment vllm Qwen/Qwen3-4B 1x1 L4 -/-/- -",
+    "llamacpp.yaml llamacpp Deployment llamacpp unsloth/Qwen3-8B-GGUF 1x1 RTX-4090 -/-/- 8192",
+    "llminferenceservice-baserefs.yaml based LLMInferenceService vllm meta-llama/Llama-3.1-8B-Instruct 3x1 H100-SXM5-80GB -/-/- -",
+    "llminferenceservice.yaml qwen-pd LLMInferenceService vllm Qwen/Qwen2.5-7B-Instruct 2x1 L40S 1/-/- 8192",
+    "llminferenceservice.yaml qwen-pd-prefill LLMInferenceService vllm Qwen/Qwen2.5-7B-Instruct 1x2 L40S 2/-/- -",
+    "lws-sglang.yaml reasoner LeaderWorkerSet sglang deepseek-ai/DeepSeek-V3-0324 1x16 H200-SXM5-141GB 16/-/- -",
+    "lws-vllm.yaml giant LeaderWorkerSet vllm meta-llama/Llama-3.1-405B-Instruct-FP8 2x16 H100-SXM5-80GB 8/2/- -",
+    "lws-wide-ep.yaml wide-decode LeaderWorkerSet vllm deepseek-ai/DeepSeek-R1-0528 1x16 H200-SXM5-141GB 1/-/16 -",
+    "modelservice-llm-d.yaml ms-decode Deployment vllm meta-llama/Llama-3.3-70B-Instruct 1x4 H200-SXM5-141GB 4/-/- 32000",
+    "nimpipeline.yaml rag-embed NIMPipeline nim nvidia/llama-3.2-nv-embedqa-1b-v2 1x1 - -/-/- -",
+    "nimpipeline.yaml rag-llm NIMPipeline nim meta-llama/Llama-3.3-70B-Instruct 1x4 - 4/-/- -",
+    "nimservice.yaml llama-nim NIMService nim meta-llama/Llama-3.1-8B-Instruct 2x1 A100-SXM4-80GB -/-/- -",
+    "notebook.yaml research Notebook - - 1x1 V100-SXM2-32GB -/-/- -",
+    "ollama-script.yaml ollama-script Pod ollama Qwen/Qwen2.5-14B-Instruct 1x1 RTX-4090 -/-/- -",
+    "ollama.yaml ollama Deployment ollama meta-llama/Llama-3.1-8B-Instruct 1x1 L4 -/-/- 8192",
+    "pods.yaml amd Pod vllm meta-llama/Llama-3.3-70B-Instruct 1x2 MI300X 2/-/- -",
+    "pods.yaml slice Pod vllm Qwen/Qwen3-1.7B 1x1 H100-SXM5-80GB -/-/- -",
+    "production-stack.yaml vllm-llama3-deployment-vllm Deployment vllm meta-llama/Llama-3.1-8B-Instruct 1x1 RTX-A6000 1/-/- 16384",
+    "raycluster.yaml batch RayCluster - - 1x3 A10G -/-/- -",
+    "rayjob.yaml embed-all RayJob - - 1x2 T4 -/-/- -",
+    "rayservice-llm.yaml qwen-serve RayService vllm Qwen/Qwen2.5-32B-Instruct 1x4 A100-SXM4-80GB 2/-/- 16384",
+    "rayservice-vllm-app.yaml llama-app RayService vllm meta-llama/Llama-3.1-8B-Instruct 1x2 L4 2/1/- -",
+    "roles.yaml rbg-prefill RoleBasedGroup sglang Qwen/Qwen3-32B 2x2 - 2/-/- -",
+    "roles.yaml storm StormService vllm Qwen/Qwen3-8B 6x1 - -/-/- -",
+    "rollout.yaml canary Rollout tgi mistralai/Mistral-7B-Instruct-v0.3 2x1 L40S 1/-/- 8192",
+    "statefulset-sglang.yaml coder StatefulSet sglang Qwen/Qwen2.5-72B-Instruct 1x4 H100-SXM5-80GB 4/-/- 32768",
+    "tei.yaml embeddings Deployment tei BAAI/bge-m3 2x1 L4 -/-/- -",
+    "training.yaml js JobSet - - 1x32 H100-SXM5-80GB -/-/- -",
+    "training.yaml mpi MPIJob - - 1x16 - -/-/- -",
+    "training.yaml pt PyTorchJob - - 1x4 - -/-/- -",
+    "training.yaml tj TrainJob - - 1x8 - -/-/- -",
+    "training.yaml vc Job - - 2x4 A100-SXM4-80GB -/-/- -",
+    "triton.yaml triton Deployment triton - 1x4 A10G 4/-/- -",
+    "vllmruntime.yaml opt VLLMRuntime vllm Qwen/Qwen2.5-14B-Instruct 3x2 - 2/-/- 8192",
+];
+
+fn row(file: &str, workload: &Value) -> String {
+    let plain = |key: &str| match &workload[key] {
+        Value::Null => "-".to_string(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    format!(
+        "{file} {} {} {} {} {}x{} {} {}/{}/{} {}",
+        plain("name"),
+        plain("kind"),
+        plain("engine"),
+        plain("model"),
+        plain("replicas"),
+        plain("gpus_per_replica"),
+        plain("gpu"),
+        plain("tensor_parallel"),
+        plain("pipeline_parallel"),
+        plain("data_parallel"),
+        plain("max_model_len")
+    )
+}
+
+#[test]
+fn every_form_of_manifest_is_read_as_it_is_meant() {
+    let dir = tempdir().unwrap();
+    let mut files: Vec<String> = fs::read_dir(fixtures())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let mut read = Vec::new();
+    for file in &files {
+        let path = fixtures().join(file);
+        let report = run(dir.path(), &["check", path.to_str().unwrap(), "--format", "json"])
+            .expect(0, &[])
+            .json();
+        read.extend(report["workloads"].as_array().unwrap().iter().map(|w| row(file, w)));
+    }
+    read.sort();
+    let mut truth: Vec<String> = TRUTH.iter().map(ToString::to_string).collect();
+    truth.sort();
+    let missing: Vec<&String> = truth.iter().filter(|t| !read.contains(t)).collect();
+    let more: Vec<&String> = read.iter().filter(|r| !truth.contains(r)).collect();
+    assert!(
+        missing.is_empty() && more.is_empty(),
+        "expected {missing:#?}\nread {more:#?}"
+    );
+}
+
+#[test]
+fn what_is_not_judged_says_so() {
+    let dir = tempdir().unwrap();
+    let path = fixtures().join("others.yaml");
+    let done =
+        run(dir.path(), &["check", path.to_str().unwrap()]).expect(0, &["Gaudi", "Trainium", "TPU", "others.yaml:"]);
+    assert!(!done.out.to_lowercase().contains("no waste"), "{}", done.out);
+}
+
+/// A Deployment of one server; the words are replaced by what a case says.
+const SERVER: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      nodeSelector:
+        nvidia.com/gpu.product: CARD
+      containers:
+        - name: server
+          image: IMAGE
+          args:
+            - --model=MODEL
+            - --tensor-parallel-size=TP
+            - --max-model-len=LENGTH
+            - --max-num-seqs=SEQS
+          resources:
+            requests:
+              cpu: \"CPU\"
+              memory: MEMORY
+            limits:
+              nvidia.com/gpu: GPUS
+";
+
+const PLAIN: &[(&str, &str)] = &[
+    ("CARD", "NVIDIA-L4"),
+    ("IMAGE", "vllm/vllm-openai:v0.11.0"),
+    ("MODEL", "Qwen/Qwen2.5-7B-Instruct"),
+    ("TP", "1"),
+    ("LENGTH", "4096"),
+    ("SEQS", "4"),
+    ("CPU", "6"),
+    ("MEMORY", "24Gi"),
+    ("GPUS", "1"),
+];
+
+fn server(changes: &[(&str, &str)]) -> String {
+    let mut text = SERVER.to_string();
+    for (word, plain) in PLAIN {
+        let value = changes.iter().find(|(w, _)| w == word).map_or(*plain, |(_, v)| v);
+        text = text.replace(word, value);
+    }
+    text
+}
+
+fn findings(folder: &Path, text: &str, more: &[&str]) -> Vec<Value> {
+    fs::write(folder.join("web.yaml"), text).unwrap();
+    let mut args = vec!["check", "web.yaml", "--format", "json"];
+    args.extend_from_slice(more);
+    let report = run(folder, &args).expect(0, &[]).json();
+    report["findings"].as_array().unwrap().clone()
+}
+
+fn named(all: &[Value], check: &str, part: Option<&str>) -> Option<Value> {
+    let part = part.map_or(Value::Null, Value::from);
+    all.iter().find(|f| f["check"] == check && f["part"] == part).cloned()
+}
+
+type Change = &'static [(&'static str, &'static str)];
+
+#[test]
+fn each_finding_fires_and_is_silent_by_one_figure_and_points_at_its_place() {
+    let dir = tempdir().unwrap();
+    assert_eq!(
+        findings(dir.path(), &server(&[]), &[]),
+        Vec::<Value>::new(),
+        "the plain one is clean"
+    );
+    let cases: &[(&str, Option<&str>, Change, Change, u64)] = &[
+        // 14.2 GiB of weights on 22 GiB, 27.5 GiB of them not.
+        (
+            "undersized-tier",
+            None,
+            &[("MODEL", "Qwen/Qwen2.5-14B-Instruct")],
+            &[],
+            14,
+        ),
+        // An H100 for what an L4 holds.
+        ("oversized-tier", None, &[("CARD", "NVIDIA-H100-80GB-HBM3")], &[], 14),
+        (
+            "parallelism-mismatch",
+            None,
+            &[("GPUS", "2"), ("CPU", "8")],
+            &[("GPUS", "2"), ("CPU", "8"), ("TP", "2")],
+            14,
+        ),
+        ("parallelism-mismatch", Some("too-few"), &[("TP", "2")], &[], 14),
+        ("cpu-gpu-imbalance", Some("spec"), &[("CPU", "5")], &[], 14),
+        (
+            "spec-hygiene",
+            Some("memory"),
+            &[("MEMORY", "7Gi")],
+            &[("MEMORY", "8Gi")],
+            14,
+        ),
+        ("kv-pressure", Some("config"), &[("SEQS", "64")], &[], 14),
+        (
+            "spec-hygiene",
+            Some("image"),
+            &[("IMAGE", "vllm/vllm-openai:latest")],
+            &[],
+            15,
+        ),
+    ];
+    for (check, part, fires, silent, line) in cases {
+        let all = findings(dir.path(), &server(fires), &[]);
+        let finding = named(&all, check, *part).unwrap_or_else(|| panic!("{check} {part:?} is not in {all:#?}"));
+        let place = &finding["subject"]["location"];
+        assert_eq!(place["file"], "web.yaml", "{finding}");
+        assert_eq!(place["line"], *line, "{finding}");
+        assert!(
+            place["path"]
+                .as_str()
+                .unwrap()
+                .starts_with("spec.template.spec.containers[0]"),
+            "{finding}"
+        );
+        let all = findings(dir.path(), &server(silent), &[]);
+        assert_eq!(named(&all, check, *part), None, "{check} {part:?}");
+    }
+    for (part, line) in [("cpu-request", "cpu: \"CPU\""), ("memory-request", "memory: MEMORY")] {
+        let text = SERVER.replace(line, "ephemeral-storage: 1Gi");
+        let mut without = text;
+        for (word, plain) in PLAIN {
+            without = without.replace(word, plain);
+        }
+        let all = findings(dir.path(), &without, &[]);
+        let finding = named(&all, "spec-hygiene", Some(part)).unwrap_or_else(|| panic!("{part} is not in {all:#?}"));
+        assert_eq!(finding["subject"]["location"]["line"], 21, "{finding}");
+    }
+}
+
+#[test]
+fn a_misfit_names_its_numbers_and_a_home() {
+    let dir = tempdir().unwrap();
+    let all = findings(dir.path(), &server(&[("MODEL", "Qwen/Qwen2.5-14B-Instruct")]), &[]);
+    let finding = named(&all, "undersized-tier", None).unwrap();
+    let number = |name: &str| {
+        let evidence = finding["evidence"].as_array().unwrap();
+        evidence
+            .iter()
+            .find(|e| e["name"] == name)
+            .and_then(|e| e["value"].as_f64())
+            .unwrap()
+    };
+    // 14.77 G parameters of 2 bytes; an L4 has 22.5 GiB.
+    assert!((29.0e9..30.5e9).contains(&number("weights_per_gpu")), "{finding}");
+    assert!((23.0e9..24.5e9).contains(&number("gpu_memory")), "{finding}");
+    assert_eq!(finding["kind"], "at-risk");
+    assert!(
+        finding["fix"]["placement"]["usd_per_hour"].as_f64().unwrap() > 0.0,
+        "{finding}"
+    );
+}
+
+#[test]
+fn the_load_that_is_expected_decides_where_the_manifest_does_not() {
+    let dir = tempdir().unwrap();
+    let text = server(&[("CARD", "NVIDIA-H100-80GB-HBM3")]).replace("            - --max-num-seqs=4\n", "");
+    assert_eq!(
+        named(&findings(dir.path(), &text, &[]), "oversized-tier", None),
+        None,
+        "nobody said how much it must hold"
+    );
+    let few = ["--context-tokens", "4096", "--concurrency", "4"];
+    let small = named(&findings(dir.path(), &text, &few), "oversized-tier", None).unwrap();
+    assert_eq!(small["confidence"], "assumed", "no load is known before it runs");
+    let many = ["--context-tokens", "4096", "--concurrency", "1000"];
+    let all = findings(dir.path(), &text, &many);
+    let large = named(&all, "oversized-tier", None);
+    assert!(large.is_none_or(|f| f["fix"]["placement"]["gpu"] != small["fix"]["placement"]["gpu"]));
+    assert!(named(&all, "kv-pressure", Some("config")).is_some());
+}
+
+#[test]
+fn the_gpu_is_read_wherever_it_is_said() {
+    let dir = tempdir().unwrap();
+    let gpu = |placement: &str, more: &[&str]| {
+        let text = server(&[]).replace(
+            "      nodeSelector:\n        nvidia.com/gpu.product: NVIDIA-L4\n",
+            &format!("{placement}\n"),
+        );
+        fs::write(dir.path().join("web.yaml"), text).unwrap();
+        let mut args = vec!["check", "web.yaml", "--format", "json"];
+        args.extend_from_slice(more);
+        let report = run(dir.path(), &args).expect(0, &[]).json();
+        report["workloads"][0]["gpu"].as_str().map(String::from)
+    };
+    let affinity = |expressions: &str| {
+        format!(
+            "      affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{expressions}]}}}}}}"
+        )
+    };
+    let of =
+        |key: &str, values: &str| format!("{{matchExpressions: [{{key: {key}, operator: In, values: [{values}]}}]}}");
+    for (placement, card) in [
+        (
+            "      nodeSelector: {cloud.google.com/gke-accelerator: nvidia-h100-80gb}".to_string(),
+            Some("H100-SXM5-80GB"),
+        ),
+        (
+            "      nodeSelector: {node.kubernetes.io/instance-type: g6e.xlarge}".into(),
+            Some("L40S"),
+        ),
+        (
+            "      nodeSelector: {node.kubernetes.io/instance-type: gd-8xh200ib-i128}".into(),
+            Some("H200-SXM5-141GB"),
+        ),
+        ("      nodeSelector: {gpu-type: rtx-4090}".into(), Some("RTX-4090")),
+        (
+            "      nodeSelector: {karpenter.k8s.aws/instance-gpu-name: l4, karpenter.sh/capacity-type: spot}".into(),
+            Some("L4"),
+        ),
+        (
+            affinity(&of("node.kubernetes.io/instance-type", "g6.xlarge, g6.2xlarge")),
+            Some("L4"),
+        ),
+        (
+            affinity(&of("node.kubernetes.io/instance-type", "g6.xlarge, g5.xlarge")),
+            None,
+        ),
+        (
+            affinity(&format!(
+                "{}, {}",
+                of("nvidia.com/gpu.product", "NVIDIA-A10"),
+                of("nvidia.com/gpu.product", "NVIDIA-A10")
+            )),
+            Some("A10"),
+        ),
+        (
+            affinity(&format!(
+                "{}, {}",
+                of("nvidia.com/gpu.product", "NVIDIA-A10"),
+                of("zone", "b")
+            )),
+            None,
+        ),
+        (
+            "      tolerations: [{key: gpu, value: NVIDIA-L40S, effect: NoSchedule}]".into(),
+            Some("L40S"),
+        ),
+        (
+            "      tolerations: [{key: nvidia.com/gpu, operator: Exists}]".into(),
+            None,
+        ),
+        ("      nodeSelector: {accelerator: a100}".into(), None),
+    ] {
+        assert_eq!(gpu(&placement, &[]).as_deref(), card, "{placement}");
+        let told = gpu(&placement, &["--gpu", "T4"]);
+        assert_eq!(
+            told.as_deref(),
+            card.or(Some("T4")),
+            "--gpu is for those that do not say: {placement}"
+        );
+    }
+}
+
+#[test]
+fn gates_and_codes_are_those_of_scan() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("wide.yaml"), server(&[("GPUS", "2"), ("CPU", "8")])).unwrap();
+    fs::write(
+        dir.path().join("misfit.yaml"),
+        server(&[("MODEL", "Qwen/Qwen2.5-14B-Instruct")]),
+    )
+    .unwrap();
+    let check = |args: &[&str]| run(dir.path(), &[&["check"], args].concat());
+    // Findings alone fail nothing; a gate does, at the confidence a manifest can have.
+    check(&["wide.yaml"]).expect(0, &[]);
+    check(&["wide.yaml", "--max-waste", "0.1"]).expect(1, &["max-waste", "holds 2 GPUs a replica and uses 1"]);
+    check(&["wide.yaml", "--max-waste", "100"]).expect(0, &[]);
+    check(&["misfit.yaml", "--max-at-risk", "0"]).expect(1, &["max-at-risk", "does not fit"]);
+    check(&["wide.yaml", "--max-at-risk", "0"]).expect(0, &[]);
+    // A manifest is judged on paper, and all of it counts unless the flag says otherwise.
+    fs::write(
+        dir.path().join("large.yaml"),
+        server(&[("CARD", "NVIDIA-H100-80GB-HBM3")]),
+    )
+    .unwrap();
+    check(&["large.yaml", "--max-waste", "0.1"]).expect(1, &["max-waste"]);
+    check(&["large.yaml", "--max-waste", "0.1", "--gate-confidence", "estimated"])
+        .expect(0, &["--gate-confidence assumed"]);
+    check(&["large.yaml", "--max-waste", "0.1", "--gate-confidence", "measured"]).expect(0, &["--gate-confidence"]);
+    // A file that cannot be read beside one that can: 3; a breach wins; alone: 2.
+    fs::write(dir.path().join("broken.yaml"), "kind: Pod\nspec: [\n").unwrap();
+    check(&["wide.yaml", "broken.yaml"]).expect(3, &["broken.yaml"]);
+    check(&["wide.yaml", "broken.yaml", "--max-waste", "0.1"]).expect(1, &["max-waste"]);
+    check(&["broken.yaml"]).expect(2, &["broken.yaml"]);
+    check(&["nowhere.yaml"]).expect(2, &["nowhere.yaml"]);
+    check(&["wide.yaml", "--gpu", "H1000"]).expect(2, &["H1000", "H100"]);
+    // A baseline leaves only what is new.
+    check(&["wide.yaml", "--write-baseline", "base.json"]).expect(0, &[]);
+    check(&["wide.yaml", "--baseline", "base.json", "--max-new-waste", "0"]).expect(0, &[]);
+    fs::write(
+        dir.path().join("more.yaml"),
+        server(&[("GPUS", "2"), ("CPU", "8")]).replace("name: web", "name: other"),
+    )
+    .unwrap();
+    check(&[
+        "wide.yaml",
+        "more.yaml",
+        "--baseline",
+        "base.json",
+        "--max-new-waste",
+        "0",
+    ])
+    .expect(1, &["max-new-waste"]);
+    check(&["more.yaml", "--baseline", "base.json"]).expect(0, &["fixed since the baseline"]);
+}
+
+#[test]
+fn two_runs_print_the_same_bytes_and_the_day_can_be_set() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("web.yaml"), server(&[("GPUS", "2")])).unwrap();
+    let at = |epoch: Option<&str>, format: &str| {
+        let mut command = command(dir.path(), &["check", "web.yaml", "--format", format]);
+        command.envs(epoch.map(|e| ("SOURCE_DATE_EPOCH", e)));
+        finish(command, None)
+    };
+    for format in [
+        "table",
+        "json",
+        "csv",
+        "markdown",
+        "html",
+        "sarif",
+        "junit",
+        "prometheus",
+    ] {
+        let once = at(Some("1764000000"), format).expect(0, &[]).out;
+        assert_eq!(once, at(Some("1764000000"), format).out, "{format}");
+        assert!(!once.is_empty(), "{format}");
+    }
+    let set = at(Some("1764000000"), "json").json();
+    assert_eq!(set["taken_at"], "2025-11-24T16:00:00Z");
+    let own = at(None, "json").json();
+    assert!(
+        own["taken_at"].as_str().unwrap().ends_with("T00:00:00Z"),
+        "{}",
+        own["taken_at"]
+    );
+    at(Some("soon"), "json").expect(2, &["SOURCE_DATE_EPOCH", "soon"]);
+}
+
+#[test]
+fn charts_and_kustomizations_say_how_they_are_rendered() {
+    let dir = tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("chart/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n");
+    write("chart/values.yaml", "replicas: 2\n");
+    write(
+        "chart/templates/d.yaml",
+        "kind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n",
+    );
+    write(
+        "overlay/kustomization.yaml",
+        "resources: [../base]\npatches: [{path: p.yaml}]\n",
+    );
+    write("overlay/p.yaml", &server(&[("GPUS", "8")]));
+    write("plain/web.yaml", &server(&[]));
+    let check = |path: &str| run(dir.path(), &["check", path, "--format", "json"]);
+    check("chart").expect(
+        2,
+        &["chart/Chart.yaml", "helm template RELEASE chart | gpuwaste check -"],
+    );
+    check("chart/templates/d.yaml").expect(2, &["d.yaml", "line 3", "helm template"]);
+    check("chart/values.yaml").expect(2, &["values.yaml", "helm template"]);
+    check("overlay").expect(2, &["kubectl kustomize overlay | gpuwaste check -"]);
+    check("overlay/kustomization.yaml").expect(2, &["kubectl kustomize overlay"]);
+    // A patch by itself is no workload; what can be read is.
+    let all = check(".").expect(3, &["helm template", "kubectl kustomize"]).json();
+    assert_eq!(all["totals"]["gpus"], 1.0);
+    let piped = finish(
+        command(dir.path(), &["check", "-", "--format", "json"]),
+        Some(server(&[]).as_bytes()),
+    );
+    assert_eq!(piped.expect(0, &[]).json()["totals"]["gpus"], 1.0);
+}
+
+#[test]
+fn hostile_text_ends_in_an_error_with_its_line_and_none_of_its_secrets() {
+    let dir = tempdir().unwrap();
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_string();
+    for i in 1..30 {
+        let last = format!("*a{}", i - 1);
+        bomb += &format!("a{i}: &a{i} [{}]\n", [last.as_str(); 9].join(","));
+    }
+    let secret = "hunter2-canary";
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("bomb", bomb.into_bytes(), "line"),
+        ("deep", "[".repeat(100_000).into_bytes(), "line"),
+        (
+            "tabs",
+            format!("kind: Pod\ntoken:\n\t- {secret}\n").into_bytes(),
+            "line 3",
+        ),
+        (
+            "twice",
+            format!("kind: Pod\n{secret}: {secret}\n{secret}: 1\n").into_bytes(),
+            "line 3",
+        ),
+        (
+            "latin",
+            [b"kind: Pod\nname: ".as_slice(), &[0xe9], secret.as_bytes()].concat(),
+            "line 2",
+        ),
+        ("utf16", vec![0xff, 0xfe, b'k', 0, b'i', 0], "UTF-16"),
+        (
+            "open",
+            format!("kind: Pod\npassword: \"{secret}\nx: 1\n").into_bytes(),
+            "line",
+        ),
+        (
+            "colon",
+            format!("kind: Pod\npassword: {secret}: {secret}: x\n").into_bytes(),
+            "line 2",
+        ),
+        (
+            "alias",
+            format!("kind: Pod\npassword: *{secret}\n").into_bytes(),
+            "line 2",
+        ),
+        (
+            "flow",
+            format!("kind: Pod\npassword: {{{secret}: [}}\n").into_bytes(),
+            "line 2",
+        ),
+        (
+            "tag",
+            format!("kind: Pod\npassword: !!binary {secret}\n").into_bytes(),
+            "line",
+        ),
+    ];
+    for (name, bytes, word) in cases {
+        fs::write(dir.path().join("bad.yaml"), &bytes).unwrap();
+        let begun = std::time::Instant::now();
+        let done = run(dir.path(), &["check", "bad.yaml"]);
+        assert!(begun.elapsed().as_secs() < 60, "{name}: bounded time");
+        assert!(
+            !done.err.contains("panicked") && !done.err.contains(secret) && !done.out.contains(secret),
+            "{name}: {done:?}"
+        );
+        assert_eq!(done.code, 2, "{name}: {done:?}");
+        assert!(
+            done.err.contains("bad.yaml") && (done.err.contains(word) || name == "tag"),
+            "{name}: {}",
+            done.err
+        );
+        assert!(done.err.len() < 1000, "{name}: {}", done.err);
+    }
+    // Large is not hostile: a ConfigMap of 4 MB beside a server, Windows line ends, a byte order mark.
+    let large = format!(
+        "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata:\n  x: {}\n---\n{}",
+        "y".repeat(4 << 20),
+        server(&[])
+    );
+    fs::write(dir.path().join("good.yaml"), large.replace('\n', "\r\n")).unwrap();
+    let report = run(dir.path(), &["check", "good.yaml", "--format", "json"])
+        .expect(0, &[])
+        .json();
+    assert_eq!(report["totals"]["gpus"], 1.0);
+    // 100 MB: refused without being parsed.
+    fs::write(dir.path().join("huge.yaml"), "a: b\n".repeat(20 << 20)).unwrap();
+    run(dir.path(), &["check", "huge.yaml"]).expect(2, &["huge.yaml", "32 MiB"]);
+}
+
+#[test]
+fn no_secret_of_a_manifest_is_in_any_output() {
+    let dir = tempdir().unwrap();
+    let canary = "canary-7f3a";
+    let text = server(&[("IMAGE", "vllm/vllm-openai:latest")])
+        .replace(
+            "            - --model",
+            &format!("            - --api-key={canary}\n            - --model"),
+        )
+        .replace(
+            "          resources:",
+            &format!("          env: [{{name: HF_TOKEN, value: {canary}}}]\n          resources:"),
+        )
+        .replace(
+            "  name: web\n",
+            &format!("  name: web\n  annotations: {{note: {canary}}}\n"),
+        )
+        + &format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{token: {canary}}}\n");
+    fs::write(dir.path().join("web.yaml"), text).unwrap();
+    for format in [
+        "table",
+        "json",
+        "csv",
+        "markdown",
+        "html",
+        "sarif",
+        "junit",
+        "prometheus",
+    ] {
+        let done = run(dir.path(), &["check", "web.yaml", "-v", "--format", format]).expect(0, &[]);
+        assert!(!done.out.contains(canary) && !done.err.contains(canary), "{format}");
+        assert!(done.out.contains("web") || format == "prometheus", "{format}");
+    }
+}
+
+#[test]
+fn money_of_manifests_adds_up() {
+    let dir = tempdir().unwrap();
+    let path = fixtures();
+    let report = run(dir.path(), &["check", path.to_str().unwrap(), "--format", "json"])
+        .expect(0, &[])
+        .json();
+    let findings = report["findings"].as_array().unwrap();
+    let waste: f64 = findings.iter().filter_map(|f| f["waste_usd_per_hour"].as_f64()).sum();
+    assert!(findings.len() > 5);
+    assert!(same(waste, report["totals"]["waste_usd_per_hour"].as_f64().unwrap()));
+    assert!(waste <= report["totals"]["spend_usd_per_hour"].as_f64().unwrap());
+}
