@@ -32,7 +32,7 @@ const TRUTH: &[&str] = &[
     "knative.yaml kn Service vllm Qwen/Qwen3-8B-AWQ 2x1 L4 -/-/- -",
     "kubeai-model.yaml llama-3.1-8b Model vllm neuralmagic/Meta-Llama-3.1-8B-Instruct-FP8 2x1 L4 -/-/- 16384",
     "list.json listed Deployment vllm Qwen/Qwen3-4B 1x1 L4 -/-/- -",
-    "llamacpp.yaml llamacpp Deployment llamacpp unsloth/Qwen3-8B-GGUF 1x1 RTX-4090 -/-/- 8192",
+    "llamacpp.yaml llamacpp Deployment llamacpp Qwen/Qwen3-8B 1x1 RTX-4090 -/-/- 8192",
     "llminferenceservice-baserefs.yaml based LLMInferenceService vllm meta-llama/Llama-3.1-8B-Instruct 3x1 H100-SXM5-80GB -/-/- -",
     "llminferenceservice.yaml qwen-pd LLMInferenceService vllm Qwen/Qwen2.5-7B-Instruct 2x1 L40S 1/-/- 8192",
     "llminferenceservice.yaml qwen-pd-prefill LLMInferenceService vllm Qwen/Qwen2.5-7B-Instruct 1x2 L40S 2/-/- -",
