@@ -14,8 +14,6 @@ pub(crate) mod manifest;
 mod mig_layout;
 mod over_replicated;
 mod oversized;
-#[cfg(test)]
-mod policy_tests;
 mod sharing;
 #[cfg(test)]
 mod sharing_tests;

@@ -55,7 +55,7 @@ fn per_gpu(fleet: &Fleet, node: &Node, t: &Thresholds) -> Option<PerGpu> {
             && p.cpu.0 > 0
     };
     let pods: Vec<&Pod> = fleet.pods.iter().filter(same).collect();
-    if pods.len() as u64 >= t.stranded_min_pods {
+    if pods.len() as u64 >= t.stranded_min_pods.max(1) {
         let middle = |of: &dyn Fn(&Pod) -> f64| {
             let mut values: Vec<f64> = pods.iter().map(|p| of(p) / p.slots.len() as f64).collect();
             values.sort_by(f64::total_cmp);
