@@ -2,7 +2,6 @@
 //!
 //! A name leads to facts in this order: a user's `--models` directory, the embedded rows (`find`), and as the last
 //! resort the name itself ([`from_name`]). [`resolve`] is the last two; what it takes from a name alone says so.
-#![allow(dead_code, reason = "the seam comes first: configs and the fit engine use the rest")]
 
 mod book;
 mod config;

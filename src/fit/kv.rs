@@ -43,17 +43,25 @@ pub(super) struct Context {
 
 /// Bytes of one cache element; `None`: a dtype that is not known.
 pub(super) fn element_bytes(settings: &EngineSettings, scheme: &Scheme) -> Option<f64> {
-    let stated = settings
-        .kv_cache_dtype
-        .as_deref()
-        .unwrap_or("auto")
-        .to_ascii_lowercase();
     let full = settings
         .dtype
         .as_deref()
         .is_some_and(|d| matches!(d, "float32" | "float" | "fp32"));
-    Some(match stated.as_str() {
-        "auto" | "" if scheme.kv_fp8 => 1.0,
+    dtype_bytes(
+        settings.kv_cache_dtype.as_deref().unwrap_or("auto"),
+        full,
+        scheme.kv_fp8,
+    )
+}
+
+/// A value of `--kv-cache-dtype` whose size is known.
+pub(crate) fn is_known_dtype(text: &str) -> bool {
+    dtype_bytes(text, false, false).is_some()
+}
+
+fn dtype_bytes(stated: &str, full: bool, checkpoint_fp8: bool) -> Option<f64> {
+    Some(match stated.to_ascii_lowercase().as_str() {
+        "auto" | "" if checkpoint_fp8 => 1.0,
         "auto" | "" => {
             if full {
                 4.0
@@ -76,7 +84,7 @@ pub(super) fn element_bytes(settings: &EngineSettings, scheme: &Scheme) -> Optio
 }
 
 /// Bytes a token of one layer, per GPU.
-fn attention_bytes(attention: Attention, tensor: f64, element: f64, engine: &Engine) -> f64 {
+fn attention_bytes(attention: Attention, tensor: f64, element: f64, packed: bool, engine: &Engine) -> f64 {
     match attention {
         Attention::Grouped {
             kv_heads,
@@ -93,10 +101,9 @@ fn attention_bytes(attention: Attention, tensor: f64, element: f64, engine: &Eng
             // The indexer's keys are fp8 with one fp32 scale per 128 elements.
             let index = index_head_dim.map_or(0.0, |d| f64::from(d) + f64::from(d.div_ceil(128)) * 4.0);
             let latent = f64::from(kv_lora_rank + rope_dim) * element;
-            // Sparse attention's fp8 layout (`fp8_ds_mla`): fp8 latent, four fp32 scales, 16-bit rope: 656 bytes.
-            let packed = f64::from(kv_lora_rank) + 16.0 + 2.0 * f64::from(rope_dim);
-            let sparse = index_head_dim.is_some() && element < 2.0 && engine.is_vllm();
-            if sparse { packed + index } else { latent + index }
+            // fp8 latent, four fp32 scales, 16-bit rope: 656 bytes.
+            let layout = f64::from(kv_lora_rank) + 16.0 + 2.0 * f64::from(rope_dim);
+            if packed { layout + index } else { latent + index }
         }
         // SGLang gives encoders a KV pool of full width; other engines none.
         Attention::Bidirectional { heads, head_dim } if engine.rules == Rules::Sglang => {
@@ -104,6 +111,16 @@ fn attention_bytes(attention: Attention, tensor: f64, element: f64, engine: &Eng
         }
         Attention::Bidirectional { .. } => 0.0,
     }
+}
+
+fn is_indexed(kind: &LayerKind) -> bool {
+    matches!(
+        kind,
+        LayerKind::Full(Attention::Latent {
+            index_head_dim: Some(_),
+            ..
+        })
+    )
 }
 
 fn state_bytes(state: &State, tensor: f64, element: f64) -> f64 {
@@ -186,6 +203,8 @@ pub(super) fn context(
         pooled: engine.rules == Rules::VllmV1,
         ..Context::default()
     };
+    // vLLM packs the fp8 cache of sparse attention (`fp8_ds_mla`), in layers that share another's index too.
+    let packed = element < 2.0 && engine.is_vllm() && model.groups.iter().any(|g| is_indexed(&g.kind));
     // V0 sizes Whisper's cache by `num_hidden_layers`, which counts the encoder's layers, not the decoder's.
     let by_encoder = engine.rules == Rules::VllmV0 && model.model_type == "whisper";
     for group in &model.groups {
@@ -197,7 +216,7 @@ pub(super) fn context(
             }
             continue;
         }
-        let bytes = |a: Attention| attention_bytes(a, tensor, element, engine);
+        let bytes = |a: Attention| attention_bytes(a, tensor, element, packed, engine);
         match &group.kind {
             LayerKind::Full(a) => context.add(layers, Holds::All(bytes(*a))),
             // vLLM stores DeepSeek-V4's window layers in the same fp8 entries as its compressed ones.

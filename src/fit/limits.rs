@@ -1,16 +1,48 @@
 //! What forbids a placement whatever its memory: heads and blocks that do not divide, missing units, lengths beyond the model.
 
+use super::defaults::Rules;
 use super::memory::Case;
 use super::quantization;
 use crate::catalog::models::{Attention, LayerKind};
 
 /// The first limit that is broken, in words.
 pub(super) fn broken(case: &Case<'_>) -> Option<String> {
-    quantization::unsupported(&case.scheme, case.settings, case.gpu)
+    engine(case)
+        .or_else(|| quantization::unsupported(&case.scheme, case.settings, case.gpu))
         .or_else(|| heads(case))
         .or_else(|| stages(case))
         .or_else(|| blocks(case))
         .or_else(|| length(case))
+}
+
+/// Cards that the engine has no kernels for: vLLM's installation guide asks for compute capability 7.0 (7.5 since its
+/// wheels moved to CUDA 13 in 0.20, which dropped Volta) or ROCm's gfx90a, gfx942, gfx950, gfx11xx and gfx12xx; SGLang
+/// and TGI for 7.5, TensorRT-LLM for 8.0. llama.cpp runs on all.
+fn engine(case: &Case<'_>) -> Option<String> {
+    let (name, nvidia) = match case.engine.rules {
+        Rules::VllmV0 => ("vLLM", (7, 0)),
+        Rules::VllmV1 if case.engine.version.is_some() && case.engine.since(0, 20) => ("vLLM since 0.20", (7, 5)),
+        Rules::VllmV1 => ("vLLM", (7, 0)),
+        Rules::Sglang => ("SGLang", (7, 5)),
+        Rules::Tgi => ("TGI", (7, 5)),
+        Rules::Trtllm => ("TensorRT-LLM", (8, 0)),
+        Rules::LlamaCpp | Rules::Plain => return None,
+    };
+    if let Some((major, minor)) = case.gpu.compute_capability {
+        let told = format!(
+            "{name} needs compute capability {}.{}, {} has {major}.{minor}",
+            nvidia.0, nvidia.1, case.gpu.name
+        );
+        return ((major, minor) < nvidia).then_some(told);
+    }
+    if case.gpu.vendor != "amd" {
+        return None;
+    }
+    let architecture = case.gpu.architecture.as_str();
+    let served = architecture.starts_with("CDNA") && architecture != "CDNA1"
+        || case.engine.is_vllm() && ["RDNA3", "RDNA4"].contains(&architecture);
+    let missing = !served || case.engine.rules == Rules::Trtllm;
+    missing.then(|| format!("{name} has no kernels for {} ({architecture})", case.gpu.name))
 }
 
 fn heads(case: &Case<'_>) -> Option<String> {

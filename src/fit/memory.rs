@@ -62,6 +62,7 @@ pub(super) fn place(
             return Placement {
                 verdict: FitVerdict::DoesNotFit,
                 reason: contradiction.0,
+                forbidden: true,
                 ..Placement::default()
             };
         }
@@ -94,6 +95,10 @@ impl Case<'_> {
             ..Placement::default()
         };
         self.confidence(&mut placement);
+        if let Some(own) = quantization::unsized_of(self.model) {
+            placement.reason = format!("how many bits '{own}' takes is not known");
+            return placement;
+        }
         let Some(weights) = weights::per_gpu(self.model, &self.scheme, &self.engine, self.settings, self.parallelism)
         else {
             placement.reason = "the model's size is not known".into();
@@ -120,6 +125,7 @@ impl Case<'_> {
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = limit;
+            placement.forbidden = true;
         }
         placement
     }

@@ -2,11 +2,6 @@
 //!
 //! The seam with the analyzer: [`place`] says whether a model with these settings holds on a card and how much KV cache
 //! is left, [`serves`] whether a placement carries a load within its latency limits.
-#![allow(
-    dead_code,
-    reason = "the seam comes first; the checks and `gpuwaste fit` stand on it"
-)]
-
 #[cfg(feature = "internals")]
 #[allow(unreachable_pub, reason = "re-exported by the feature")]
 pub mod bench;
@@ -21,6 +16,8 @@ pub(crate) mod search;
 mod throughput;
 mod weights;
 
+pub(crate) use kv::is_known_dtype;
+pub(crate) use quantization::is_known as is_known_quantization;
 pub(crate) use throughput::serves;
 
 use crate::catalog::gpus::GpuFacts;
@@ -37,6 +34,7 @@ pub(crate) struct Parallelism {
 }
 
 impl Parallelism {
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) const ONE: Self = Self {
         tensor: 1,
         pipeline: 1,
@@ -114,6 +112,8 @@ pub(crate) struct Placement {
     /// Settings as resolved: stated, else the engine's default for its version.
     pub(crate) max_model_len: Option<u64>,
     pub(crate) max_num_seqs: Option<u64>,
+    /// Not memory but a limit of the card, the engine or the model forbids it.
+    pub(crate) forbidden: bool,
     /// What the throughput model needs; `None`: no roofline for this model or card.
     pub(crate) roofline: Option<Roofline>,
 }

@@ -177,6 +177,25 @@ fn is_generic(text: &str) -> bool {
     )
 }
 
+/// A flag's value that names a way to quantize, or a loader of several.
+pub(crate) fn is_known(text: &str) -> bool {
+    let text = text.trim().to_ascii_lowercase();
+    is_generic(&text) || family(&text) != Family::Other
+}
+
+/// A checkpoint's quantization whose bits no source tells; its weights cannot be sized.
+pub(super) fn unsized_of(model: &ModelFacts) -> Option<&str> {
+    let own = model.quantization.as_deref()?;
+    let text = own.to_ascii_lowercase();
+    (family(&text) == Family::Other && !is_generic(&text) && stated_bits(&text).is_none()).then_some(own)
+}
+
+/// "exl 4.0bpw": bits per weight, as EXL2's and EXL3's names state them.
+fn stated_bits(text: &str) -> Option<f64> {
+    let word = text.split_whitespace().find_map(|w| w.strip_suffix("bpw"))?;
+    word.parse().ok().filter(|b| (1.0..=16.0).contains(b))
+}
+
 /// Two quantizations that exclude each other, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Contradiction(pub(super) String);
@@ -256,7 +275,14 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
         .and_then(|g| g[1..].parse::<u32>().ok());
     let only_experts = has("expert") || has("moe");
     let mut scheme = match family {
-        Family::None | Family::Other => Scheme::plain(bits),
+        Family::Other => stated_bits(text).map_or_else(
+            || Scheme::plain(bits),
+            |stated| Scheme {
+                spread: 1.06,
+                ..Scheme::quantized(family, stated)
+            },
+        ),
+        Family::None => Scheme::plain(bits),
         Family::Fp8 => {
             let block = has("block");
             Scheme {
@@ -324,6 +350,22 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
 
 /// Why the card cannot run this scheme at all; `None`: it can, perhaps without the fast units.
 pub(super) fn unsupported(scheme: &Scheme, settings: &EngineSettings, gpu: &GpuFacts) -> Option<String> {
+    if gpu.vendor == "amd" {
+        // fp8 units since CDNA3; NVFP4 has no ROCm kernels.
+        let lacks = match scheme.family {
+            Family::Nvfp4 => true,
+            Family::Fp8 | Family::Mxfp8 | Family::Mxfp4 => {
+                !["CDNA3", "CDNA4", "RDNA4"].contains(&gpu.architecture.as_str())
+            }
+            _ => false,
+        };
+        return lacks.then(|| {
+            format!(
+                "{:?} weights have no kernels on {} ({})",
+                scheme.family, gpu.name, gpu.architecture
+            )
+        });
+    }
     let (major, minor) = gpu.compute_capability?;
     let have = f64::from(major) + f64::from(minor) / 10.0;
     // vLLM's table of quantization support: Marlin kernels serve fp8 and fp4 weights from Ampere on.

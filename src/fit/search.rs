@@ -111,9 +111,12 @@ fn best(model: &ModelFacts, settings: &EngineSettings, tier: &Tier<'_>, need: &N
         if candidate.accepted {
             return Some(candidate);
         }
-        let nearer = nearest
-            .as_ref()
-            .is_none_or(|n| rank(candidate.placement.verdict) < rank(n.placement.verdict));
+        // Of several that lack memory the widest is told: it still does not fit.
+        let nearer = nearest.as_ref().is_none_or(|n| {
+            let (new, old) = (rank(candidate.placement.verdict), rank(n.placement.verdict));
+            let lacks_memory = |p: &Placement| p.verdict == FitVerdict::DoesNotFit && !p.forbidden;
+            new < old || lacks_memory(&candidate.placement) && lacks_memory(&n.placement)
+        });
         if nearer {
             nearest = Some(candidate);
         }

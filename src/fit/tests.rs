@@ -196,6 +196,149 @@ fn the_search_names_the_cheapest_that_fits_and_why_others_do_not() {
     assert!(search(&facts, &settings, &tiers, &need).iter().all(|c| !c.accepted));
 }
 
+/// Bytes of one request of full length, as the server counts them.
+fn request(model: &str, gpu: &str, tensor: u32, settings: &EngineSettings) -> f64 {
+    let p = on(model, gpu, tensor, settings);
+    p.kv_per_gpu.unwrap().gib() / p.max_concurrency.unwrap()
+}
+
+fn at(version: &str, length: u64, kv: &str) -> EngineSettings {
+    EngineSettings {
+        engine_version: Some(version.into()),
+        max_model_len: Some(length),
+        kv_cache_dtype: Some(kv.into()),
+        ..vllm()
+    }
+}
+
+/// "Maximum concurrency for … tokens per request" of servers, and the error of one that was refused.
+#[test]
+fn requests_of_compressed_and_sparse_models_take_what_servers_said() {
+    let flash = "deepseek-ai/DeepSeek-V4-Flash";
+    for (model, gpu, tensor, settings, logged) in [
+        // 32.08 GiB held 8.30 requests of 262,144 tokens, and 9.52 of 131,072.
+        (flash, "H200", 2, at("0.22.1", 262_144, "fp8"), 32.08 / 8.30),
+        (flash, "H200", 2, at("0.22.1", 131_072, "fp8"), 32.08 / 9.52),
+        // 37.93 GiB held 9.76 of 256,000 on eight ranks: nothing of it is divided.
+        (flash, "H100", 8, at("0.22.1", 256_000, "fp8"), 37.93 / 9.76),
+        // "60.79 GiB KV cache is needed".
+        ("zai-org/GLM-5.2-FP8", "B300", 8, at("0.30.0", 1_048_576, "fp8"), 60.79),
+        // 78 · (576 · 2 + 132) B: 32.11 GiB held 1.70 of 202,752.
+        (
+            "zai-org/GLM-5.1-FP8",
+            "H200",
+            8,
+            at("0.19.1", 202_752, "auto"),
+            32.11 / 1.70,
+        ),
+    ] {
+        let gib = request(model, gpu, tensor, &settings);
+        assert!((gib / logged - 1.0).abs() < 0.03, "{model}: {gib} GiB, logged {logged}");
+    }
+}
+
+/// Qwen3.6-35B-A3B with fp8 keys: blocks of 2,096 tokens, four groups of ten layers; 3.07 GiB held 4.03 requests of 65,536
+/// tokens (two state blocks a group), and the log counted 79,648 tokens by layers (0.20.0), by requests since 0.20.2.
+#[test]
+fn hybrids_count_tokens_as_their_version_does() {
+    let model = "Qwen/Qwen3.6-35B-A3B";
+    let settings = at("0.20.0", 65_536, "fp8");
+    assert!((request(model, "H200", 1, &settings) / (3.07 / 4.03) - 1.0).abs() < 0.02);
+    let tokens = |version: &str| {
+        let p = on(model, "H200", 1, &at(version, 65_536, "fp8"));
+        p.kv_capacity.unwrap().value.0 as f64 / p.kv_per_gpu.unwrap().gib()
+    };
+    assert!(
+        (tokens("0.20.0") / (79_648.0 / 3.07) - 1.0).abs() < 0.02,
+        "{}",
+        tokens("0.20.0")
+    );
+    assert!(
+        (tokens("0.20.2") / (4.03 * 65_536.0 / 3.07) - 1.0).abs() < 0.02,
+        "{}",
+        tokens("0.20.2")
+    );
+}
+
+/// 15.26 GiB of weights and runtime, 1.44 of activations, 56.21 for the cache, of 79.25 × 0.92 (the newest);
+/// 40 bytes a sequence and token of the vocabulary before 0.12: 51.38 GiB of 79.18 × 0.9.
+#[test]
+fn the_samplers_peak_follows_the_version() {
+    let kv = |version: &str| {
+        let settings = EngineSettings {
+            engine_version: Some(version.into()),
+            ..vllm()
+        };
+        on("meta-llama/Llama-3.1-8B-Instruct", "H100", 1, &settings)
+            .kv_per_gpu
+            .unwrap()
+            .gib()
+    };
+    assert!((kv("0.33.0") / 56.21 - 1.0).abs() < 0.04, "{}", kv("0.33.0"));
+    assert!((kv("0.11.0") / 51.38 - 1.0).abs() < 0.04, "{}", kv("0.11.0"));
+}
+
+/// Cards without kernels are refused whatever their memory, quantizations without them too.
+#[test]
+fn engines_refuse_cards_they_have_no_kernels_for() {
+    let with = |engine: EngineKind, version: &str| EngineSettings {
+        engine: Some(engine),
+        engine_version: Some(version.to_string()).filter(|v| !v.is_empty()),
+        max_model_len: Some(4096),
+        ..EngineSettings::default()
+    };
+    let refused = |gpu: &str, settings: &EngineSettings| {
+        let p = on("Qwen/Qwen2.5-1.5B-Instruct", gpu, 1, settings);
+        p.forbidden && p.verdict == FitVerdict::DoesNotFit
+    };
+    for gpu in ["P100-16GB", "P4", "M60", "MI25", "V620"] {
+        assert!(refused(gpu, &with(EngineKind::Vllm, "")), "{gpu}");
+        assert!(!refused(gpu, &with(EngineKind::Llamacpp, "")), "{gpu}");
+    }
+    assert!(!refused("V100-SXM2-32GB", &with(EngineKind::Vllm, "0.11.0")));
+    assert!(refused("V100-SXM2-32GB", &with(EngineKind::Vllm, "0.22.0")));
+    assert!(refused("T4", &with(EngineKind::Trtllm, "")));
+    for gpu in ["MI300X", "MI210", "V710", "T4", "L4"] {
+        assert!(!refused(gpu, &with(EngineKind::Vllm, "")), "{gpu}");
+    }
+    let fp4 = EngineSettings {
+        quantization: Some("nvfp4".into()),
+        ..with(EngineKind::Vllm, "")
+    };
+    assert!(refused("MI300X", &fp4) && !refused("B200", &fp4));
+}
+
+#[test]
+fn a_quantization_of_unknown_size_is_unknown() {
+    let facts = ModelFacts {
+        quantization: Some("novel".into()),
+        ..models::find("Qwen/Qwen3-8B").unwrap()
+    };
+    let p = place(&facts, &vllm(), gpus::find("H100").unwrap(), Parallelism::ONE, None);
+    assert_eq!((p.verdict, p.weights_per_gpu), (FitVerdict::Unknown, None));
+    assert!(p.reason.contains("'novel'"), "{}", p.reason);
+    let exl = ModelFacts {
+        quantization: Some("exl 4.0bpw".into()),
+        ..facts
+    };
+    let p = place(&exl, &vllm(), gpus::find("H100").unwrap(), Parallelism::ONE, None);
+    assert!(p.weights_per_gpu.unwrap().gib() < 7.0);
+}
+
+/// What lacks memory tells the widest attempt, not one GPU that no one would try.
+#[test]
+fn the_widest_attempt_is_told() {
+    let facts = models::find("deepseek-ai/DeepSeek-R1").unwrap();
+    let tiers = [Tier {
+        gpu: gpus::find("L4").unwrap(),
+        usd_per_gpu_hour: None,
+        sizes: Vec::new(),
+        max_gpus_per_node: 8,
+    }];
+    let found = search(&facts, &vllm(), &tiers, &Need::default());
+    assert_eq!((found[0].gpus, found[0].accepted), (16, false));
+}
+
 fn rank(v: FitVerdict) -> u8 {
     match v {
         FitVerdict::DoesNotFit => 0,

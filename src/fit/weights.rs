@@ -224,6 +224,13 @@ pub(super) fn per_gpu(
     let offloaded = settings.cpu_offload.map_or(0.0, |b| b.0 as f64);
     let on_gpu = layers_on_gpu(model, settings);
     let value = (value * on_gpu - offloaded).max(0.0);
+    // SGLang tells how much less is free: tensors rounded up by the allocator, and the modules that loading pulls in
+    // (0.74 logged where a model's tensors are 0.70 GiB, 1.10 where they are 1.06, 14.98 for 14.96).
+    let value = if engine.rules == Rules::Sglang {
+        value + 0.04 * Bytes::GIB
+    } else {
+        value
+    };
     let spread = spread + (1.0 - kept) * wider * stage / value.max(1.0);
     let doubt = if model.verified { 1.0 } else { 2.0 };
     // DeepSeek-V4 loads heavier than its formats say, for a cause that is not known.

@@ -6,20 +6,23 @@ use crate::catalog::instances;
 use crate::catalog::models::{self, ModelFacts};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
-use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo};
+use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
 use crate::settings::Thresholds;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, UsdPerHour};
 use anyhow::{Result, bail};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// GPUs of one node where no instance tells (HGX and DGX boards).
 const NODE_GPUS: u32 = 8;
 /// Columns of the table where no terminal tells.
 const WIDTH: usize = 120;
+/// Columns from which weights and KV tokens have room beside the reason.
+const WIDE: usize = 104;
 
 pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
     check(args)?;
@@ -75,6 +78,16 @@ fn check(args: &FitArgs) -> Result<()> {
         if let Some(v) = value.filter(|v| !(*v > 0.0 && *v < 1e9)) {
             bail!("{flag} {v}: a number above 0 is needed");
         }
+    }
+    if let Some(q) = args.quantization.as_deref().filter(|q| !is_known_quantization(q)) {
+        bail!(
+            "--quantization {q} is not known; known are fp8, awq, gptq, bitsandbytes, nvfp4, mxfp4, int8, w8a8, w4a16, compressed-tensors, modelopt and GGUF types such as Q4_K_M"
+        );
+    }
+    if let Some(dtype) = args.kv_cache_dtype.as_deref().filter(|d| !is_known_dtype(d)) {
+        bail!(
+            "--kv-cache-dtype {dtype}: its size is not known; known are auto, bfloat16, float16, float32, fp8 (and its variants), int8, nvfp4, int4, q8_0 and q4_0"
+        );
     }
     if args.tp.is_none() && args.pp.is_some_and(|p| p > 1) {
         bail!("--pp needs --tp: say how many GPUs a stage has");
@@ -233,15 +246,30 @@ fn sizes(gpu: &GpuFacts, region: &str) -> Vec<(u32, UsdPerHour)> {
         .collect()
 }
 
+/// Tokens of a request where only rates are asked for (ours).
+const REQUEST_TOKENS: u64 = 2048;
+
 /// The load asked for, as one replica would see it.
 fn load(args: &FitArgs) -> Option<Load> {
     let output = args.output_tps?;
+    let prompt = args.prompt_tps.unwrap_or(0.0);
+    let tokens = args.context_tokens.unwrap_or_else(|| {
+        let _ = writeln!(
+            io::stderr(),
+            "requests of {REQUEST_TOKENS} tokens are assumed; --context-tokens N --concurrency N says otherwise"
+        );
+        REQUEST_TOKENS
+    }) as f64;
     let running = args.concurrency.unwrap_or(0) as f64;
+    // Prompt and output share a request as the rates do.
+    let prompt_length = tokens * prompt / (prompt + output);
     Some(Load {
-        prompt_tokens_per_second: args.prompt_tps.unwrap_or(0.0),
+        prompt_tokens_per_second: prompt,
         output_tokens_per_second: output,
         peak_running: running,
-        peak_kv_tokens: running * args.context_tokens.unwrap_or(0) as f64,
+        peak_kv_tokens: running * tokens,
+        prompt_length: Some(prompt_length),
+        output_length: Some((tokens - prompt_length).max(1.0)),
         ..Load::default()
     })
 }
@@ -346,36 +374,43 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
             "Not in the catalogue: the size is read from the name, and nothing is said to fit.{hint}\n--models DIR reads its config.json.\n"
         );
     }
-    let mut table = Table::new();
     let width = terminal_size::terminal_size().map_or(WIDTH, |(w, _)| usize::from(w.0));
+    let width = width.clamp(60, 200);
+    // Narrow terminals keep what decides.
+    let wide = width >= WIDE;
+    let mut header = vec!["GPU", "GPUs", "verdict", "$/h"];
+    if wide {
+        header.extend(["weights", "KV tokens"]);
+    }
+    header.extend(["requests", "why"]);
+    let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(width.clamp(60, 200)).unwrap_or(120))
-        .set_header([
-            "GPU",
-            "GPUs",
-            "verdict",
-            "$/h",
-            "weights",
-            "KV tokens",
-            "requests",
-            "why",
-        ]);
+        .set_width(u16::try_from(width).unwrap_or(120))
+        .set_header(header);
     for c in found {
         let p = &c.placement;
         let (verdict, reason) = answer(c);
         let dash = || "–".to_string();
-        table.add_row([
+        let mut row = vec![
             Cell::new(&c.gpu),
             right(format!("{}{}", c.gpus, way(c))),
             Cell::new(verdict),
             right(c.usd_per_hour.map_or_else(dash, |u| format!("{:.2}", u.usd()))),
-            right(p.weights_per_gpu.map_or_else(dash, |b| b.to_string())),
-            right(p.kv_capacity.map_or_else(dash, |k| thousands(k.value.0))),
-            right(p.max_concurrency.map_or_else(dash, |n| format!("{n:.1}"))),
-            Cell::new(if verdict == "fits" { "" } else { reason }),
-        ]);
+        ];
+        if wide {
+            row.push(right(p.weights_per_gpu.map_or_else(dash, |b| b.to_string())));
+            row.push(right(p.kv_capacity.map_or_else(dash, |k| thousands(k.value.0))));
+        }
+        row.push(right(p.max_concurrency.map_or_else(dash, |n| format!("{n:.1}"))));
+        row.push(Cell::new(if verdict == "fits" { "" } else { reason }));
+        table.add_row(row);
+    }
+    // Names and figures stay whole; the reason takes what is left.
+    let last = table.column_count().saturating_sub(1);
+    for column in table.column_iter_mut().take(last) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
     }
     let _ = writeln!(out, "{table}");
     let _ = writeln!(

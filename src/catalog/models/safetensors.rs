@@ -17,7 +17,7 @@ struct Tensor {
 #[serde(untagged)]
 enum Entry {
     Tensor(Tensor),
-    Metadata(BTreeMap<String, serde_json::Value>),
+    Other {},
 }
 
 /// Length of the header by the file's first bytes, checked against the file's own length.
@@ -44,7 +44,10 @@ pub(crate) fn bytes(header: &[u8], file_length: u64, layers: Option<u32>) -> Res
             data_offsets: (start, end),
         }) = entry
         else {
-            continue;
+            if name == "__metadata__" {
+                continue;
+            }
+            return Err(format!("tensor '{name}' does not say where its data lies"));
         };
         if start > end || *end > data {
             return Err(format!("tensor '{name}' lies at {start}..{end} of {data} bytes"));

@@ -230,3 +230,27 @@ fn layers_of_every_kind_are_read() {
         "not known, not guessed"
     );
 }
+
+#[test]
+fn copies_of_nvidia_and_with_draft_layers_are_read() {
+    let quantized = |name: &str| both(name).and_then(|(_, said)| said).unwrap_or_default();
+    assert_eq!(quantized("nvidia/Qwen3-32B-NVFP4"), "nvfp4 g16 kv fp8");
+    assert_eq!(quantized("nvidia/phi-4-FP8"), "fp8 kv fp8");
+    assert_eq!(quantized("RedHatAI/Qwen3-32B-NVFP4"), "nvfp4 g16");
+    // A whole model that keeps its draft layer, and a draft.
+    assert_eq!(id("acme/Qwen3.6-27B-NVFP4-MTP").as_deref(), Some("Qwen/Qwen3.6-27B"));
+    assert_eq!(id("acme/Qwen3.6-27B-MTP"), None);
+}
+
+#[test]
+fn fine_tunes_lead_to_their_shape() {
+    for (name, positions) in [
+        ("teknium/OpenHermes-2.5-Mistral-7B", 32_768),
+        ("berkeley-nest/Starling-LM-7B-alpha", 8192),
+        ("Qwen/Qwen2.5-Math-1.5B-Instruct", 4096),
+        ("NousResearch/Nous-Hermes-2-Mixtral-8x7B-DPO", 32_768),
+        ("lmsys/vicuna-13b-v1.3", 2048),
+    ] {
+        assert_eq!(find(name).and_then(|m| m.max_positions), Some(positions), "{name}");
+    }
+}
