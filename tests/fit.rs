@@ -250,9 +250,9 @@ fn a_config_gives_the_same_as_the_row() {
 #[test]
 fn unknown_names_are_errors_with_the_nearest() {
     let dir = tempdir().unwrap();
-    fit(dir.path(), &["meta-llama/Llama-3.1-8B-Instruckt"]).expect(
+    fit(dir.path(), &["microsoft/phi-4-reasonin"]).expect(
         2,
-        &["Llama-3.1-8B-Instruckt", "nearest", "meta-llama/Llama-3.1-8B-Instruct"],
+        &["'microsoft/phi-4-reasonin'", "nearest", "microsoft/Phi-4-reasoning"],
     );
     fit(dir.path(), &["nothing-like-it"]).expect(2, &["nothing-like-it", "catalog models"]);
     fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "H10"]).expect(2, &["'H10'", "nearest"]);
@@ -272,7 +272,7 @@ fn values_that_make_no_sense_are_errors() {
         (vec!["--kv-cache-dtype", "int3"], "int3"),
         (vec!["--gpu-memory-utilization", "1.5"], "1.5"),
         (vec!["--mem-fraction-static", "0"], "--mem-fraction-static 0"),
-        (vec!["--gpu-memory-gib", "-1"], "gpu-memory-gib"),
+        (vec!["--gpu-memory-gib=-1"], "gpu-memory-gib"),
         (vec!["--output-tps", "NaN"], "output-tps"),
         (vec!["--max-model-len", "0"], "max-model-len"),
         (vec!["--context-tokens", "10"], "concurrency"),

@@ -104,15 +104,16 @@ fn model(args: &FitArgs) -> Result<ModelFacts> {
         Some(folder) => crate::collect::models::read(folder)?,
         None => Default::default(),
     };
+    let bare = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let own_gap = gaps.iter().find(|g| g.what.to_ascii_lowercase().contains(&bare));
     if let Some(facts) = book.resolve(name) {
         // A file of this model that could not be read must not be passed over for a row or a guess in silence.
-        let bare = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-        if let Some(gap) = gaps.iter().find(|g| g.what.to_ascii_lowercase().contains(&bare)) {
+        if let Some(gap) = own_gap {
             bail!("{}: {}; {}", gap.what, gap.reason, gap.remedy);
         }
         return Ok(facts);
     }
-    if let Some(gap) = gaps.first() {
+    if let Some(gap) = own_gap.or(gaps.first()) {
         bail!(
             "no model is known by the name '{name}', and {}: {}",
             gap.what,

@@ -32,7 +32,8 @@ pub(super) fn of(root: &Value) -> Option<String> {
             "fp8 block128".into()
         }
         "fp8" | "fbgemm_fp8" | "fbgemm-fp8" => "fp8".into(),
-        "mxfp4" => "mxfp4".into(),
+        // transformers' `Mxfp4Config` converts experts alone.
+        "mxfp4" => "mxfp4 (experts)".into(),
         "bitsandbytes" if truth("load_in_8bit") => "bnb-int8".into(),
         "bitsandbytes" => "bnb-nf4".into(),
         "hqq" => format!("hqq-int4{group}"),

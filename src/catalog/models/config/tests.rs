@@ -110,7 +110,7 @@ fn quantization_of_every_tool_is_read() {
             r#"{"quant_method":"bitsandbytes","load_in_8bit":true}"#,
             Some("bnb-int8"),
         ),
-        (r#"{"quant_method":"mxfp4"}"#, Some("mxfp4")),
+        (r#"{"quant_method":"mxfp4"}"#, Some("mxfp4 (experts)")),
         (r#"{"quant_method":"fbgemm_fp8"}"#, Some("fp8")),
         (
             r#"{"quant_method":"modelopt","quant_algo":"NVFP4","kv_cache_scheme":{"num_bits":8}}"#,
