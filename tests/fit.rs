@@ -256,7 +256,7 @@ fn unknown_names_are_errors_with_the_nearest() {
     );
     fit(dir.path(), &["nothing-like-it"]).expect(2, &["nothing-like-it", "catalog models"]);
     fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "H10"]).expect(2, &["'H10'", "nearest"]);
-    fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "A100"]).expect(2, &["two memory sizes", "A100-SXM4-80GB"]);
+    fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "A100"]).expect(2, &["two memory sizes", "A100-SXM4-40GB"]);
     fit(dir.path(), &["Qwen/Qwen3-8B", "--region", "mars-1"]).expect(2, &["mars-1"]);
     // A card of that name, but not of that memory.
     let h20 = first(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "H20 141GB", "--tp", "1"]);

@@ -393,9 +393,14 @@ impl Context {
         page * self.group_size()
     }
 
+    /// Full attention alone, if of several widths: one block table, pages side by side [vLLM `UniformTypeKVCacheSpecs`].
+    fn only_full(&self) -> bool {
+        self.layers.iter().all(|(_, h)| matches!(h, Holds::All(_)))
+    }
+
     /// Kinds share blocks of one size.
     fn shares_blocks(&self) -> bool {
-        self.pooled && self.layers.len() > 1
+        self.pooled && self.layers.len() > 1 && !self.only_full()
     }
 
     /// Bytes of a sequence of `length` tokens as the engine must reserve them.
@@ -430,13 +435,11 @@ impl Context {
     /// Bytes that stand for one token where the engine tells its capacity in tokens.
     pub(super) fn counted_per_token(&self, length: u64) -> f64 {
         let length = length.max(1);
-        if !self.shares_blocks() && !matches!(self.layers.as_slice(), [_, _, ..]) {
-            return self.per_token()
-                + if self.per_token() > 0.0 {
-                    0.0
-                } else {
-                    self.sequence(length) / length as f64
-                };
+        if self.only_full() {
+            return self.per_token();
+        }
+        if !self.shares_blocks() {
+            return self.sequence(length) / length as f64;
         }
         if self.counts_layers {
             let groups: f64 = self.layers.iter().map(|(n, _)| self.groups(*n)).sum();
