@@ -11,7 +11,7 @@ mod scan;
 pub(crate) mod snapshot_file;
 mod source;
 #[cfg(test)]
-pub(crate) use source::demo;
+pub(crate) use {scan::report_of, source::demo};
 
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::rights::{RbacRequest, rbac};

@@ -28,7 +28,7 @@ fn a_breached_gate_is_1_and_says_which_and_by_how_much() {
     let dir = tempdir().unwrap();
     run(dir.path(), &["scan", "--demo", "--max-waste", "1"]).expect(1, &["max-waste", "over the limit of $1.00/h by"]);
     run(dir.path(), &["scan", "--demo", "--max-waste-percent", "1"]).expect(1, &["max-waste-percent"]);
-    run(dir.path(), &["scan", "--demo", "--max-at-risk", "0"]).expect(1, &["max-at-risk", "preemptions"]);
+    run(dir.path(), &["scan", "--demo", "--max-at-risk", "0"]).expect(1, &["max-at-risk", "KV cache full"]);
     run(dir.path(), &["scan", "--demo", "--max-waste", "100000"]).expect(0, &[]);
     // A breach wins over coverage that is too low.
     run(

@@ -25,6 +25,10 @@ impl Check for CostGrowth {
         explain::COST_GROWTH
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("workload"), Some("namespace"), Some("fleet")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         for cluster in 0..fleet.clusters.len() {

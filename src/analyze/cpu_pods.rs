@@ -97,11 +97,13 @@ fn finding(fleet: &Fleet, t: &Thresholds, nodes: &[(&Node, Guests<'_>)]) -> Opti
     let noun = if pods == 1 { "pod" } else { "pods" };
     let what = if alone > 0 {
         format!(
-            "keep {alone} empty GPU {} up",
+            "{} {alone} empty GPU {} up",
+            if pods == 1 { "keeps" } else { "keep" },
             if alone == 1 { "node" } else { "nodes" }
         )
     } else {
-        format!("take up to {:.0} % of a GPU node", share * 100.0)
+        let verb = if pods == 1 { "takes" } else { "take up to" };
+        format!("{verb} {:.0} % of a GPU node", share * 100.0)
     };
     Some(Finding {
         check: ID,

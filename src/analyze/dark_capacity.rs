@@ -26,6 +26,10 @@ impl Check for DarkCapacity {
         explain::DARK_CAPACITY
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("unallocated"), Some("unhealthy"), Some("stuck"), Some("idle")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let t = &context.settings.thresholds;

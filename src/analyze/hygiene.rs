@@ -25,6 +25,10 @@ impl Check for CpuGpuImbalance {
         explain::CPU_GPU_IMBALANCE
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[None, Some("spec")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);

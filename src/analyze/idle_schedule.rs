@@ -6,6 +6,7 @@ use super::{Check, Context, Outcome, explain};
 use crate::fleet::{Bins, Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct IdleSchedule;
 
@@ -123,11 +124,7 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
             vacates: false,
         })
         .collect();
-    let spoken = runs
-        .iter()
-        .map(|(first, n)| span(bins.hourly_end, *first, *n))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let spoken = spoken(bins.hourly_end, &runs);
     let number = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
     };
@@ -170,12 +167,48 @@ fn cold_start_hours(workload: &Workload, t: &Thresholds) -> f64 {
     (loading + t.cold_start_seconds as f64) / 3600.0
 }
 
-/// "Fri 18:00 - Mon 08:00".
-fn span(end: Timestamp, first: usize, hours: usize) -> String {
-    let week = SignedDuration::from_hours(WEEK as i64);
-    let from = end - week + SignedDuration::from_hours(first as i64);
-    let until = from + SignedDuration::from_hours(hours as i64);
-    format!("{} - {}", from.strftime("%a %H:%M"), until.strftime("%a %H:%M"))
+/// "Fri 18:00 - Mon 08:00, Mon-Thu 18:00 - 08:00": days that are alike are said once.
+fn spoken(end: Timestamp, runs: &[(usize, usize)]) -> String {
+    const DAY: usize = 24;
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    let begin = end - SignedDuration::from_hours(WEEK as i64);
+    let from = |first: usize| begin + SignedDuration::from_hours(first as i64);
+    let clock = |t: Timestamp| t.strftime("%H:%M").to_string();
+    let mut said: Vec<String> = Vec::new();
+    let mut daily: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
+    for (first, hours) in runs {
+        let (from, until) = (from(*first), from(first + hours));
+        if *hours < DAY {
+            // 1970-01-01 was a Thursday.
+            let day = (from.as_second().div_euclid(DAY as i64 * 3600) + 3).rem_euclid(7) as usize;
+            daily.entry((clock(from), clock(until))).or_default().insert(day);
+        } else {
+            said.push(format!(
+                "{} - {}",
+                from.strftime("%a %H:%M"),
+                until.strftime("%a %H:%M")
+            ));
+        }
+    }
+    for ((from, until), days) in daily {
+        let mut spans: Vec<(usize, usize)> = Vec::new();
+        for day in days {
+            match spans.last_mut() {
+                Some((_, last)) if *last + 1 == day => *last = day,
+                _ => spans.push((day, day)),
+            }
+        }
+        let names: Vec<String> = spans
+            .into_iter()
+            .map(|(a, b)| match b - a {
+                0 => DAYS[a].to_string(),
+                1 => format!("{}, {}", DAYS[a], DAYS[b]),
+                _ => format!("{}-{}", DAYS[a], DAYS[b]),
+            })
+            .collect();
+        said.push(format!("{} {from} - {until}", names.join(", ")));
+    }
+    said.join(", ")
 }
 
 #[cfg(test)]
@@ -197,6 +230,17 @@ mod tests {
         let quiet = quiet(&bins(hourly));
         assert!(!quiet[5] && !quiet[7] && quiet[6]);
         assert_eq!(quiet.iter().filter(|q| **q).count(), WEEK - 2);
+    }
+
+    #[test]
+    fn days_that_are_alike_are_said_once() {
+        // A Wednesday, 18:00: the week seen begins then.
+        let end: Timestamp = "2026-11-25T18:00:00Z".parse().unwrap();
+        let night = |day: usize| (5 + 24 * day, 14);
+        let runs = [night(0), night(1), (5 + 48, 14 + 48), night(5), night(6)];
+        assert_eq!(spoken(end, &runs), "Fri 23:00 - Mon 13:00, Mon-Thu 23:00 - 13:00");
+        assert_eq!(spoken(end, &[night(0), night(2)]), "Wed, Fri 23:00 - 13:00");
+        assert_eq!(spoken(end, &[night(5), night(6)]), "Mon, Tue 23:00 - 13:00");
     }
 
     #[test]

@@ -24,6 +24,10 @@ impl Check for KvPressure {
         explain::KV_PRESSURE
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[None, Some("config"), Some("oom")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let t = &context.settings.thresholds;
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
@@ -332,7 +336,11 @@ fn oom(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Op
         part: Some("oom"),
         kind: FindingKind::AtRisk,
         rank: ClaimRank::None,
-        title: format!("{}: killed for host memory, {restarts} restarts", workload.name),
+        title: format!(
+            "{}: killed for host memory, {restarts} {}",
+            workload.name,
+            if *restarts == 1 { "restart" } else { "restarts" }
+        ),
         subject: support::of_workload(fleet, workload),
         workload: Some(id),
         confidence: Confidence::Measured,

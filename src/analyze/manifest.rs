@@ -45,6 +45,10 @@ impl Check for SpecHygiene {
         explain::SPEC_HYGIENE
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("image"), Some("cpu-request"), Some("memory-request")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         for (id, workload) in support::workloads(context.fleet) {
             let Some(origin) = &workload.origin else { continue };

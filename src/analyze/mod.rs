@@ -3,6 +3,7 @@
 mod cost_growth;
 mod cpu_pods;
 mod dark_capacity;
+pub(crate) mod examples;
 mod explain;
 pub(crate) mod finding;
 #[cfg(test)]
@@ -44,6 +45,11 @@ pub(crate) trait Check: Sync {
 
     /// What it finds, why it costs, how the dollars are computed, when it is wrong, what to do.
     fn explain(&self) -> &'static str;
+
+    /// The parts its findings come in; `None`: findings without one.
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[None]
+    }
 
     /// Judges the whole fleet. Pure: everything it needs is in its arguments.
     fn run(&self, context: &Context<'_>, out: &mut Outcome);
@@ -122,6 +128,13 @@ pub(crate) const CHECKS: &[&dyn Check] = &[
     &manifest::SpecHygiene,
 ];
 
+/// Its check is known, and says that it has this part.
+fn is_declared(finding: &Finding) -> bool {
+    CHECKS
+        .iter()
+        .any(|c| c.id() == finding.check && c.parts().contains(&finding.part))
+}
+
 /// Runs the checks that `wanted` accepts, in the registry's order.
 pub(crate) fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, Outcome)> {
     CHECKS
@@ -132,6 +145,7 @@ pub(crate) fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(
             check.run(context, &mut out);
             support::set_aside_unread_owners(context.fleet, &mut out);
             for finding in &mut out.findings {
+                debug_assert!(is_declared(finding), "{}/{:?}", finding.check, finding.part);
                 support::apply_opt_out(context.fleet, finding);
             }
             (check.id(), out)

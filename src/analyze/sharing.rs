@@ -28,6 +28,10 @@ impl Check for SharingMismatch {
         explain::SHARING_MISMATCH
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("shares"), Some("memory")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         for (id, workload) in support::workloads(fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {

@@ -25,6 +25,10 @@ impl Check for StrandedGpu {
         explain::STRANDED_GPU
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("host"), Some("scatter")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let mut taken = BTreeSet::new();
@@ -217,10 +221,10 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
         evidence,
         claims: support::claims(fleet, &stranded, false),
         fix: Fix {
-            summary: format!(
-                "Move {} off the GPU node (taint it for GPU pods only), or lower its requests.",
-                blockers(fleet, first.node)
-            ),
+            summary: match blocker(fleet, first.node) {
+                Some(pod) => format!("Move {pod} off the GPU node (taint it for GPU pods only), or lower its requests."),
+                None => "Lower the CPU and memory requests of the GPU pods there to what they use: they leave nothing for the GPUs that are free.".into(),
+            },
             ..Fix::default()
         },
         ignored: None,
@@ -228,8 +232,8 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
     })
 }
 
-/// The largest requesters without a GPU on the node.
-fn blockers(fleet: &Fleet, node: NodeId) -> String {
+/// The largest requester without a GPU on the node.
+fn blocker(fleet: &Fleet, node: NodeId) -> Option<String> {
     let mut pods: Vec<&Pod> = fleet
         .node(node)
         .pods
@@ -238,16 +242,15 @@ fn blockers(fleet: &Fleet, node: NodeId) -> String {
         .filter(|p| p.slots.is_empty() && !p.node_bound)
         .collect();
     pods.sort_by(|a, b| b.cpu.cmp(&a.cpu).then(a.name.cmp(&b.name)));
-    match pods.first() {
-        Some(pod) => format!(
+    pods.first().map(|pod| {
+        format!(
             "{}/{} ({:.0} cores, {})",
             pod.namespace,
             pod.name,
             pod.cpu.cores(),
             pod.memory
-        ),
-        None => "part of the GPU pods' CPU and memory requests".into(),
-    }
+        )
+    })
 }
 
 /// Pods that wait for k GPUs on one node while k are free, but never together.

@@ -3,6 +3,7 @@
 
 mod absurd;
 mod claims;
+mod demo;
 mod fleets;
 mod invariants;
 mod monotone;

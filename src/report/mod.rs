@@ -3,6 +3,7 @@
 mod csv;
 pub(crate) mod difference;
 pub(crate) mod document;
+pub(crate) mod example;
 mod fingerprint;
 mod html;
 mod json;
@@ -13,6 +14,7 @@ mod prometheus;
 pub(crate) mod rows;
 mod sarif;
 mod table;
+pub(crate) mod terminal;
 pub(crate) mod text;
 mod totals;
 

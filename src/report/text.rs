@@ -167,7 +167,7 @@ pub(crate) fn states(t: &Totals) -> [(&'static str, f64); 6] {
 }
 
 /// A figure with at most four significant digits after the point, large ones grouped.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     if value.abs() >= 1000.0 || (value.fract() == 0.0 && value.abs() < 1e15) {
         dollars(value, 0).replace('$', "")
     } else if value.abs() >= 0.01 {
@@ -200,6 +200,54 @@ pub(crate) fn status_name(status: Status) -> &'static str {
         Status::Baseline => "baseline",
         Status::Suppressed => "suppressed",
     }
+}
+
+/// Something that could not be read, from all sources that have it so.
+pub(crate) struct SameGap<'r> {
+    /// "kubernetes prod-eu, prod-us".
+    pub(crate) sources: String,
+    pub(crate) what: &'r str,
+    pub(crate) reason: &'r str,
+    pub(crate) effect: &'r str,
+    pub(crate) remedy: &'r str,
+}
+
+/// Gaps, those that differ in their source alone as one.
+pub(crate) fn same_gaps(report: &Report) -> Vec<SameGap<'_>> {
+    let mut same: std::collections::BTreeMap<(&str, &str, &str, &str), Vec<&str>> = std::collections::BTreeMap::new();
+    for gap in &report.gaps {
+        same.entry((&gap.what, &gap.reason, &gap.effect, &gap.remedy))
+            .or_default()
+            .push(&gap.source);
+    }
+    same.into_iter()
+        .map(|((what, reason, effect, remedy), sources)| SameGap {
+            sources: named(&sources),
+            what,
+            reason,
+            effect,
+            remedy,
+        })
+        .collect()
+}
+
+/// "kubernetes a, b, c", "exporter x, y, z and 5 more": the kind is said once.
+fn named(sources: &[&str]) -> String {
+    const FEW: usize = 3;
+    let mut text = String::new();
+    let mut kind = "";
+    for source in sources.iter().take(FEW) {
+        let (this, name) = source.split_once(' ').unwrap_or(("", source));
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(if this == kind { name } else { source });
+        kind = this;
+    }
+    if sources.len() > FEW {
+        text.push_str(&format!(" and {} more", sources.len() - FEW));
+    }
+    text
 }
 
 /// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
@@ -249,6 +297,15 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mred\u{7}\nb\u{202e}c\u{9b}2J"), "a[31mred bc2J");
+    }
+
+    #[test]
+    fn a_kind_of_source_is_said_once() {
+        assert_eq!(
+            named(&["kubernetes a", "kubernetes b", "exporter c"]),
+            "kubernetes a, b, exporter c"
+        );
+        assert_eq!(named(&["x", "y", "z", "w", "v"]), "x, y, z and 2 more");
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! explain and catalog.
 
 use super::print;
+use super::scan::report_of;
+use super::source::demo;
 use crate::analyze::CHECKS;
+use crate::analyze::examples::EXAMPLES;
 use crate::catalog::{gpus, instances, models, prices};
 use crate::cli::{CatalogArgs, CatalogKind};
 use crate::engine::ENGINES;
+use crate::report::example;
+use crate::report::terminal::wrap;
+use crate::settings::Settings;
 use anyhow::{Result, bail};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -19,11 +25,57 @@ pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
     };
     let id = name.split('/').next().unwrap_or(name);
     if let Some(check) = CHECKS.iter().find(|c| c.id() == id) {
-        print(format!("{}\n{}\n\n{}\n", check.id(), check.summary(), check.explain()))
+        let examples = examples(check.id())?;
+        let text = format!("{}\n{}\n\n{}\n{examples}", check.id(), check.summary(), check.explain());
+        print(reflowed(&text, super::output::width().min(PROSE)))
     } else {
         let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
         bail!("there is no check '{name}': known are {}", known.join(", "))
     }
+}
+
+/// What the demo shows of a check, worked out.
+fn examples(check: &str) -> Result<String> {
+    let wanted = || EXAMPLES.iter().filter(|e| e.check == check);
+    if wanted().next().is_none() {
+        return Ok(String::new());
+    }
+    let report = report_of(&demo()?, &Settings::default());
+    let mut text = String::from("\nFor example, in 'gpuwaste scan --demo':\n");
+    for filled in wanted().filter_map(|e| example::fill(&report, e)) {
+        writeln!(text, "\n{filled}")?;
+    }
+    Ok(text)
+}
+
+/// Longer lines are hard to read.
+const PROSE: usize = 100;
+
+/// Paragraphs in lines of this width; what is indented stays as it is.
+fn reflowed(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut paragraph = String::new();
+    let flush = |paragraph: &mut String, out: &mut String| {
+        if !paragraph.is_empty() {
+            for line in wrap(paragraph, width) {
+                out.push_str(&line);
+                out.push('\n');
+            }
+            paragraph.clear();
+        }
+    };
+    for line in text.lines() {
+        if line.is_empty() || line.starts_with(' ') {
+            flush(&mut paragraph, &mut out);
+            out.push_str(line);
+            out.push('\n');
+        } else {
+            paragraph.push_str(line);
+            paragraph.push(' ');
+        }
+    }
+    flush(&mut paragraph, &mut out);
+    out
 }
 
 pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {

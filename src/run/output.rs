@@ -2,12 +2,11 @@
 
 use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, SuppressionState};
-use crate::report::text::{money, plain};
+use crate::report::text::{money, plain, same_gaps};
 use crate::report::{Format, RenderOptions};
 use crate::units::sum_known;
 use crate::verdict::Verdict;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
@@ -39,12 +38,18 @@ pub(super) fn parse(args: &ReportArgs) -> Result<Vec<(Format, Option<PathBuf>)>>
     Ok(outputs)
 }
 
+/// Columns of stdout: the terminal's, else what COLUMNS says.
+pub(super) fn width() -> usize {
+    terminal_size::terminal_size()
+        .filter(|_| io::stdout().is_terminal())
+        .map(|(w, _)| usize::from(w.0))
+        .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok())
+        .unwrap_or(PIPE_WIDTH)
+        .clamp(60, 240)
+}
+
 pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ReportArgs) -> Result<()> {
     let terminal = io::stdout().is_terminal();
-    let width = terminal_size::terminal_size()
-        .filter(|_| terminal)
-        .map(|(w, _)| usize::from(w.0))
-        .or_else(|| std::env::var("COLUMNS").ok()?.parse().ok());
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let color = match args.color {
         ColorArg::Always => true,
@@ -52,7 +57,7 @@ pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args
         ColorArg::Auto => terminal && !no_color,
     };
     let options = RenderOptions {
-        width: width.unwrap_or(PIPE_WIDTH).clamp(60, 240),
+        width: width(),
         color,
         top: args.top,
     };
@@ -84,12 +89,25 @@ pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args
 }
 
 /// Gates first, then what the policy and the baseline have to say, then what could not be read.
-pub(super) fn tell(report: &Report, verdict: &Verdict, quiet: bool, verbose: bool) -> Result<()> {
+pub(super) fn tell(
+    report: &Report,
+    verdict: &Verdict,
+    outputs: &[(Format, Option<PathBuf>)],
+    quiet: bool,
+    verbose: bool,
+) -> Result<()> {
     let mut err = io::stderr().lock();
+    // A table on the same screen has said what follows; only the gates' verdict is worth a second line.
+    let seen = outputs.iter().any(|(f, file)| *f == Format::Table && file.is_none())
+        && io::stdout().is_terminal()
+        && err.is_terminal();
+    if seen && !verdict.lines.is_empty() {
+        writeln!(err)?;
+    }
     for line in &verdict.lines {
         writeln!(err, "gpuwaste: {}", plain(line))?;
     }
-    if quiet {
+    if quiet || (seen && !verbose) {
         return Ok(());
     }
     for s in &report.policy.suppressions {
@@ -135,15 +153,13 @@ fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {
 
 /// One line a kind of gap, however many sources have it.
 fn gaps(err: &mut impl Write, report: &Report, all: bool) -> Result<()> {
-    let mut same: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
-    for gap in &report.gaps {
-        same.entry((&gap.what, &gap.reason, &gap.remedy))
-            .or_default()
-            .push(&gap.source);
-    }
+    let same = same_gaps(report);
     let shown = if all { same.len() } else { GAPS };
-    for ((what, reason, remedy), sources) in same.iter().take(shown) {
-        let line = format!("not read: {}: {what} ({reason}); {remedy}", sources.join(", "));
+    for gap in same.iter().take(shown) {
+        let line = format!(
+            "not read: {}: {} ({}); {}",
+            gap.sources, gap.what, gap.reason, gap.remedy
+        );
         writeln!(err, "gpuwaste: {}", plain(&line))?;
     }
     if same.len() > shown {

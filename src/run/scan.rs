@@ -77,7 +77,7 @@ pub(super) fn conclude(
         let text = Baseline::of(&report).to_json()?;
         std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
     }
-    output::tell(&report, &verdict, quiet, verbose)?;
+    output::tell(&report, &verdict, outputs, quiet, verbose)?;
     Ok(ExitCode::from(verdict.code))
 }
 
@@ -91,7 +91,7 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
 }
 
 /// A snapshot's report by the settings alone: no gates, no baseline.
-pub(super) fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
+pub(crate) fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
     let prices = PriceBook {
         entries: settings.prices.clone(),
     };
