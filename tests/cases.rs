@@ -382,13 +382,15 @@ fn a_lost_read_lowers_coverage_by_its_gpus_and_moves_no_dollar() {
     let dir = tempdir().unwrap();
     let demo = demo(dir.path());
     let whole = scan(dir.path(), &demo, &[]).expect(0, &[]).json();
-    // The first server whose figures were read loses them.
+    // A server loses the figures that were read of it, in the cluster that has no history to replace them.
     let mut lost = demo.clone();
-    let engines = lost["clusters"][0]["engines"].as_array_mut().unwrap();
+    let clusters = lost["clusters"].as_array_mut().unwrap();
+    let bare = clusters.iter_mut().find(|c| c.get("history").is_none()).unwrap();
+    let engines = bare["engines"].as_array_mut().unwrap();
     let busy = engines
         .iter()
-        .position(|e| e["pod"].as_str().is_some_and(|p| p.starts_with("chat")))
-        .unwrap_or(0);
+        .position(|e| e["pod"].as_str().is_some_and(|p| p.starts_with("voice")))
+        .unwrap();
     let pod = engines.remove(busy)["pod"].clone();
     let report = scan(dir.path(), &lost, &[]).expect(0, &[]).json();
     assert!(

@@ -41,16 +41,17 @@ What to do. Keep CPU-only pods off GPU nodes with a taint, lower requests nobody
 
 pub(super) const KV_PRESSURE: &str = "\
 What it finds. Servers whose KV cache is full while requests wait, or that preempt requests: 1 % of the finished ones and more.
-config: an explicit max-num-seqs that the cache cannot hold at the usual request length. oom: killed for host memory. gpu-oom: with
-history, restarts in error within five minutes after a full cache or a queue.
+  config       an explicit max-num-seqs that the cache cannot hold at the usual request length
+  oom          a server that the kernel killed for host memory within the last day, and that runs again
+  gpu-oom      with history: restarts in error within five minutes after a full cache or a queue
 
 Why it costs. A preempted request is computed again from its beginning; a full cache turns into timeouts and, in some engines,
 into out-of-memory restarts.
 
 How the dollars are computed. At risk, not recoverable: the GPUs' price times the share of work thrown back (preemptions per
 finished request, or the share of requests that wait). With history: bins of 5 minutes in which the cache was at 95 % or more and
-requests waited or were preempted / bins with requests; from three such bins and 5 % of them (or 1 % preempted). config claims no dollars: engines queue, they do not fail; nor do
-oom and gpu-oom: what a restart lost is not known.
+requests waited or were preempted / bins with requests; from three such bins and 5 % of them (or 1 % preempted). config claims
+no dollars: engines queue, they do not fail; nor do oom and gpu-oom: what a restart lost is not known.
 
 When it is wrong. A queue at low KV use is the sequence limit, not the cache, and does not fire. An offline batch wants a full
 cache: there only preemptions count. A warm prefix cache reads 0 in vLLM V1 and is no pressure. gpu-oom is a likely cause, never more
@@ -59,18 +60,21 @@ than estimated: a liveness probe that fails under load looks the same.
 What to do. FP8 KV cache, a lower max-num-seqs or max-model-len, another replica, or cards with more memory.";
 
 pub(super) const CPU_GPU_IMBALANCE: &str = "\
-What it finds. With history: bins with a queue, or with at least half as many requests running as in the busiest times (p95), in
-which CPU was throttled in 25 % of periods or used to 90 % of its limit while SM, tensor cores and DRAM were all under 35 %. spec: less
-CPU than the engine's processes need: vLLM's documented minimum is 2 x (A + DP + N + 1 if DP > 1) vCPU for A API servers, DP
-data-parallel ranks and N GPUs.
+What it finds. With history: bins of 5 minutes with a queue, or with at least half as many requests running as in the busiest
+times (p95), in which CPU was throttled in 25 % of periods or used to 90 % of its limit while SM, tensor cores and DRAM were all
+under 35 %. Twelve such bins and 10 % of those with requests are reported.
+  spec         less CPU than the engine's processes need: vLLM's documented minimum is 2 x (A + DP + N + 1 if DP > 1) vCPU for A
+               API servers, DP data-parallel ranks and N GPUs
 
 Why it costs. The engine's core loop starves first; the GPU then waits between kernels while GPU utilization looks high.
 
-How the dollars are computed. At risk: the GPUs' price x such bins / bins with requests x (1 - busy then / busy in other bins). The
-specification alone claims none: it is listed so that it can be mended.
+How the dollars are computed. At risk: the GPUs' price x the share of such bins x the part of the GPU that lay idle for it
+(1 - how busy it was then / the middle of how busy it is in its other bins with requests, 60 % where there are fewer than 20).
+spec claims none: it is listed so that it can be mended.
 
-When it is wrong. A light load needs less; a GPU whose profiling counters never leave 0 is not judged. For other engines the formula is borrowed and the finding 'assumed'. Throttling
-itself is in cAdvisor metrics, which a scan reads only from Prometheus.
+When it is wrong. A light load needs less than the rule; a GPU whose profiling counters never leave 0 is not judged. For other
+engines the formula is borrowed and the finding 'assumed'. Throttling is in cAdvisor's metrics, which a scan reads only from
+Prometheus.
 
 What to do. Raise the CPU request and limit of the GPU container.";
 

@@ -25,7 +25,7 @@ impl Check for KvPressure {
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {
-        &[None, Some("config"), Some("oom")]
+        &[None, Some("config"), Some("oom"), Some("gpu-oom")]
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
@@ -228,6 +228,10 @@ fn by_bins(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -
         .into_iter()
         .filter(|s| fleet.slot(*s).state == SlotState::Working)
         .collect();
+    // History without the GPUs it was on: their node or pods could not be read.
+    if slots.is_empty() {
+        return None;
+    }
     judged.cap_by_price(fleet, &slots);
     let claims = slots
         .iter()

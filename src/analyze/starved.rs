@@ -46,6 +46,10 @@ pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &
         .into_iter()
         .filter(|s| fleet.slot(*s).state == SlotState::Working)
         .collect();
+    // History without the GPUs it was on: their node or pods could not be read.
+    if slots.is_empty() {
+        return None;
+    }
     let mut judged = support::of_history(o);
     judged.cap_by_price(fleet, &slots);
     let claims = slots

@@ -9,8 +9,19 @@ fn report() -> Report {
     crate::run::report_of(&crate::run::demo().unwrap(), &Settings::default())
 }
 
-/// Checks that the demo cannot show, and why.
-const NOT_SHOWN: &[(&str, &str)] = &[("spec-hygiene", "it judges manifests, and the demo is a running fleet")];
+/// Checks and parts that the demo does not show, and why.
+const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
+    (
+        "spec-hygiene",
+        None,
+        "it judges manifests, and the demo is a running fleet",
+    ),
+    (
+        "kv-pressure",
+        Some("gpu-oom"),
+        "the recording is older than the part: no server of it dies in error",
+    ),
+];
 
 #[test]
 fn every_part_of_every_check_fires() {
@@ -22,8 +33,10 @@ fn every_part_of_every_check_fires() {
         .map(|f| (f.check.as_str(), f.part.as_deref()))
         .collect();
     for check in CHECKS {
-        let excused = NOT_SHOWN.iter().any(|(id, _)| *id == check.id());
         for part in check.parts() {
+            let excused = NOT_SHOWN
+                .iter()
+                .any(|(id, which, _)| *id == check.id() && which.is_none_or(|w| Some(w) == *part));
             assert_eq!(
                 fired.contains(&(check.id(), *part)),
                 !excused,

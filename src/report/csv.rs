@@ -46,11 +46,19 @@ fn cell(value: &str) -> String {
     }
 }
 
+/// As itself, so that a closed pipe is seen as one.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
 pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(COLUMNS)?;
+    writer.write_record(COLUMNS).map_err(io_error)?;
     for f in &report.findings {
-        writer.write_record(finding(f))?;
+        writer.write_record(finding(f)).map_err(io_error)?;
     }
     for (by, row) in report
         .groups
@@ -65,7 +73,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         record[14] = row.gpus.to_string();
         record[17] = cell(by);
         record[18] = cell(&row.name);
-        writer.write_record(record)?;
+        writer.write_record(record).map_err(io_error)?;
     }
     writer.flush()
 }

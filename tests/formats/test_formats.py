@@ -3,7 +3,7 @@
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/formats/test_formats.py
 """
-import collections, csv, io, json, os, pathlib, re, shutil, subprocess, sys, tempfile, tomllib, unittest
+import collections, csv, fcntl, io, json, os, pathlib, pty, re, shutil, struct, subprocess, sys, tempfile, termios, tomllib, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import setting
@@ -189,6 +189,35 @@ class Formats(unittest.TestCase):
             self.assertIn(word, first)
         self.assertIn("\x1b[", gpuwaste("scan", "-q", "--demo", "--color", "always", cwd=self.folder).stdout)
         self.assertNotIn("\x1b[", gpuwaste("scan", "-q", "--demo", cwd=self.folder).stdout)
+
+    def test_on_a_terminal_what_was_not_read_is_said_once(self):
+        """Table and stderr on one screen; piped, each has it."""
+        def screen(*args):
+            ours, theirs = pty.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 0, 0))
+            with subprocess.Popen([str(setting.BINARY), "scan", "--demo", *args], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=self.folder) as child:
+                os.close(theirs)
+                shown = b""
+                try:
+                    while piece := os.read(ours, 65536):
+                        shown += piece
+                except OSError:
+                    pass
+                child.wait(timeout=60)
+            os.close(ours)
+            return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
+        said = "is not served"
+        plain = screen()
+        self.assertEqual(plain.count(said), 1)
+        self.assertNotIn("gpuwaste: not read", plain)
+        self.assertLessEqual(max(map(len, plain.splitlines())), 100)
+        self.assertEqual(screen("-v").count("gpuwaste: not read"), len([l for l in plain.split("Not read:")[1].splitlines() if l.startswith("  - ")]))
+        self.assertRegex(screen("--max-waste", "1"), r"\n\ngpuwaste: .*max-waste")
+        self.assertEqual(screen("-q").count(said), 1)
+        piped = gpuwaste("scan", "--demo", cwd=self.folder)
+        self.assertEqual((piped.stdout.count(said), piped.stderr.count(said)), (1, 1))
+        # Another format on the screen says nothing of gaps: stderr has to.
+        self.assertIn("gpuwaste: not read", screen("--format", "csv"))
 
 
 class Policy(unittest.TestCase):
