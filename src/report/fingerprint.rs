@@ -10,6 +10,9 @@ const DIGITS: usize = 16;
 /// Owner kind that marks a finding about nodes instead of a workload.
 const NODE_POOL: &str = "NodePool";
 
+/// Owner kind of a finding about a whole cluster.
+const CLUSTER: &str = "Cluster";
+
 /// One id a finding. Findings with the same key ("two pools without a name") get "-2", "-3" … in the order of subject and claims.
 pub(crate) fn ids(findings: &[&Finding]) -> Vec<String> {
     let mut same: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -39,7 +42,10 @@ fn fingerprint(finding: &Finding) -> String {
     } = &finding.subject;
     let text = |field: &'_ Option<String>| field.clone().unwrap_or_default();
     let owned = name.is_some() && kind.as_deref() != Some(NODE_POOL);
-    let subject = if owned {
+    let subject = if kind.as_deref() == Some(CLUSTER) {
+        // Its key says which; its name is the context's.
+        [CLUSTER.to_owned(), String::new(), String::new()]
+    } else if owned {
         [text(kind), text(namespace), text(name)]
     } else {
         [NODE_POOL.to_owned(), text(pool), text(gpu)]

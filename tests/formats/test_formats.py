@@ -3,7 +3,7 @@
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/formats/test_formats.py
 """
-import collections, csv, fcntl, io, json, os, pathlib, pty, re, shutil, struct, subprocess, sys, tempfile, termios, tomllib, unittest
+import collections, csv, datetime, fcntl, io, json, os, pathlib, pty, re, shutil, struct, subprocess, sys, tempfile, termios, tomllib, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import setting
@@ -263,17 +263,19 @@ class Policy(unittest.TestCase):
         victim = next(f for f in before["findings"] if f["status"] == "new" and f["subject"]["namespace"] and f["waste_usd_per_hour"])
         subject = f"{victim['subject']['namespace']}/{victim['subject']['name']}"
         check = victim["check"] + (f"/{victim['part']}" if victim["part"] else "")
+        # The last day counts: the demo's own.
+        today = datetime.date.fromisoformat(before["taken_at"][:10])
         self.write(f"""[[suppress]]
 check = "{check}"
 subject = "{subject}"
 reason = "known, ticket 7"
-expires = 2026-11-24
+expires = {today}
 
 [[suppress]]
 check = "{check}"
 subject = "*"
 reason = "old"
-expires = 2026-11-23
+expires = {today - datetime.timedelta(days=1)}
 
 [[suppress]]
 check = "all"
