@@ -247,4 +247,6 @@ pub(crate) fn human_count(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod argument_tests;
+#[cfg(test)]
 mod tests;

@@ -140,7 +140,11 @@ pub(crate) const TABLES: &[Names] = &[
     },
     Names {
         engine: EngineKind::Triton,
-        markers: &["nv_inference_request_success", "nv_inference_count"],
+        markers: &[
+            "nv_inference_request_success",
+            "nv_inference_count",
+            "nv_trt_llm_request_metrics",
+        ],
         // Triton has no running gauge; TensorRT-LLM's is a label value, read apart.
         waiting: &["nv_inference_pending_request_count"],
         requests: &["nv_inference_request_success"],
