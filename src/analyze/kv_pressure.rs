@@ -32,6 +32,10 @@ impl Check for KvPressure {
         let t = &context.settings.thresholds;
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);
+            // Figures without the GPUs they are of: nodes or pods could not be read.
+            if slots.is_empty() && workload.origin.is_none() {
+                continue;
+            }
             if has_no_kv_metric(workload) {
                 out.not_assessed(
                     "the engine exports neither KV use nor preemptions",

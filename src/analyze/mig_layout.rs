@@ -28,6 +28,10 @@ impl Check for MigLayout {
         explain::MIG_LAYOUT
     }
 
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[Some("unpartitioned"), Some("mismatch")]
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         unpartitioned(fleet, &context.settings.thresholds, out);

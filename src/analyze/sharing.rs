@@ -29,7 +29,7 @@ impl Check for SharingMismatch {
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {
-        &[Some("shares"), Some("memory")]
+        &[Some("shares"), Some("memory"), Some("crowded"), Some("spread")]
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
