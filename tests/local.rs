@@ -176,11 +176,14 @@ fn mig_devices_share_their_cards_price() {
     // 1g and 2g of seven slices; the rest of the card, one slice, is in no instance and free too.
     assert!((free - 4.0 / 7.0).abs() < 1e-5, "{free}");
     let spend = report["totals"]["spend_usd_per_hour"].as_f64().unwrap();
-    let waste: f64 = findings(&report, "unallocated")
-        .iter()
-        .map(|f| f["waste_usd_per_hour"].as_f64().unwrap())
-        .sum();
-    assert!((waste - spend * 4.0 / 7.0).abs() < 1e-4, "{waste} of {spend}");
+    let waste = |part: &str| -> f64 {
+        findings(&report, part)
+            .iter()
+            .map(|f| f["waste_usd_per_hour"].as_f64().unwrap())
+            .sum()
+    };
+    assert!((waste("unallocated") - spend * 3.0 / 7.0).abs() < 1e-4, "{report}");
+    assert!((waste("unpartitioned") - spend / 7.0).abs() < 1e-4, "{report}");
 }
 
 #[test]

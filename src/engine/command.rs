@@ -35,6 +35,10 @@ pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
 }
 
 /// `bash /scripts/start.sh`, or the script alone, where its text is known.
+#[expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "file names in a container are case-sensitive"
+)]
 fn script_file<'a>(spec: &'a ContainerSpec, words: &[String]) -> Option<&'a str> {
     let word = words
         .iter()

@@ -6,6 +6,8 @@ use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 
 pub(crate) struct Trtllm;
 
+const SWITCHES: &[&str] = &["trust-remote-code", "enable-attention-dp"];
+
 impl Engine for Trtllm {
     fn kind(&self) -> EngineKind {
         EngineKind::Trtllm
@@ -21,7 +23,6 @@ impl Engine for Trtllm {
         if words.first().is_some_and(|w| w.starts_with("disaggregated")) {
             return None;
         }
-        const SWITCHES: &[&str] = &["trust-remote-code", "enable-attention-dp"];
         let given = Flags::parse(words, SWITCHES);
         let file = ["extra-llm-api-options", "config", "extra-engine-args"]
             .iter()

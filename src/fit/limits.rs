@@ -20,9 +20,8 @@ pub(super) fn broken(case: &Case<'_>) -> Option<String> {
 /// and TGI for 7.5, TensorRT-LLM for 8.0. llama.cpp runs on all.
 fn engine(case: &Case<'_>) -> Option<String> {
     let (name, nvidia) = match case.engine.rules {
-        Rules::VllmV0 => ("vLLM", (7, 0)),
         Rules::VllmV1 if case.engine.version.is_some() && case.engine.since(0, 20) => ("vLLM since 0.20", (7, 5)),
-        Rules::VllmV1 => ("vLLM", (7, 0)),
+        Rules::VllmV0 | Rules::VllmV1 => ("vLLM", (7, 0)),
         Rules::Sglang => ("SGLang", (7, 5)),
         Rules::Tgi => ("TGI", (7, 5)),
         Rules::Trtllm => ("TensorRT-LLM", (8, 0)),

@@ -315,6 +315,10 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
 }
 
 /// Whether `root`, a hub's id and no path, is not the model that the spec names.
+#[expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "llama.cpp writes the extension in small letters"
+)]
 fn is_another(settings: &EngineSettings, root: &str) -> bool {
     let hub_id = |name: &str| {
         name.split_once('/').is_some_and(|(owner, rest)| {

@@ -202,5 +202,5 @@ fn a_fleet_says_the_same_whoever_hands_out_its_gpus() {
             findings += judged.report.findings.len();
         }
     }
-    assert!(turned > 800 && findings > 4000, "{turned} nodes, {findings} findings");
+    assert!(turned > 800 && findings > 3000, "{turned} nodes, {findings} findings");
 }

@@ -118,15 +118,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org) sets it.
 fn today() -> Result<Timestamp> {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|v| !v.is_empty());
-    let seconds = match given {
-        Some(text) => text
-            .trim()
+    let seconds = if let Some(text) = given {
+        text.trim()
             .parse()
-            .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?,
-        None => {
-            let now = Timestamp::now().as_second();
-            now - now.rem_euclid(SECONDS_PER_DAY)
-        }
+            .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?
+    } else {
+        let now = Timestamp::now().as_second();
+        now - now.rem_euclid(SECONDS_PER_DAY)
     };
     Timestamp::from_second(seconds)
         .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second; unset it"))
@@ -254,13 +252,13 @@ fn chosen(pod: &Pod) -> (BTreeMap<String, String>, Option<String>) {
         .collect();
     let of_kind = kind.as_deref().and_then(instances::gpu_of_type).map(|(gpu, _)| gpu);
     if of_kind.is_none() && !names_a_gpu(&labels) {
-        let tolerated = placement.tolerations.iter().filter_map(|t| t.value.as_deref());
+        let mut tolerated = placement.tolerations.iter().filter_map(|t| t.value.as_deref());
         // A toleration only lets the pod onto such nodes: what selects comes first.
         let gpu = all
             .values()
             .find_map(|values| one_gpu(values))
             .or_else(|| kind.as_deref().and_then(in_words))
-            .or_else(|| tolerated.filter_map(gpus::find).next());
+            .or_else(|| tolerated.find_map(gpus::find));
         if let Some(gpu) = gpu {
             labels.insert(PRODUCT.into(), gpu.name.clone());
         }

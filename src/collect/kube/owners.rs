@@ -16,6 +16,7 @@ const BY_NAME: usize = 60;
 const AT_ONCE: usize = 12;
 
 /// A kind that is read.
+#[expect(clippy::struct_field_names, reason = "`kind` is what Kubernetes calls it")]
 pub(super) struct Kind {
     pub(super) group: &'static str,
     pub(super) kind: &'static str,

@@ -14,6 +14,7 @@ const SPARSE: usize = 4;
 /// Node-by-node reads at once.
 const AT_ONCE: usize = 8;
 
+#[expect(clippy::struct_field_names, reason = "the pods, and what is known of reading them")]
 pub(super) struct Pods {
     pub(super) pods: Vec<Pod>,
     /// Of them, containers with settings in ConfigMaps.

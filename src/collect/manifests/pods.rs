@@ -190,19 +190,17 @@ fn unstated(document: &Document, what: &str, pod: &mut Pod, all: &mut Manifests)
         .placement
         .as_ref()
         .and_then(|p| p.node_selector.get("node.kubernetes.io/instance-type"));
-    match (kind.and_then(|k| (all.gpus_of_type)(k)), pod.containers.first_mut()) {
-        (Some(gpus), Some(container)) => {
-            container
-                .requests
-                .devices
-                .insert("nvidia.com/gpu".into(), u64::from(gpus));
-        }
-        _ => {
-            let mut gap = gap(document, what, "it leaves the number of GPUs to its operator");
-            gap.remedy = "state the GPUs under resources.limits, or an instance type of the catalogue".into();
-            all.gaps.push(gap);
-            pod.resource_claims.push("unstated".into());
-        }
+    let gpus = kind.and_then(|k| (all.gpus_of_type)(k));
+    if let (Some(gpus), Some(container)) = (gpus, pod.containers.first_mut()) {
+        container
+            .requests
+            .devices
+            .insert("nvidia.com/gpu".into(), u64::from(gpus));
+    } else {
+        let mut gap = gap(document, what, "it leaves the number of GPUs to its operator");
+        gap.remedy = "state the GPUs under resources.limits, or an instance type of the catalogue".into();
+        all.gaps.push(gap);
+        pod.resource_claims.push("unstated".into());
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn read(path: &str, body: &[u8], identity: &mut ServerIdentity) {
     match path {
         "/v1/models" | "/models" => models(&value, identity),
         "/version" | "/api/version" | "/v1/metadata" => {
-            identity.version = text(&value, "version").or(identity.version.take())
+            identity.version = text(&value, "version").or(identity.version.take());
         }
         "/get_server_info" | "/get_model_info" => sglang(&value, identity),
         "/info" => info(&value, identity),

@@ -126,7 +126,7 @@ fn sharers_rows_are_never_added_nor_taken_for_the_device() {
         };
         format!("{name}{{gpu=\"0\",UUID=\"GPU-a\"{owner}}} {value}\n")
     };
-    let mut lines = vec![
+    let mut lines = [
         row("", "DCGM_FI_DEV_GPU_UTIL", 70.0),
         row("a", "DCGM_FI_DEV_GPU_UTIL", 60.0),
         row("b", "DCGM_FI_DEV_GPU_UTIL", 10.0),
