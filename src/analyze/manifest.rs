@@ -12,7 +12,8 @@ use crate::fit::{self, FitConfidence, FitVerdict, Parallelism, Placement};
 use crate::fleet::{SlotId, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, UsdPerHour};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 /// GPUs of one node of a tier (HGX and DGX boards); a placement is not recommended over more.
 const NODE_GPUS: u32 = 8;
@@ -20,6 +21,36 @@ const NODE_GPUS: u32 = 8;
 const WORTH: (f64, f64) = (0.20, 0.25);
 /// KV headroom over what is admitted (checks.md; ours).
 const HEADROOM: f64 = 1.3;
+
+/// Tiers of each cloud; under the empty name those of the large clouds, where a manifest names none: cards nobody there
+/// rents out are no advice. The catalogue is thousands of rows, and manifests come by the thousand too.
+static OFFERED: LazyLock<HashMap<&str, Vec<Tier<'static>>>> = LazyLock::new(|| {
+    let mut names: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    for row in instances::all()
+        .iter()
+        .filter(|r| r.on_demand.is_some() && !r.is_special_offer())
+    {
+        let Some(gpu) = cards::find(&row.gpu) else { continue };
+        names.entry(&row.cloud).or_default().insert(&gpu.name);
+        if matches!(row.cloud.as_str(), "aws" | "gcp" | "azure" | "oci") {
+            names.entry("").or_default().insert(&gpu.name);
+        }
+    }
+    let tier = |gpu| {
+        Some(Tier {
+            gpu,
+            usd_per_gpu_hour: Some(instances::gpu_median(gpu)?),
+            sizes: Vec::new(),
+            max_gpus_per_node: NODE_GPUS,
+        })
+    };
+    let priced: Vec<Tier<'static>> = cards::all().iter().filter_map(tier).collect();
+    let of = |offered: BTreeSet<&str>| {
+        let wanted = |t: &&Tier<'static>| offered.contains(t.gpu.name.as_str());
+        priced.iter().filter(wanted).cloned().collect()
+    };
+    names.into_iter().map(|(cloud, offered)| (cloud, of(offered))).collect()
+});
 
 /// What the user expects of the servers, beside what the manifests say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -329,30 +360,13 @@ impl<'a> Case<'a> {
         node.cloud.as_deref().or_else(|| by_label.into_iter().find_map(told))
     }
 
-    /// Tiers of this cloud; of the large clouds where none is named: cards nobody there rents out are no advice.
     fn tiers(&self) -> Vec<Tier<'static>> {
-        let cloud = self.cloud();
-        let offered: BTreeSet<&str> = instances::all()
-            .iter()
-            .filter(|r| match cloud {
-                Some(cloud) => r.cloud == cloud,
-                None => matches!(r.cloud.as_str(), "aws" | "gcp" | "azure" | "oci"),
-            })
-            .filter(|r| r.on_demand.is_some() && !r.is_special_offer())
-            .filter_map(|r| cards::find(&r.gpu))
-            .map(|g| g.name.as_str())
-            .collect();
-        cards::all()
-            .iter()
-            .filter(|g| g.vendor == self.gpu.vendor && offered.contains(g.name.as_str()))
-            .filter_map(|gpu| {
-                Some(Tier {
-                    gpu,
-                    usd_per_gpu_hour: Some(instances::gpu_median(gpu)?),
-                    sizes: Vec::new(),
-                    max_gpus_per_node: NODE_GPUS,
-                })
-            })
+        let offered = OFFERED.get(self.cloud().unwrap_or_default());
+        offered
+            .into_iter()
+            .flatten()
+            .filter(|t| t.gpu.vendor == self.gpu.vendor)
+            .cloned()
             .collect()
     }
 
