@@ -6,6 +6,9 @@ use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::Bytes;
 
+/// Below it SGLang takes a card as small: A10, L4, RTX 4090 and 5090 (`server_args.py`), GiB.
+const SMALL_CARD: f64 = 35.0;
+
 /// A vLLM or SGLang version, as far as defaults depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(pub(super) u32, pub(super) u32, pub(super) u32);
@@ -87,6 +90,12 @@ impl Engine {
         self.version.is_none_or(|v| v >= Version(major, minor, 0))
     }
 
+    /// Whether SGLang reserves as much on cards of 24 and 32 GB as 0.5.23 does. Which release before it raised that is not
+    /// known: the older rule holds until then.
+    pub(super) fn sglang_small_card_raised(&self) -> bool {
+        self.version.is_none_or(|v| v >= Version(0, 5, 23))
+    }
+
     pub(super) fn is_vllm(&self) -> bool {
         matches!(self.rules, Rules::VllmV0 | Rules::VllmV1)
     }
@@ -164,17 +173,18 @@ pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings,
         Rules::VllmV1 if gib >= 160.0 && engine.since(0, 22) => 16_384,
         Rules::VllmV1 if is_large(gpu) => 8192,
         Rules::VllmV1 => 2048,
-        Rules::Sglang => chunked_prefill(gib),
+        Rules::Sglang => chunked_prefill(gib, engine.sglang_small_card_raised()),
         Rules::Tgi => 4096,
         Rules::LlamaCpp => 512,
         Rules::Trtllm | Rules::Plain => 8192,
     }
 }
 
-/// SGLang's `chunked_prefill_size` by memory (0.5.23 `memory_hook.py`).
-fn chunked_prefill(gib: f64) -> u64 {
+/// SGLang's `chunked_prefill_size` by memory (0.5.23 `memory_hook.py`; below 35 GiB 2048 in `server_args.py` of 0.5.5).
+fn chunked_prefill(gib: f64, raised: bool) -> u64 {
     match gib {
         g if g < 20.0 => 2048,
+        g if g < SMALL_CARD && !raised => 2048,
         g if g < 60.0 => 4096,
         g if g < 160.0 => 8192,
         _ => 16_384,
@@ -191,8 +201,9 @@ pub(super) fn utilization(engine: &Engine, settings: &EngineSettings) -> f64 {
     settings.gpu_memory_utilization.unwrap_or(default).clamp(0.0, 1.0)
 }
 
-/// SGLang's `mem_fraction_static` (0.5.23 `memory_hook.py`): what is left beside the reserve.
-pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, parallelism: Parallelism) -> f64 {
+/// SGLang's `mem_fraction_static` (0.5.23 `memory_hook.py`): what is left beside the reserve. `raised`: as it reserves on
+/// small cards today.
+pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, parallelism: Parallelism, raised: bool) -> f64 {
     if let Some(stated) = settings.mem_fraction_static {
         return stated.clamp(0.0, 1.0);
     }
@@ -203,11 +214,21 @@ pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, parallelism:
     } else {
         1
     };
-    let chunk = settings.chunked_prefill_size.unwrap_or_else(|| chunked_prefill(gib));
+    let chunk = settings
+        .chunked_prefill_size
+        .unwrap_or_else(|| chunked_prefill(gib, raised));
     let chunk = (chunk / u64::from(shared)).max(2048) as f64;
     let tensor = parallelism.tensor;
     let graphs = match gib {
         g if g < 20.0 => 8.0,
+        // 0.5.5: 80 sizes of graphs, 24 below four ranks.
+        g if g < SMALL_CARD && !raised => {
+            if tensor >= 4 {
+                80.0
+            } else {
+                24.0
+            }
+        }
         g if g < 60.0 => {
             if tensor >= 4 {
                 160.0

@@ -198,12 +198,18 @@ impl Case<'_> {
             }
             Rules::Sglang => {
                 let p = self.parallelism;
-                let fraction = defaults::mem_fraction(self.settings, self.total, p);
+                let by = |raised| defaults::mem_fraction(self.settings, self.total, p, raised);
+                let fraction = by(self.engine.sglang_small_card_raised());
+                let most = if self.engine.version.is_none() {
+                    by(false).max(fraction)
+                } else {
+                    fraction
+                };
                 let doubt = unstated(self.settings.mem_fraction_static);
                 Pool {
                     low: fraction * (total - overhead.high) - doubt - high,
                     value: fraction * (total - overhead.value) - value,
-                    high: (fraction * (total - overhead.low) + doubt).min(total) - low,
+                    high: (most * (total - overhead.low) + doubt).min(total) - low,
                 }
             }
             // A share of what is free after loading (`free_gpu_memory_fraction`).

@@ -116,7 +116,7 @@ fn group(row: &Group) -> Case {
 
 fn finding(f: &ReportFinding) -> Case {
     let dollars = f.usd_per_hour.map_or_else(|| "no known price".into(), text::money);
-    let place = plain(&text::subject_name(&f.subject));
+    let place = plain(&text::subject_place(&f.subject));
     let result = if f.status == Status::New {
         let mut lines = vec![format!("where: {place}")];
         lines.extend(f.evidence.iter().map(|e| plain(&text::evidence(e))));

@@ -133,7 +133,7 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
                 text::ledger_name(f),
                 f.confidence.name(),
                 md(&f.title),
-                md(&text::subject_name(&f.subject)),
+                md(&text::subject_place(&f.subject)),
             )
         })
         .collect()

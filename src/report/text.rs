@@ -118,6 +118,15 @@ pub(crate) fn subject_name(subject: &Subject) -> String {
     name.trim().to_owned()
 }
 
+/// The subject, behind the file and line of its manifest where it has one.
+pub(crate) fn subject_place(subject: &Subject) -> String {
+    let name = subject_name(subject);
+    match &subject.location {
+        Some(l) => format!("{}:{} · {name}", l.file, l.line),
+        None => name,
+    }
+}
+
 /// "ml/llama-70b", "pool a100 (A100-SXM4-80GB)".
 pub(crate) fn subject_short(subject: &Subject) -> String {
     let full = subject_name(subject);

@@ -60,7 +60,7 @@ fn row(index: usize, f: &ReportFinding) -> Markup {
                 button.title type="button" aria-expanded="false" { (title) }
                 @if f.status != Status::New { " " span class={ "tag t-" (status) } { (status) } }
                 div.where {
-                    (plain(&text::subject_name(&f.subject)))
+                    (plain(&text::subject_place(&f.subject)))
                     @if let Some(model) = &f.subject.model { " · " (plain(model)) }
                     @if let Some(cluster) = &f.subject.cluster { " · " (plain(cluster)) }
                     @if let Some(owner) = &f.owner { " · " (plain(owner)) }

@@ -191,6 +191,8 @@ fn place(f: &ReportFinding, title: &str, layout: &Layout, many: bool) -> Vec<Str
         .filter(|c| many && s.name.as_deref() != Some(c.as_str()));
     let sure = (!layout.sure).then(|| f.confidence.name().to_owned());
     [
+        // As compilers and editors write it.
+        s.location.as_ref().map(|l| format!("{}:{}", l.file, l.line)),
         Some(subject),
         cluster,
         model,
