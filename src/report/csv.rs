@@ -2,10 +2,11 @@
 
 use super::document::{Report, ReportFinding};
 use super::text::{self, plain};
+use crate::analyze::finding::Location;
 use crate::units::UsdPerHour;
 use std::io::{self, Write};
 
-const COLUMNS: [&str; 25] = [
+const COLUMNS: [&str; 28] = [
     "record",
     "id",
     "check",
@@ -31,6 +32,9 @@ const COLUMNS: [&str; 25] = [
     "engine",
     "title",
     "fix",
+    "file",
+    "line",
+    "path",
 ];
 
 /// Text that a spreadsheet must not take for a formula: whatever follows leading blanks decides.
@@ -86,6 +90,7 @@ fn number(usd: Option<UsdPerHour>) -> String {
 fn finding(f: &ReportFinding) -> Vec<String> {
     let s = &f.subject;
     let text = |value: &Option<String>| cell(value.as_deref().unwrap_or_default());
+    let at = |of: fn(&Location) -> String| s.location.as_ref().map(of).unwrap_or_default();
     vec![
         "finding".into(),
         f.id.clone(),
@@ -112,6 +117,9 @@ fn finding(f: &ReportFinding) -> Vec<String> {
         text(&s.engine),
         cell(&f.title),
         cell(&f.fix.summary),
+        at(|l| cell(&l.file)),
+        at(|l| l.line.to_string()),
+        at(|l| cell(&l.path)),
     ]
 }
 
