@@ -299,7 +299,7 @@ class History(unittest.TestCase):
                 self.assertEqual(ours[id_] is None, usd is None, id_)
                 self.assertAlmostEqual(ours[id_] or 0, usd or 0, delta=0.02 * abs(usd or 0) + 0.01)
             doctor, _, _ = run("doctor", "--kubeconfig", self.config, "--no-scrape", "--window", "1d", "--timeout", "120s")
-            self.assertRegex(doctor.stdout, r"ok +monitoring/prom:9090: Prometheus 2.*keeps 60d.*both generations")
+            self.assertRegex(doctor.stdout, r"ok +prometheus monitoring/prom:9090: Prometheus 2.*keeps 60d.*both generations")
             # A reader without services/proxy is told what to run.
             roles = run("rbac")[0].stdout
             self.bed.apply("prod", roles)
