@@ -217,6 +217,10 @@ class Pages(unittest.TestCase):
         self.assertEqual([s["status"] for s in report["sources"] if s["kind"] in ("exporter", "engine")], ["ok", "ok"])
 
 
+# Read only where a pod's owners lead to them: test_owners.py refuses these, in a cluster that has them.
+OF_OPERATORS = {"argoproj.io", "jobset.x-k8s.io", "kaito.sh", "ray.io", "serving.kserve.io"}
+
+
 class Rights(unittest.TestCase):
     """Each rule that `gpuwaste rbac` prints is taken away on its own: its gap, in `scan` and in `doctor`, and nothing else."""
 
@@ -261,6 +265,8 @@ class Rights(unittest.TestCase):
         self.assertGreaterEqual(len(self.role["rules"]), 13)
         for rule in self.role["rules"]:
             (resource,), (group,) = rule["resources"], rule["apiGroups"]
+            if group in OF_OPERATORS:
+                continue
             with self.subTest(f"{group}/{resource}"):
                 self.put({**self.role, "rules": [r for r in self.role["rules"] if r != rule]})
                 try:
@@ -307,7 +313,7 @@ class Rights(unittest.TestCase):
             # All that a namespace's Role grants is used: only what exists cluster-wide is missing.
             _, report = self.scan("-n", "ml", "--prometheus", "none", config=config)
             refused = sorted(g["what"] for g in report["gaps"] if "403" in g["reason"])
-            self.assertEqual(refused, ["nodes", "pods outside the given namespaces", "the uid of namespace kube-system"])
+            self.assertEqual(refused, ["deviceclasses", "nodes", "pods outside the given namespaces", "resourceslices", "the uid of namespace kube-system"])
             rows = {w["name"]: w["kind"] for w in report["workloads"]}
             self.assertEqual(rows, {"web": "Deployment", "bare": "ReplicaSet", "set": "StatefulSet", "nightly": "CronJob", "lws": "LeaderWorkerSet"})
             done, report = self.scan("-n", "ml", "-n", "other", config=config)
