@@ -1,0 +1,174 @@
+//! Which GPU a node has, its cloud and how it is paid for, by the labels of clouds and operators.
+
+use super::Around;
+use crate::catalog::gpus::{self, GpuFacts};
+use crate::catalog::instances;
+use crate::fleet::CapacityType;
+use crate::fleet::dra::NodeDevices;
+use crate::snapshot::cluster::Node as Seen;
+
+/// GPU name labels, most exact first, with the label that tells one GPU's memory in MiB.
+const GPU_LABELS: &[(&str, Option<&str>)] = &[
+    ("nvidia.com/gpu.product", Some("nvidia.com/gpu.memory")),
+    ("cloud.google.com/gke-accelerator", None),
+    ("gpu.nvidia.com/class", None),
+    ("gpu.nvidia.com/model", Some("gpu.nvidia.com/vram")),
+    (
+        "karpenter.k8s.aws/instance-gpu-name",
+        Some("karpenter.k8s.aws/instance-gpu-memory"),
+    ),
+    (
+        "eks.amazonaws.com/instance-gpu-name",
+        Some("eks.amazonaws.com/instance-gpu-memory"),
+    ),
+    ("karpenter.azure.com/sku-gpu-name", None),
+    ("amd.com/gpu.product-name", None),
+    ("beta.amd.com/gpu.product-name", None),
+    ("amd.com/gpu.device-id", None),
+    ("beta.amd.com/gpu.device-id", None),
+    ("k8s.amazonaws.com/accelerator", None),
+    ("skypilot.co/accelerator", None),
+];
+
+/// GKE's oldest names do not tell the memory: machine types a2-highgpu and n1 have these (GKE's list of GPU platforms).
+const GKE_NAMES: &[(&str, &str)] = &[
+    ("nvidia-tesla-a100", "A100-SXM4-40GB"),
+    ("nvidia-tesla-v100", "V100-SXM2-16GB"),
+];
+
+pub(super) const POOL_LABELS: &[&str] = &[
+    "karpenter.sh/nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "alpha.eksctl.io/nodegroup-name",
+    "cloud.google.com/gke-nodepool",
+    "agentpool",
+    "kubernetes.azure.com/agentpool",
+    "oke.oraclecloud.com/pool.name",
+    "doks.digitalocean.com/node-pool",
+    "kops.k8s.io/instancegroup",
+    "node-pool",
+    "nodepool",
+];
+
+pub(super) fn gpu_of(
+    seen: &Seen,
+    of_type: Option<&'static GpuFacts>,
+    around: &Around<'_>,
+) -> (Option<&'static GpuFacts>, String, Option<String>) {
+    let mut named = None;
+    for (key, memory_key) in GPU_LABELS {
+        let Some(name) = seen.labels.get(*key).filter(|v| !v.is_empty()) else {
+            continue;
+        };
+        // Under single-strategy MIG the memory label is an instance's: it cannot break a tie between whole cards.
+        let memory = memory_key
+            .filter(|_| !name.contains("-MIG-"))
+            .and_then(|k| seen.labels.get(k)?.parse().ok());
+        let name = GKE_NAMES
+            .iter()
+            .find(|(old, _)| old == name)
+            .map_or(name.as_str(), |(_, own)| *own);
+        if let Some(gpu) = gpus::find_with_memory(name, memory) {
+            return (Some(gpu), gpu.name.clone(), None);
+        }
+        named.get_or_insert_with(|| name.to_string());
+    }
+    // The node labeller's oldest form counts devices in the value and names them in the key.
+    let counted = seen.labels.keys().find_map(|key| {
+        let name = key
+            .strip_prefix("beta.amd.com/gpu.product-name.")
+            .or_else(|| key.strip_prefix("beta.amd.com/gpu.device-id."))?;
+        gpus::find(name)
+    });
+    if let Some(gpu) = counted {
+        return (Some(gpu), gpu.name.clone(), None);
+    }
+    let published = around.dra.devices.and_then(NodeDevices::product);
+    let exporter = around.exporter_model;
+    let by_driver = published.and_then(|(name, memory)| gpus::find_with_memory(name, memory));
+    if let Some(gpu) = by_driver.or(of_type).or_else(|| exporter.and_then(gpus::find)) {
+        return (Some(gpu), gpu.name.clone(), None);
+    }
+    let name = named
+        .or_else(|| published.map(|(name, _)| name.to_string()))
+        .or_else(|| exporter.map(String::from))
+        .or_else(|| accelerator_of(seen).map(String::from));
+    (
+        None,
+        name.clone().unwrap_or_else(|| "unknown".into()),
+        Some(name.unwrap_or_else(|| "no label names it".into())),
+    )
+}
+
+/// What stands in for a name where only the resource tells: "google.com/tpu"; GKE labels which TPU it is.
+fn accelerator_of(seen: &Seen) -> Option<&str> {
+    if let Some(tpu) = seen.labels.get("cloud.google.com/gke-tpu-accelerator") {
+        return Some(tpu);
+    }
+    seen.capacity
+        .devices
+        .keys()
+        .find(|r| !r.starts_with("nvidia.com/"))
+        .map(String::as_str)
+}
+
+pub(super) fn cloud_of(seen: &Seen, instance_type: Option<&str>) -> Option<String> {
+    let by_provider = seen.provider.as_deref().map(|p| match p {
+        "gce" => "gcp",
+        "oci" | "ocid1" => "oci",
+        other => other,
+    });
+    let row = instance_type.and_then(|t| instances::of_type(t).next());
+    match (by_provider, row) {
+        (Some(cloud), _) if matches!(cloud, "aws" | "gcp" | "azure" | "oci") => Some(cloud.into()),
+        (_, Some(row)) => Some(row.cloud.clone()),
+        (Some("kind" | "k3s" | "metal3" | "baremetal" | "vsphere" | "openstack" | "proxmox" | "nutanix"), None) => None,
+        (other, None) => other.map(String::from),
+    }
+}
+
+pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
+    let value = |keys: &[&str]| {
+        keys.iter()
+            .find_map(|k| seen.labels.get(*k))
+            .map(|v| v.to_ascii_lowercase())
+    };
+    let told = value(&[
+        "karpenter.sh/capacity-type",
+        "eks.amazonaws.com/capacityType",
+        "kubernetes.azure.com/scalesetpriority",
+        "kubernetes.azure.com/priority",
+        "node.kubernetes.io/capacity-type",
+    ]);
+    match told.as_deref() {
+        Some("spot") => return CapacityType::Spot,
+        Some("on-demand" | "on_demand" | "regular") => return CapacityType::OnDemand,
+        Some("reserved") => {
+            let block = seen
+                .labels
+                .get("karpenter.k8s.aws/capacity-reservation-type")
+                .is_some_and(|v| v == "capacity-block");
+            return if block {
+                CapacityType::CapacityBlock
+            } else {
+                CapacityType::Reserved
+            };
+        }
+        Some("capacity_block") => return CapacityType::CapacityBlock,
+        _ => {}
+    }
+    let is_true = |key: &str| seen.labels.get(key).is_some_and(|v| v == "true");
+    if is_true("cloud.google.com/gke-spot")
+        || is_true("cloud.google.com/gke-preemptible")
+        || is_true("oci.oraclecloud.com/oke-is-preemptible")
+    {
+        return CapacityType::Spot;
+    }
+    match cloud {
+        // These clouds label what is not on-demand; a missing label is the answer. Commitments are a billing matter
+        // that no label shows: the price file is where they belong.
+        Some("gcp" | "azure") => CapacityType::OnDemand,
+        None if seen.provider.is_none() => CapacityType::Owned,
+        _ => CapacityType::Unknown,
+    }
+}

@@ -1,0 +1,143 @@
+//! MIG: how instances lie on cards, and what is left of each card.
+
+use super::SlotPlan;
+use crate::catalog::gpus::GpuFacts;
+use crate::fleet::WHOLE_GPU;
+use crate::units::UsdPerHour;
+use std::collections::BTreeMap;
+
+/// What instances take of a card: compute slices, and memory units (the smallest profile's memory is one).
+pub(super) struct MigShape {
+    pieces: u32,
+    /// GB of one unit, and units of a card; `None`: the card is unknown, and memory no bound.
+    memory: Option<(f64, u32)>,
+}
+
+impl MigShape {
+    pub(super) fn of(gpu: Option<&GpuFacts>) -> Self {
+        let sizes = || {
+            gpu.iter()
+                .flat_map(|g| &g.mig_profiles)
+                .filter_map(|p| gigabytes(&p.name))
+        };
+        let unit = sizes().reduce(f64::min);
+        let whole = sizes().reduce(f64::max);
+        Self {
+            pieces: gpu.map_or(7, GpuFacts::mig_slices),
+            memory: unit
+                .zip(whole)
+                .map(|(unit, whole)| (unit, (whole / unit).round() as u32)),
+        }
+    }
+
+    /// Slices and units of a profile.
+    fn needs(&self, profile: &str) -> (u32, u32) {
+        let slices = compute_slices(profile).unwrap_or(1).clamp(1, self.pieces);
+        let units = self
+            .memory
+            .zip(gigabytes(profile))
+            .map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
+        (slices, units.unwrap_or(0))
+    }
+
+    fn card(&self) -> (u32, u32) {
+        (self.pieces, self.memory.map_or(0, |(_, all)| all))
+    }
+}
+
+/// "1g.10gb" → 10; "1g.10gb.me" too.
+fn gigabytes(profile: &str) -> Option<f64> {
+    profile
+        .split(['.', '+'])
+        .find_map(|part| part.strip_suffix("gb")?.parse().ok())
+}
+
+/// A card while instances are put on it: slices and memory units left, instances.
+type MigCard = ((u32, u32), Vec<(u32, SlotPlan)>);
+
+/// First fit, largest first, on as many cards as it takes; with `spread`, on the emptiest of that many cards.
+fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, spread: Option<u64>) -> Vec<MigCard> {
+    let mut cards: Vec<MigCard> = (0..spread.unwrap_or(0)).map(|_| (shape.card(), Vec::new())).collect();
+    for ((slices, units), plan) in instances {
+        let fits = |c: &&mut MigCard| c.0.0 >= *slices && c.0.1 >= *units;
+        let open = if spread.is_some() {
+            cards.iter_mut().filter(fits).max_by_key(|c| c.0)
+        } else {
+            cards.iter_mut().find(fits)
+        };
+        if let Some((left, held)) = open {
+            *left = (left.0 - slices, left.1 - units);
+            held.push((*slices, plan.clone()));
+        } else {
+            let whole = shape.card();
+            let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
+            cards.push((left, vec![(*slices, plan.clone())]));
+        }
+    }
+    cards.retain(|(_, held)| !held.is_empty());
+    cards
+}
+
+/// Packs instances into cards; each card's rest becomes a slot nobody can ask for. `owned`: cards there are for them.
+pub(super) fn mig_slots(
+    mig: &BTreeMap<String, (String, u64, u64)>,
+    shape: &MigShape,
+    owned: Option<u64>,
+) -> Vec<SlotPlan> {
+    let mut instances: Vec<((u32, u32), SlotPlan)> = Vec::new();
+    for (profile, (resource, amount, usable)) in mig {
+        let needs = shape.needs(profile);
+        for index in 0..*amount {
+            instances.push((
+                needs,
+                SlotPlan {
+                    mig_profile: Some(profile.clone()),
+                    resource: Some(resource.clone()),
+                    sharers: 1,
+                    healthy: index < *usable,
+                    ..SlotPlan::default()
+                },
+            ));
+        }
+    }
+    instances.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.mig_profile.cmp(&b.1.mig_profile)));
+    // Room for another instance needs a slice and memory; what memory leaves no room for belongs to the instances.
+    let room = |(slices, units): (u32, u32)| {
+        if shape.memory.is_some() && units == 0 {
+            0
+        } else {
+            slices
+        }
+    };
+    let mut cards = pack(&instances, shape, None);
+    // As tight as can be, cards are left over that do have instances: those are not lost, but cut in part.
+    if let Some(owned) = owned.filter(|n| *n > cards.len() as u64 && cards.iter().any(|c| room(c.0) > 0)) {
+        cards = pack(&instances, shape, Some(owned));
+    }
+    let mut slots = Vec::new();
+    for (left, held) in cards {
+        let left = room(left);
+        let mut weights: Vec<u64> = held.iter().map(|(s, _)| u64::from(*s)).collect();
+        if left > 0 {
+            weights.push(u64::from(left));
+        }
+        let shares = UsdPerHour::from_micros(WHOLE_GPU as i64).split_by(&weights);
+        let rest = SlotPlan {
+            mig_profile: Some("unpartitioned".into()),
+            sharers: 1,
+            healthy: true,
+            ..SlotPlan::default()
+        };
+        let plans = held.into_iter().map(|(_, p)| p).chain((left > 0).then_some(rest));
+        slots.extend(plans.zip(shares).map(|(plan, share)| SlotPlan {
+            weight: share.micros() as u64,
+            ..plan
+        }));
+    }
+    slots
+}
+
+/// "3g.40gb" → 3; "1g.10gb.me" → 1; "1c.3g.40gb" (compute instance) → 3.
+pub(crate) fn compute_slices(profile: &str) -> Option<u32> {
+    profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
+}

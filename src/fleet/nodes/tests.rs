@@ -1,0 +1,162 @@
+//! Nodes of every kind: what they are cut into, and that the parts add up.
+
+use super::*;
+use crate::fleet::CapacityType;
+use crate::snapshot::cluster::Resources;
+use crate::units::UsdPerHour;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn node(capacity: &[(&str, u64)], labels: &[(&str, &str)]) -> Seen {
+    let devices: BTreeMap<String, u64> = capacity.iter().map(|(k, v)| ((*k).into(), *v)).collect();
+    Seen {
+        name: "n".into(),
+        labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        capacity: Resources {
+            devices: devices.clone(),
+            ..Resources::default()
+        },
+        allocatable: Resources {
+            devices,
+            ..Resources::default()
+        },
+        ..Seen::default()
+    }
+}
+
+fn described(seen: &Seen) -> Described {
+    let around = Around {
+        cluster: 0,
+        cluster_name: "c",
+        at: "2026-11-24T00:00:00Z".parse().unwrap(),
+        prices: &PriceBook::default(),
+        stale_days: 180,
+        exporter_model: None,
+        dra: DraView {
+            devices: None,
+            taken: &HashSet::new(),
+            refused: false,
+        },
+    };
+    describe(seen, &around)
+}
+
+const P5: &[(&str, &str)] = &[
+    ("node.kubernetes.io/instance-type", "p5.48xlarge"),
+    ("topology.kubernetes.io/region", "us-east-1"),
+    ("karpenter.sh/capacity-type", "on-demand"),
+    ("karpenter.sh/nodepool", "h100"),
+];
+
+#[test]
+fn a_plain_node_is_priced_by_its_row() {
+    let found = described(&Seen {
+        provider: Some("aws".into()),
+        ..node(&[("nvidia.com/gpu", 8)], P5)
+    });
+    assert_eq!(
+        (found.node.gpu_name.as_str(), found.node.gpus, found.node.pool.as_str()),
+        ("H100-SXM5-80GB", 8, "h100")
+    );
+    assert_eq!(found.node.price.usd_per_hour, UsdPerHour::from_usd(55.04));
+    assert_eq!(found.node.capacity_type, CapacityType::OnDemand);
+    let slots = slots_of(&found.node, NodeId(0), &found.slots);
+    assert_eq!(
+        slots.iter().filter_map(|s| s.price).sum::<UsdPerHour>(),
+        UsdPerHour::from_usd(55.04).unwrap()
+    );
+}
+
+#[test]
+fn a_node_whose_device_plugin_is_down_keeps_its_gpus() {
+    let found = described(&node(&[], P5));
+    assert_eq!(found.node.gpus, 8);
+    assert!(found.slots.iter().all(|s| !s.healthy && s.resource.is_none()));
+    let partly = described(&node(&[("nvidia.com/gpu", 7)], P5));
+    assert_eq!(
+        (partly.node.gpus, partly.slots.iter().filter(|s| s.healthy).count()),
+        (8, 7)
+    );
+}
+
+#[test]
+fn shared_gpus_are_counted_once() {
+    let labels = [
+        ("nvidia.com/gpu.product", "NVIDIA-L4-SHARED"),
+        ("nvidia.com/gpu.replicas", "4"),
+        ("nvidia.com/gpu.sharing-strategy", "time-slicing"),
+        ("nvidia.com/gpu.count", "2"),
+    ];
+    let found = described(&node(&[("nvidia.com/gpu", 8)], &labels));
+    assert_eq!((found.node.gpus, found.slots.len(), found.slots[0].sharers), (2, 2, 4));
+    let gke = [
+        ("cloud.google.com/gke-accelerator", "nvidia-l4"),
+        ("cloud.google.com/gke-gpu-sharing-strategy", "time-sharing"),
+        ("cloud.google.com/gke-max-shared-clients-per-gpu", "3"),
+    ];
+    assert_eq!(described(&node(&[("nvidia.com/gpu", 3)], &gke)).node.gpus, 1);
+}
+
+#[test]
+fn mig_instances_are_fractions_and_the_rest_is_kept() {
+    let labels = [
+        ("nvidia.com/gpu.product", "NVIDIA-A100-SXM4-80GB"),
+        ("nvidia.com/gpu.count", "2"),
+    ];
+    let found = described(&node(
+        &[
+            ("nvidia.com/gpu", 1),
+            ("nvidia.com/mig-3g.40gb", 1),
+            ("nvidia.com/mig-1g.10gb", 2),
+        ],
+        &labels,
+    ));
+    assert_eq!(found.node.gpus, 2);
+    assert_eq!(found.slots.iter().map(|s| s.weight).sum::<u64>(), 2 * WHOLE_GPU);
+    let rest = found
+        .slots
+        .iter()
+        .find(|s| s.mig_profile.as_deref() == Some("unpartitioned"))
+        .unwrap();
+    assert!(rest.resource.is_none() && rest.weight > 250_000);
+    let single = [
+        ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"),
+        ("nvidia.com/gpu.count", "7"),
+        ("nvidia.com/gpu.memory", "9984"),
+    ];
+    let found = described(&node(&[("nvidia.com/gpu", 7)], &single));
+    assert_eq!(
+        (found.node.gpus, found.node.gpu_name.as_str(), found.slots.len()),
+        (1, "H100-SXM5-80GB", 7)
+    );
+}
+
+#[test]
+fn an_unknown_gpu_is_named_and_not_guessed() {
+    let found = described(&node(
+        &[("nvidia.com/gpu", 2)],
+        &[("nvidia.com/gpu.product", "NVIDIA-X9000")],
+    ));
+    assert_eq!(
+        (found.node.gpu, found.unknown_gpu.as_deref()),
+        (None, Some("NVIDIA-X9000"))
+    );
+    assert_eq!(found.node.price.usd_per_hour, None);
+    assert_eq!(found.node.capacity_type, CapacityType::Owned);
+}
+
+proptest! {
+    #[test]
+    fn weights_and_prices_add_up(whole in 0u64..9, g1 in 0u64..9, g2 in 0u64..5, g3 in 0u64..4, replicas in 1u64..6, micros in 1i64..100_000_000) {
+        let replicas_text = replicas.to_string();
+        let labels = [("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3"), ("nvidia.com/gpu.sharing-strategy", "time-slicing"), ("nvidia.com/gpu.replicas", replicas_text.as_str())];
+        let seen = node(&[("nvidia.com/gpu", whole * replicas), ("nvidia.com/mig-1g.10gb", g1), ("nvidia.com/mig-2g.20gb", g2), ("nvidia.com/mig-3g.40gb", g3)], &labels);
+        let mut found = described(&seen);
+        found.node.price.usd_per_hour = Some(UsdPerHour::from_micros(micros));
+        let slots = slots_of(&found.node, NodeId(0), &found.slots);
+        prop_assert_eq!(slots.iter().map(|s| s.weight).sum::<u64>(), u64::from(found.node.gpus) * WHOLE_GPU);
+        if !slots.is_empty() {
+            prop_assert_eq!(slots.iter().filter_map(|s| s.price).sum::<UsdPerHour>(), UsdPerHour::from_micros(micros));
+        }
+    }
+}
