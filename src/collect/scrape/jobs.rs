@@ -1,0 +1,221 @@
+//! Who is asked: exporters and servers with GPUs, each at one port and path.
+
+use crate::engine;
+use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
+use crate::snapshot::server::EngineKind;
+
+/// What is read, and how to reach it.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) uid: String,
+    pub(super) ip: Option<String>,
+    pub(super) node: String,
+    pub(super) container: String,
+    pub(super) port: u16,
+    pub(super) path: &'static str,
+    /// Where other versions have it.
+    pub(super) other_paths: &'static [&'static str],
+    /// One of several pods of which any may answer for all: the Ray cluster.
+    pub(super) any_of: Option<String>,
+    /// `None`: a GPU exporter.
+    pub(super) engine: Option<EngineKind>,
+    pub(super) identity_paths: &'static [&'static str],
+    pub(super) devices: u64,
+}
+
+pub(super) type Key = (String, String, u16);
+
+pub(super) fn key(job: &Job) -> Key {
+    (job.namespace.clone(), job.pod.clone(), job.port)
+}
+
+/// Servers first, those with the most GPUs in front: if the budget ends, it ends with the cheap ones.
+pub(super) fn jobs(cluster: &Cluster) -> Vec<Job> {
+    let mut jobs: Vec<Job> = cluster
+        .pods
+        .iter()
+        .filter(|p| p.phase == PodPhase::Running && p.node.is_some())
+        .flat_map(of_pod)
+        .collect();
+    jobs.sort_by(|a, b| {
+        (a.engine.is_none(), std::cmp::Reverse(a.devices), &a.namespace, &a.pod).cmp(&(
+            b.engine.is_none(),
+            std::cmp::Reverse(b.devices),
+            &b.namespace,
+            &b.pod,
+        ))
+    });
+    jobs
+}
+
+fn of_pod(pod: &Pod) -> Vec<Job> {
+    let devices: u64 = pod.requests().devices.values().sum();
+    let job = |container: &Container,
+               port: u16,
+               path: &'static str,
+               engine: Option<EngineKind>,
+               other_paths: &'static [&'static str],
+               identity_paths: &'static [&'static str]| Job {
+        namespace: pod.namespace.clone(),
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        ip: pod.ip.clone(),
+        node: pod.node.clone().unwrap_or_default(),
+        container: container.name.clone(),
+        port,
+        path,
+        other_paths,
+        any_of: None,
+        engine,
+        identity_paths,
+        devices,
+    };
+    let claims = !pod.resource_claims.is_empty();
+    let mut jobs = Vec::new();
+    // A container that does not run answers nobody.
+    let runs = |c: &&Container| matches!(c.state, None | Some(ContainerState::Running { .. }));
+    for container in pod.containers.iter().filter(runs) {
+        if let Some(settings) = container.server.as_ref().filter(|_| devices > 0 || claims) {
+            let Some(engine) = settings.engine.and_then(engine::of) else {
+                continue;
+            };
+            // The leader of a multi-node group answers for it.
+            if settings.headless || (pod.is_follower() && !settings.api_per_node) {
+                continue;
+            }
+            if settings.dynamo || settings.ray {
+                // Dynamo's operator names the port "system"; without it the documented one.
+                let port = settings
+                    .port
+                    .or_else(|| named_port(container, "system"))
+                    .unwrap_or(8081);
+                jobs.push(Job {
+                    any_of: pod.labels.get("ray.io/cluster").filter(|_| settings.ray).cloned(),
+                    ..job(container, port, "/metrics", Some(engine.kind()), &[], &[])
+                });
+                continue;
+            }
+            let Some(path) = engine.metrics_path().or(engine.identity_paths().first().copied()) else {
+                continue;
+            };
+            if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
+                let others = engine.other_metrics_paths();
+                let identities = engine.identity_paths();
+                jobs.push(job(container, port, path, Some(engine.kind()), others, identities));
+            }
+        } else if let Some(default) = container.exporter_port()
+            && let Some(port) = port_of(container, Some(default))
+        {
+            jobs.push(job(container, port, "/metrics", None, &[], &[]));
+        }
+    }
+    jobs
+}
+
+fn named_port(container: &Container, name: &str) -> Option<u16> {
+    let port = container.ports.iter().find(|p| p.name.as_deref() == Some(name))?;
+    Some(port.number)
+}
+
+/// The engine's own port where it is declared; else a declared port that is named for it; else the only one; else the default.
+fn port_of(container: &Container, default: Option<u16>) -> Option<u16> {
+    let declared = &container.ports;
+    let by_name = |names: &[&str]| {
+        declared
+            .iter()
+            .find(|p| p.name.as_deref().is_some_and(|n| names.iter().any(|w| n.contains(w))))
+            .map(|p| p.number)
+    };
+    default
+        .filter(|d| declared.iter().any(|p| p.number == *d))
+        .or_else(|| by_name(&["metrics"]))
+        .or_else(|| by_name(&["http", "api", "serve"]))
+        .or_else(|| declared.first().map(|p| p.number))
+        .or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::cluster::{Port, Resources};
+    use crate::snapshot::server::EngineSettings;
+
+    fn container(ports: &[(Option<&str>, u16)]) -> Container {
+        Container {
+            ports: ports
+                .iter()
+                .map(|(n, p)| Port {
+                    name: n.map(String::from),
+                    number: *p,
+                })
+                .collect(),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn the_port_is_the_engines_own_where_it_is_declared() {
+        assert_eq!(
+            port_of(&container(&[(Some("grpc"), 9000), (Some("http"), 8000)]), Some(8000)),
+            Some(8000)
+        );
+        assert_eq!(
+            port_of(&container(&[(Some("grpc"), 9000), (Some("metrics"), 8081)]), Some(8000)),
+            Some(8081)
+        );
+        assert_eq!(port_of(&container(&[]), Some(8000)), Some(8000));
+        assert_eq!(port_of(&container(&[]), None), None);
+    }
+
+    #[test]
+    fn a_server_without_a_gpu_is_not_asked() {
+        let server = |devices: u64| Pod {
+            phase: PodPhase::Running,
+            node: Some("n".into()),
+            containers: vec![Container {
+                server: Some(Box::new(EngineSettings {
+                    engine: Some(EngineKind::Vllm),
+                    ..EngineSettings::default()
+                })),
+                requests: Resources {
+                    devices: [("nvidia.com/gpu".to_string(), devices)]
+                        .into_iter()
+                        .filter(|(_, n)| *n > 0)
+                        .collect(),
+                    ..Resources::default()
+                },
+                ..Container::default()
+            }],
+            ..Pod::default()
+        };
+        assert_eq!(of_pod(&server(0)).len(), 0);
+        assert_eq!(of_pod(&server(2)).len(), 1);
+    }
+
+    #[test]
+    fn only_paths_without_side_effects_are_ever_asked() {
+        for engine in engine::ENGINES {
+            for path in engine
+                .metrics_path()
+                .into_iter()
+                .chain(engine.identity_paths().iter().copied())
+            {
+                assert!(
+                    ![
+                        "/sleep",
+                        "/wake_up",
+                        "/health_generate",
+                        "/shutdown",
+                        "/reset_prefix_cache"
+                    ]
+                    .contains(&path),
+                    "{path}"
+                );
+            }
+        }
+        let trtllm = engine::of(EngineKind::Trtllm).and_then(engine::Engine::metrics_path);
+        assert_eq!(trtllm, Some("/prometheus/metrics"), "its /metrics drains a queue");
+    }
+}

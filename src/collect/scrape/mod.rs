@@ -1,0 +1,172 @@
+//! Metrics of exporters and engines, pod by pod: rate-limited, budgeted, only paths without side effects.
+
+mod fetch;
+mod jobs;
+mod results;
+
+use super::kube::api::{Api, ReadError};
+use super::options::CollectOptions;
+use crate::snapshot::cluster::Cluster;
+use crate::snapshot::{Gap, Source};
+use fetch::{Fetcher, direct, fetch};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use jobs::{Job, jobs, key};
+use results::{Got, Results};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Requests a second through one API server: 1,000 exporters twice in under a minute, and far below what kubectl's own limit of 50 allows.
+const PER_SECOND: f64 = 40.0;
+const AT_ONCE: usize = 24;
+
+/// Hands out start times, one after the other.
+struct Pace {
+    next: Mutex<Instant>,
+    every: Duration,
+}
+
+impl Pace {
+    async fn wait(&self) {
+        let at = {
+            let Ok(mut next) = self.next.lock() else { return };
+            let at = (*next).max(Instant::now());
+            *next = at + self.every;
+            at
+        };
+        sleep_until(at).await;
+    }
+}
+
+/// Reads all exporters and servers of the cluster, twice where `--observe` says so.
+pub(super) async fn scrape(
+    api: &Api,
+    inside: bool,
+    cluster: &mut Cluster,
+    options: &CollectOptions,
+) -> (Vec<Source>, Vec<Gap>) {
+    let fetcher = if inside {
+        direct(options).unwrap_or(Fetcher::Proxy(api))
+    } else {
+        Fetcher::Proxy(api)
+    };
+    let origin = format!("kubernetes {}", cluster.name);
+    run(&fetcher, &origin, cluster, options).await
+}
+
+/// The same for the servers of this host, at their own addresses.
+pub(super) async fn scrape_host(
+    origin: &str,
+    cluster: &mut Cluster,
+    options: &CollectOptions,
+) -> (Vec<Source>, Vec<Gap>) {
+    match direct(options) {
+        Some(fetcher) => run(&fetcher, origin, cluster, options).await,
+        None => (Vec::new(), Vec::new()),
+    }
+}
+
+async fn run(
+    fetcher: &Fetcher<'_>,
+    origin: &str,
+    cluster: &mut Cluster,
+    options: &CollectOptions,
+) -> (Vec<Source>, Vec<Gap>) {
+    let jobs = jobs(cluster);
+    if jobs.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let begun = Instant::now();
+    let deadline = begun + options.scrape_budget;
+    let pace = Pace {
+        next: Mutex::new(begun),
+        every: Duration::from_secs_f64(1.0 / PER_SECOND),
+    };
+    let mut results = Results::default();
+    pass(fetcher, &pace, &jobs, deadline, true, &mut results).await;
+    if !options.observe.is_zero() && begun + options.observe < deadline {
+        sleep_until(begun + options.observe).await;
+        let again: Vec<Job> = jobs
+            .iter()
+            .filter(|j| results.read.contains(&key(j)))
+            .cloned()
+            .collect();
+        pass(fetcher, &pace, &again, deadline, false, &mut results).await;
+    }
+    results.finish(origin, cluster, &jobs)
+}
+
+async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instant, first: bool, results: &mut Results) {
+    let forbidden: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let forbidden = &forbidden;
+    let mut reads = stream::iter(jobs.iter().map(|job| async move {
+        // One refusal in a namespace is the answer for all its pods.
+        if forbidden.lock().is_ok_and(|f| f.contains(&job.namespace)) {
+            return (
+                job,
+                Got::Failed(ReadError::Status {
+                    code: 403,
+                    message: String::new(),
+                }),
+            );
+        }
+        if Instant::now() >= deadline {
+            return (job, Got::OutOfTime);
+        }
+        let got = one(fetcher, pace, job, deadline, first).await;
+        if let Got::Failed(error) = &got
+            && error.is_forbidden()
+            && let Ok(mut f) = forbidden.lock()
+        {
+            f.insert(job.namespace.clone());
+        }
+        (job, got)
+    }))
+    .buffered(AT_ONCE);
+    while let Some((job, got)) = reads.next().await {
+        results.add(job, got, first);
+    }
+}
+
+async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, first: bool) -> Got {
+    let mut pages = Vec::new();
+    let mut cut = false;
+    let identities: &[&str] = if first { job.identity_paths } else { &[] };
+    let mut at = Timestamp::now();
+    let mut refused = None;
+    for path in std::iter::once(&job.path).chain(job.other_paths) {
+        pace.wait().await;
+        match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            Err(_) => return Got::OutOfTime,
+            Ok(Ok((body, was_cut))) => {
+                at = Timestamp::now();
+                cut = was_cut;
+                // Under the name that is looked for, wherever it was.
+                pages.push((job.path, body));
+                refused = None;
+                break;
+            }
+            // Nothing there, or switched off (llama.cpp answers 501 without --metrics): the server may still say what it is.
+            Ok(Err(
+                error @ ReadError::Status {
+                    code: 404 | 405 | 501, ..
+                },
+            )) => refused = Some(error),
+            Ok(Err(error)) => return Got::Failed(error),
+        }
+    }
+    for path in identities.iter().filter(|p| **p != job.path) {
+        pace.wait().await;
+        // /v1/models behind an API key, an old /version: the metrics page stands on its own.
+        if let Ok(Ok((body, was_cut))) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            cut |= was_cut;
+            pages.push((*path, body));
+        }
+    }
+    match refused {
+        Some(error) if pages.is_empty() => Got::Failed(error),
+        refused => Got::Page(pages, at, cut, refused),
+    }
+}
