@@ -1,12 +1,15 @@
 //! Processes on GPUs, joined with /proc: what runs, under whom, and where it listens. Command lines and environments are
 //! read here, handed to the engines, and dropped.
 
+mod cgroup;
+mod record;
+
 use crate::engine::{self, ContainerSpec};
-use crate::snapshot::cluster::{
-    Condition, Container, ContainerRole, ContainerState, OwnerRef, Pod, PodPhase, Resources,
-};
+use crate::snapshot::cluster::{Container, ContainerRole, ContainerState, Pod};
+use cgroup::{Keeper, keeper};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+pub(super) use record::{Group, pods};
+use record::{base, hidden, plain, pod, program};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -73,21 +76,6 @@ const HELPERS: &[&str] = &[
     "nvidia-persistenced",
 ];
 
-/// What a cgroup path says about who started a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Keeper {
-    /// The pod's uid.
-    Kubernetes(String),
-    /// The job's id.
-    Slurm(String),
-    /// Docker, Podman or containerd.
-    Container,
-    /// The unit's name, without ".service".
-    Systemd(String),
-    #[default]
-    Nobody,
-}
-
 /// One process.
 #[derive(Clone, Debug, Default)]
 struct Process {
@@ -105,16 +93,6 @@ struct Process {
 pub(super) struct Processes {
     root: PathBuf,
     booted_at: Option<Timestamp>,
-}
-
-/// A server, job or program with all its processes on GPUs.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    /// The process that stands for it.
-    key: (u32, u64),
-    pub(super) pod: Pod,
-    /// /proc told nothing about it: another user's process, or one of another process namespace.
-    pub(super) hidden: bool,
 }
 
 impl Processes {
@@ -271,75 +249,6 @@ impl Processes {
     }
 }
 
-/// Joins groups of one server, and writes down how many devices of which resource each holds.
-pub(super) fn pods(found: Vec<(Group, String)>) -> Vec<Group> {
-    let mut groups: BTreeMap<(u32, u64), Group> = BTreeMap::new();
-    for (group, resource) in found {
-        let known = groups.entry(group.key).or_insert(group);
-        if let Some(container) = known.pod.containers.first_mut() {
-            *container.requests.devices.entry(resource).or_insert(0) += 1;
-            container.limits.devices.clone_from(&container.requests.devices);
-        }
-    }
-    groups.into_values().collect()
-}
-
-impl Group {
-    pub(super) fn key(&self) -> (u32, u64) {
-        self.key
-    }
-}
-
-fn hidden(pid: u32, node: &str) -> Group {
-    let container = Container {
-        name: "process".into(),
-        ready: true,
-        ..Container::default()
-    };
-    Group {
-        key: (pid, 0),
-        pod: pod("process", "Process", "not-visible", pid, 0, node, None, container),
-        hidden: true,
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "the parts of one record")]
-fn pod(
-    namespace: &str,
-    kind: &str,
-    name: &str,
-    pid: u32,
-    ticks: u64,
-    node: &str,
-    started_at: Option<Timestamp>,
-    container: Container,
-) -> Pod {
-    Pod {
-        namespace: namespace.into(),
-        name: format!("{name}-{pid}"),
-        uid: format!("{node}/{pid}/{ticks}"),
-        node: Some(node.into()),
-        phase: PodPhase::Running,
-        created_at: started_at,
-        started_at,
-        owner: Some(OwnerRef {
-            group: String::new(),
-            kind: kind.into(),
-            name: name.into(),
-        }),
-        ready: Some(Condition {
-            status: Some(true),
-            since: started_at,
-            reason: None,
-        }),
-        containers: vec![Container {
-            requests: Resources::default(),
-            ..container
-        }],
-        ..Pod::default()
-    }
-}
-
 fn capped(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Ok(file) = fs::File::open(path) {
@@ -355,84 +264,6 @@ fn words(bytes: &[u8]) -> Vec<String> {
         .filter(|w| !w.is_empty())
         .map(|w| String::from_utf8_lossy(w).into_owned())
         .collect()
-}
-
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-/// A short name without arguments: the script, the module, else the program.
-fn program(process: &Process) -> String {
-    let arguments = &process.arguments;
-    let module = arguments
-        .iter()
-        .position(|a| a == "-m")
-        .and_then(|at| arguments.get(at + 1));
-    let script = arguments
-        .iter()
-        .take(4)
-        .find(|a| Path::new(a).extension().is_some_and(|e| e == "py"));
-    let first = arguments.first();
-    module
-        .or(script)
-        .or(first)
-        .map_or_else(|| process.name.clone(), |p| base(p).to_string())
-}
-
-/// Letters that a name in a report may hold; at most 63 of them, as in Kubernetes.
-fn plain(name: &str) -> String {
-    let name: String = name
-        .trim()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(63)
-        .collect();
-    if name.is_empty() { "unnamed".into() } else { name }
-}
-
-/// Reads /proc/PID/cgroup, v1 and v2: `12:devices:/kubepods/…` or `0::/system.slice/…`.
-fn keeper(text: &str) -> Keeper {
-    let paths: Vec<&str> = text.lines().filter_map(|l| l.splitn(3, ':').nth(2)).collect();
-    let parts = || paths.iter().flat_map(|p| p.split('/'));
-    if paths.iter().any(|p| p.contains("kubepods")) {
-        let uid = parts().find_map(pod_uid);
-        return uid.map_or(Keeper::Container, Keeper::Kubernetes);
-    }
-    if paths.iter().any(|p| p.contains("slurm"))
-        && let Some(job) = parts().find_map(|p| p.strip_prefix("job_"))
-    {
-        return Keeper::Slurm(job.into());
-    }
-    if parts().any(is_container) {
-        return Keeper::Container;
-    }
-    let unit = parts().filter_map(|p| p.strip_suffix(".service")).rfind(|u| {
-        !u.starts_with("user@") && !matches!(*u, "ssh" | "sshd" | "docker" | "containerd" | "cron" | "slurmd")
-    });
-    unit.map_or(Keeper::Nobody, |u| Keeper::Systemd(u.into()))
-}
-
-/// "kubepods-burstable-pod1234_abcd.slice", "pod1234-abcd".
-fn pod_uid(part: &str) -> Option<String> {
-    let part = part.trim_end_matches(".slice");
-    let uid = part
-        .rsplit_once("pod")
-        .filter(|(before, _)| before.is_empty() || before.ends_with('-'))?
-        .1;
-    let plain = uid.replace('_', "-");
-    (plain.len() >= 32 && plain.chars().all(|c| c.is_ascii_hexdigit() || c == '-')).then_some(plain)
-}
-
-/// "docker-<64 hex>.scope", "libpod-<64 hex>.scope", "cri-containerd-<64 hex>.scope", or the bare id below "docker".
-fn is_container(part: &str) -> bool {
-    let id = part.trim_end_matches(".scope").rsplit('-').next().unwrap_or_default();
-    id.len() == 64 && id.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// The first address of a network namespace that is not loopback, from its `fib_trie`.
@@ -454,26 +285,6 @@ fn local_address(table: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::snapshot::server::EngineKind;
-
-    #[test]
-    fn cgroups_of_both_versions_tell_the_keeper() {
-        let hex = "0123456789abcdef".repeat(4);
-        for (text, expected) in [
-            ("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice/cri-containerd-x.scope".to_string(), Keeper::Kubernetes("12345678-1234-1234-1234-123456789abc".into())),
-            ("11:memory:/kubepods/besteffort/pod12345678-1234-1234-1234-123456789abc/abc\n0::/".into(), Keeper::Kubernetes("12345678-1234-1234-1234-123456789abc".into())),
-            ("0::/system.slice/slurmstepd.scope/job_4711/step_0/user/task_0".into(), Keeper::Slurm("4711".into())),
-            ("9:devices:/slurm/uid_1000/job_12/step_batch".into(), Keeper::Slurm("12".into())),
-            (format!("0::/system.slice/docker-{hex}.scope"), Keeper::Container),
-            (format!("4:cpu:/docker/{hex}"), Keeper::Container),
-            (format!("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{hex}.scope/container"), Keeper::Container),
-            ("0::/system.slice/vllm.service".into(), Keeper::Systemd("vllm".into())),
-            ("0::/user.slice/user-0.slice/session-3.scope".into(), Keeper::Nobody),
-            ("0::/system.slice/ssh.service".into(), Keeper::Nobody),
-            (String::new(), Keeper::Nobody),
-        ] {
-            assert_eq!(keeper(&text), expected, "{text}");
-        }
-    }
 
     /// (pid, parent, comm, arguments, environment, cgroup).
     type Row<'a> = (u32, u32, &'a str, &'a [&'a str], &'a [&'a str], &'a str);
