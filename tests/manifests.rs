@@ -648,3 +648,50 @@ fn money_of_manifests_adds_up() {
     assert!(same(waste, report["totals"]["waste_usd_per_hour"].as_f64().unwrap()));
     assert!(waste <= report["totals"]["spend_usd_per_hour"].as_f64().unwrap());
 }
+
+/// Instances of a card cost their slices of it, whoever has the rest; partitions likewise.
+#[test]
+fn a_slice_costs_its_share_of_a_card() {
+    let dir = tempdir().unwrap();
+    let spend = |resource: &str, count: &str, placement: &str| {
+        let text = server(&[])
+            .replace("nvidia.com/gpu: 1", &format!("{resource}: {count}"))
+            .replace("nvidia.com/gpu.product: NVIDIA-L4", placement);
+        fs::write(dir.path().join("web.yaml"), text).unwrap();
+        let report = run(dir.path(), &["check", "web.yaml", "--format", "json"])
+            .expect(0, &[])
+            .json();
+        let totals = &report["totals"];
+        let of = |key: &str| totals[key].as_f64().unwrap();
+        assert_eq!((of("gpus_free"), of("gpus_unhealthy")), (0.0, 0.0), "{totals}");
+        assert!((of("gpus") - of("gpus_allocated")).abs() < 1e-9, "{totals}");
+        (of("spend_usd_per_hour"), of("gpus"))
+    };
+    let near = |found: (f64, f64), spend: f64, gpus: f64| {
+        assert!(
+            (found.0 - spend).abs() < 2e-4 && (found.1 - gpus).abs() < 1e-4,
+            "{found:?}, not ({spend}, {gpus})"
+        );
+    };
+    for placement in [
+        "nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3",
+        "node.kubernetes.io/instance-type: p5.48xlarge",
+    ] {
+        let (whole, gpus) = spend("nvidia.com/gpu", "1", placement);
+        assert!(whole > 1.0 && gpus == 1.0, "{whole} for {gpus}");
+        near(spend("nvidia.com/mig-1g.10gb", "1", placement), whole / 7.0, 1.0 / 7.0);
+        near(
+            spend("nvidia.com/mig-3g.40gb", "1", placement),
+            whole * 3.0 / 7.0,
+            3.0 / 7.0,
+        );
+        near(
+            spend("nvidia.com/mig-1g.10gb", "3", placement),
+            whole * 3.0 / 7.0,
+            3.0 / 7.0,
+        );
+    }
+    let mi = "amd.com/gpu.product-name: MI300X";
+    let (whole, _) = spend("amd.com/gpu", "1", mi);
+    near(spend("amd.com/cpx_nps4", "1", mi), whole / 8.0, 0.125);
+}

@@ -12,7 +12,7 @@ use crate::fleet::{self, Fleet};
 use crate::report::rows::GroupBy;
 use crate::snapshot::cluster::{Cluster, Condition, Node, Pod, PodPhase, PodPlacement, PodsRead};
 use crate::snapshot::{SCHEMA, Snapshot, SourceStatus};
-use crate::units::Confidence;
+use crate::units::{Confidence, UsdPerHour};
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -91,6 +91,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     };
     let mut fleet = fleet::join(&snapshot, &prices, &settings);
     settle(&mut fleet, &types);
+    drop_unasked(&mut fleet);
     let context = CheckContext::new(&fleet, &settings);
     let wanted = |id: &str| scan::wanted(id, &args.report, &settings);
     let mut outcomes = analyze::run(&context, |id| CHECKS.contains(&id) && wanted(id));
@@ -322,6 +323,25 @@ fn names_a_gpu(labels: &BTreeMap<String, String>) -> bool {
     labels.values().any(|v| gpus::find_with_memory(v, memory).is_some())
 }
 
+/// The rest of a card of which a pod asks for an instance or a partition: others will have it, nobody pays for it here.
+fn drop_unasked(fleet: &mut Fleet) {
+    for index in 0..fleet.nodes.len() {
+        let slots: Vec<_> = fleet.nodes[index].slot_ids().collect();
+        if slots.iter().all(|s| fleet.slots[s.0].is_allocated()) {
+            continue;
+        }
+        for id in &slots {
+            let slot = &mut fleet.slots[id.0];
+            if !slot.is_allocated() {
+                slot.weight = 0;
+                slot.price = slot.price.map(|_| UsdPerHour::from_micros(0));
+            }
+        }
+        let price = slots.iter().map(|s| fleet.slots[s.0].price).sum::<Option<UsdPerHour>>();
+        fleet.nodes[index].price.usd_per_hour = price;
+    }
+}
+
 /// The share of an instance's price where the type is named; and gaps in words that fit a manifest.
 fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
     for index in 0..fleet.nodes.len() {
@@ -342,13 +362,12 @@ fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
         let (Some(usd), Some(gpus)) = (row.on_demand, row.gpus.filter(|n| *n > 0)) else {
             continue;
         };
-        let parts = usd.split(gpus as usize);
-        let own: Vec<_> = parts.into_iter().take(node.gpus as usize).collect();
-        if own.len() < node.gpus as usize {
+        if node.gpus > gpus {
             continue;
         }
+        let own = usd.split(gpus as usize).into_iter().take(node.gpus as usize).sum();
         node.cloud = Some(row.cloud.clone());
-        node.price.usd_per_hour = Some(own.iter().copied().sum());
+        node.price.usd_per_hour = Some(own);
         node.price.source = if here.is_some() {
             PriceSource::Catalog
         } else {
@@ -356,7 +375,8 @@ fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
         };
         node.price.as_of = Some(row.as_of.clone());
         let slots: Vec<_> = node.slot_ids().collect();
-        for (slot, price) in slots.iter().zip(own) {
+        let weights: Vec<u64> = slots.iter().map(|s| fleet.slots[s.0].weight).collect();
+        for (slot, price) in slots.iter().zip(own.split_by(&weights)) {
             fleet.slots[slot.0].price = Some(price);
         }
     }

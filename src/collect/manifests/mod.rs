@@ -17,6 +17,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use yaml::{Document, MAX_BYTES};
 
+/// Fewer files than this are not worth a thread.
+const MIN_SHARE: usize = 64;
+/// As the main thread has: manifests may nest deep.
+const STACK: usize = 8 << 20;
+
 /// What the manifests hold.
 #[derive(Debug)]
 pub(crate) struct Manifests {
@@ -51,16 +56,18 @@ pub(crate) fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> 
                 .take(MAX_BYTES + 1)
                 .read_to_end(&mut bytes)
                 .map(|_| bytes);
-            one("<stdin>", read, &mut documents, &mut all);
+            one("<stdin>", parsed("<stdin>", read), &mut documents, &mut all);
         } else if path.is_dir() {
-            for found in below(path, &mut all) {
-                match found {
-                    Found::File(file) => one(&file.display().to_string(), bounded(&file), &mut documents, &mut all),
-                    Found::Unrendered(file, reason) => unread(&file.display().to_string(), reason, &mut all),
-                }
+            let found = below(path, &mut all);
+            let parsed = in_parallel(&found, |found| match found {
+                Found::File(file) => parsed(&file.display().to_string(), bounded(file)),
+                Found::Unrendered(_, reason) => Err(reason.clone()),
+            });
+            for (Found::File(file) | Found::Unrendered(file, _), parsed) in found.iter().zip(parsed) {
+                one(&file.display().to_string(), parsed, &mut documents, &mut all);
             }
         } else {
-            one(&name, bounded(path), &mut documents, &mut all);
+            one(&name, parsed(&name, bounded(path)), &mut documents, &mut all);
         }
         let found = documents.len() - before.0;
         if all.sources.len() == before.1 || path.is_dir() || name == "-" {
@@ -89,31 +96,69 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn one(name: &str, read: io::Result<Vec<u8>>, documents: &mut Vec<Document>, all: &mut Manifests) {
+/// Every item's result, in order, worked out by as many threads as there are cores.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(threads).max(MIN_SHARE);
+    if items.len() <= share {
+        return items.iter().map(work).collect();
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = items
+            .chunks(share)
+            .map(|part| {
+                let thread = std::thread::Builder::new().stack_size(STACK);
+                let task = move || part.iter().map(work).collect::<Vec<R>>();
+                (part, thread.spawn_scoped(scope, task))
+            })
+            .collect();
+        // Where no thread could be started, or one fell over, the work is done here.
+        let results = parts.into_iter().map(|(part, thread)| match thread.map(|t| t.join()) {
+            Ok(Ok(done)) => done,
+            _ => part.iter().map(work).collect(),
+        });
+        results.flatten().collect()
+    })
+}
+
+/// The objects of a file; and whether it has nothing but documents that name no kind.
+fn parsed(name: &str, read: io::Result<Vec<u8>>) -> Result<(Vec<Document>, bool), String> {
     let path = Path::new(name);
     let folder = || {
         path.parent()
             .filter(|p| !p.as_os_str().is_empty())
             .unwrap_or(Path::new("."))
     };
-    let parsed = match read {
+    match read {
         Ok(_) if is_kustomization(path) => Err(kustomize(folder())),
         Ok(bytes) if bytes.len() as u64 > MAX_BYTES => {
             Err("it is larger than 32 MiB, which no manifest is: split it, or name the folder of its parts".to_string())
         }
-        Ok(bytes) => yaml::parse(name, &bytes).map_err(|e| match e.line {
-            Some(line) => format!("line {line}: {}", e.reason),
-            None => e.reason,
-        }),
-        Err(error) => Err(error.to_string()),
-    };
-    match parsed {
-        Ok(found) => {
-            let (before, nameless) = (documents.len(), found.iter().filter(|d| d.value.is_object()).count());
+        Ok(bytes) => {
+            let found = yaml::parse(name, &bytes).map_err(|e| match e.line {
+                Some(line) => format!("line {line}: {}", e.reason),
+                None => e.reason,
+            })?;
+            let mut objects = Vec::new();
+            let nameless = found
+                .iter()
+                .any(|d| d.value.is_object() && !d.value["kind"].is_string());
             for document in found {
-                flatten(document, documents, 0);
+                flatten(document, &mut objects, 0);
             }
-            if documents.len() == before && nameless > 0 {
+            let nameless = nameless && objects.is_empty();
+            Ok((objects, nameless))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn one(name: &str, parsed: Result<(Vec<Document>, bool), String>, documents: &mut Vec<Document>, all: &mut Manifests) {
+    match parsed {
+        Ok((found, nameless)) => {
+            documents.extend(found);
+            if nameless {
                 all.gaps.push(Gap {
                     source: name.into(),
                     what: "its documents".into(),
@@ -161,28 +206,54 @@ fn kustomize(folder: &Path) -> String {
 
 /// `List`s are what they hold.
 fn flatten(document: Document, out: &mut Vec<Document>, depth: usize) {
-    let is_list = document.value["kind"].as_str().is_some_and(|k| k.ends_with("List"));
-    match document.value.get("items").and_then(|i| i.as_array()) {
-        Some(items) if is_list && depth < 4 => {
-            for (i, item) in items.iter().enumerate() {
-                let prefix = format!("items[{i}].");
-                let lines = document
-                    .lines
-                    .range(prefix.clone()..)
-                    .take_while(|(k, _)| k.starts_with(&prefix))
-                    .map(|(k, v)| (k[prefix.len()..].to_string(), *v))
-                    .collect();
-                let inner = Document {
-                    file: document.file.clone(),
-                    line: document.line_of(&format!("items[{i}]")),
-                    value: item.clone(),
-                    lines,
-                };
-                flatten(inner, out, depth + 1);
-            }
+    let Some(kind) = document.value["kind"].as_str() else {
+        return;
+    };
+    if kind.ends_with("List") && depth < 4 && document.value["items"].is_array() {
+        for item in document.into_items() {
+            flatten(item, out, depth + 1);
         }
-        _ if document.value["kind"].is_string() => out.push(document),
-        _ => {}
+    } else {
+        out.push(slim(document));
+    }
+}
+
+/// Objects that neither make pods nor tell anything of those that do are counted, and not kept.
+fn slim(document: Document) -> Document {
+    const KINDS: &[(&str, &[&str])] = &[
+        (
+            "v1",
+            &[
+                "Service",
+                "Secret",
+                "ServiceAccount",
+                "Namespace",
+                "PersistentVolume",
+                "PersistentVolumeClaim",
+            ],
+        ),
+        (
+            "rbac.authorization.k8s.io/v1",
+            &["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
+        ),
+        ("networking.k8s.io/v1", &["Ingress", "NetworkPolicy"]),
+        ("apiextensions.k8s.io/v1", &["CustomResourceDefinition"]),
+        (
+            "monitoring.coreos.com/v1",
+            &["ServiceMonitor", "PodMonitor", "PrometheusRule"],
+        ),
+    ];
+    let (version, kind) = (&document.value["apiVersion"], &document.value["kind"]);
+    let known = KINDS
+        .iter()
+        .any(|(v, kinds)| *version == *v && kinds.iter().any(|k| *kind == *k));
+    if !known {
+        return document;
+    }
+    Document {
+        value: serde_json::json!({"apiVersion": version, "kind": kind, "metadata": {"name": document.value["metadata"]["name"]}}),
+        lines: yaml::Lines::default(),
+        ..document
     }
 }
 

@@ -387,7 +387,7 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
         notes.push(Note { line, path, text });
     };
     if let Some(holder) = holder {
-        let written = document.lines.contains_key(&format!("{full}.image"));
+        let written = document.has_line(&format!("{full}.image"));
         if let Some(image) = holder.image.as_ref().filter(|_| written) {
             let (digest, tag) = (
                 image.contains("@sha256:"),

@@ -4,7 +4,6 @@
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// No manifest is larger; an etcd object may have 1.5 MiB, a rendered chart a few dozen of them.
@@ -19,22 +18,84 @@ pub(crate) struct Document {
     /// First line of the object.
     pub(crate) line: u64,
     pub(crate) value: Value,
-    /// Line by path (`spec.template.spec.containers[0].image`).
-    pub(crate) lines: BTreeMap<String, u64>,
+    pub(crate) lines: Lines,
 }
 
 impl Document {
-    /// Line of the path, or of the nearest parent that has one.
+    /// Line of the path (`spec.template.spec.containers[0].image`), or of the nearest parent that has one.
     pub(crate) fn line_of(&self, path: &str) -> u64 {
-        let mut path = path;
-        loop {
-            if let Some(line) = self.lines.get(path) {
-                return *line;
+        match self.nearest(path).0 {
+            0 => self.line,
+            line => u64::from(line),
+        }
+    }
+
+    pub(crate) fn has_line(&self, path: &str) -> bool {
+        matches!(self.nearest(path), (1.., ""))
+    }
+
+    /// The last line that is known on the way down, and what of the path is left there.
+    fn nearest<'p>(&self, path: &'p str) -> (u32, &'p str) {
+        let (mut value, mut lines, mut rest) = (&self.value, &self.lines, path);
+        let mut found = (lines.line, path);
+        while let Some((next, below, left)) = lines.step(value, rest) {
+            (value, lines, rest) = (next, below, left);
+            if lines.line > 0 {
+                found = (lines.line, rest);
             }
-            match path.rfind(['.', '[']) {
-                Some(at) => path = &path[..at],
-                None => return self.line,
+        }
+        found
+    }
+
+    /// The items of a list, each as a document of its own.
+    pub(super) fn into_items(mut self) -> Vec<Self> {
+        let Some(Value::Array(items)) = self.value.get_mut("items").map(Value::take) else {
+            return Vec::new();
+        };
+        let at = self.value.as_object().and_then(|m| m.keys().position(|k| k == "items"));
+        let lines = at.and_then(|at| self.lines.below.get_mut(at)).map(std::mem::take);
+        let mut lines = lines.unwrap_or_default().below.into_iter();
+        let items = items.into_iter().map(|value| {
+            let lines = lines.next().unwrap_or_default();
+            Self {
+                file: self.file.clone(),
+                line: if lines.line > 0 { lines.line.into() } else { self.line },
+                value,
+                lines,
             }
+        });
+        items.collect()
+    }
+}
+
+/// The lines of a value and, in the order of its keys or items, of what is in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines {
+    /// 0: not known.
+    line: u32,
+    below: Box<[Lines]>,
+}
+
+impl Lines {
+    /// One key or index down. Keys may have dots of their own: the longest that fits is meant.
+    fn step<'a, 'p>(&'a self, value: &'a Value, path: &'p str) -> Option<(&'a Value, &'a Self, &'p str)> {
+        match value {
+            Value::Array(items) => {
+                let (index, left) = path.strip_prefix('[')?.split_once(']')?;
+                let index = index.parse::<usize>().ok()?;
+                Some((items.get(index)?, self.below.get(index)?, left))
+            }
+            Value::Object(map) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                map.iter()
+                    .zip(&self.below)
+                    .filter_map(|((key, value), lines)| {
+                        let left = path.strip_prefix(key.as_str())?;
+                        (left.is_empty() || left.starts_with(['.', '['])).then_some((value, lines, left))
+                    })
+                    .min_by_key(|(_, _, left)| left.len())
+            }
+            _ => None,
         }
     }
 }
@@ -114,7 +175,7 @@ fn json(file: &str, text: &str) -> Option<Vec<Document>> {
         file: file.into(),
         line: 1,
         value,
-        lines: BTreeMap::new(),
+        lines: Lines::default(),
     };
     Some(values.ok()?.into_iter().map(of).collect())
 }
@@ -146,44 +207,40 @@ fn helm_template(text: &str) -> Option<u64> {
 }
 
 fn document(file: &str, node: Node) -> Document {
-    let mut lines = BTreeMap::new();
-    let line = node.line;
-    let value = plain(node, "", &mut lines);
+    let line = node.line.max(1);
+    let (value, lines) = plain(node);
     Document {
         file: file.into(),
-        line: line.max(1),
+        line,
         value,
-        lines,
+        lines: Lines { line: 0, ..lines },
     }
 }
 
-fn plain(node: Node, path: &str, lines: &mut BTreeMap<String, u64>) -> Value {
-    if !path.is_empty() && node.line > 0 {
-        lines.insert(path.into(), node.line);
-    }
-    match node.value {
-        Tree::Leaf(value) => value,
-        Tree::List(items) => Value::Array(
-            items
-                .into_iter()
-                .enumerate()
-                .map(|(i, item)| plain(item, &format!("{path}[{i}]"), lines))
-                .collect(),
-        ),
-        Tree::Map(entries) => {
-            let mut map = Map::new();
-            for (key, item) in entries {
-                let below = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let value = plain(item, &below, lines);
-                map.insert(key, value);
-            }
-            Value::Object(map)
+fn plain(node: Node) -> (Value, Lines) {
+    let (value, below) = match node.value {
+        Tree::Leaf(value) => (value, Vec::new()),
+        Tree::List(items) => {
+            let (values, lines) = items.into_iter().map(plain).unzip();
+            (Value::Array(values), lines)
         }
-    }
+        Tree::Map(mut entries) => {
+            // As the map will have them, so that lines need no keys of their own.
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.dedup_by(|a, b| a.0 == b.0);
+            let mut map = Map::new();
+            let mut below = Vec::with_capacity(entries.len());
+            for (key, item) in entries {
+                let (value, lines) = plain(item);
+                map.insert(key, value);
+                below.push(lines);
+            }
+            (Value::Object(map), below)
+        }
+    };
+    let line = u32::try_from(node.line).unwrap_or(0);
+    let below = below.into_boxed_slice();
+    (value, Lines { line, below })
 }
 
 /// A value with its line.
@@ -299,6 +356,20 @@ mod tests {
         assert_eq!(docs[1].line_of("spec.x[1].y"), 8);
         assert_eq!(docs[1].line_of("spec.x[1].unheard.of"), 8);
         assert_eq!(docs[1].value["spec"]["x"][1]["y"], "2");
+        // Keys with dots, keys that begin alike, and what has no line of its own.
+        let text = "spec:\n  b.c/d: 1\n  b:\n    c: 2\n  bc: 3\nkind: List\nitems:\n- kind: A\n  z: 1\n- kind: B\n  a:\n  - 1\n  - 2\n";
+        let list = parse("f.yaml", text.as_bytes()).unwrap().remove(0);
+        let lines = |paths: &[&str]| paths.iter().map(|p| list.line_of(p)).collect::<Vec<_>>();
+        assert_eq!(
+            lines(&["spec.b.c/d", "spec.b.c", "spec.bc", "spec.bcd", "nothing"]),
+            [2, 4, 5, 1, 1]
+        );
+        assert!(list.has_line("items[1].a[1]") && !list.has_line("items[1].a[2]") && !list.has_line("spec.b.x"));
+        let items = list.into_items();
+        assert_eq!(
+            (items[1].line, items[1].line_of("a[1]"), items[0].line_of("z")),
+            (10, 13, 9)
+        );
     }
 
     #[test]
