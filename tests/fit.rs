@@ -264,6 +264,38 @@ fn unknown_names_are_errors_with_the_nearest() {
 }
 
 #[test]
+fn mig_instances_are_judged_by_name() {
+    let dir = tempdir().unwrap();
+    let on = |gpu: &str| {
+        first(
+            dir.path(),
+            &[
+                "Qwen/Qwen3-8B",
+                "--gpu",
+                gpu,
+                "--max-model-len",
+                "4096",
+                "--max-num-seqs",
+                "4",
+            ],
+        )
+    };
+    let half = on("H100-MIG-3g.40gb");
+    assert_eq!(
+        (&half["gpu"], &half["verdict"]),
+        (&"H100-SXM5-80GB-MIG-3g.40gb".into(), &"fits".into()),
+        "{half}"
+    );
+    // 15.3 GiB of weights.
+    assert_eq!(on("NVIDIA H100 80GB HBM3 MIG 1g.10gb")["verdict"], "does-not-fit");
+    // Priced by compute slices.
+    let usd = |p: &Value| p["usd_per_hour"].as_f64().unwrap();
+    assert!((usd(&half) * 7.0 - usd(&on("H100")) * 3.0).abs() < 1e-4, "{half}");
+    fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "H100-MIG-1g.5gb"]).expect(2, &["1g.5gb", "1g.10gb"]);
+    fit(dir.path(), &["Qwen/Qwen3-8B", "--gpu", "L4-MIG-1g.5gb"]).expect(2, &["'L4'", "MIG"]);
+}
+
+#[test]
 fn values_that_make_no_sense_are_errors() {
     let dir = tempdir().unwrap();
     let base = ["Qwen/Qwen3-8B", "--gpu", "H100", "--tp", "1"];

@@ -39,6 +39,10 @@ const TRUTH: &[&str] = &[
     "lws-sglang.yaml reasoner LeaderWorkerSet sglang deepseek-ai/DeepSeek-V3-0324 1x16 H200-SXM5-141GB 16/-/- -",
     "lws-vllm.yaml giant LeaderWorkerSet vllm meta-llama/Llama-3.1-405B-Instruct-FP8 2x16 H100-SXM5-80GB 8/2/- -",
     "lws-wide-ep.yaml wide-decode LeaderWorkerSet vllm deepseek-ai/DeepSeek-R1-0528 1x16 H200-SXM5-141GB 1/-/16 -",
+    "mig.yaml crowded Deployment vllm Qwen/Qwen3-1.7B 1x1 H100-SXM5-80GB -/-/- 4096",
+    "mig.yaml right Deployment vllm Qwen/Qwen3-1.7B 1x1 H100-SXM5-80GB -/-/- 4096",
+    "mig.yaml roomy Deployment vllm Qwen/Qwen3-1.7B 2x1 H100-SXM5-80GB -/-/- 4096",
+    "mig.yaml too-large Deployment vllm Qwen/Qwen2.5-7B-Instruct 1x1 H100-SXM5-80GB -/-/- 4096",
     "modelservice-llm-d.yaml ms-decode Deployment vllm meta-llama/Llama-3.3-70B-Instruct 1x4 H200-SXM5-141GB 4/-/- 32000",
     "nimpipeline.yaml rag-embed NIMPipeline nim nvidia/llama-3.2-nv-embedqa-1b-v2 1x1 - -/-/- -",
     "nimpipeline.yaml rag-llm NIMPipeline nim meta-llama/Llama-3.3-70B-Instruct 1x4 - 4/-/- -",
@@ -282,6 +286,68 @@ fn a_misfit_names_its_numbers_and_a_home() {
     assert!(
         finding["fix"]["placement"]["usd_per_hour"].as_f64().unwrap() > 0.0,
         "{finding}"
+    );
+}
+
+/// What is said of each server of mig.yaml, read by hand: 14.2 GiB of weights against 9.75, 3.2 GiB and four requests of
+/// 4,096 tokens (0.44 GiB each) against 39.5, sixty-four of them against 9.75.
+#[test]
+fn servers_on_mig_instances_are_judged_by_their_profile() {
+    let dir = tempdir().unwrap();
+    let path = fixtures().join("mig.yaml");
+    let report = run(dir.path(), &["check", path.to_str().unwrap(), "--format", "json"])
+        .expect(0, &[])
+        .json();
+    let all = report["findings"].as_array().unwrap();
+    let mut told: Vec<(String, String)> = all
+        .iter()
+        .map(|f| {
+            let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+            (text(&f["subject"]["name"]), text(&f["check"]))
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        ("crowded", "kv-pressure"),
+        ("roomy", "oversized-tier"),
+        ("too-large", "undersized-tier"),
+    ];
+    let expected: Vec<(String, String)> = expected.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+    assert_eq!(told, expected, "{all:#?}");
+    let of = |check: &str| all.iter().find(|f| f["check"] == check).unwrap();
+    let roomy = of("oversized-tier");
+    assert_eq!(
+        roomy["fix"]["placement"]["gpu"], "H100-SXM5-80GB-MIG-1g.10gb",
+        "{roomy}"
+    );
+    let summary = |f: &Value| f["fix"]["summary"].as_str().unwrap().to_string();
+    assert!(summary(roomy).contains("nvidia.com/mig-1g.10gb"), "{roomy}");
+    // Three sevenths are held and one is needed: two thirds of the price go, and the card stays where it is.
+    let held: f64 = report["workloads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|w| w["name"] == "roomy")
+        .and_then(|w| w["usd_per_hour"].as_f64())
+        .unwrap();
+    let saved = roomy["waste_usd_per_hour"].as_f64().unwrap();
+    assert!((saved - held * 2.0 / 3.0).abs() < 1e-3, "{saved} of {held}");
+    assert_eq!(
+        (&roomy["grade"], &roomy["confidence"]),
+        (&"reusable".into(), &"assumed".into())
+    );
+    let small = of("undersized-tier");
+    assert!(summary(small).contains("nvidia.com/mig-"), "{small}");
+    let memory = |f: &Value| {
+        let evidence = f["evidence"].as_array().unwrap();
+        let own = evidence.iter().find(|e| e["name"] == "gpu_memory").unwrap();
+        own["value"].as_f64().unwrap()
+    };
+    // 9.75 GiB, as drivers say, within what they differ by.
+    assert!((9.5..9.9).contains(&(memory(small) / f64::from(1 << 30))), "{small}");
+    assert!(
+        small["title"].as_str().unwrap().contains("H100-SXM5-80GB-MIG-1g.10gb"),
+        "{small}"
     );
 }
 

@@ -131,9 +131,13 @@ Why it costs. An H100 costs several times an L4 or L40S; a 7B model with little 
 How the dollars are computed. What the replicas that stay hold now, minus what the cheapest candidate costs: the share price
 where the cluster has the tier, else whole instances of this cloud's region. Free GPUs are never taken as free of charge.
 tier_ratio in the evidence is cost held / cost needed. Replicas that over-replicated sends away are not counted again.
+MIG instances are tiers of their own, at the price of their compute slices: for a whole card only those that the cluster
+hands out. A server on an instance may also be told a smaller profile of its card that nobody made yet; then the card must be cut
+anew, no patch is given, and only slices that keep memory of their own are counted. Slices are reusable: the card stays.
 
 When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. Throughput of a card
-that the server does not run on is modelled. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
+that the server does not run on is modelled, a MIG instance's as its share of the card's bandwidth and multiprocessors: never
+better than estimated. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
 Only the load that was seen counts: a launch next week is not in it.
 
 What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.";
@@ -153,8 +157,8 @@ them. StatefulSets and prefill or decode roles are left out. Without history pea
 What to do. Lower spec.replicas, or the autoscaler's target; watch the queue for a day.";
 
 pub(super) const UNDERSIZED_TIER: &str = "\
-What it finds. Servers that are not Ready, or restart, and whose weights and configured context cannot fit their GPUs even at
-the good end of the memory model's band.
+What it finds. Servers that are not Ready, or restart, and whose weights and configured context cannot fit their GPUs, or their
+MIG instance, even at the good end of the memory model's band.
 
 Why it costs. The GPUs are held by something that cannot start.
 
@@ -162,7 +166,8 @@ How the dollars are computed. At risk: the GPUs of the replicas that fail. Once 
 finding has the dollars and names this cause.
 
 When it is wrong. A server that is Ready fits by definition: a contradicting model is a gap, never a finding. Unknown models
-and borderline cases are not assessed.
+and borderline cases are not assessed, nor are partitions of AMD GPUs, whose memory depends on the memory mode. What a MIG
+instance has is what drivers were seen to report for its profile; where none was, a wide band of its part of the card.
 
 What to do. Use the placement that the finding names, quantized weights, or a shorter --max-model-len.";
 

@@ -2,11 +2,12 @@
 //! match its GPUs, its KV cache is too small for what it admits, and what a deployment should not leave open.
 
 use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, FixPlacement, Location};
+use super::sizing;
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, explain};
 use crate::catalog::gpus::{self as cards, GpuFacts};
-use crate::catalog::instances;
 use crate::catalog::models::{ModelFacts, ModelSource};
+use crate::catalog::{instances, mig};
 use crate::fit::search::{Candidate, Need, Tier, search};
 use crate::fit::{self, FitConfidence, FitVerdict, Parallelism, Placement};
 use crate::fleet::{SlotId, Workload, WorkloadClass, WorkloadId};
@@ -247,20 +248,17 @@ impl<'a> Case<'a> {
             "the model is not in the catalogue, or not named",
             "see 'gpuwaste catalog models'",
         ))?;
-        let gpu = workload.gpu.ok_or((
-            "the manifest does not say which GPU",
-            "give --gpu NAME, or select nodes by GPU or instance type",
-        ))?;
+        if workload.gpu.is_none() {
+            return Err((
+                "the manifest does not say which GPU",
+                "give --gpu NAME, or select nodes by GPU or instance type",
+            ));
+        }
         let per_replica = workload
             .gpus_per_replica
             .filter(|n| *n > 0)
             .ok_or(("the manifest does not say how many GPUs", "set resources.limits"))?;
-        let whole = support::slots_of(workload)
-            .iter()
-            .all(|s| context.fleet.slot(*s).mig_profile.is_none());
-        if !whole {
-            return Err(("MIG instances are not sized", "check the profile by hand"));
-        }
+        let gpu = sizing::card(context.fleet, workload).map_err(|lack| (lack.reason, lack.remedy))?;
         // NIM, TGI and llama.cpp take every GPU they see; the others one unless told.
         let takes_all = matches!(
             settings.engine,
@@ -370,14 +368,51 @@ impl<'a> Case<'a> {
             .collect()
     }
 
+    /// Other MIG profiles of the card whose instance is asked for, at the price of their compute slices (R1).
+    fn profiles(&self) -> Vec<Tier<'static>> {
+        let slot = self.slots.first().map(|s| self.context.fleet.slot(*s));
+        let (Some(slot), Some(card), Some(own)) = (slot, self.workload.gpu, &self.gpu.instance) else {
+            return Vec::new();
+        };
+        let price = |slices: u32| slot.price.map(|p| p.scale(f64::from(slices) / f64::from(own.slices)));
+        mig::of(card)
+            .filter(|gpu| gpu.name != self.gpu.name)
+            .filter_map(|gpu| {
+                Some(Tier {
+                    gpu,
+                    usd_per_gpu_hour: price(gpu.instance.as_ref()?.slices),
+                    sizes: Vec::new(),
+                    max_gpus_per_node: 1,
+                })
+            })
+            .collect()
+    }
+
+    /// The cheapest that holds the model and `tokens` beside it.
     fn best(&self, tokens: Option<u64>) -> Option<Candidate> {
         let need = Need {
             tokens,
             ..Need::default()
         };
-        search(self.model, self.settings, &self.tiers(), &need)
-            .into_iter()
-            .find(|c| c.accepted && c.usd_per_hour.is_some())
+        let find = |tiers: &[Tier<'static>]| {
+            search(self.model, self.settings, tiers, &need)
+                .into_iter()
+                .find(|c| c.accepted && c.usd_per_hour.is_some())
+        };
+        let mut profiles = self.profiles();
+        if tokens.is_some() {
+            // A smaller profile with as much memory leaves slices that no other instance finds memory for.
+            let own = self.gpu.instance.as_ref().map(|i| i.units);
+            profiles.retain(|t| t.gpu.instance.as_ref().map(|i| i.units) < own);
+        }
+        // Another part of the same card before another card.
+        find(&profiles).or_else(|| find(&self.tiers()))
+    }
+
+    /// What the manifest would have to ask for, where it is not the same resource.
+    fn resource(candidate: &Candidate) -> String {
+        let instance = mig::named(&candidate.gpu).and_then(|g| g.instance.as_ref());
+        instance.map_or_else(String::new, |i| format!(" (nvidia.com/mig-{})", i.profile))
     }
 
     fn fix_placement(&self, best: &Candidate) -> FixPlacement {
@@ -393,12 +428,12 @@ impl<'a> Case<'a> {
 
     fn will_not_fit(&self, placement: &Placement) -> Finding {
         let name = &self.workload.name;
-        let title = format!(
-            "{name}: {} does not fit {} {}",
-            self.model.id,
-            gpus(self.per_replica as usize),
-            self.gpu.name
-        );
+        let held = if self.gpu.instance.is_some() {
+            "one MIG instance,".into()
+        } else {
+            gpus(self.per_replica as usize)
+        };
+        let title = format!("{name}: {} does not fit {held} {}", self.model.id, self.gpu.name);
         let mut finding = self.finding("undersized-tier", FindingKind::AtRisk, ClaimRank::AtRisk, title);
         self.judged(placement.confidence, &mut finding);
         finding.claims = support::claims(self.context.fleet, &self.slots, false);
@@ -407,8 +442,12 @@ impl<'a> Case<'a> {
         finding.fix = Fix {
             summary: match &best {
                 Some(b) => format!(
-                    "{} {} x {} holds it (tensor parallelism {}).",
-                    placement.reason, b.gpus, b.gpu, b.parallelism.tensor
+                    "{} {} x {}{} holds it (tensor parallelism {}).",
+                    placement.reason,
+                    b.gpus,
+                    b.gpu,
+                    Self::resource(b),
+                    b.parallelism.tensor
                 ),
                 None => format!(
                     "{} Shorten --max-model-len, quantize, or raise the parallelism.",
@@ -519,6 +558,8 @@ impl<'a> Case<'a> {
             "no load is known before it runs: memory was judged, speed was not".into(),
         );
         let share = saved / held.usd();
+        // Another profile of the card leaves the card where it is.
+        let vacates = mig::named(&best.gpu).is_none();
         finding.claims = self
             .slots
             .iter()
@@ -526,7 +567,7 @@ impl<'a> Case<'a> {
             .map(|(slot, price)| Claim {
                 slot: *slot,
                 usd_per_hour: UsdPerHour::from_usd(price.usd() * share),
-                vacates: true,
+                vacates,
             })
             .collect();
         finding.evidence = vec![
@@ -535,8 +576,11 @@ impl<'a> Case<'a> {
         ];
         finding.fix = Fix {
             summary: format!(
-                "{} x {} with tensor parallelism {} holds the model and {tokens} tokens; measure its speed before moving.",
-                best.gpus, best.gpu, best.parallelism.tensor
+                "{} x {}{} with tensor parallelism {} holds the model and {tokens} tokens; measure its speed before moving.",
+                best.gpus,
+                best.gpu,
+                Self::resource(&best),
+                best.parallelism.tensor
             ),
             placement: Some(self.fix_placement(&best)),
             patch: None,

@@ -3,7 +3,8 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged, span};
 use super::{Check, Context, Outcome, explain};
-use crate::fleet::{Fleet, Node, Pod, SlotId, SlotState, WHOLE_GPU, mig_slices};
+use crate::catalog::mig;
+use crate::fleet::{Fleet, Node, Pod, SlotId, SlotState, WHOLE_GPU};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::PodPhase;
 use std::collections::BTreeMap;
@@ -119,8 +120,8 @@ fn fitting(fleet: &Fleet, slots: &[SlotId]) -> String {
     let node = fleet.node(fleet.slot(slots[0]).node);
     let profiles = node.gpu.iter().flat_map(|g| &g.mig_profiles);
     profiles
-        .filter(|p| mig_slices(&p.name).is_some_and(|s| u64::from(s) <= most))
-        .max_by_key(|p| (mig_slices(&p.name), std::cmp::Reverse(p.name.len())))
+        .filter(|p| mig::slices(&p.name).is_some_and(|s| u64::from(s) <= most))
+        .max_by_key(|p| (mig::slices(&p.name), std::cmp::Reverse(p.name.len())))
         .map_or_else(
             || "add instances to it".into(),
             |p| format!("a card with {most} slices left may take another {}", p.name),
@@ -146,7 +147,7 @@ fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     }
     for ((_, resource), pods) in waiting {
         let profile = resource.trim_start_matches(MIG).trim_end_matches(".shared");
-        let Some(each) = mig_slices(profile) else {
+        let Some(each) = mig::slices(profile) else {
             continue;
         };
         let pod = pods[0];

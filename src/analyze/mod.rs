@@ -13,6 +13,8 @@ mod idle_schedule;
 mod kv_pressure;
 pub(crate) mod manifest;
 mod mig_layout;
+#[cfg(test)]
+mod mig_tests;
 mod over_replicated;
 mod oversized;
 mod sharing;

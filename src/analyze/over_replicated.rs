@@ -124,7 +124,7 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
                 workload.name,
                 cut.by_tokens.max(cut.by_sequences).max(cut.by_kv),
             ),
-            placement: plan.placement(workload),
+            placement: Some(plan.placement()),
             patch: sizing::patch(fleet, workload, plan),
         },
         ignored: None,

@@ -74,9 +74,19 @@ fn claims(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target, save
         .map(|(slot, usd)| Claim {
             slot,
             usd_per_hour: Some(usd),
-            vacates: true,
+            vacates: leaves(fleet, slot, target),
         })
         .collect()
+}
+
+/// A server that moves to another instance of a card of its own node stays there: the node cannot go for that.
+fn leaves(fleet: &Fleet, slot: SlotId, target: &Target) -> bool {
+    let node = fleet.node(fleet.slot(slot).node);
+    let Some(instance) = &target.gpu.instance else {
+        return true;
+    };
+    let here = |s: SlotId| fleet.slot(s).mig_profile.as_deref() == Some(instance.profile.as_str());
+    target.offered && !node.slot_ids().any(here)
 }
 
 fn finding(
@@ -92,9 +102,9 @@ fn finding(
     let ratio = held.usd() / cost.usd();
     let replicas = plan.stay.len() as u32;
     let name = &workload.name;
-    let now = count(replicas * plan.parallelism.gpus(), &workload.gpu?.name);
+    let now = count(replicas * plan.parallelism.gpus(), &plan.gpu.name);
     let then = count(replicas * target.parallelism.gpus(), &target.gpu.name);
-    let placement = plan.placement(workload);
+    let placement = Some(plan.placement());
     let judged = confidence(fleet, t, workload, plan, target);
     Some(Finding {
         check: ID,
@@ -158,6 +168,18 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
         judged.cap(
             Confidence::Estimated,
             "the arguments as written; the server itself was not asked",
+        );
+    }
+    if target.gpu.instance.is_some() {
+        judged.note(
+            Confidence::Estimated,
+            "no step times of MIG instances are known: speed is its share of the card's",
+        );
+    }
+    if !target.offered {
+        judged.note(
+            Confidence::Estimated,
+            "no node offers this profile: it saves once the card's layout is changed",
         );
     }
     judged.cap_by_price(fleet, &support::slots_of(workload));
@@ -243,9 +265,14 @@ fn summary(workload: &Workload, plan: &Plan, target: &Target) -> String {
     } else {
         format!("{} × {}", target.parallelism.gpus(), target.gpu.name)
     };
-    let place = match &target.quote.rent {
-        Some(rent) => format!(" (rent {rent})"),
-        None => " of this cluster".to_string(),
+    let place = match (&target.quote.rent, &target.gpu.instance) {
+        (Some(rent), _) => format!(" (rent {rent})"),
+        (None, Some(_)) if target.offered => format!(" of this cluster (ask for {})", target.resource),
+        (None, Some(_)) => format!(
+            ": ask for {}, which no node hands out yet, so that a card must be cut anew first (nvidia.com/mig.config)",
+            target.resource
+        ),
+        (None, None) => " of this cluster".to_string(),
     };
     let mut text = format!(
         "Move {} {}/{} to {replicas} {} on {each}{place}",

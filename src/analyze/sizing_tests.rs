@@ -14,7 +14,7 @@ const SMALL: &str = "Qwen/Qwen2.5-7B-Instruct";
 const LARGE: &str = "meta-llama/Llama-3.1-405B-Instruct";
 
 /// A pod of Deployment `app`, one replica, with this model.
-fn replica(app: &str, index: usize, gpus: u64, model: &str) -> Pod {
+pub(super) fn replica(app: &str, index: usize, gpus: u64, model: &str) -> Pod {
     let mut pod = server(&format!("{app}-5d9c7f6b8-{index:05}"), "n", gpus, 20 * DAY);
     pod.owner = Some(OwnerRef {
         group: "apps".into(),
@@ -44,7 +44,7 @@ fn histogram(mean: f64, count: f64, bounds: &[f64]) -> Histogram {
 }
 
 /// `requests` of 600 + 60 tokens since start, half a second each.
-fn load(requests: f64) -> EngineReading {
+pub(super) fn load(requests: f64) -> EngineReading {
     let mut r = reading(requests);
     (r.prompt_tokens, r.output_tokens) = (Some(600.0 * requests), Some(60.0 * requests));
     r.running = Some(1.0);

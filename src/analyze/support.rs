@@ -37,6 +37,12 @@ impl Judged {
         }
     }
 
+    /// As [`Self::cap`], and said even where something else is as bad.
+    pub(super) fn note(&mut self, level: Confidence, why: &str) {
+        self.level = self.level.min(level);
+        self.reasons.insert(0, why.into());
+    }
+
     /// The prices behind the slots.
     pub(super) fn cap_by_price(&mut self, fleet: &Fleet, slots: &[SlotId]) {
         for slot in slots {

@@ -323,6 +323,7 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     cases.extend(super::sizing_tests::cases());
     cases.extend(super::sharing_tests::cases());
+    cases.extend(super::mig_tests::cases());
     cases
 }
 

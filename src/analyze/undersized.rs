@@ -4,6 +4,7 @@ use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKin
 use super::sizing::{self, Held, Market};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
+use crate::catalog::mig;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, StuckReason, Workload, WorkloadClass, WorkloadId};
 
@@ -79,8 +80,8 @@ pub(super) fn cause(fleet: &Fleet, market: &Market, workload: &Workload) -> Opti
 }
 
 fn remedy(fleet: &Fleet, market: &Market, workload: &Workload, held: &Held<'_>) -> Option<FixPlacement> {
-    let slot = *support::slots_of(workload).first()?;
-    let (mut fix, _) = sizing::smallest_that_fits(market, fleet.node(fleet.slot(slot).node), held)?;
+    let slot = fleet.slot(*support::slots_of(workload).first()?);
+    let (mut fix, _) = sizing::smallest_that_fits(market, fleet.node(slot.node), slot, held)?;
     let replicas = workload.replicas.len() as u32;
     fix.replicas = replicas;
     fix.usd_per_hour = fix.usd_per_hour.map(|u| u.times(u64::from(replicas)));
@@ -89,10 +90,16 @@ fn remedy(fleet: &Fleet, market: &Market, workload: &Workload, held: &Held<'_>) 
 
 pub(super) fn advice(fix: Option<&FixPlacement>) -> String {
     match fix {
-        Some(fix) => format!(
-            "It fits {} × {} (tensor parallelism {}), or fewer with quantized weights or a shorter context.",
-            fix.gpus, fix.gpu, fix.tensor_parallel
-        ),
+        Some(fix) => match mig::named(&fix.gpu).and_then(|g| g.instance.as_ref()) {
+            Some(instance) => format!(
+                "It fits one {} (nvidia.com/mig-{}), or a smaller profile with quantized weights or a shorter context.",
+                fix.gpu, instance.profile
+            ),
+            None => format!(
+                "It fits {} × {} (tensor parallelism {}), or fewer with quantized weights or a shorter context.",
+                fix.gpus, fix.gpu, fix.tensor_parallel
+            ),
+        },
         None => "No tier within reach holds it: use quantized weights, a shorter context, or several nodes.".into(),
     }
 }

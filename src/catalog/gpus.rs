@@ -39,6 +39,8 @@ pub(crate) struct GpuFacts {
     /// Per GPU, both directions; `None`: PCIe only.
     pub(crate) nvlink_gb_s: Option<f64>,
     pub(crate) mig_profiles: Vec<MigProfile>,
+    /// Set where these are the facts of a MIG instance, not of a whole card.
+    pub(crate) instance: Option<super::mig::Instance>,
     pub(crate) source: String,
     pub(crate) as_of: String,
 }
@@ -107,6 +109,7 @@ fn load() -> Catalog {
             tdp: number("tdp_w").map(Watts),
             nvlink_gb_s: number("nvlink_gb_s"),
             mig_profiles: mig_profiles(cell("mig_profiles")),
+            instance: None,
             source: cell("source").into(),
             as_of: cell("as_of").into(),
         };

@@ -2,5 +2,6 @@
 
 pub(crate) mod gpus;
 pub(crate) mod instances;
+pub(crate) mod mig;
 pub(crate) mod models;
 pub(crate) mod prices;

@@ -6,6 +6,7 @@
 #[allow(unreachable_pub, reason = "re-exported by the feature")]
 pub mod bench;
 mod defaults;
+mod instance;
 mod kv;
 mod limits;
 mod memory;
@@ -218,7 +219,7 @@ pub(crate) fn place(
     parallelism: Parallelism,
     calibration: Option<&Calibration>,
 ) -> Placement {
-    memory::place(model, settings, gpu, parallelism, calibration)
+    instance::place(model, settings, gpu, parallelism, calibration)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::search::{Need, Tier, search};
 use super::*;
 use crate::catalog::gpus;
+use crate::catalog::mig;
 use crate::catalog::models;
 use crate::snapshot::server::EngineKind;
 use crate::units::UsdPerHour;
@@ -433,5 +434,98 @@ proptest! {
         };
         prop_assert!(at(gib + more, length) >= at(gib, length));
         prop_assert!(at(gib, length + longer) <= at(gib, length));
+    }
+}
+
+fn on_instance(model: &str, profile: &str, settings: &EngineSettings) -> Placement {
+    let gpu = mig::find(gpus::find("H100").unwrap(), profile).unwrap();
+    place(&models::find(model).unwrap(), settings, gpu, Parallelism::ONE, None)
+}
+
+#[test]
+fn a_mig_instance_holds_what_its_memory_holds() {
+    let small = EngineSettings {
+        engine_version: Some("0.21.0".into()),
+        max_model_len: Some(4096),
+        max_num_seqs: Some(16),
+        max_num_batched_tokens: Some(2048),
+        ..vllm()
+    };
+    let verdict = |model: &str, profile: &str| on_instance(model, profile, &small).verdict;
+    // 14.2 GiB of weights.
+    assert_eq!(verdict("Qwen/Qwen2.5-7B-Instruct", "1g.10gb"), FitVerdict::DoesNotFit);
+    assert_eq!(verdict("Qwen/Qwen2.5-7B-Instruct", "3g.40gb"), FitVerdict::Fits);
+    assert_eq!(verdict("Qwen/Qwen3-1.7B", "1g.10gb"), FitVerdict::Fits);
+    // No rank talks to another across instances.
+    let two = Parallelism {
+        tensor: 2,
+        ..Parallelism::ONE
+    };
+    let gpu = mig::named("H100-MIG-3g.40gb").unwrap();
+    let across = place(&models::find("Qwen/Qwen3-1.7B").unwrap(), &small, gpu, two, None);
+    assert!(
+        across.verdict == FitVerdict::DoesNotFit && across.forbidden,
+        "{across:?}"
+    );
+}
+
+/// vLLM takes the card's defaults where NVML tells its memory, and the small ones where it is refused: then a seventh of
+/// an H100 runs its profile with 256 or 1,024 sequences, and only a stated number is sure.
+#[test]
+fn defaults_that_depend_on_the_card_are_not_sure_on_its_instances() {
+    let stated = EngineSettings {
+        engine_version: Some("0.21.0".into()),
+        max_model_len: Some(4096),
+        max_num_seqs: Some(16),
+        max_num_batched_tokens: Some(2048),
+        ..vllm()
+    };
+    let open = EngineSettings {
+        max_num_seqs: None,
+        max_num_batched_tokens: None,
+        ..stated.clone()
+    };
+    let sure = on_instance("Qwen/Qwen3-1.7B", "1g.10gb", &stated);
+    let unsure = on_instance("Qwen/Qwen3-1.7B", "1g.10gb", &open);
+    assert_eq!((sure.verdict, unsure.verdict), (FitVerdict::Fits, FitVerdict::Tight));
+    let low = |p: &Placement| p.kv_capacity.unwrap().low;
+    assert!(low(&unsure) < low(&sure), "{unsure:?}");
+    // An A100 has the small defaults itself.
+    let a100 = mig::named("A100 80GB-MIG-2g.20gb").unwrap();
+    let facts = models::find("Qwen/Qwen3-1.7B").unwrap();
+    assert_eq!(
+        place(&facts, &open, a100, Parallelism::ONE, None).verdict,
+        FitVerdict::Fits
+    );
+}
+
+proptest! {
+    /// What a part of a card holds for sure, the card and every larger part hold too.
+    #[test]
+    fn a_smaller_profile_never_holds_more(model in 0..models::all().len(), length in 1024..65_536_u64, seqs in 1..512_u64) {
+        let facts = &models::all()[model].facts;
+        let settings = EngineSettings {
+            max_model_len: Some(length),
+            max_num_seqs: Some(seqs),
+            max_num_batched_tokens: Some(2048),
+            ..vllm()
+        };
+        for card in ["H100", "A100 80GB", "H200", "A30"] {
+            let card = gpus::find(card).unwrap();
+            let whole = place(facts, &settings, card, Parallelism::ONE, None);
+            for gpu in mig::of(card) {
+                let own = gpu.instance.as_ref().unwrap();
+                let placed = place(facts, &settings, gpu, Parallelism::ONE, None);
+                if placed.verdict == FitVerdict::Fits {
+                    prop_assert_eq!(whole.verdict, FitVerdict::Fits, "{} {}", gpu.name, facts.id);
+                }
+                for larger in mig::of(card).filter(|l| l.instance.as_ref().unwrap().units > own.units) {
+                    let more = place(facts, &settings, larger, Parallelism::ONE, None);
+                    if let (Some(small), Some(large)) = (placed.kv_capacity, more.kv_capacity) {
+                        prop_assert!(small.low <= large.low, "{} {}: {small:?} {large:?}", gpu.name, facts.id);
+                    }
+                }
+            }
+        }
     }
 }

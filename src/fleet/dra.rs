@@ -149,7 +149,7 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, pie
     // Profiles that name their slices ("3g.40gb") weigh them; other partitions are equal parts.
     let slices: Option<Vec<u32>> = made
         .iter()
-        .map(|(_, d)| Some(super::nodes::compute_slices(d.profile.as_deref()?)?.clamp(1, pieces)))
+        .map(|(_, d)| Some(crate::catalog::mig::slices(d.profile.as_deref()?)?.clamp(1, pieces)))
         .collect();
     let mut weights: Vec<u64> = match &slices {
         Some(slices) => slices.iter().map(|s| u64::from(*s)).collect(),

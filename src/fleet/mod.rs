@@ -8,6 +8,8 @@ mod history_usage;
 mod join;
 #[cfg(test)]
 mod labels_tests;
+#[cfg(test)]
+mod mig_tests;
 mod nodes;
 mod observed;
 pub(crate) mod state;
@@ -15,7 +17,6 @@ mod workloads;
 
 pub(crate) use history_usage::{ClusterUsage, Span, UsageItem, Used};
 pub(crate) use join::join;
-pub(crate) use nodes::compute_slices as mig_slices;
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::{ModelBook, ModelFacts};

@@ -7,8 +7,6 @@ mod mig;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use mig::compute_slices;
-
 use super::dra::{DeviceKey, NodeDevices};
 use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
 use crate::catalog::instances;

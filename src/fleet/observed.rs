@@ -1,6 +1,6 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, PodId, SlotId, Stat};
+use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Stat};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
@@ -8,7 +8,7 @@ use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIden
 use crate::snapshot::gpu::{GpuReading, GpuScrape};
 use crate::snapshot::server::EngineSettings;
 use jiff::Timestamp;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A clock this far ahead of the snapshot's is skewed, seconds.
 const SKEW: f64 = 120.0;
@@ -413,6 +413,62 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             });
         }
     }
+    instances(fleet, cluster, index);
+}
+
+/// Readings of MIG instances onto the slots of the pods that the exporter names: instances have no order by which a slot
+/// could be told without one. Rows of the whole card beside them are never an instance's.
+fn instances(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
+    let mut pods: HashMap<(&str, &str), &Pod> = HashMap::new();
+    for pod in fleet.pods.iter().filter(|p| p.cluster == index && !p.slots.is_empty()) {
+        pods.insert((&pod.namespace, &pod.name), pod);
+    }
+    let mut found: BTreeMap<SlotId, GpuActivity> = BTreeMap::new();
+    for scrape in &cluster.gpus {
+        let Some(mig) = scrape.mig.as_ref().filter(|m| !m.profile.is_empty()) else {
+            continue;
+        };
+        let mut named: Vec<&[SlotId]> = Vec::new();
+        for holder in &scrape.holders {
+            let pod = pods.get(&(holder.namespace.as_str(), holder.name.as_str()));
+            named.extend(pod.map(|p| p.slots.as_slice()).filter(|s| !named.contains(s)));
+        }
+        for slots in &named {
+            let is_own = |slot: &SlotId| {
+                let place = fleet.slot(*slot);
+                fleet.node(place.node).name == scrape.node
+                    && place
+                        .mig_profile
+                        .as_deref()
+                        .is_some_and(|p| same_profile(p, &mig.profile))
+            };
+            // A pod with several equal instances: one row each, in whatever order.
+            let slot = slots.iter().find(|s| is_own(s) && !found.contains_key(*s));
+            let (Some(slot), Some(activity)) = (slot, of_device(scrape)) else {
+                continue;
+            };
+            let shared = named.len() > 1 || fleet.slot(*slot).holders.len() > 1;
+            found.insert(
+                *slot,
+                GpuActivity {
+                    shared,
+                    attributed: true,
+                    // The row repeats the card's power: an instance has none of its own.
+                    power_watts: None,
+                    gpu_util: None,
+                    ..activity
+                },
+            );
+        }
+    }
+    for (slot, activity) in found {
+        fleet.slots[slot.0].activity = Some(activity);
+    }
+}
+
+/// "1g.10gb+me" of the driver is "1g.10gb.me" in a resource's name.
+fn same_profile(slot: &str, told: &str) -> bool {
+    slot.replace('+', ".") == told.replace('+', ".")
 }
 
 fn of_device(scrape: &GpuScrape) -> Option<GpuActivity> {

@@ -2,8 +2,8 @@
 
 use super::print;
 use crate::catalog::gpus::{self, GpuFacts};
-use crate::catalog::instances;
 use crate::catalog::models::{self, ModelFacts};
+use crate::catalog::{instances, mig};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
 use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
@@ -170,6 +170,10 @@ fn cards(args: &FitArgs) -> Result<Vec<GpuFacts>> {
     let told = args.gpu_memory_gib.map(Bytes::from_gib);
     let with_memory = |gpu: &GpuFacts| GpuFacts {
         memory_cuda: told.or(gpu.memory_cuda),
+        instance: gpu.instance.clone().map(|own| mig::Instance {
+            memory: told.map_or(own.memory, |t| (t, t)),
+            ..own
+        }),
         ..gpu.clone()
     };
     if args.gpu.is_empty() {
@@ -200,6 +204,25 @@ fn unnamed(memory: Bytes) -> GpuFacts {
 
 /// As people write it: "NVIDIA H100 80GB", "A10 24GB", "RTX 4090".
 fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
+    if let Some((card, profile)) = name.split_once("-MIG-").or_else(|| name.split_once(" MIG ")) {
+        if let Some(gpu) = mig::named(name) {
+            return Ok(gpu.clone());
+        }
+        let known: Vec<&str> = gpus::find(card)
+            .iter()
+            .flat_map(|g| &g.mig_profiles)
+            .map(|p| p.name.as_str())
+            .collect();
+        match known.as_slice() {
+            [] => {
+                bail!("--gpu {name}: no GPU with MIG is known by the name '{card}'; 'gpuwaste catalog gpus' lists them")
+            }
+            known => bail!(
+                "--gpu {name}: {card} has no MIG profile {profile}; it has {}",
+                known.join(", ")
+            ),
+        }
+    }
     if let Some(gpu) = gpus::find_with_memory(name, gib.map(|g| g * 1024.0)).or_else(|| gpus::find(name)) {
         return Ok(gpu.clone());
     }
@@ -230,11 +253,20 @@ fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Result<Vec<Tier<'a>>> {
         .iter()
         .map(|gpu| Tier {
             gpu,
-            usd_per_gpu_hour: args.region.is_none().then(|| instances::gpu_median(gpu)).flatten(),
+            usd_per_gpu_hour: args.region.is_none().then(|| median(gpu)).flatten(),
             sizes: args.region.as_deref().map(|r| sizes(gpu, r)).unwrap_or_default(),
-            max_gpus_per_node: NODE_GPUS,
+            max_gpus_per_node: if gpu.instance.is_some() { 1 } else { NODE_GPUS },
         })
         .collect())
+}
+
+/// What a GPU costs in the middle of all clouds; a MIG instance its compute slices of that.
+fn median(gpu: &GpuFacts) -> Option<UsdPerHour> {
+    let Some(own) = &gpu.instance else {
+        return instances::gpu_median(gpu);
+    };
+    let card = gpus::all().iter().find(|g| g.name == own.card)?;
+    Some(instances::gpu_median(card)?.scale(f64::from(own.slices) / f64::from(card.mig_slices())))
 }
 
 /// On-demand instances of a region that have this GPU.

@@ -1,6 +1,8 @@
 //! What a workload could run on instead, and what that would cost: the tiers of its own cluster at the share price they
 //! have there, and the instance types of its cloud's region as whole instances (checks.md, oversized-tier).
 
+pub(in crate::analyze) mod parts;
+
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances::{self, InstanceRow};
 use crate::fleet::{CapacityType, Fleet, Node, PriceSource, WHOLE_GPU};
@@ -17,15 +19,20 @@ pub(in crate::analyze) struct Tier {
     pub(in crate::analyze) stale: bool,
     /// Node labels that lead a pod there, where the fleet has the tier: key and value.
     pub(in crate::analyze) selector: Option<(String, String)>,
-    /// The resource its device plugin hands out: nvidia.com/gpu, amd.com/gpu.
+    /// The resource its device plugin hands out: nvidia.com/gpu, amd.com/gpu, nvidia.com/mig-1g.10gb.
     pub(in crate::analyze) resource: String,
+    /// Nodes have it, or a cloud rents it out. Otherwise a card would have to be cut anew.
+    pub(in crate::analyze) offered: bool,
 }
 
 /// A node shape: one that the fleet has (paid by the share), or one that would have to be rented as a whole.
 struct Offer {
     /// Name of the instance type; empty for a fleet's own nodes without one.
     instance_type: String,
+    /// GPUs among which its CPU and memory are shared.
     gpus: u32,
+    /// A MIG instance: one is all that an engine can have.
+    single: bool,
     cores: f64,
     memory: f64,
     cost: Cost,
@@ -59,7 +66,11 @@ impl Tier {
     /// fleet has, else whole instances: free GPUs are never free of charge.
     pub(in crate::analyze) fn quote(&self, gpus: u32, replicas: u32, need: HostNeed) -> Option<Quote> {
         let cost = |offer: &Offer| {
-            let per_node = offer.gpus / gpus.max(1);
+            let per_node = if offer.single && gpus > 1 {
+                0
+            } else {
+                offer.gpus / gpus.max(1)
+            };
             let share = f64::from(gpus) / f64::from(offer.gpus.max(1));
             if per_node == 0 || offer.cores * share < need.cores || offer.memory * share < need.memory {
                 return None;
@@ -83,7 +94,11 @@ impl Tier {
 
     /// GPUs of the largest node.
     pub(in crate::analyze) fn most_gpus(&self) -> u32 {
-        self.offers.iter().map(|o| o.gpus).max().unwrap_or(0)
+        self.offers
+            .iter()
+            .map(|o| if o.single { 1 } else { o.gpus })
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -130,6 +145,7 @@ impl Market {
 
 fn tiers(fleet: &Fleet, place: &Place) -> Vec<Tier> {
     let mut tiers = of_fleet(fleet, place);
+    tiers.extend(parts::of_fleet(fleet, place));
     let known: Vec<&str> = tiers.iter().map(|t| t.gpu.name.as_str()).collect();
     let rented: Vec<Tier> = of_region(place)
         .into_iter()
@@ -176,6 +192,7 @@ fn fleet_tier(nodes: &[&Node]) -> Option<Tier> {
             Some(Offer {
                 instance_type: n.instance_type.clone().unwrap_or_default(),
                 gpus: n.gpus,
+                single: false,
                 cores: n.allocatable_cpu?.cores(),
                 memory: n.allocatable_memory?.0 as f64,
                 cost: Cost::Share(share),
@@ -189,6 +206,7 @@ fn fleet_tier(nodes: &[&Node]) -> Option<Tier> {
         stale: nodes.iter().any(|n| n.price.stale),
         selector: selector(nodes),
         resource: resource(gpu),
+        offered: true,
     })
 }
 
@@ -251,11 +269,13 @@ fn of_region(place: &Place) -> Vec<Tier> {
                 stale: false,
                 selector: None,
                 resource: resource(gpu),
+                offered: true,
             })
             .offers
             .push(Offer {
                 instance_type: row.type_name().to_string(),
                 gpus: count,
+                single: false,
                 cores,
                 memory: memory * crate::units::Bytes::GIB,
                 cost: Cost::Whole(usd),

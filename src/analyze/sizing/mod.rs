@@ -14,9 +14,10 @@ pub(super) use replicas::Cut;
 use super::finding::FixPlacement;
 use super::support;
 use crate::catalog::gpus::GpuFacts;
+use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource, Task};
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, Service, Slo};
-use crate::fleet::{Fleet, Node, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
+use crate::fleet::{Fleet, Node, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::Thresholds;
 use crate::snapshot::Gap;
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -42,6 +43,7 @@ pub(super) const SCRAPE: &str = "grant pods/proxy ('gpuwaste rbac --with scrape 
 pub(super) struct Held<'a> {
     pub(super) model: &'a ModelFacts,
     pub(super) settings: &'a EngineSettings,
+    /// A card, or the MIG instance of one.
     pub(super) gpu: &'static GpuFacts,
     pub(super) parallelism: Parallelism,
     pub(super) calibration: Option<Calibration>,
@@ -55,6 +57,8 @@ pub(super) struct Plan {
     pub(super) cut: Result<Cut, Lack>,
     pub(super) demand: Demand,
     pub(super) current: Placement,
+    /// A card, or the MIG instance of one.
+    pub(super) gpu: &'static GpuFacts,
     pub(super) parallelism: Parallelism,
     /// What the staying replicas' GPUs cost; `None`: one of them has no price.
     pub(super) held: Option<UsdPerHour>,
@@ -73,6 +77,8 @@ pub(super) struct Target {
     pub(super) price_source: crate::fleet::PriceSource,
     pub(super) stale: bool,
     pub(super) same_tier: bool,
+    /// It is there, or to be rented. Otherwise a card must be cut anew for it.
+    pub(super) offered: bool,
 }
 
 /// What the plan of one workload came to.
@@ -139,21 +145,17 @@ pub(super) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>
             "give its config.json with --models DIR",
         ));
     }
-    let Some(gpu) = workload.gpu else {
-        return Err(lack("its GPUs are mixed or unknown", "label the nodes with their GPU"));
-    };
-    let whole = support::slots_of(workload)
-        .iter()
-        .all(|s| fleet.slot(*s).weight == WHOLE_GPU && fleet.slot(*s).holders.len() == 1);
+    let gpu = card(fleet, workload)?;
+    let whole = support::slots_of(workload).iter().map(|s| fleet.slot(*s)).all(|s| {
+        let own = s.weight == WHOLE_GPU || gpu.instance.is_some();
+        own && s.holders.len() == 1
+    });
     let alone = workload
         .replicas
         .iter()
         .all(|r| r.pods.len() == 1 && fleet.pod(r.pods[0]).device_containers == 1);
     if !whole || !alone {
-        return Err(lack(
-            "it shares GPUs, holds slices of them, or spans several pods",
-            "nothing to do",
-        ));
+        return Err(lack("it shares GPUs, or spans several pods", "nothing to do"));
     }
     let Some(parallelism) = parallelism(workload, settings) else {
         return Err(lack(
@@ -173,6 +175,44 @@ pub(super) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>
         parallelism,
         calibration,
     })
+}
+
+/// The card that all its replicas hold, or the MIG instance of one.
+pub(super) fn card(fleet: &Fleet, workload: &Workload) -> Result<&'static GpuFacts, Lack> {
+    let Some(gpu) = workload.gpu else {
+        return Err(lack("its GPUs are mixed or unknown", "label the nodes with their GPU"));
+    };
+    let slots = support::slots_of(workload);
+    let profile = |s: &SlotId| fleet.slot(*s).mig_profile.as_deref();
+    let first = slots.first().and_then(profile);
+    if slots.iter().any(|s| profile(s) != first) {
+        return Err(lack(
+            "its replicas hold parts of GPUs of different sizes",
+            "ask for one profile",
+        ));
+    }
+    let Some(profile) = first else {
+        return Ok(gpu);
+    };
+    if gpu.vendor != "nvidia" {
+        return Err(lack(
+            "it holds partitions of a GPU, whose memory depends on the memory mode",
+            "compare the partition's memory with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    }
+    let Some(instance) = mig::find(gpu, profile) else {
+        return Err(lack(
+            "its MIG profile is not one that the catalogue knows of this GPU",
+            "compare its memory with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    };
+    if workload.gpus_per_replica.is_some_and(|n| n > 1) {
+        return Err(lack(
+            "it holds several MIG instances, and an engine spans one only",
+            "ask for one instance, or for a profile that is as large",
+        ));
+    }
+    Ok(instance)
 }
 
 /// What the arguments say; engines that take every GPU they see are as wide as what they hold.
@@ -267,11 +307,12 @@ fn plan(
     let (stay, leave) = replicas::choose(fleet, workload, &ready, count);
     let slots: Vec<SlotId> = stay.iter().flat_map(|r| used(workload, *r, held.parallelism)).collect();
     let price: Option<UsdPerHour> = slots.iter().map(|s| fleet.slot(*s).price).sum();
-    let node = slots.first().map(|s| fleet.node(fleet.slot(*s).node));
-    let target = match (price, node, &cut) {
+    let first = slots.first().map(|s| fleet.slot(*s));
+    let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(*lack),
-        (Some(price), Some(node), _) => {
+        (Some(price), Some(slot), _) => {
+            let node = fleet.node(slot.node);
             let wanted = Wanted {
                 held: &held,
                 current: &current,
@@ -280,7 +321,14 @@ fn plan(
                 price,
                 need: host_need(fleet, workload, &current, &held),
             };
-            Ok(cheapest(market.tiers(node), &wanted, t))
+            let tiers = market.tiers(node);
+            // Slices that are left free another bill only in the end: to rent for that comes last, cutting anew before it.
+            let here = || {
+                cheapest(tiers, false, &wanted, t)
+                    .or_else(|| cheapest(&market::parts::recut(node, slot), false, &wanted, t))
+            };
+            let part = held.gpu.instance.is_some();
+            Ok(part.then(here).flatten().or_else(|| cheapest(tiers, true, &wanted, t)))
         }
         _ => Err(lack("the price of its GPUs is unknown", "give it with --prices")),
     };
@@ -290,6 +338,7 @@ fn plan(
         cut,
         demand,
         current,
+        gpu: held.gpu,
         parallelism: held.parallelism,
         held: price,
         target,
@@ -373,6 +422,7 @@ const WIDTHS: [u32; 5] = [1, 2, 4, 8, 16];
 /// The cheapest candidate that passes all of: memory at the band's bad end, throughput, latency, host, saving.
 fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
     tiers: &[Tier],
+    rent: bool,
     wanted: &Wanted<'_, F>,
     t: &Thresholds,
 ) -> Option<Target> {
@@ -393,6 +443,7 @@ fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
                 continue;
             }
             let quote = tier.quote(parallelism.gpus(), wanted.replicas, (wanted.need)(parallelism, t));
+            let quote = quote.filter(|q| rent || q.rent.is_none());
             if let Some(quote) = quote.filter(|q| enough(q.usd_per_hour)) {
                 quotes.push((quote, parallelism, tier));
             }
@@ -427,35 +478,42 @@ fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
             price_source: tier.price_source,
             stale: tier.stale,
             same_tier: tier.gpu.name == held.gpu.name,
+            offered: tier.offered,
         })
     })
 }
 
 impl Plan {
     /// What both findings advise.
-    pub(super) fn placement(&self, workload: &Workload) -> Option<FixPlacement> {
+    pub(super) fn placement(&self) -> FixPlacement {
         let replicas = self.stay.len() as u32;
         match &self.target {
-            Ok(Some(target)) => Some(FixPlacement {
+            Ok(Some(target)) => FixPlacement {
                 gpu: target.gpu.name.clone(),
                 gpus: target.parallelism.gpus(),
                 tensor_parallel: target.parallelism.tensor,
                 replicas,
                 usd_per_hour: Some(target.quote.usd_per_hour),
-            }),
-            _ => Some(FixPlacement {
-                gpu: workload.gpu?.name.clone(),
+            },
+            _ => FixPlacement {
+                gpu: self.gpu.name.clone(),
                 gpus: self.parallelism.gpus(),
                 tensor_parallel: self.parallelism.tensor,
                 replicas,
                 usd_per_hour: self.held,
-            }),
+            },
         }
     }
 }
 
 /// The cheapest placement that holds the model at all, whatever its load: what a server that cannot start needs.
-pub(super) fn smallest_that_fits(market: &Market, node: &Node, held: &Held<'_>) -> Option<(FixPlacement, Placement)> {
+pub(super) fn smallest_that_fits(
+    market: &Market,
+    node: &Node,
+    slot: &Slot,
+    held: &Held<'_>,
+) -> Option<(FixPlacement, Placement)> {
+    let anew = market::parts::larger(node, slot);
     let any_host = HostNeed {
         cores: 0.0,
         memory: 0.0,
@@ -463,6 +521,7 @@ pub(super) fn smallest_that_fits(market: &Market, node: &Node, held: &Held<'_>) 
     let mut options: Vec<(Quote, Parallelism, &Tier)> = market
         .tiers(node)
         .iter()
+        .chain(&anew)
         .flat_map(|tier| {
             WIDTHS.map(|tensor| {
                 (
@@ -476,7 +535,9 @@ pub(super) fn smallest_that_fits(market: &Market, node: &Node, held: &Held<'_>) 
         })
         .filter_map(|(tier, p)| Some((tier.quote(p.gpus(), 1, any_host)?, p, tier)))
         .collect();
-    options.sort_by(|a, b| (a.0.usd_per_hour, &a.2.gpu.name).cmp(&(b.0.usd_per_hour, &b.2.gpu.name)));
+    options.sort_by(|a, b| {
+        (a.0.usd_per_hour, !a.2.offered, &a.2.gpu.name).cmp(&(b.0.usd_per_hour, !b.2.offered, &b.2.gpu.name))
+    });
     options.into_iter().find_map(|(quote, parallelism, tier)| {
         let placement = fit::place(held.model, held.settings, tier.gpu, parallelism, None);
         (placement.verdict == FitVerdict::Fits).then(|| {

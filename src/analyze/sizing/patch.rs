@@ -28,7 +28,8 @@ pub(in crate::analyze) fn of_plan(fleet: &Fleet, workload: &Workload, plan: &Pla
 }
 
 fn template(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> Option<String> {
-    if target.parallelism != plan.parallelism {
+    // What no node hands out would leave the pod Pending.
+    if target.parallelism != plan.parallelism || !target.offered {
         return None;
     }
     let pod = fleet.pod(*workload.replicas.first()?.pods.first()?);
@@ -45,14 +46,27 @@ fn template(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) ->
     writeln!(text, "        {key}: {}", quoted(&value)).ok()?;
     let count = target.parallelism.gpus();
     let resource = &target.resource;
+    let mut amounts = String::new();
+    for old in pod.devices.keys().filter(|d| *d != resource) {
+        // Other kinds of devices would be asked for as well; the present card or instance is given up.
+        if !is_gpu(old) || !is_gpu(resource) {
+            return None;
+        }
+        write!(amounts, "\n              {old}: null").ok()?;
+    }
+    write!(amounts, "\n              {resource}: \"{count}\"").ok()?;
     write!(
         text,
-        "      containers:\n        - name: {container}\n          resources:\n            limits:\n              {resource}: \"{count}\"\n            requests:\n              {resource}: \"{count}\"\n"
+        "      containers:\n        - name: {container}\n          resources:\n            limits:{amounts}\n            requests:{amounts}\n"
     )
     .ok()?;
-    // Other kinds of devices would be asked for as well.
-    let same = pod.devices.keys().all(|d| d == resource);
-    same.then_some(text)
+    // Claims name their devices elsewhere.
+    (!pod.claims).then_some(text)
+}
+
+/// Handed out by NVIDIA's device plugin, as a card or an instance of one.
+fn is_gpu(resource: &str) -> bool {
+    resource == "nvidia.com/gpu" || resource.starts_with("nvidia.com/mig-")
 }
 
 /// Selectors that pin the pod to its present tier must go. `None`: affinity does it, which a merge cannot undo.

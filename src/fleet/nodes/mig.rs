@@ -2,6 +2,7 @@
 
 use super::SlotPlan;
 use crate::catalog::gpus::GpuFacts;
+use crate::catalog::mig;
 use crate::fleet::WHOLE_GPU;
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
@@ -15,27 +16,18 @@ pub(super) struct MigShape {
 
 impl MigShape {
     pub(super) fn of(gpu: Option<&GpuFacts>) -> Self {
-        let sizes = || {
-            gpu.iter()
-                .flat_map(|g| &g.mig_profiles)
-                .filter_map(|p| gigabytes(&p.name))
-        };
-        let unit = sizes().reduce(f64::min);
-        let whole = sizes().reduce(f64::max);
         Self {
             pieces: gpu.map_or(7, GpuFacts::mig_slices),
-            memory: unit
-                .zip(whole)
-                .map(|(unit, whole)| (unit, (whole / unit).round() as u32)),
+            memory: gpu.and_then(mig::units),
         }
     }
 
     /// Slices and units of a profile.
     fn needs(&self, profile: &str) -> (u32, u32) {
-        let slices = compute_slices(profile).unwrap_or(1).clamp(1, self.pieces);
+        let slices = mig::slices(profile).unwrap_or(1).clamp(1, self.pieces);
         let units = self
             .memory
-            .zip(gigabytes(profile))
+            .zip(mig::gigabytes(profile))
             .map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
         (slices, units.unwrap_or(0))
     }
@@ -43,13 +35,6 @@ impl MigShape {
     fn card(&self) -> (u32, u32) {
         (self.pieces, self.memory.map_or(0, |(_, all)| all))
     }
-}
-
-/// "1g.10gb" → 10; "1g.10gb.me" too.
-fn gigabytes(profile: &str) -> Option<f64> {
-    profile
-        .split(['.', '+'])
-        .find_map(|part| part.strip_suffix("gb")?.parse().ok())
 }
 
 /// A card while instances are put on it: slices and memory units left, instances.
@@ -135,9 +120,4 @@ pub(super) fn mig_slots(
         }));
     }
     slots
-}
-
-/// "3g.40gb" → 3; "1g.10gb.me" → 1; "1c.3g.40gb" (compute instance) → 3.
-pub(crate) fn compute_slices(profile: &str) -> Option<u32> {
-    profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
 }
