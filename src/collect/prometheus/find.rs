@@ -152,18 +152,73 @@ pub(crate) fn selectors() -> Vec<String> {
         .collect()
 }
 
-/// Lists services by label.
-pub(super) async fn candidates(api: &Api) -> Result<Vec<Candidate>, ReadError> {
+/// Where charts, operators and distributions put a store by their own documentation: kube-prometheus-stack, Prometheus
+/// Operator's and Bitnami's examples, Thanos, VictoriaMetrics, Mimir, Rancher, OpenShift, GKE.
+const MONITORING: &[&str] = &[
+    "monitoring",
+    "prometheus",
+    "observability",
+    "kube-prometheus-stack",
+    "thanos",
+    "victoria-metrics",
+    "vm",
+    "mimir",
+    "cattle-monitoring-system",
+    "openshift-monitoring",
+    "openshift-user-workload-monitoring",
+    "gmp-public",
+];
+
+/// What a search came upon.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    pub(super) found: Vec<Candidate>,
+    /// Services of all namespaces may not be listed: those whose were, and those that refused too.
+    pub(super) partly: Option<(Vec<String>, Vec<String>)>,
+}
+
+/// Lists services by label: of the cluster, or where that is refused of the namespaces that a store may be in.
+pub(super) async fn candidates(api: &Api, namespaces: &[String]) -> Result<Search, ReadError> {
+    let mut search = Search::default();
+    match labelled(api, "/api/v1/services").await {
+        Ok(found) => search.found = found,
+        Err(error) if error.is_forbidden() => {
+            let usual = MONITORING.iter().map(|n| (*n).to_string());
+            let mut places: Vec<String> = namespaces.to_vec();
+            places.extend(usual.filter(|n| !namespaces.contains(n)));
+            let reads = places.iter().map(|n| async move {
+                let path = format!("/api/v1/namespaces/{n}/services");
+                labelled(api, &path).await
+            });
+            let (mut looked, mut refused) = (Vec::new(), Vec::new());
+            for (place, read) in places.iter().zip(futures::future::join_all(reads).await) {
+                match read {
+                    Ok(found) => {
+                        looked.push(place.clone());
+                        search.found.extend(found);
+                    }
+                    Err(error) if error.is_forbidden() => refused.push(place.clone()),
+                    Err(error) => return Err(error),
+                }
+            }
+            search.partly = Some((looked, refused));
+        }
+        Err(error) => return Err(error),
+    }
+    search.found.sort();
+    search
+        .found
+        .dedup_by(|a, b| a.namespace == b.namespace && a.service == b.service);
+    Ok(search)
+}
+
+async fn labelled(api: &Api, path: &str) -> Result<Vec<Candidate>, ReadError> {
     let mut found = Vec::new();
     for selector in selectors() {
         let coded = percent_encoding::utf8_percent_encode(&selector, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let services = api
-            .list::<RawService>(&format!("/api/v1/services?labelSelector={coded}"))
-            .await?;
+        let services = api.list::<RawService>(&format!("{path}?labelSelector={coded}")).await?;
         found.extend(services.iter().filter_map(candidate));
     }
-    found.sort();
-    found.dedup_by(|a, b| a.namespace == b.namespace && a.service == b.service);
     Ok(found)
 }
 

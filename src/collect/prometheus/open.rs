@@ -5,7 +5,7 @@ use super::client::{Place, Store};
 use super::find::{self, Candidate};
 use super::words::{Owner, Words, device_names_pattern, names_pattern};
 use super::{ALL, HistoryRead, auth, gap, remedy, source, stamp, window, without_credentials};
-use crate::collect::kube::api::{Api, ReadError};
+use crate::collect::kube::api::Api;
 use crate::collect::options::CollectOptions;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, SourceStatus};
@@ -75,22 +75,19 @@ pub(super) async fn search(
     out: &mut HistoryRead,
 ) -> Option<(Store, Words, Flavoured)> {
     let place = format!("in {}", cluster.name);
-    let candidates = match find::candidates(api).await {
-        Ok(candidates) => candidates,
+    let search = match find::candidates(api, &options.namespaces).await {
+        Ok(search) => search,
         Err(error) => {
-            let reason = match error {
-                ReadError::Status { code: 403, .. } => "403 Forbidden on services".to_string(),
-                other => other.to_string(),
-            };
             out.gaps.push(gap(
                 &place,
                 ALL,
-                format!("no store was looked for: {reason}"),
-                "'gpuwaste rbac | kubectl apply -f -' grants the list of services, or name the store with --prometheus URL".into(),
+                format!("no store was looked for: {error}"),
+                NAME_IT.into(),
             ));
             return None;
         }
     };
+    let candidates = &search.found;
     let mut refused = Vec::new();
     let mut empty: Option<(Store, Words, Flavoured)> = None;
     for candidate in candidates.iter().take(MOST_CANDIDATES) {
@@ -104,15 +101,44 @@ pub(super) async fn search(
         }
     }
     if empty.is_none() && refused.is_empty() {
-        out.gaps.push(gap(
-            &place,
-            ALL,
-            "no service has the labels of Prometheus, Thanos, VictoriaMetrics or Mimir".into(),
-            "name the store with --prometheus URL, or say --prometheus none".into(),
-        ));
+        let (reason, remedy) = not_found(search.partly.as_ref());
+        out.gaps.push(gap(&place, ALL, reason, remedy));
     }
     out.gaps.extend(refused);
     empty
+}
+
+const NAME_IT: &str = "name the store with --prometheus URL, or say --prometheus none";
+
+/// `partly`: the namespaces whose services were listed, and those that refused, where the cluster's may not be.
+fn not_found(partly: Option<&(Vec<String>, Vec<String>)>) -> (String, String) {
+    let none = "no service has the labels of Prometheus, Thanos, VictoriaMetrics or Mimir";
+    let Some((looked, refused)) = partly else {
+        return (none.into(), NAME_IT.into());
+    };
+    let in_those = if looked.is_empty() {
+        String::new()
+    } else {
+        format!("{none} in {}; ", some(looked))
+    };
+    (
+        format!(
+            "{in_those}403 Forbidden on services of all namespaces and of {}",
+            some(refused)
+        ),
+        format!(
+            "{NAME_IT}; 'kubectl port-forward -n NAMESPACE svc/NAME 9090' makes http://127.0.0.1:9090 of a store inside; 'gpuwaste rbac | kubectl apply -f -' grants the search"
+        ),
+    )
+}
+
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more where stores usually are"),
+    }
 }
 
 fn refusal(candidate: &Candidate, error: &AskError) -> Gap {
