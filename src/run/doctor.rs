@@ -110,11 +110,15 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
     } else {
         format!("not read: {}", cluster.owners_refused.join(", "))
     };
+    let [slices, classes, claims] = dra_rights(cluster);
     let scraped: BTreeSet<&str> = cluster.gpus.iter().map(|g| g.node.as_str()).collect();
     let asked = scraped.len() + cluster.engines.len();
     vec![
         counted("list nodes", "with GPUs", cluster.nodes.as_ref().map(Vec::len)),
         row("list pods", pods, Answer::of(scope.complete || readable > 0)),
+        slices,
+        classes,
+        claims,
         row("get/list owners", owners, Answer::of(cluster.owners_refused.is_empty())),
         counted(
             "list horizontalpodautoscalers",
@@ -162,6 +166,29 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
             Answer::of(cluster.history.is_some()),
         ),
     ]
+}
+
+/// resource.k8s.io; an older API server does not serve it, and then nothing was asked for.
+fn dra_rights(cluster: &Cluster) -> [(String, String, Answer); 3] {
+    let rights = ["list resourceslices", "list deviceclasses", "list resourceclaims"];
+    let Some(dra) = &cluster.dra else {
+        return rights.map(|right| (right.into(), "resource.k8s.io is not served".into(), Answer::Unused));
+    };
+    let pools = dra.pools.as_ref().map(|pools| {
+        let devices: usize = pools.iter().map(|p| p.devices.len()).sum();
+        format!("{devices} GPU devices in {} pools", pools.len())
+    });
+    let classes = dra.classes.as_ref().map(|c| format!("{} device classes", c.len()));
+    let claims = dra.claims.as_ref().map(|c| {
+        let elsewhere = if dra.claims_complete { "" } else { ", not elsewhere" };
+        format!("{} claims{elsewhere}", c.len())
+    });
+    let mut told = [pools, classes, claims].into_iter();
+    rights.map(|right| {
+        let told = told.next().flatten();
+        let answer = Answer::of(told.is_some());
+        (right.into(), told.unwrap_or_else(|| "not read".into()), answer)
+    })
 }
 
 /// Whose vocabularies were read, and which figures they told.

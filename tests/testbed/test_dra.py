@@ -244,6 +244,7 @@ class Dra(unittest.TestCase):
                     report = self.until(lambda: self.scan("one"), lambda r: any(g["what"] == resource for g in r["gaps"]))
                     gap = next(g for g in report["gaps"] if g["what"] == resource)
                     self.assertIn("403", gap["reason"])
+                    self.assertEqual(self.rights("one")[f"list {resource}"], ("no", "not read"))
                     self.assertIn("gpuwaste rbac", gap["remedy"])
                     self.assertLessEqual(report["totals"]["waste_usd_per_hour"], whole["totals"]["waste_usd_per_hour"] + 1e-6)
                     self.states_add_up(report)
@@ -251,6 +252,25 @@ class Dra(unittest.TestCase):
                         self.assertEqual((report["totals"]["gpus_free"], report["totals"]["gpus_idle"], report["totals"]["gpus_unhealthy"]), (0, 0, 0), "unseen is not free")
         finally:
             self.put(path, role)
+
+    def rights(self, cluster, *args, config=None):
+        """doctor's rows: {right: (answer, what came of it)}."""
+        done = subprocess.run([BINARY, "doctor", "--no-scrape", "--prometheus", "none", "--kubeconfig", str(config or self.bed.kubeconfig([cluster])), *args], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        self.assertIn(done.returncode, (0, 3), done.stderr)
+        table = done.stdout.split("\nRights in ")[1].split("\n\n")[0].splitlines()[1:]
+        return {right: (answer, told) for answer, right, told in (re.match(r"  (\S+) +(.+?)  +(.+)", row).groups() for row in table)}
+
+    def test_doctor_tells_each_right_of_dra(self):
+        of = lambda rows: [rows[f"list {r}"] for r in ("resourceslices", "deviceclasses", "resourceclaims")]
+        slices, classes, claims = of(self.rights("one"))
+        self.assertRegex(slices[1], r"^\d+ GPU devices in 4 pools$")
+        self.assertGreaterEqual(int(slices[1].split()[0]), 8 + 8 + 4 + 2)
+        self.assertRegex(claims[1], r"^\d+ claims$")
+        self.assertEqual([slices[0], classes[0], claims[0]], ["yes"] * 3)
+        self.assertEqual(of(self.rights("plain")), [("yes", "0 GPU devices in 0 pools"), ("yes", "0 device classes"), ("yes", "0 claims")])
+        # Of a release before structured parameters: not refused, there is nothing to read.
+        with OldServer(self.bed, "plain", "v1alpha3") as server:
+            self.assertEqual(of(self.rights("plain", config=server.config())), [("-", "resource.k8s.io is not served")] * 3)
 
     def test_older_servers_are_read_in_their_own_version(self):
         """The same objects through v1beta2 and v1beta1, with v1 hidden from discovery by a proxy in front."""
@@ -316,12 +336,15 @@ class OldServer:
         self.server.shutdown()
         self.server.server_close()
 
-    def scan(self):
+    def config(self):
         config = {"apiVersion": "v1", "kind": "Config", "current-context": self.cluster, "clusters": [{"name": self.cluster, "cluster": {"server": f"http://127.0.0.1:{self.server.server_address[1]}"}}],
                   "users": [{"name": "u", "user": {}}], "contexts": [{"name": self.cluster, "context": {"cluster": self.cluster, "user": "u"}}]}
         path = self.bed.dir / f"old-{self.version}"
         path.write_text(json.dumps(config))
-        done = subprocess.run([BINARY, "scan", "--format", "json", "--no-scrape", "--kubeconfig", str(path)], capture_output=True, text=True, timeout=120)
+        return path
+
+    def scan(self):
+        done = subprocess.run([BINARY, "scan", "--format", "json", "--no-scrape", "--kubeconfig", str(self.config())], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
