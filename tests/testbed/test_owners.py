@@ -337,6 +337,28 @@ class Owners(unittest.TestCase):
                 with self.subTest(name, figure=figure):
                     self.assertEqual(row[figure], value)
 
+    def test_rights_of_one_namespace_name_the_same_workloads(self):
+        """Roles in `ml` and `-n ml`: owners and custom resources are read there, and say the same of models and replicas."""
+        roles = gpuwaste("rbac", "--namespace", "ml", "--with", "scrape", "--with", "configmaps=ml/from-file-settings", "--with", "configmaps=ml/phi-config").stdout
+        self.assertNotIn("ClusterRole", roles)
+        self.bed.apply(CLUSTER, roles.replace("kind: ServiceAccount\n  name: gpuwaste\n  namespace: gpuwaste\n", "kind: User\n  name: nobody\n  apiGroup: rbac.authorization.k8s.io\n"))
+        config = self.bed.kubeconfig([CLUSTER], "nobody-token")
+        outside = {"nodes", "pods outside the given namespaces", "the uid of namespace kube-system", "resourceslices", "deviceclasses", "the window's history"}
+        for _ in range(50):
+            done = gpuwaste("scan", "-n", "ml", "--format", "json", "--observe", "0", config=config)
+            report = json.loads(done.stdout) if done.stdout else {"gaps": [{"what": "?", "reason": "403"}]}
+            refused = {g["what"] for g in report["gaps"] if "403" in g["reason"] and "locked" not in g["what"]} - outside
+            if not refused:
+                break
+            time.sleep(0.2)
+        self.assertEqual((done.returncode, refused), (0, set()), done.stderr)
+        # Without nodes no replica is known to run, and what it says of itself belongs to none: specs and resources speak alone.
+        custom = {kind for _, _, kind, _ in CRDS}
+        of = lambda rows: {r["name"]: (r["kind"], r["engine"], r["role"], r["model"] if r["kind"] in custom else None) for r in rows}
+        self.assertEqual(of(report["workloads"]), of(self.report["workloads"]))
+        named = {r["name"]: r["model"] for r in report["workloads"] if r["kind"] in custom and r["model"]}
+        self.assertGreaterEqual(len(named), 6, named)
+
     def test_gpus_add_up(self):
         held = sum(e["replicas"] * e["gpus_per_replica"] for e in self.world.expected.values())
         totals = self.report["totals"]
