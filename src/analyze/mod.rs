@@ -5,6 +5,8 @@ mod cpu_pods;
 mod dark_capacity;
 pub(crate) mod examples;
 mod explain;
+#[cfg(test)]
+mod exporters_tests;
 pub(crate) mod finding;
 #[cfg(test)]
 mod history_tests;

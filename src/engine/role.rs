@@ -25,6 +25,7 @@ const INFRASTRUCTURE: &[&str] = &[
     "amd-gpu-operator",
     "gke-metadata-server",
     "nvidia_gpu_exporter",
+    "nvidia-gpu-exporter",
     "all-smi",
     "k8s-driver-manager",
     "nvidia-fs",
@@ -98,6 +99,13 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
             .iter()
             .any(|words| words.iter().take(6).any(|w| w.rsplit('/').next() == Some(name)))
     };
+    // In an image of one's own, and nothing beside it.
+    if let [words] = commands.as_slice()
+        && let Some(name) = words.first().and_then(|w| w.rsplit('/').next())
+        && ["dcgm-exporter", "nvidia_gpu_exporter", "all-smi"].contains(&name)
+    {
+        return Some(ContainerRole::GpuInfrastructure);
+    }
     let module = |name: &str| {
         commands
             .iter()

@@ -259,6 +259,24 @@ fn what_is_no_server_is_not_named_one() {
         role_of("nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-ubi9", &[], &[]),
         Some(ContainerRole::GpuInfrastructure)
     );
+    for (image, command) in [
+        ("docker.io/utkuozdemir/nvidia_gpu_exporter:1.4.1", &[][..]),
+        ("registry.example/mirror/nvidia-gpu-exporter:1", &[]),
+        ("ghcr.io/acme/all-smi:0.26", &["api", "--port", "9090"]),
+        ("acme/node-tools:7", &["/usr/local/bin/all-smi", "api"]),
+        ("acme/node-tools:7", &["/usr/bin/nvidia_gpu_exporter"]),
+    ] {
+        assert_eq!(
+            role_of(image, command, &[]),
+            Some(ContainerRole::GpuInfrastructure),
+            "{image} {command:?}"
+        );
+    }
+    assert_eq!(
+        role_of("acme/train:1", &["sh", "-c", "all-smi api & torchrun train.py"], &[]),
+        Some(ContainerRole::Training),
+        "what watches beside the work is not the work"
+    );
     assert_eq!(
         role_of("registry.k8s.io/pause:3.10", &[], &[]),
         Some(ContainerRole::Placeholder)

@@ -7,6 +7,7 @@ use super::{
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod as Seen, PodPhase};
+use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::{Gap, Snapshot};
 use crate::units::{Bytes, MilliCores};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -151,6 +152,12 @@ fn join_cluster(
     history::attach(fleet, cluster, index, settings);
 }
 
+/// Exporters, plugins, drivers. One beside a container that holds GPUs does not make the pod one of them.
+fn infrastructure(seen: &Seen) -> bool {
+    let is = |c: &Container| c.role == Some(ContainerRole::GpuInfrastructure);
+    seen.containers.iter().any(is) && seen.containers.iter().filter(|c| c.has_devices()).all(is)
+}
+
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
     let mut requests = seen.requests();
     // A claim provides these, not a device plugin.
@@ -172,7 +179,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         cpu: requests.cpu.unwrap_or(MilliCores(0)),
         memory: requests.memory.unwrap_or(Bytes(0)),
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
-        infrastructure: roles().any(|r| r == ContainerRole::GpuInfrastructure),
+        infrastructure: infrastructure(seen),
         placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
         stuck: stuck_of(seen),
         ready: seen.ready.clone(),
@@ -349,19 +356,20 @@ fn name_slots(
         .iter()
         .position(|n| n.first_slot >= first_slot && n.cluster + 1 == fleet.clusters.len())
         .unwrap_or(fleet.nodes.len());
+    let shown = each_once(&cluster.gpus);
     for node in first_node..fleet.nodes.len() {
         let (name, range) = (fleet.nodes[node].name.clone(), fleet.nodes[node].slot_ids());
         let whole: Vec<SlotId> = range.filter(|s| fleet.slots[s.0].mig_profile.is_none()).collect();
-        let mut devices: Vec<_> = cluster
-            .gpus
+        let mut devices: Vec<_> = shown
             .iter()
+            .copied()
             .filter(|g| g.node == name && g.mig.is_none() && g.uuid.is_some())
             .collect();
         devices.sort_by_key(|g| (g.index, g.uuid.clone()));
         devices.dedup_by(|a, b| a.uuid == b.uuid);
         // DRA names its devices itself.
         for slot in whole.iter().filter(|s| plans[s.0 - first_slot].name.is_some()) {
-            let own = |g: &&&crate::snapshot::gpu::GpuScrape| g.uuid.as_ref() == Some(&fleet.slots[slot.0].name);
+            let own = |g: &&&GpuScrape| g.uuid.as_ref() == Some(&fleet.slots[slot.0].name);
             for holder in devices.iter().find(own).iter().flat_map(|g| &g.holders) {
                 told.entry((holder.namespace.clone(), holder.name.clone()))
                     .or_default()

@@ -5,7 +5,7 @@ use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
-use crate::snapshot::gpu::{GpuReading, GpuScrape};
+use crate::snapshot::gpu::{GpuReading, GpuScrape, each_once};
 use crate::snapshot::server::EngineSettings;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -350,8 +350,12 @@ fn apply(settings: &mut EngineSettings, identity: &ServerIdentity) {
 
 /// Device readings onto slots, by name.
 fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
+    let shown: Vec<&GpuScrape> = each_once(&cluster.gpus)
+        .into_iter()
+        .filter(|g| g.mig.is_none())
+        .collect();
     let mut by_device: HashMap<(&str, &str), &GpuScrape> = HashMap::new();
-    for scrape in cluster.gpus.iter().filter(|g| g.mig.is_none()) {
+    for scrape in shown.iter().copied() {
         if let Some(uuid) = &scrape.uuid {
             by_device.insert((&scrape.node, uuid), scrape);
         }
@@ -366,7 +370,7 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         })
         .collect();
     let mut by_node: HashMap<&str, Vec<Device>> = HashMap::new();
-    for scrape in cluster.gpus.iter().filter(|g| g.mig.is_none()) {
+    for scrape in shown {
         let named = scrape
             .holders
             .iter()
@@ -424,7 +428,7 @@ fn instances(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         pods.insert((&pod.namespace, &pod.name), pod);
     }
     let mut found: BTreeMap<SlotId, GpuActivity> = BTreeMap::new();
-    for scrape in &cluster.gpus {
+    for scrape in each_once(&cluster.gpus) {
         let Some(mig) = scrape.mig.as_ref().filter(|m| !m.profile.is_empty()) else {
             continue;
         };

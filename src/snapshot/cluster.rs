@@ -336,20 +336,28 @@ impl Container {
         self.uses_claims || !self.requests.devices.is_empty()
     }
 
-    /// The usual port of a GPU exporter, where the image is one: not of plugins and drivers, which have nothing to tell.
+    /// The usual port of a GPU exporter, where the image or the container is named after one: not of plugins and drivers,
+    /// which have nothing to tell.
     pub(crate) fn exporter_port(&self) -> Option<u16> {
-        let image = self.image.as_deref().unwrap_or_default();
         if self.role != Some(ContainerRole::GpuInfrastructure) {
-            None
-        } else if image.contains("dcgm-exporter") {
-            Some(9400)
-        } else if image.contains("device-metrics-exporter") {
-            Some(5000)
-        } else {
-            None
+            return None;
         }
+        let image = self.image.as_deref().unwrap_or_default();
+        let (_, port) = EXPORTERS
+            .iter()
+            .find(|(name, _)| [image, &self.name].iter().any(|n| n.replace('_', "-").contains(name)))?;
+        Some(*port)
     }
 }
+
+/// GPU exporters by what their images and their charts' containers are called, and the ports they listen on unless told
+/// otherwise (each project's own documentation).
+const EXPORTERS: &[(&str, u16)] = &[
+    ("dcgm-exporter", 9400),
+    ("device-metrics-exporter", 5000),
+    ("nvidia-gpu-exporter", 9835),
+    ("all-smi", 9090),
+];
 
 /// What a container without a recognised engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@ use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// One device or MIG instance as an exporter shows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,33 @@ pub(crate) struct GpuScrape {
     pub(crate) readings: Vec<GpuReading>,
 }
 
+/// Every device once: where several exporters of a node show it, by the one that tells most. Those without a UUID cannot be
+/// told apart and stay as they are.
+pub(crate) fn each_once(all: &[GpuScrape]) -> Vec<&GpuScrape> {
+    let tells = |g: &GpuScrape| {
+        let inside = |r: &GpuReading| [r.gr_engine, r.sm_active, r.tensor, r.dram].iter().any(Option::is_some);
+        (g.readings.iter().any(inside), g.maps_pods, g.readings.len())
+    };
+    let mut best: HashMap<(&str, &str, Option<&str>), &GpuScrape> = HashMap::new();
+    for gpu in all {
+        if let Some(uuid) = gpu.uuid.as_deref() {
+            let known = best
+                .entry((&gpu.node, uuid, gpu.mig.as_ref().map(|m| m.id.as_str())))
+                .or_insert(gpu);
+            if tells(gpu) > tells(known) {
+                *known = gpu;
+            }
+        }
+    }
+    let kept = |gpu: &&GpuScrape| {
+        let instance = gpu.mig.as_ref().map(|m| m.id.as_str());
+        let Some(uuid) = gpu.uuid.as_deref() else { return true };
+        best.get(&(gpu.node.as_str(), uuid, instance))
+            .is_some_and(|b| std::ptr::eq(*b, *gpu))
+    };
+    all.iter().filter(kept).collect()
+}
+
 /// The vocabulary of a device's figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -47,6 +75,10 @@ pub(crate) enum Generation {
     DcgmBaseUnits,
     /// AMD's device-metrics-exporter.
     Amd,
+    /// utkuozdemir's nvidia_gpu_exporter: ratios, bytes, watts.
+    NvidiaSmi,
+    /// lablup's all-smi: percent, bytes, watts.
+    AllSmi,
     /// No exporter: the driver's own library.
     Nvml,
 }
@@ -58,6 +90,8 @@ impl Generation {
             Self::Dcgm => "dcgm-exporter before 4.9 (percent, MiB)",
             Self::DcgmBaseUnits => "dcgm-exporter from 4.9 (ratios, bytes)",
             Self::Amd => "AMD device-metrics-exporter",
+            Self::NvidiaSmi => "nvidia_gpu_exporter (nvidia-smi)",
+            Self::AllSmi => "all-smi",
             Self::Nvml => "NVML",
         }
     }
@@ -104,4 +138,50 @@ pub(crate) struct GpuReading {
     /// Joules since the driver was loaded (a counter).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) energy_joules: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_two_exporters_show_is_one() {
+        let shown = |node: &str, uuid: Option<&str>, generation, gr_engine, mig: Option<&str>| GpuScrape {
+            node: node.into(),
+            uuid: uuid.map(String::from),
+            generation: Some(generation),
+            mig: mig.map(|id| MigInstance {
+                profile: "1g.10gb".into(),
+                id: id.into(),
+            }),
+            readings: vec![GpuReading {
+                at: Timestamp::UNIX_EPOCH,
+                gpu_util: Some(Ratio(0.0)),
+                gr_engine,
+                sm_active: None,
+                tensor: None,
+                dram: None,
+                power: None,
+                memory_used: None,
+                memory_total: None,
+                energy_joules: None,
+            }],
+            ..GpuScrape::default()
+        };
+        let (smi, dcgm) = (Generation::NvidiaSmi, Generation::Dcgm);
+        let all = [
+            shown("a", Some("GPU-1"), smi, None, None),
+            shown("a", Some("GPU-1"), dcgm, Some(Ratio(0.0)), None),
+            shown("a", Some("GPU-1"), smi, None, Some("7")),
+            shown("a", None, smi, None, None),
+            shown("a", None, smi, None, None),
+            shown("b", Some("GPU-1"), dcgm, None, None),
+            shown("b", Some("GPU-1"), smi, None, None),
+        ];
+        let kept: Vec<usize> = each_once(&all)
+            .into_iter()
+            .filter_map(|g| all.iter().position(|o| std::ptr::eq(o, g)))
+            .collect();
+        assert_eq!(kept, [1, 2, 3, 4, 5], "who tells more, else who came first");
+    }
 }

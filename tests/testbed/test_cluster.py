@@ -9,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import testbed
 from testbed import stamp
 
+HERE = pathlib.Path(__file__).resolve().parent
 BINARY = os.environ.get("GPUWASTE", "target/debug/gpuwaste")
 NOW = time.time()
 DAY = 86400
@@ -56,14 +57,17 @@ def scan(config, *args):
 class Cluster(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.bed = testbed.Testbed(["one", "two", "wide"]).__enter__()
+        cls.bed = testbed.Testbed(["one", "two", "wide", "smi"]).__enter__()
         cls.addClassCleanup(cls.bed.__exit__)
         bed = cls.bed
         cls.roles = gpuwaste("rbac").stdout
-        cls.addresses = ["10.231.77.2", "10.231.77.3", "10.231.77.4"]
-        idle, busy, exporter = cls.addresses
+        cls.addresses = [f"10.231.77.{i}" for i in range(2, 10)]
+        idle, busy, exporter, store, *others = cls.addresses
         cls.pages = {f"{idle}:8000/metrics": page(0), f"{busy}:8000/metrics": [page(5000), page(5040)], f"{exporter}:9400/metrics": dcgm("busy-0"),
-                     f"{busy}:8000/v1/models": json.dumps({"data": [{"id": "served", "root": "meta-llama/Llama-3.1-8B-Instruct", "parent": None, "max_model_len": 4096}]})}
+                     f"{busy}:8000/v1/models": json.dumps({"data": [{"id": "served", "root": "meta-llama/Llama-3.1-8B-Instruct", "parent": None, "max_model_len": 4096}]}),
+                     **{f"{store}:9090/api/v1{path}": json.dumps({"status": "success", "data": data}) for path, data in
+                        (("/label/__name__/values", ["nvidia_smi_utilization_gpu_ratio"]), ("/labels", ["uuid"]), ("/status/buildinfo", {"version": "3.5.0", "goVersion": "go1.24"}))}}
+        cls.store = store
         replica = ("apps/v1", "ReplicaSet", "web-5d9c")
         bed.seed("one", namespaces("ml", "other", "gpu-operator") + [
             node("gpu-1"), node("gpu-2"), node("cpu-1", gpus=0, kind="m5.large"),
@@ -80,7 +84,8 @@ class Cluster(unittest.TestCase):
         bed.seed("two", namespaces("ml") + [node("b-1", 4, "g6e.12xlarge", pool="l40s")])
         bed.seed("wide", namespaces("ml") + [node(f"n-{i}", 8 if i < 2 else 0, "p5.48xlarge" if i < 2 else "m5.large") for i in range(40)]
                  + [pod(f"p-{i}", f"n-{i % 40}", 1 if i % 40 < 2 and i < 80 else 0) for i in range(1300)])
-        for name in ("one", "two", "wide"):
+        cls.other_exporters(others)
+        for name in ("one", "two", "wide", "smi"):
             bed.apply(name, cls.roles)
         cls.reader = bed.kubeconfig(["one"])
         cls.networked = testbed.can_make_networks()
@@ -90,6 +95,21 @@ class Cluster(unittest.TestCase):
             raise RuntimeError("CI must be able to make network namespaces (root, iproute2)")
         else:
             print("SKIPPED LOUDLY: no root or iproute2, so no pod answers and the pod proxy is not tested", file=sys.stderr)
+
+    @classmethod
+    def other_exporters(cls, addresses):
+        """Nodes that nvidia_gpu_exporter and all-smi watch: a training job at work, and servers without a request for days on a hot and on a cool card."""
+        smi, hot, cool, quiet = addresses
+        raw = HERE.parent.parent / "fixtures/raw"
+        cls.pages |= {f"{smi}:9835/metrics": (raw / "nvidia-gpu-exporter-1.prom").read_text(), f"{hot}:9090/metrics": all_smi(95, 300), f"{cool}:9090/metrics": all_smi(0, 33), f"{quiet}:8000/metrics": page(0)}
+        watcher = lambda name, on, image, ip, port: pod(name, on, 0, ns="gpu-monitoring", image=image, args=("api", "--port", "9090") if port == 9090 else (), ip=ip, port=port, owner=("apps/v1", "DaemonSet", name[:-2]))
+        cls.bed.seed("smi", namespaces("ml", "gpu-monitoring") + [
+            node("s-1", 2, "on-premises"), node("s-2", 1, "g6e.xlarge", pool="l40s"), node("s-3", 1, "g6e.xlarge", pool="l40s"),
+            pod("train", "s-1", 2, image="acme/megatron:1", args=("torchrun", "--nproc-per-node=2", "train.py")),
+            pod("hot-0", "s-2", 1, owner=("apps/v1", "StatefulSet", "hot"), ip=quiet), pod("cool-0", "s-3", 1, owner=("apps/v1", "StatefulSet", "cool"), ip=quiet),
+            watcher("nvidia-gpu-exporter-1", "s-1", "docker.io/utkuozdemir/nvidia_gpu_exporter:1.4.1", smi, 9835),
+            watcher("all-smi-2", "s-2", "registry.example/tools/all-smi:0.26.2", hot, 9090), watcher("all-smi-3", "s-3", "registry.example/tools/all-smi:0.26.2", cool, 9090),
+        ])
 
     def test_a_scan_passes_with_nothing_but_what_rbac_grants(self):
         done, report = scan(self.reader, "--no-scrape", "--prometheus", "none")
@@ -132,6 +152,67 @@ class Cluster(unittest.TestCase):
         self.assertEqual(report["totals"]["waste_usd_per_hour"], 0)
         done, _ = scan(config, "--no-scrape", "-n", "ml", "--max-waste", "0")
         self.assertEqual(done.returncode, 3)
+
+    def test_a_store_is_looked_for_in_the_namespaces_that_may_be_read(self):
+        """Services of the cluster may not be listed: those of `-n` and of monitoring namespaces are, and the way out is told."""
+        nobody = lambda text: text.replace("kind: ServiceAccount\n  name: gpuwaste\n  namespace: gpuwaste\n", "kind: User\n  name: nobody\n  apiGroup: rbac.authorization.k8s.io\n")
+        self.bed.apply("one", nobody(gpuwaste("rbac", "--namespace", "ml").stdout))
+        config = self.bed.kubeconfig(["one"], "nobody-token")
+        history = lambda: next(g for g in scan(config, "--no-scrape", "-n", "ml")[1]["gaps"] if g["what"] == "the window's history")
+        self.until(lambda: scan(config, "--no-scrape", "-n", "ml")[0].returncode == 0)
+        gap = history()
+        self.assertIn("labels of Prometheus, Thanos, VictoriaMetrics or Mimir in ml;", gap["reason"])
+        self.assertIn("403 Forbidden on services of all namespaces and of monitoring, ", gap["reason"])
+        self.assertIn("--prometheus URL", gap["remedy"])
+        # A store that nobody labelled in -n is none; one in a monitoring namespace is found as soon as it may be listed.
+        self.bed.seed("one", namespaces("monitoring"))
+        ports = [{"name": "http-web", "port": 9090, "protocol": "TCP"}]
+        # The API server proxies only to addresses that are a pod's own.
+        prom = pod("prom-0", "elsewhere", 0, ns="monitoring", image="prom/prometheus:v3.5.0", args=(), ip=self.store, port=9090)
+        prom["status"]["podIPs"] = [{"ip": self.store}]
+        self.bed.seed("one", [prom])
+        target = {"addresses": [self.store], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "namespace": "monitoring", "name": "prom-0"}}
+        for group, kind, body in (("api/v1", "services", {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "prom", "labels": {"app": "kube-prometheus-stack-prometheus"}}, "spec": {"ports": [{**ports[0], "targetPort": 9090}]}}),
+                                  ("apis/discovery.k8s.io/v1", "endpointslices", {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "prom-1", "labels": {"kubernetes.io/service-name": "prom"}}, "addressType": "IPv4", "endpoints": [target], "ports": ports}),
+                                  ("api/v1", "endpoints", {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "prom"}, "subsets": [{"addresses": [{"ip": self.store, "targetRef": target["targetRef"]}], "ports": ports}]})):
+            code, text = self.bed.request("one", "POST", f"/{group}/namespaces/monitoring/{kind}", body)
+            self.assertEqual(code, 201, text)
+        role = ("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: find\n  namespace: monitoring\nrules:\n- apiGroups: [\"\"]\n  resources: [\"services\"]\n  verbs: [\"list\"]\n---\n"
+                "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata:\n  name: find\n  namespace: monitoring\nroleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: Role\n  name: find\nsubjects:\n- kind: User\n  name: nobody\n  apiGroup: rbac.authorization.k8s.io\n")
+        self.bed.apply("one", role)
+        self.until(lambda: "monitoring/prom:9090" in history()["source"])
+        gap = history()
+        self.assertIn("services/proxy", gap["reason"])
+        for way in ("gpuwaste rbac --with prometheus=monitoring/prom:9090", "kubectl port-forward -n monitoring svc/prom", "--prometheus http://127.0.0.1:"):
+            self.assertIn(way, gap["remedy"])
+        if not self.networked:
+            return
+        self.bed.apply("one", nobody(gpuwaste("rbac", "--namespace", "ml", "--with", "prometheus=monitoring/prom:9090").stdout))
+        self.until(lambda: "services/proxy" not in history()["reason"])
+        # It answers, and holds series of an exporter that keeps no holders and no SMs: said by its name.
+        self.assertIn("nvidia_gpu_exporter", history()["reason"])
+
+    def test_exporters_that_ask_nvidia_smi(self):
+        if not self.networked:
+            self.skipTest("no network namespaces (said loudly above)")
+        self.bed.apply("smi", gpuwaste("rbac", "--with", "scrape").stdout)
+        config = self.bed.kubeconfig(["smi"])
+        refused = lambda: any("pods/proxy" in g["reason"] for g in scan(config, "--observe", "0", "--prometheus", "none")[1]["gaps"])
+        self.until(lambda: not refused())
+        done, report = scan(config, "--observe", "0", "--prometheus", "none")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        source = next(s for s in report["sources"] if s["kind"] == "exporter")
+        self.assertEqual((source["status"], source["detail"]), ("ok", "3 of 3 pods answered"))
+        states = {w["name"]: w["state"] for w in report["workloads"]}
+        self.assertEqual(states["train"], "working", "a kernel ran on one of its cards")
+        # No request in three days: idle where the card is cool, unknown where it draws what no idle card draws.
+        self.assertEqual((states["cool"], states["hot"]), ("idle", "unknown"), report["workloads"])
+        self.assertEqual([f["subject"]["name"] for f in report["findings"] if f["part"] == "idle"], ["cool"])
+        _, alone = scan(config, "--no-scrape", "--prometheus", "none")
+        self.assertNotIn("working", {w["state"] for w in alone["workloads"]}, "it was the exporter that told")
+        doctor = gpuwaste("doctor", "--observe", "0", "--prometheus", "none", config=config)
+        self.assertIn("nvidia_gpu_exporter (nvidia-smi), 2 devices: GPU_UTIL, memory, power\n", doctor.stdout)
+        self.assertIn("all-smi, 2 devices: GPU_UTIL, memory, power\n", doctor.stdout)
 
     def test_pages_of_500_and_the_cost_of_few_gpu_nodes(self):
         config = self.bed.kubeconfig(["wide"])
@@ -284,6 +365,12 @@ def page(requests):
     return (f"process_start_time_seconds {NOW - 3 * DAY}\nvllm:num_requests_running{{{l}}} {1 if requests else 0}\nvllm:num_requests_waiting{{{l}}} 0\nvllm:kv_cache_usage_perc{{{l}}} 0.1\n"
             f"vllm:prompt_tokens_total{{{l}}} {requests * 100}\nvllm:generation_tokens_total{{{l}}} {requests * 50}\n"
             f'vllm:request_success_total{{{l},finished_reason="stop"}} {requests}\nvllm:cache_config_info{{block_size="16",num_gpu_blocks="20000",engine="0"}} 1\n')
+
+
+def all_smi(utilization, watts):
+    labels = 'gpu="NVIDIA L40S", instance="h", gpu_uuid="GPU-a", gpu_index="0"'
+    figures = {"utilization": utilization, "power_consumption_watts": watts, "memory_used_bytes": 4e10, "memory_total_bytes": 48305799168}
+    return "".join(f"all_smi_gpu_{name}{{{labels}}} {value}\n" for name, value in figures.items())
 
 
 def dcgm(holder):

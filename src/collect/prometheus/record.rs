@@ -38,11 +38,28 @@ pub(super) async fn record(
 ) -> Result<Recorded, Gap> {
     let begun = std::time::Instant::now();
     let fail = |reason: String, remedy: String| gap(&store.name, ALL, reason, remedy);
+    let others = words.without_holders().join(" and ");
     if !words.has_devices() && !words.has_engines() {
-        return Err(fail(
-            "it has neither a GPU exporter's nor a serving engine's metrics in the window".into(),
-            "let it scrape dcgm-exporter and the servers (ServiceMonitor, PodMonitor), or name another store".into(),
-        ));
+        let remedy = "let it scrape dcgm-exporter and the servers (ServiceMonitor, PodMonitor), or name another store";
+        let reason = if others.is_empty() {
+            "it has neither a GPU exporter's nor a serving engine's metrics in the window".into()
+        } else {
+            format!(
+                "it has of GPU exporters only {others}, whose series do not say who holds a GPU, and no serving engine's metrics in the window"
+            )
+        };
+        return Err(fail(reason, remedy.into()));
+    }
+    if !words.has_devices() && !others.is_empty() {
+        gaps.push(Gap {
+            effect: "what GPUs did is judged by live samples alone".into(),
+            ..gap(
+                &store.name,
+                "the window's history of GPUs",
+                format!("it has of GPU exporters only {others}, whose series do not say who holds a GPU"),
+                "let it scrape dcgm-exporter too (ServiceMonitor, PodMonitor)".into(),
+            )
+        });
     }
     pick_cluster(store, &mut words, cluster, options, at)
         .await

@@ -110,6 +110,13 @@ pub(super) fn device_names_pattern() -> String {
         .join("|")
 }
 
+/// Exporters whose series do not say who holds a device, by a figure that they always have: they are read live, from their
+/// pods.
+const WITHOUT_HOLDERS: &[(&str, &str)] = &[
+    ("nvidia_gpu_exporter", "nvidia_smi_utilization_gpu_ratio"),
+    ("all-smi", "all_smi_gpu_utilization"),
+];
+
 /// Names outside of the engines' vocabularies that a scan asks for.
 const OTHERS: &[&str] = &[
     "container_cpu_usage_seconds_total",
@@ -134,7 +141,8 @@ pub(super) fn names_pattern() -> String {
         "(tgi|trtllm|te|nv_inference|nv_trt_llm)_.+".into(),
         "(num_requests|prompt_tokens|generation_tokens|request_(finish|success)|gpu_cache_usage).*".into(),
     ];
-    parts.extend(OTHERS.iter().map(|n| (*n).to_string()));
+    let without_holders = WITHOUT_HOLDERS.iter().map(|(_, name)| name);
+    parts.extend(OTHERS.iter().chain(without_holders).map(|n| (*n).to_string()));
     parts.join("|")
 }
 
@@ -208,6 +216,12 @@ impl Words {
     /// Devices that other exporters than dcgm-exporter name.
     pub(super) fn foreign(&self) -> bool {
         self.makes(Maker::Amd) || self.makes(Maker::Gaudi)
+    }
+
+    /// Exporters whose devices it has, and nobody's holders.
+    pub(super) fn without_holders(&self) -> Vec<&'static str> {
+        let found = WITHOUT_HOLDERS.iter().filter(|(_, name)| self.has(name));
+        found.map(|(exporter, _)| *exporter).collect()
     }
 
     pub(super) fn has_engines(&self) -> bool {

@@ -139,7 +139,7 @@ fn port_of(container: &Container, default: Option<u16>) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::cluster::{Port, Resources};
+    use crate::snapshot::cluster::{ContainerRole, Port, Resources};
     use crate::snapshot::server::EngineSettings;
 
     fn container(ports: &[(Option<&str>, u16)]) -> Container {
@@ -167,6 +167,49 @@ mod tests {
         );
         assert_eq!(port_of(&container(&[]), Some(8000)), Some(8000));
         assert_eq!(port_of(&container(&[]), None), None);
+    }
+
+    #[test]
+    fn gpu_exporters_are_known_by_their_image_or_container() {
+        let asked = |image: &str, name: &str, role: Option<ContainerRole>, ports: &[(Option<&str>, u16)]| {
+            let pod = Pod {
+                phase: PodPhase::Running,
+                node: Some("n".into()),
+                containers: vec![Container {
+                    name: name.into(),
+                    image: Some(image.into()),
+                    role,
+                    ..container(ports)
+                }],
+                ..Pod::default()
+            };
+            of_pod(&pod).first().map(|j| (j.port, j.path, j.engine))
+        };
+        let infrastructure = Some(ContainerRole::GpuInfrastructure);
+        let at = |port| Some((port, "/metrics", None));
+        let smi = "docker.io/utkuozdemir/nvidia_gpu_exporter:1.4.1";
+        assert_eq!(asked(smi, "x", infrastructure, &[(Some("http"), 9835)]), at(9835));
+        assert_eq!(asked(smi, "x", infrastructure, &[]), at(9835));
+        assert_eq!(
+            asked(smi, "x", infrastructure, &[(Some("http"), 8080)]),
+            at(8080),
+            "where the chart's values moved it"
+        );
+        assert_eq!(
+            asked("acme/node-tools:7", "nvidia-gpu-exporter", infrastructure, &[]),
+            at(9835),
+            "the chart's container in an image of one's own"
+        );
+        assert_eq!(asked("ghcr.io/acme/all-smi:0.26", "x", infrastructure, &[]), at(9090));
+        assert_eq!(
+            asked("nvcr.io/nvidia/k8s/dcgm-exporter:4", "x", infrastructure, &[]),
+            at(9400)
+        );
+        assert_eq!(
+            asked("nvcr.io/nvidia/k8s-device-plugin:v0.17", "x", infrastructure, &[]),
+            None
+        );
+        assert_eq!(asked(smi, "x", None, &[(None, 9835)]), None, "not by its name alone");
     }
 
     #[test]

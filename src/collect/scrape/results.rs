@@ -71,7 +71,7 @@ impl Results {
         let main = pages.iter().find(|(path, _)| *path == job.path);
         let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
         match job.engine {
-            None => self.add_gpus(job, metrics::exporter::page(main, at, &job.node), name),
+            None => self.add_gpus(job, main, at, name),
             Some(engine) => self.add_engine(job, engine, &pages, at, name),
         }
     }
@@ -83,13 +83,11 @@ impl Results {
             .push(what);
     }
 
-    fn add_gpus(&mut self, job: &Job, found: Vec<GpuScrape>, name: String) {
+    fn add_gpus(&mut self, job: &Job, page: &[u8], at: Timestamp, name: String) {
+        let found = metrics::exporter::page(page, at, &job.node);
         if found.is_empty() {
-            self.fail(
-                "the page holds no GPU figures",
-                "check the exporter's counters file and that it answers with text",
-                name,
-            );
+            let (reason, remedy) = metrics::exporter::nothing(page);
+            self.fail(reason, remedy, name);
             return;
         }
         self.read.insert(key(job));

@@ -1,12 +1,13 @@
-//! GPU exporters: dcgm-exporter of every generation, AMD's device-metrics-exporter.
+//! GPU exporters: dcgm-exporter of every generation, AMD's device-metrics-exporter; others in `smi`.
 
 use super::page::Page;
+use super::smi;
 use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance, PodName};
 use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// One figure under its names. dcgm-exporter 4.9 changed names and units; a suffix alone is not believed (traps 1 and 9).
 struct Field {
@@ -112,6 +113,7 @@ pub(crate) fn is_wanted(name: &str) -> bool {
         || name.starts_with("DCGM_FI_DEV_FB_")
         || name.starts_with("dcgm_fb_")
         || AMD.iter().any(|n| strip_amd(name) == *n)
+        || smi::is_wanted(name)
 }
 
 const AMD: &[&str] = &[
@@ -130,9 +132,9 @@ fn strip_amd(name: &str) -> &str {
 }
 
 /// A device, and its MIG instance or partition (empty: the whole card).
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
-fn get(labels: &Labels, keys: &[&str]) -> Option<String> {
+pub(super) fn get(labels: &Labels, keys: &[&str]) -> Option<String> {
     keys.iter()
         .find_map(|k| labels.get(*k))
         .filter(|v| !v.is_empty())
@@ -183,18 +185,27 @@ pub(crate) fn page(text: &[u8], at: Timestamp, node: &str) -> Vec<GpuScrape> {
     }
     memory(&page, &mut devices, at);
     amd(&page, &mut devices, at);
-    finish(devices, node, generation.unwrap_or(Generation::Amd))
+    let other = smi::read(&page, &mut devices, at);
+    finish(devices, node, generation.or(other).unwrap_or(Generation::Amd))
 }
 
-struct Device {
+/// Why `page` found nothing, and the way out.
+pub(crate) fn nothing(text: &[u8]) -> (&'static str, &'static str) {
+    smi::nothing(&Page::parse(text, is_wanted)).unwrap_or((
+        "the page holds no GPU figures",
+        "check the exporter's counters file and that it answers with text",
+    ))
+}
+
+pub(super) struct Device {
     labels: Labels,
     holders: Vec<PodName>,
     maps_pods: bool,
-    reading: GpuReading,
+    pub(super) reading: GpuReading,
 }
 
 impl Device {
-    fn of(devices: &mut BTreeMap<Key, Self>, labels: &Labels, at: Timestamp) -> Key {
+    pub(super) fn of(devices: &mut BTreeMap<Key, Self>, labels: &Labels, at: Timestamp) -> Key {
         let key = key_of(labels);
         let device = devices.entry(key.clone()).or_insert_with(|| Self {
             labels: Labels::new(),

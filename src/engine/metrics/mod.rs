@@ -6,6 +6,7 @@ pub(crate) mod exporter;
 pub(crate) mod identity;
 pub(crate) mod names;
 mod page;
+mod smi;
 
 use crate::snapshot::engine::{EngineReading, Histogram, ServerIdentity};
 use crate::snapshot::server::EngineKind;
@@ -275,6 +276,8 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
 
 #[cfg(test)]
 mod shape_tests;
+#[cfg(test)]
+mod smi_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

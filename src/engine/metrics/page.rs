@@ -31,7 +31,9 @@ impl Page {
                 continue;
             };
             if value.is_finite() {
-                let labels: BTreeMap<String, String> = labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+                // all-smi writes a space behind each comma, as the format allows.
+                let labels = labels.iter().map(|(k, v)| (k.trim().to_string(), v.clone()));
+                let labels: BTreeMap<String, String> = labels.collect();
                 samples.entry(metric).or_default().push((labels, value));
             }
         }
