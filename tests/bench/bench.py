@@ -17,16 +17,25 @@ BINARY = os.environ.get("GPUWASTE", str(ROOT / "target/release/gpuwaste"))
 RUNS = int(os.environ.get("RUNS", "5"))
 
 
+# A child's peak memory starts at its parent's own, so that a small parent is put between: what is seeded here is large.
+BETWEEN = """import json, os, sys, time
+started = time.perf_counter()
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(child, 0)
+with open(sys.argv[1], "w") as out:
+    json.dump([time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024], out)
+sys.exit(os.waitstatus_to_exitcode(status) & 255)
+"""
+
+
 def run(*command, **more):
     """(wall seconds, CPU seconds, peak MiB) of one run; its output is dropped unless asked for."""
-    started = time.perf_counter()
-    child = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=more.get("stdout", subprocess.DEVNULL), stderr=subprocess.PIPE)
-    errors = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise RuntimeError(f"{command} ended with {child.returncode}: {errors.decode()[-800:]}")
-    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    with tempfile.NamedTemporaryFile() as told:
+        between = [sys.executable, "-I", "-S", "-c", BETWEEN, told.name]
+        child = subprocess.run([*between, *(str(c) for c in command)], stdin=subprocess.DEVNULL, stdout=more.get("stdout", subprocess.DEVNULL), stderr=subprocess.PIPE)
+        if child.returncode != 0:
+            raise RuntimeError(f"{command} ended with {child.returncode}: {child.stderr.decode()[-800:]}")
+        return tuple(json.load(told))
 
 
 def several(what, target, runs=RUNS, before=lambda: None):
