@@ -293,6 +293,68 @@ fn a_price_file_with_a_typo_names_the_line() {
     assert_eq!(report["nodes"][0]["price"]["source"], "user");
 }
 
+/// A server of 3.2 GiB of weights on three sevenths of a card, in a snapshot as `collect` writes it.
+fn on_a_mig_instance(requests: f64) -> Value {
+    let mut case = two_nodes();
+    let cluster = &mut case["clusters"][0];
+    let (half, seventh) = ("nvidia.com/mig-3g.40gb", "nvidia.com/mig-1g.10gb");
+    let node = &mut cluster["nodes"][1];
+    for amounts in ["capacity", "allocatable"] {
+        node[amounts]["devices"] = json!({"nvidia.com/gpu": 7, half: 1, seventh: 4});
+    }
+    let pod = &mut cluster["pods"][0];
+    pod["owner"] = json!({"group": "apps", "kind": "Deployment", "name": "web"});
+    let container = &mut pod["containers"][0];
+    for amounts in ["requests", "limits"] {
+        container[amounts] = json!({"cpu": 8000, "memory": 24_u64 << 30, "devices": {half: 1}});
+    }
+    container["server"] = json!({
+        "engine": "vllm", "engine_version": "0.21.0", "model": "Qwen/Qwen3-1.7B",
+        "max_model_len": 4096, "max_num_seqs": 16, "max_num_batched_tokens": 2048,
+    });
+    let told = |mean: f64, count: f64| json!({"sum": mean * count, "count": count, "buckets": [[mean / 2.0, 0.0], [mean, count]]});
+    let reading = json!({
+        "at": common::TAKEN, "running": 1.0, "waiting": 0.0, "kv_usage": 0.02, "requests": requests,
+        "prompt_tokens": 600.0 * requests, "output_tokens": 60.0 * requests, "preemptions": 0.0,
+        "e2e_latency": told(0.5, requests), "time_to_first_token": told(0.05, requests),
+        "inter_token_latency": told(0.008, 60.0 * requests),
+        "prompt_length": told(600.0, requests), "output_length": told(60.0, requests),
+    });
+    cluster["engines"] = json!([{
+        "namespace": "ml", "pod": "web-0", "pod_uid": "u1", "container": "server", "port": 8000, "engine": "vllm",
+        "identity": {"model_root": "Qwen/Qwen3-1.7B", "max_model_len": 4096},
+        "process_started_at": "2026-11-14T12:00:00Z", "readings": [reading],
+    }]);
+    case
+}
+
+#[test]
+fn a_server_on_a_mig_instance_is_told_the_smaller_profile_and_its_price() {
+    let dir = tempdir().unwrap();
+    let of = |requests: f64| {
+        let report = scan(dir.path(), &on_a_mig_instance(requests), &[])
+            .expect(0, &[])
+            .json();
+        let all = report["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|f| f["check"] == "oversized-tier")
+    };
+    let found = of(1e5).unwrap();
+    // Three sevenths of a card, of which one is needed; the card stays.
+    let usd = found["waste_usd_per_hour"].as_f64().unwrap();
+    assert!((usd - NODE_USD / 8.0 * 2.0 / 7.0).abs() < 1e-4, "{found}");
+    assert_eq!(
+        (&found["grade"], &found["confidence"]),
+        (&json!("reusable"), &json!("estimated"))
+    );
+    assert_eq!(found["fix"]["placement"]["gpu"], "H100-SXM5-80GB-MIG-1g.10gb");
+    let patch = found["fix"]["patch"].as_str().unwrap();
+    assert!(patch.contains("nvidia.com/mig-1g.10gb: \"1\""), "{patch}");
+    assert!(patch.contains("nvidia.com/mig-3g.40gb: null"), "{patch}");
+    // A load that a seventh would not carry.
+    let busy = of(2e7);
+    assert!(busy.is_none_or(|f| f["fix"]["placement"]["gpu"] != "H100-SXM5-80GB-MIG-1g.10gb"));
+}
+
 #[test]
 fn no_nodes_and_no_gpus_are_never_a_clean_fleet() {
     let dir = tempdir().unwrap();

@@ -180,9 +180,9 @@ pub(crate) struct Fix {
 /// The joint plan of the sizing checks for one workload: it passes the fit test as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FixPlacement {
-    /// Catalogue name.
+    /// Catalogue name; of a MIG instance with its profile: "H100-SXM5-80GB-MIG-1g.10gb".
     pub(crate) gpu: String,
-    /// GPUs of one replica.
+    /// GPUs of one replica; a MIG instance counts as one.
     pub(crate) gpus: u32,
     pub(crate) tensor_parallel: u32,
     pub(crate) replicas: u32,

@@ -5,7 +5,7 @@ use super::sizing::{self, Judgement, Plan, Target};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::fit::{FitConfidence, Placement};
-use crate::fleet::{Fleet, PriceSource, SlotId, Workload, WorkloadId};
+use crate::fleet::{Fleet, PriceSource, Slot, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
 use crate::units::UsdPerHour;
 
@@ -119,7 +119,7 @@ fn finding(
         evidence: evidence(t, workload, plan, target, held, ratio),
         claims: claims(fleet, workload, plan, target, held - cost),
         fix: Fix {
-            summary: summary(workload, plan, target),
+            summary: summary(fleet, workload, plan, target),
             placement,
             patch: sizing::patch(fleet, workload, plan),
         },
@@ -258,7 +258,7 @@ fn evidence(
     all
 }
 
-fn summary(workload: &Workload, plan: &Plan, target: &Target) -> String {
+fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> String {
     let replicas = plan.stay.len();
     let each = if target.parallelism.gpus() == 1 {
         format!("one {}", target.gpu.name)
@@ -267,7 +267,17 @@ fn summary(workload: &Workload, plan: &Plan, target: &Target) -> String {
     };
     let place = match (&target.quote.rent, &target.gpu.instance) {
         (Some(rent), _) => format!(" (rent {rent})"),
-        (None, Some(_)) if target.offered => format!(" of this cluster (ask for {})", target.resource),
+        (None, Some(part)) if target.offered => {
+            let is_free = |s: &&Slot| {
+                let node = fleet.node(s.node);
+                let alike = node.cluster == workload.cluster && node.gpu.is_some_and(|g| g.name == part.card);
+                let same =
+                    s.mig_profile.as_ref() == Some(&part.profile) && s.resource.as_ref() == Some(&target.resource);
+                alike && same && s.state == SlotState::Free
+            };
+            let free = fleet.slots.iter().filter(is_free).count();
+            format!(" of this cluster (ask for {}; {free} free now)", target.resource)
+        }
         (None, Some(_)) => format!(
             ": ask for {}, which no node hands out yet, so that a card must be cut anew first (nvidia.com/mig.config)",
             target.resource

@@ -36,6 +36,7 @@ const CHOICES: &[&str] = &[
     "karpenter.k8s.aws/instance-gpu-memory",
     "eks.amazonaws.com/instance-gpu-memory",
     "cloud.google.com/gke-accelerator",
+    "cloud.google.com/gke-gpu-partition-size",
     "gpu.nvidia.com/class",
     "gpu.nvidia.com/model",
     "karpenter.k8s.aws/instance-gpu-name",

@@ -39,6 +39,10 @@ fn template(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) ->
         (_, Some(rent)) => ("node.kubernetes.io/instance-type".into(), rent.clone()),
         (None, None) => return None,
     };
+    // Instances that are handed out as GPUs are told from them by the product's label alone.
+    if target.gpu.instance.is_some() && target.resource == "nvidia.com/gpu" && key != "nvidia.com/gpu.product" {
+        return None;
+    }
     let mut text = String::from("  template:\n    spec:\n      nodeSelector:\n");
     for old in keys_in_the_way(pod, &key)? {
         writeln!(text, "        {old}: null").ok()?;

@@ -45,8 +45,14 @@ pub(super) fn cut(
         .labels
         .get("nvidia.com/gpu.product")
         .and_then(|p| p.split_once("-MIG-"))
-        .map(|(_, profile)| profile.trim_end_matches("-SHARED").to_string());
-    let mut mig: BTreeMap<String, (String, u64, u64)> = BTreeMap::new();
+        .map(|(_, profile)| profile.trim_end_matches("-SHARED"))
+        .or_else(|| {
+            seen.labels
+                .get(GKE_PARTITION)
+                .map(String::as_str)
+                .filter(|p| !p.is_empty())
+        });
+    let mut mig: BTreeMap<String, mig::Amount> = BTreeMap::new();
     for (resource, amount) in capacity.iter().filter(|(_, n)| (1..=MAX_DEVICES).contains(*n)) {
         let usable = free.get(resource).copied().unwrap_or(0).min(*amount);
         if CUSTOM_SHARING.iter().any(|c| resource.starts_with(c)) {
@@ -57,12 +63,12 @@ pub(super) fn cut(
             continue;
         }
         if let Some(profile) = resource.strip_prefix("nvidia.com/mig-") {
-            mig.insert(
-                profile.trim_end_matches(".shared").to_string(),
-                (resource.clone(), *amount, usable),
-            );
-        } else if let Some(profile) = single_mig.as_ref().filter(|_| resource == "nvidia.com/gpu") {
-            mig.insert(profile.clone(), (resource.clone(), *amount, usable));
+            let plain = profile.trim_end_matches(".shared");
+            let sharers = mig_replicas(seen, plain, profile != plain);
+            mig.insert(plain.to_string(), mig::Amount::new(resource, *amount, usable, sharers));
+        } else if let Some(profile) = single_mig.filter(|_| whole_name(resource)) {
+            let own = mig::Amount::new(resource, *amount, usable, replicas);
+            mig.insert(profile.to_string(), own);
         } else if is_whole(resource) {
             let sharers = if resource.starts_with("nvidia.com/") {
                 replicas
@@ -189,6 +195,25 @@ fn is_whole(resource: &str) -> bool {
     ]
     .iter()
     .any(|p| resource.starts_with(p) && !resource.contains("mig-"))
+}
+
+/// GKE advertises the instances of a node pool that it cuts as whole GPUs, and labels their profile ("1g.5gb").
+const GKE_PARTITION: &str = "cloud.google.com/gke-gpu-partition-size";
+
+/// Under one profile a node, instances are handed out as if they were GPUs.
+fn whole_name(resource: &str) -> bool {
+    matches!(resource, "nvidia.com/gpu" | "nvidia.com/gpu.shared")
+}
+
+/// How many pods an instance of a profile is advertised to, as GFD labels it under the mixed strategy. `shared`: the
+/// resource's name says that it is shared at all.
+fn mig_replicas(seen: &Seen, profile: &str, shared: bool) -> u64 {
+    let label = |end: &str| seen.labels.get(&format!("nvidia.com/mig-{profile}.{end}"));
+    let strategy = label("sharing-strategy").map_or("none", String::as_str);
+    label("replicas")
+        .and_then(|n| n.parse().ok())
+        .filter(|n| *n > 1 && (shared || strategy != "none"))
+        .unwrap_or(1)
 }
 
 /// How many pods one GPU is advertised to: GFD's replicas, or GKE's clients; 1 without sharing.

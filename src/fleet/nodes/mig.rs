@@ -63,23 +63,39 @@ fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, spread: Option<u
     cards
 }
 
+/// Instances of one profile that a node advertises.
+pub(super) struct Amount {
+    resource: String,
+    instances: u64,
+    usable: u64,
+    /// Pods that one of them is advertised to.
+    sharers: u64,
+}
+
+impl Amount {
+    pub(super) fn new(resource: &str, advertised: u64, usable: u64, sharers: u64) -> Self {
+        Self {
+            resource: resource.into(),
+            instances: advertised.div_ceil(sharers),
+            usable: usable.div_ceil(sharers),
+            sharers,
+        }
+    }
+}
+
 /// Packs instances into cards; each card's rest becomes a slot nobody can ask for. `owned`: cards there are for them.
-pub(super) fn mig_slots(
-    mig: &BTreeMap<String, (String, u64, u64)>,
-    shape: &MigShape,
-    owned: Option<u64>,
-) -> Vec<SlotPlan> {
+pub(super) fn mig_slots(mig: &BTreeMap<String, Amount>, shape: &MigShape, owned: Option<u64>) -> Vec<SlotPlan> {
     let mut instances: Vec<((u32, u32), SlotPlan)> = Vec::new();
-    for (profile, (resource, amount, usable)) in mig {
+    for (profile, amount) in mig {
         let needs = shape.needs(profile);
-        for index in 0..*amount {
+        for index in 0..amount.instances {
             instances.push((
                 needs,
                 SlotPlan {
                     mig_profile: Some(profile.clone()),
-                    resource: Some(resource.clone()),
-                    sharers: 1,
-                    healthy: index < *usable,
+                    resource: Some(amount.resource.clone()),
+                    sharers: amount.sharers,
+                    healthy: index < amount.usable,
                     ..SlotPlan::default()
                 },
             ));

@@ -97,6 +97,41 @@ fn shared_gpus_are_counted_once() {
     assert_eq!(described(&node(&[("nvidia.com/gpu", 3)], &gke)).node.gpus, 1);
 }
 
+/// Fourteen shares of seven instances of one card, under the mixed and the single strategy, and GKE's instances, which
+/// are advertised as GPUs.
+#[test]
+fn shared_instances_and_those_in_the_name_of_gpus_are_counted_once() {
+    let h100 = ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3");
+    let counted = |devices: &[(&str, u64)], labels: &[(&str, &str)]| {
+        let found = described(&node(devices, labels));
+        let first = &found.slots[0];
+        let profile = first.mig_profile.clone().unwrap_or_default();
+        (found.node.gpus, found.slots.len(), first.sharers, profile)
+    };
+    let seven = |sharers: u64| (1, 7, sharers, "1g.10gb".to_string());
+    let mixed = [
+        h100,
+        ("nvidia.com/mig-1g.10gb.replicas", "2"),
+        ("nvidia.com/mig-1g.10gb.sharing-strategy", "time-slicing"),
+    ];
+    assert_eq!(counted(&[("nvidia.com/mig-1g.10gb", 14)], &mixed), seven(2));
+    assert_eq!(counted(&[("nvidia.com/mig-1g.10gb.shared", 14)], &mixed[..2]), seven(2));
+    // Replicas of one: nothing is shared.
+    let plain = [h100, ("nvidia.com/mig-1g.10gb.replicas", "1")];
+    assert_eq!(counted(&[("nvidia.com/mig-1g.10gb", 7)], &plain), seven(1));
+    let single = [
+        ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED"),
+        ("nvidia.com/gpu.replicas", "2"),
+        ("nvidia.com/gpu.sharing-strategy", "time-slicing"),
+    ];
+    assert_eq!(counted(&[("nvidia.com/gpu", 14)], &single), seven(2));
+    let gke = [
+        ("cloud.google.com/gke-accelerator", "nvidia-h100-80gb"),
+        ("cloud.google.com/gke-gpu-partition-size", "1g.10gb"),
+    ];
+    assert_eq!(counted(&[("nvidia.com/gpu", 7)], &gke), seven(1));
+}
+
 #[test]
 fn mig_instances_are_fractions_and_the_rest_is_kept() {
     let labels = [
