@@ -114,10 +114,12 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
             })
             .collect();
         // Where no thread could be started, or one fell over, the work is done here.
-        let results = parts.into_iter().map(|(part, thread)| match thread.map(|t| t.join()) {
-            Ok(Ok(done)) => done,
-            _ => part.iter().map(work).collect(),
-        });
+        let results = parts
+            .into_iter()
+            .map(|(part, thread)| match thread.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(done)) => done,
+                _ => part.iter().map(work).collect(),
+            });
         results.flatten().collect()
     })
 }
