@@ -19,8 +19,18 @@ fn fixtures() -> PathBuf {
 const TRUTH: &[&str] = &[
     "cronjob-train.yaml weekly-tune CronJob - - 1x8 H100-SXM5-80GB -/-/- -",
     "deployment-vllm.yaml chat Deployment vllm Qwen/Qwen2.5-7B-Instruct 2x1 L4 -/-/- 8192",
+    "dynamo-trtllm.yaml r1-decode DynamoGraphDeployment trtllm deepseek-ai/DeepSeek-R1 1x16 B200-SXM-180GB 16/-/- 8192",
+    "dynamo-trtllm.yaml r1-encode DynamoGraphDeployment trtllm Qwen/Qwen3-32B 1x2 B200-SXM-180GB 2/-/- 4096",
+    "dynamo-trtllm.yaml r1-prefill DynamoGraphDeployment trtllm deepseek-ai/DeepSeek-R1 2x4 B200-SXM-180GB 4/1/4 4352",
     "dynamo-v1alpha1.yaml sgl-decode DynamoGraphDeployment sglang deepseek-ai/DeepSeek-R1 2x16 H200-SXM5-141GB 16/-/- -",
     "dynamo-v1beta1.yaml agg-VllmWorker DynamoGraphDeployment vllm Qwen/Qwen3-32B 3x2 A100-SXM4-80GB 2/-/- -",
+    "groups.yaml by-annotation LLMInferenceService vllm Qwen/Qwen3-32B 1x2 A100-SXM4-80GB 2/-/- 8192",
+    "groups.yaml by-claim LLMInferenceService vllm Qwen/Qwen3-32B 1x2 A100-SXM4-80GB 2/-/- 8192",
+    "groups.yaml fleet RayClusterFleet vllm deepseek-ai/DeepSeek-R1 2x16 H200-SXM5-141GB 16/-/- -",
+    "groups.yaml split-decode DisaggregatedSet vllm Qwen/Qwen3-32B 2x2 H100-SXM5-80GB 2/-/- 16384",
+    "groups.yaml split-prefill DisaggregatedSet vllm Qwen/Qwen3-32B 6x1 H100-SXM5-80GB -/-/- 16384",
+    "groups.yaml storm-groups-decode StormService sglang Qwen/Qwen3-8B 6x2 L40S 2/-/- -",
+    "groups.yaml two-nodes StatefulSet sglang deepseek-ai/DeepSeek-V3-0324 2x16 H200-SXM5-141GB 16/-/- -",
     "inferenceservice-container.yaml own-container InferenceService vllm mistralai/Mistral-Small-24B-Instruct-2501 1x1 H100-SXM5-80GB -/-/- 16384",
     "inferenceservice-huggingface.yaml llama3 InferenceService vllm meta-llama/Meta-Llama-3-8B-Instruct 2x1 A10 -/-/- 4096",
     "inferenceservice-multinode.yaml multi InferenceService vllm meta-llama/Llama-3.1-70B-Instruct 1x8 - 4/2/- -",
@@ -62,12 +72,18 @@ const TRUTH: &[&str] = &[
     "rollout.yaml canary Rollout tgi mistralai/Mistral-7B-Instruct-v0.3 2x1 L40S 1/-/- 8192",
     "statefulset-sglang.yaml coder StatefulSet sglang Qwen/Qwen2.5-72B-Instruct 1x4 H100-SXM5-80GB 4/-/- 32768",
     "tei.yaml embeddings Deployment tei BAAI/bge-m3 2x1 L4 -/-/- -",
+    "trainjob-runtime.yaml as-the-runtime TrainJob - - 1x16 H100-SXM5-80GB -/-/- -",
+    "trainjob-runtime.yaml its-own-size TrainJob - - 1x16 A100-SXM4-80GB -/-/- -",
+    "trainjob-runtime.yaml three-nodes TrainJob - - 1x6 L40S -/-/- -",
     "training.yaml js JobSet - - 1x32 H100-SXM5-80GB -/-/- -",
     "training.yaml mpi MPIJob - - 1x16 - -/-/- -",
     "training.yaml pt PyTorchJob - - 1x4 - -/-/- -",
     "training.yaml tj TrainJob - - 1x8 - -/-/- -",
     "training.yaml vc Job - - 2x4 A100-SXM4-80GB -/-/- -",
     "triton.yaml triton Deployment triton - 1x4 A10G 4/-/- -",
+    "trtllm-serve.yaml by-file Deployment trtllm Qwen/Qwen3-32B 1x2 H100-SXM5-80GB 2/-/- 16384",
+    "trtllm-serve.yaml by-script Deployment trtllm meta-llama/Llama-3.3-70B-Instruct 1x4 H100-SXM5-80GB 4/-/- 8192",
+    "trtllm-serve.yaml writes-its-options Pod trtllm openai/gpt-oss-120b 1x2 H100-SXM5-80GB 2/-/- 10240",
     "vllmruntime.yaml opt VLLMRuntime vllm Qwen/Qwen2.5-14B-Instruct 3x2 - 2/-/- 8192",
 ];
 
@@ -127,6 +143,68 @@ fn what_is_not_judged_says_so() {
     let done =
         run(dir.path(), &["check", path.to_str().unwrap()]).expect(0, &["Gaudi", "Trainium", "TPU", "others.yaml:"]);
     assert!(!done.out.to_lowercase().contains("no waste"), "{}", done.out);
+}
+
+#[test]
+fn what_an_object_builds_on_and_the_input_lacks_is_named() {
+    let dir = tempdir().unwrap();
+    let lacking = |file: &str, without: &str| {
+        let text = fs::read_to_string(fixtures().join(file)).unwrap();
+        let kept = text.split("\n---\n").filter(|d| !d.contains(without));
+        fs::write(dir.path().join("part.yaml"), kept.collect::<Vec<_>>().join("\n---\n")).unwrap();
+        run(dir.path(), &["check", "part.yaml", "--format", "json"])
+            .expect(0, &[])
+            .json()
+    };
+    let whats = |report: &Value| -> Vec<String> {
+        let gaps = report["gaps"].as_array().unwrap().iter();
+        let lacks = gaps.filter(|g| g["reason"] == "it is not in the input");
+        lacks.map(|g| g["what"].as_str().unwrap().to_string()).collect()
+    };
+    let of = |report: &Value, name: &str| {
+        let workloads = report["workloads"].as_array().unwrap();
+        workloads.iter().find(|w| w["name"] == name).cloned()
+    };
+    // Without its runtime a job still says its own nodes and GPUs, and where they are to be.
+    let report = lacking("trainjob-runtime.yaml", "kind: ClusterTrainingRuntime\nmetadata");
+    assert_eq!(
+        whats(&report),
+        [
+            "TrainJob as-the-runtime: ClusterTrainingRuntime torch-h100",
+            "TrainJob its-own-size: ClusterTrainingRuntime torch-h100"
+        ]
+    );
+    assert!(
+        of(&report, "as-the-runtime").is_none(),
+        "how many GPUs it has only the runtime says"
+    );
+    let own = of(&report, "its-own-size").unwrap();
+    assert_eq!(
+        (&own["gpus_per_replica"], &own["gpu"]),
+        (&16.into(), &"A100-SXM4-80GB".into())
+    );
+    // Options that stand elsewhere: the parallelism is unknown, not 1.
+    let report = lacking("trtllm-serve.yaml", "name: options}\ndata");
+    assert_eq!(whats(&report), ["Deployment by-file: settings in ConfigMap options"]);
+    assert_eq!(of(&report, "by-file").unwrap()["tensor_parallel"], Value::Null);
+    let report = lacking("groups.yaml", "kind: ResourceClaimTemplate");
+    assert_eq!(
+        whats(&report),
+        ["LLMInferenceService by-claim: ResourceClaimTemplate two-gpus"]
+    );
+    // All there: nothing lacks.
+    for file in [
+        "trainjob-runtime.yaml",
+        "trtllm-serve.yaml",
+        "groups.yaml",
+        "dynamo-trtllm.yaml",
+    ] {
+        let path = fixtures().join(file);
+        let report = run(dir.path(), &["check", path.to_str().unwrap(), "--format", "json"])
+            .expect(0, &[])
+            .json();
+        assert_eq!(whats(&report), Vec::<String>::new(), "{file}");
+    }
 }
 
 /// A Deployment of one server; the words are replaced by what a case says.

@@ -88,7 +88,7 @@ fn crashes(count: f64) -> Snapshot {
     seen(|h| h.workloads[0].crashes_under_pressure = Some(count))
 }
 
-fn requests(count: f64) -> Snapshot {
+pub(super) fn requests(count: f64) -> Snapshot {
     seen(|h| {
         for load in h.pods.iter_mut().chain(&mut h.workloads) {
             (load.running, load.requests) = (figure(0.0), figure(0.0));

@@ -19,6 +19,8 @@ mod mig_layout;
 mod mig_tests;
 mod over_replicated;
 mod oversized;
+#[cfg(test)]
+mod policy_tests;
 mod sharing;
 #[cfg(test)]
 mod sharing_tests;

@@ -54,13 +54,8 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
         .collect();
     let d = &plan.demand;
     let mut judged = Judged::measured("a week of load, and what a replica was seen to serve");
-    if !d.history {
-        judged.cap(
-            Confidence::Estimated,
-            "no history: the busiest time is taken as 3 × the mean since start",
-        );
-    } else if d.window_seconds < t.measured_sizing_seconds as f64 {
-        judged.cap(Confidence::Estimated, "less than a week of history");
+    if let Some(why) = support::little_history(d, t) {
+        judged.cap(Confidence::Estimated, &why);
     }
     if !cut.capacity_observed {
         judged.cap(

@@ -136,13 +136,8 @@ fn count(gpus: u32, name: &str) -> String {
 fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, target: &Target) -> Judged {
     let demand = &plan.demand;
     let mut judged = Judged::measured("a week of load, a fit calibrated by the server, latency scaled from its own");
-    if !demand.history {
-        judged.cap(
-            Confidence::Estimated,
-            "no history: the busiest time is taken as 3 × the mean since start",
-        );
-    } else if demand.window_seconds < t.measured_sizing_seconds as f64 {
-        judged.cap(Confidence::Estimated, "less than a week of history");
+    if let Some(why) = support::little_history(demand, t) {
+        judged.cap(Confidence::Estimated, &why);
     }
     if !target.service.by_ratio {
         judged.cap(
@@ -162,7 +157,7 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
         judged.cap(Confidence::Estimated, "tokens come slower than now, within the limit");
     }
     if demand.hit_rate.is_some_and(|h| h > t.prefix_hit_rate) {
-        judged.cap(Confidence::Estimated, "the spare KV cache is your prefix cache");
+        judged.note(Confidence::Estimated, "the spare KV cache is your prefix cache");
     }
     if !workload.settings_confirmed {
         judged.cap(
@@ -186,7 +181,10 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
     match target.price_source {
         PriceSource::User => {}
         PriceSource::Catalog if !target.stale => {}
-        PriceSource::Catalog => judged.cap(Confidence::Estimated, "the target's list price is older than 180 days"),
+        PriceSource::Catalog => judged.cap(
+            Confidence::Estimated,
+            "the target's list price is older than stale_price_days",
+        ),
         PriceSource::RegionGuess => judged.cap(Confidence::Estimated, "the target's price is another region's"),
         PriceSource::GpuMedian | PriceSource::Unknown => {
             judged.cap(

@@ -2,7 +2,9 @@
 
 use super::Outcome;
 use super::finding::{Claim, Confidence, Finding, Subject};
+use super::sizing::Demand;
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
+use crate::settings::Thresholds;
 use crate::snapshot::cluster::Ignore;
 use crate::units::UsdPerHour;
 use std::collections::BTreeSet;
@@ -12,6 +14,18 @@ use std::collections::BTreeSet;
 pub(super) struct Judged {
     pub(super) level: Confidence,
     pub(super) reasons: Vec<String>,
+}
+
+/// Why the load behind a size is not measured.
+pub(super) fn little_history(demand: &Demand, t: &Thresholds) -> Option<String> {
+    if !demand.history {
+        let factor = t.peak_factor;
+        return Some(format!(
+            "no history: the busiest time is taken as {factor} × the mean since start"
+        ));
+    }
+    let days = t.measured_sizing_seconds as f64 / 86_400.0;
+    (demand.window_seconds < t.measured_sizing_seconds as f64).then(|| format!("less than {days:.0} days of history"))
 }
 
 impl Judged {
@@ -49,7 +63,7 @@ impl Judged {
             let price = &fleet.node(fleet.slot(*slot).node).price;
             match price.source {
                 PriceSource::Catalog if price.stale => {
-                    self.cap(Confidence::Estimated, "the list price is older than 180 days");
+                    self.cap(Confidence::Estimated, "the list price is older than stale_price_days");
                 }
                 PriceSource::User | PriceSource::Unknown | PriceSource::Catalog => {}
                 PriceSource::RegionGuess => self.cap(

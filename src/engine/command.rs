@@ -10,17 +10,7 @@ const MAX_DEPTH: usize = 4;
 
 /// The simple commands that a container would run, each as words.
 pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
-    let env: BTreeMap<String, String> = spec
-        .env
-        .iter()
-        .filter_map(|(k, v)| Some((k.clone(), v.clone()?)))
-        .collect();
-    let words: Vec<String> = spec
-        .command
-        .iter()
-        .chain(&spec.args)
-        .map(|w| substitute(w, &env))
-        .collect();
+    let (env, words) = launch(spec);
     if let Some(script) = script_of(&words) {
         let mut out = Vec::new();
         run(script, &mut env.clone(), 0, &mut out);
@@ -32,6 +22,92 @@ pub(crate) fn commands(spec: &ContainerSpec) -> Vec<Vec<String>> {
         return out;
     }
     vec![words.iter().flat_map(|w| split_item(w)).collect()]
+}
+
+/// The environment as far as it is known, and the command line with Kubernetes' own substitutions.
+fn launch(spec: &ContainerSpec) -> (BTreeMap<String, String>, Vec<String>) {
+    let env: BTreeMap<String, String> = spec
+        .env
+        .iter()
+        .filter_map(|(k, v)| Some((k.clone(), v.clone()?)))
+        .collect();
+    let words = spec.command.iter().chain(&spec.args);
+    let words = words.map(|w| substitute(w, &env)).collect();
+    (env, words)
+}
+
+/// Files that the container's script writes before it starts a server: `cat > FILE <<EOF`, by path.
+pub(crate) fn written(spec: &ContainerSpec) -> Vec<(String, String)> {
+    let (env, words) = launch(spec);
+    let Some(script) = script_of(&words).or_else(|| script_file(spec, &words)) else {
+        return Vec::new();
+    };
+    let (_, files) = here_documents(script);
+    let named = files.into_iter().map(|here| {
+        let text = if here.literal {
+            here.text
+        } else {
+            expand(&here.text, &env)
+        };
+        (expand(&here.path, &env), text)
+    });
+    named.collect()
+}
+
+struct Here {
+    path: String,
+    text: String,
+    /// The shell leaves `$` alone in it.
+    literal: bool,
+}
+
+/// A script without its here-documents, and those that go to a file. One without an end leaves the script as it is.
+fn here_documents(script: &str) -> (String, Vec<Here>) {
+    if !script.contains("<<") || script.len() > MAX_SCRIPT {
+        return (script.to_string(), Vec::new());
+    }
+    let (mut rest, mut files) = (String::new(), Vec::new());
+    let mut lines = script.lines();
+    while let Some(line) = lines.next() {
+        rest.push_str(line);
+        rest.push('\n');
+        let Some((before, after)) = line.split_once("<<").filter(|(_, a)| !a.starts_with('<')) else {
+            continue;
+        };
+        let after = after.trim_start_matches('-').trim_start();
+        let (word, behind) = after.split_at(after.find(|c: char| " \t;|&>)".contains(c)).unwrap_or(after.len()));
+        let end = word.trim_matches(['\'', '"']);
+        // "1 << 2" is no document.
+        if !end.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            continue;
+        }
+        let mut text = String::new();
+        loop {
+            match lines.next() {
+                Some(line) if line.trim() == end => break,
+                Some(line) => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+                None => return (script.to_string(), Vec::new()),
+            }
+        }
+        let target = |part: &str| {
+            let written = part.split_once('>').map(|(_, path)| path.trim_start_matches('>'));
+            let teed = || Some(part.split_once("tee ")?.1);
+            let path = written
+                .or_else(teed)?
+                .split_whitespace()
+                .find(|w| !w.starts_with('-'))?;
+            Some(path.trim_matches(['\'', '"']).to_string())
+        };
+        files.extend(target(behind).or_else(|| target(before)).map(|path| Here {
+            path,
+            text,
+            literal: end != word,
+        }));
+    }
+    (rest, files)
 }
 
 /// `bash /scripts/start.sh`, or the script alone, where its text is known.
@@ -81,13 +157,23 @@ fn script_of(words: &[String]) -> Option<&str> {
     let shell = words
         .iter()
         .position(|w| matches!(w.rsplit('/').next(), Some("sh" | "bash" | "dash" | "ash" | "zsh")))?;
+    let mut reads = false;
     let mut rest = words[shell + 1..].iter();
     while let Some(word) = rest.next() {
-        if word == "-c" || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')) {
-            return rest.next().map(String::as_str);
-        }
-        if !word.starts_with('-') && !word.starts_with('+') && word != "pipefail" {
-            return None;
+        match word.as_str() {
+            // Options end here; the next word is the script, or a file.
+            "--" => return rest.next().filter(|_| reads).map(String::as_str),
+            "-o" | "+o" => {
+                rest.next();
+            }
+            option if option.starts_with(['-', '+']) => {
+                reads |= !option.starts_with("--") && option.contains('c');
+                // "-euo pipefail".
+                if !option.starts_with("--") && option.ends_with('o') {
+                    rest.next();
+                }
+            }
+            script => return reads.then_some(script),
         }
     }
     None
@@ -122,7 +208,8 @@ fn run(script: &str, env: &mut BTreeMap<String, String>, depth: usize, out: &mut
     } else {
         script
     };
-    for text in split_commands(script) {
+    let (script, _) = here_documents(script);
+    for text in split_commands(&script) {
         let expanded = expand(&text, env);
         let Some(words) = shlex::split(&expanded) else { continue };
         let mut words = without_redirections(words);
@@ -414,6 +501,43 @@ mod tests {
             ["vllm", "serve", "org/m", "--tensor-parallel-size", "4", "--name"]
         );
         assert_eq!(serve[6], "a;b");
+    }
+
+    #[test]
+    fn files_that_a_script_writes_are_known_and_are_no_commands() {
+        let script = "cat <<EOF > /tmp/a.yml\ntensor_parallel_size: ${TP}\nvllm serve wrong\nEOF\ncat > \"/tmp/b.yml\" << 'END'\nx: $TP\nEND\ntee /tmp/c.yml <<-EOT >/dev/null\n\ty: 1\n\tEOT\nx=$((1 << 2)); cat <<< here\ntrtllm-serve o/m --config /tmp/a.yml\n";
+        let spec = ContainerSpec {
+            command: ["bash", "-c", script].map(String::from).to_vec(),
+            env: vec![("TP".into(), Some("4".into()))],
+            ..ContainerSpec::default()
+        };
+        let files = written(&spec);
+        let text = |path: &str| files.iter().find(|(p, _)| p == path).map(|(_, t)| t.as_str());
+        assert_eq!(text("/tmp/a.yml"), Some("tensor_parallel_size: 4\nvllm serve wrong\n"));
+        assert_eq!(text("/tmp/b.yml"), Some("x: $TP\n"));
+        let found = commands(&spec);
+        assert!(found.iter().any(|w| w[0] == "trtllm-serve"), "{found:?}");
+        assert!(!found.iter().any(|w| w[0] == "vllm"), "{found:?}");
+        let endless = of(&["sh", "-c", "cat <<EOF > /x\nvllm serve o/m\n"], &[], &[]);
+        assert!(
+            endless.iter().any(|w| w[0] == "vllm"),
+            "no end: what is not understood is read as it stands"
+        );
+    }
+
+    #[test]
+    fn the_script_of_a_shell_is_found_behind_its_options() {
+        for shell in [
+            &["bash", "-lc", "--"][..],
+            &["/bin/sh", "-c"],
+            &["tini", "--", "bash", "-c", "-e"],
+            &["bash", "-euo", "pipefail", "-c"],
+            &["bash", "-o", "pipefail", "-c"],
+        ] {
+            let command = [shell, &["vllm serve o/m"]].concat();
+            assert_eq!(of(&command, &[], &[]), [["vllm", "serve", "o/m"]], "{shell:?}");
+        }
+        assert_eq!(of(&["bash", "--", "start.sh"], &[], &[]), [["bash", "--", "start.sh"]]);
     }
 
     #[test]

@@ -112,8 +112,8 @@ fn flag_body(word: &str) -> Option<&str> {
     body.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(body)
 }
 
-/// A mapping of a configuration file as the flags it stands for. Nested mappings give their own keys too: engines put the
-/// KV cache's share there.
+/// A mapping of a configuration file as the flags it stands for. Of nested mappings only the KV cache's gives its own keys
+/// too, since its share is a flag elsewhere: a draft model's name or a CUDA graph's batch size is not the server's.
 pub(super) fn of_yaml(value: &Value) -> Vec<String> {
     let mut words = Vec::new();
     for (key, value) in value.as_object().into_iter().flatten() {
@@ -129,7 +129,9 @@ pub(super) fn of_yaml(value: &Value) -> Vec<String> {
             }
             Value::Object(_) => {
                 words.push(format!("{name}={value}"));
-                words.extend(of_yaml(value));
+                if name == "--kv-cache-config" {
+                    words.extend(of_yaml(value));
+                }
             }
             Value::Number(number) => words.push(format!("{name}={number}")),
         }
@@ -175,7 +177,8 @@ mod tests {
     #[test]
     fn a_configuration_file_is_flags() {
         let value = serde_json::json!({"model": "o/m", "tensor_parallel_size": 2, "enforce-eager": true, "enable_prefix_caching": false,
-            "served-model-name": ["a", "b"], "kv_cache_config": {"free_gpu_memory_fraction": 0.8}, "seed": null});
+            "served-model-name": ["a", "b"], "kv_cache_config": {"free_gpu_memory_fraction": 0.8}, "seed": null,
+            "speculative_config": {"model": "o/draft"}, "cuda_graph_config": {"max_batch_size": 8}});
         let flags = Flags::parse(&of_yaml(&value), &["enforce-eager"]);
         assert_eq!(
             (flags.text(&["model"]), flags.small(&["tensor-parallel-size"])),
@@ -187,7 +190,7 @@ mod tests {
         );
         assert_eq!(flags.list(&["served-model-name"]), ["a", "b"]);
         assert_eq!(flags.share(&["free-gpu-memory-fraction"]), Some(0.8));
-        assert!(!flags.has(&["seed"]) && of_yaml(&Value::Null).is_empty());
+        assert!(!flags.has(&["seed", "max-batch-size"]) && of_yaml(&Value::Null).is_empty());
     }
 
     #[test]

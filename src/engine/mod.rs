@@ -139,6 +139,7 @@ const VARIABLES: &[&str] = &[
     "OLLAMA_",
     "INFINITY_",
     "DYN_SYSTEM_PORT",
+    "DYN_TRTLLM_",
 ];
 
 pub(crate) fn reads_variable(name: &str) -> bool {
@@ -175,8 +176,10 @@ impl<'a> Candidate<'a> {
 
     /// The settings of a YAML configuration file as flags; empty where it was not read or is none.
     fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
-        let content = path.and_then(|path| self.spec.files.iter().find(|(p, _)| p == path));
-        let Some(Ok(value)) = content.map(|(_, text)| serde_saphyr::from_str::<Value>(text)) else {
+        let Some(path) = path else { return Vec::new() };
+        let of = |files: &[(String, String)]| files.iter().find(|(p, _)| p == path).map(|(_, text)| text.clone());
+        let content = of(&self.spec.files).or_else(|| of(&command::written(self.spec)));
+        let Some(Ok(value)) = content.map(|text| serde_saphyr::from_str::<Value>(&text)) else {
             return Vec::new();
         };
         let of = section.map_or(&value, |section| &value[section]);

@@ -148,6 +148,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
             .switch("enable-lora")
             .or_else(|| flags.has(&["lora-modules"]).then_some(true)),
         max_loras: flags.count(&["max-loras"]),
+        nodes: flags.small(&["nnodes"]),
         speculative: flags.has(&speculative).then_some(true),
         sleep_mode: flags.switch("enable-sleep-mode"),
         cpu_offload: flags

@@ -2,7 +2,7 @@
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::server::{EngineKind, EngineSettings};
 
 /// A family of quantizations that one engine flag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -368,8 +368,13 @@ pub(super) fn unsupported(scheme: &Scheme, settings: &EngineSettings, gpu: &GpuF
     }
     let (major, minor) = gpu.compute_capability?;
     let have = f64::from(major) + f64::from(minor) / 10.0;
-    // vLLM's table of quantization support: Marlin kernels serve fp8 and fp4 weights from Ampere on.
+    // vLLM's table of quantization support: Marlin kernels serve fp8 and fp4 weights from Ampere on. TensorRT-LLM has none
+    // (Model Optimizer's support matrix: FP8 from Ada on, FP4 from Blackwell on; gpt-oss' MXFP4 on Hopper, too).
+    let trtllm = settings.engine == Some(EngineKind::Trtllm);
     let need = match scheme.family {
+        Family::Fp8 | Family::Mxfp8 if trtllm => 8.9,
+        Family::Nvfp4 if trtllm => 10.0,
+        Family::Mxfp4 if trtllm => 9.0,
         Family::Fp8 | Family::Mxfp8 | Family::Nvfp4 | Family::Mxfp4 => 8.0,
         Family::Awq | Family::Int8 | Family::Int4 => 7.5,
         Family::Gptq | Family::Bnb | Family::Gguf => 6.0,

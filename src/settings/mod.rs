@@ -6,6 +6,8 @@ mod thresholds;
 
 pub(crate) use print::print;
 pub(crate) use raw::{RawPolicy, parse};
+#[cfg(test)]
+pub(crate) use thresholds::KEYS;
 pub(crate) use thresholds::Thresholds;
 
 use crate::catalog::models::ModelBook;

@@ -91,7 +91,8 @@ pub(crate) struct EngineSettings {
     pub(crate) data_parallel: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expert_parallel: Option<bool>,
-    /// SGLang's `--enable-dp-attention`.
+    /// Attention is data-parallel inside the tensor-parallel ranks: SGLang's `--enable-dp-attention`, TensorRT-LLM's
+    /// `enable_attention_dp`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dp_attention: Option<bool>,
     /// Tokens (prompt + output) one request may hold.
@@ -173,9 +174,11 @@ pub(crate) struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// GPUs that the stated parallelism uses: TP × PP × DP; an unstated one counts as 1.
+    /// GPUs that the stated parallelism uses: TP × PP × DP; an unstated one counts as 1. Data-parallel attention runs inside
+    /// the tensor-parallel ranks.
     pub(crate) fn gpus_used(&self) -> u32 {
-        [self.tensor_parallel, self.pipeline_parallel, self.data_parallel]
+        let data = self.data_parallel.filter(|_| self.dp_attention != Some(true));
+        [self.tensor_parallel, self.pipeline_parallel, data]
             .into_iter()
             .map(|n| n.unwrap_or(1).max(1))
             .fold(1, u32::saturating_mul)

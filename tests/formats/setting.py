@@ -6,13 +6,24 @@ import hashlib, os, pathlib, shutil, subprocess, sys, unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("GPUWASTE", ROOT / "target/debug/gpuwaste")).resolve()
-PACKAGES = ["jsonschema==4.23.0", "lxml==5.3.0", "markdown-it-py==3.0.0", "websockets==14.1"]
+PACKAGES = ["check-jsonschema==0.39.0", "jsonschema==4.23.0", "lxml==5.3.0", "markdown-it-py==3.0.0", "pre-commit==4.7.0", "PyYAML==6.0.4",
+            "websockets==14.1"]
+ACTIONLINT = "v1.7.12"
+
+
+def cached(name, key):
+    """A folder outside the clone that a run leaves for the next one."""
+    key = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / f"gpuwaste-{name}-{key}"
+
+
+def environment():
+    return cached("formats", "\n".join([sys.version, *PACKAGES]))
 
 
 def packages():
     """Makes the packages importable; returns why it could not."""
-    key = hashlib.sha256("\n".join([sys.version, *PACKAGES]).encode()).hexdigest()[:12]
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / f"gpuwaste-formats-{key}"
+    cache = environment()
     if not (cache / "done").exists():
         done = subprocess.run([sys.executable, "-m", "venv", str(cache)], capture_output=True, text=True)
         if done.returncode == 0:
@@ -22,6 +33,18 @@ def packages():
         (cache / "done").touch()
     sys.path[:0] = [str(p) for p in cache.glob("lib/python*/site-packages")]
     return None
+
+
+def actionlint():
+    """The linter of GitHub's workflows, built from its Go module, and why it could not be."""
+    cache = cached("actionlint", ACTIONLINT)
+    if not (cache / "actionlint").exists():
+        if not shutil.which("go"):
+            return None, "Go is not installed"
+        done = subprocess.run(["go", "install", f"github.com/rhysd/actionlint/cmd/actionlint@{ACTIONLINT}"], capture_output=True, text=True, env={**os.environ, "GOBIN": str(cache), "GOFLAGS": ""})
+        if done.returncode != 0:
+            return None, "actionlint could not be built: " + done.stderr.strip()[-300:]
+    return cache / "actionlint", None
 
 
 def need(what, why):

@@ -105,18 +105,49 @@ pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: 
             .remove(&(pod.namespace.clone(), pod.name.clone()))
             .unwrap_or_default()
         {
-            let Some(container) = pod.containers.iter_mut().find(|c| c.name == want.container) else {
-                continue;
-            };
-            let spec = resolved(want, &maps);
-            if let Some(mut settings) = engine::recognise(&spec) {
-                if let Some(model) = container.server.as_ref().and_then(|s| s.model.clone()) {
-                    engine::mounted(&mut settings, &model);
-                }
-                container.server = Some(Box::new(settings));
-            }
+            reread(pod, want, &maps);
         }
     }
+}
+
+/// The settings of the container once more, with what the maps hold.
+fn reread(pod: &mut Pod, want: Wants, maps: &Maps) {
+    let Some(container) = pod.containers.iter_mut().find(|c| c.name == want.container) else {
+        return;
+    };
+    let spec = resolved(want, maps);
+    if let Some(mut settings) = engine::recognise(&spec) {
+        if let Some(model) = container.server.as_ref().and_then(|s| s.model.clone()) {
+            engine::mounted(&mut settings, &model);
+        }
+        container.server = Some(Box::new(settings));
+    }
+}
+
+/// The same for a pod that does not run yet: `map` gives what is known of a map. Tells the maps that are not, and hold
+/// files of a server.
+pub(super) fn fill(
+    pod: &mut Pod,
+    wants: Vec<Wants>,
+    map: impl Fn(&str) -> Option<BTreeMap<String, String>>,
+) -> BTreeSet<String> {
+    let mut lacking = BTreeSet::new();
+    for want in wants {
+        let mut maps = Maps::new();
+        for key in want.maps() {
+            if let Some(data) = map(&key.1) {
+                maps.insert(key, data);
+            }
+        }
+        let files = want.files.iter().map(|f| &f.map);
+        lacking.extend(
+            files
+                .filter(|m| !maps.contains_key(&(want.namespace.clone(), (*m).clone())))
+                .cloned(),
+        );
+        reread(pod, want, &maps);
+    }
+    lacking
 }
 
 const EFFECT: &str = "what they set is unknown: the model, its length or its parallelism may be missing or a default";

@@ -140,12 +140,22 @@ impl RawContainer {
 
     /// What of its settings stands in ConfigMaps; `None`: nothing that an engine would read.
     pub(super) fn wants(&self, namespace: &str, pod: &str, volumes: &[RawVolume]) -> Option<Wants> {
-        let text: String = self
+        let mut text: String = self
             .command
             .iter()
             .chain(&self.args)
             .flat_map(|w| [w.as_str(), "\n"])
             .collect();
+        // A path may stand in a variable that the command names.
+        let named = |e: &&RawEnv| !e.name.is_empty() && (text.contains(&e.name) || engine::reads_variable(&e.name));
+        let values: Vec<&str> = self
+            .env
+            .iter()
+            .filter(named)
+            .filter_map(|e| e.value.as_deref())
+            .collect();
+        let values = values.join("\n");
+        text.push_str(&values);
         let mut files: Vec<FileRef> = Vec::new();
         for path in text.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | ';')) {
             let found = self.volume_mounts.iter().find_map(|mount| {

@@ -3,7 +3,7 @@
 use super::kinds::{number, text};
 use super::yaml::{self, Document};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 type Key = (String, String);
 
@@ -14,6 +14,8 @@ pub(super) struct Around<'a> {
     claims: HashMap<Key, u64>,
     /// KServe's serving runtimes; those of the cluster under an empty namespace.
     runtimes: HashMap<Key, &'a Value>,
+    /// Kubeflow's training runtimes; those of the cluster under an empty namespace.
+    trainings: HashMap<Key, &'a Value>,
     /// `LLMInferenceServiceConfig`s, by name: the well-known ones live in the operator's namespace.
     bases: HashMap<String, &'a Value>,
 }
@@ -50,6 +52,12 @@ impl<'a> Around<'a> {
                 "ClusterServingRuntime" => {
                     around.runtimes.insert((String::new(), key.1), &object["spec"]);
                 }
+                "TrainingRuntime" => {
+                    around.trainings.insert(key, &object["spec"]);
+                }
+                "ClusterTrainingRuntime" => {
+                    around.trainings.insert((String::new(), key.1), &object["spec"]);
+                }
                 "LLMInferenceServiceConfig" => {
                     around.bases.insert(key.1, &object["spec"]);
                 }
@@ -63,6 +71,13 @@ impl<'a> Around<'a> {
         self.config_maps
             .get(&(namespace.to_string(), name.to_string()))
             .copied()
+    }
+
+    /// The texts of a `ConfigMap`.
+    pub(super) fn text_map(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
+        let data = self.config_map(namespace, name)?.as_object().into_iter().flatten();
+        let texts = data.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string())));
+        Some(texts.collect())
     }
 
     /// YAML in a key of a `ConfigMap`.
@@ -95,6 +110,11 @@ impl<'a> Around<'a> {
         // The namespace's own before the cluster's, then by name.
         fitting.sort_by_key(|((n, name), _)| (n.is_empty(), name.clone()));
         fitting.first().map(|(_, spec)| **spec)
+    }
+
+    /// `namespace`: empty for a runtime of the cluster.
+    pub(super) fn training(&self, namespace: &str, name: &str) -> Option<&'a Value> {
+        self.trainings.get(&(namespace.to_string(), name.to_string())).copied()
     }
 
     pub(super) fn base(&self, name: &str) -> Option<&'a Value> {

@@ -2,7 +2,7 @@
 
 use super::around::Around;
 use super::yaml::Document;
-use super::{serving, shape};
+use super::{serving, shape, training};
 use serde_json::{Map, Value, json};
 
 /// One replica's pods of one template.
@@ -32,6 +32,8 @@ pub(super) struct Unit {
     pub(super) gpus_unstated: bool,
     /// The operator spreads the model over all GPUs of a node (KAITO sets the tensor parallelism so).
     pub(super) spread: bool,
+    /// An object that it refers to and the input lacks, as "kind name".
+    pub(super) lacks: Option<String>,
 }
 
 pub(super) fn number(value: &Value) -> Option<u64> {
@@ -101,7 +103,16 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
             let job = &spec["jobTemplate"]["spec"];
             simple(&job["parallelism"], &job["template"], "spec.jobTemplate.spec.template")
         }
-        "LeaderWorkerSet" => leader_worker(spec),
+        "LeaderWorkerSet" => vec![leader_worker(spec, "spec")],
+        "DisaggregatedSet" => disaggregated(spec),
+        // AIBrix: a fleet's template holds a Ray cluster.
+        "RayClusterFleet" | "RayClusterReplicaSet" => {
+            let mut units = ray(&spec["template"]["spec"], "spec.template.spec", None);
+            for unit in &mut units {
+                unit.replicas = number(&spec["replicas"]).unwrap_or(1);
+            }
+            units
+        }
         "RayCluster" => ray(spec, "spec", None),
         "RayService" => {
             let mut units = ray(
@@ -120,8 +131,8 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
         }
         "RayJob" => ray(&spec["rayClusterSpec"], "spec.rayClusterSpec", None),
         "JobSet" => job_set(spec),
-        "PyTorchJob" | "TFJob" | "MPIJob" | "XGBoostJob" | "PaddleJob" | "JAXJob" => training(spec),
-        "TrainJob" => train_job(spec),
+        "PyTorchJob" | "TFJob" | "MPIJob" | "XGBoostJob" | "PaddleJob" | "JAXJob" => replica_specs(spec),
+        "TrainJob" => training::train_job(object, around),
         "InferenceService" if of("serving.kserve.io/") => serving::inference_service(object, around),
         "LLMInferenceService" => serving::llm_inference_service(object, around),
         "NIMService" => serving::nim_service(object, "spec", None),
@@ -165,18 +176,43 @@ fn nim_pipeline(object: &Value) -> Vec<Unit> {
         .collect()
 }
 
-fn leader_worker(spec: &Value) -> Vec<Unit> {
+/// Roles of a disaggregated server, each a `LeaderWorkerSet` (kubernetes-sigs/lws, docs/examples/disaggregatedset).
+fn disaggregated(spec: &Value) -> Vec<Unit> {
+    let roles = spec["roles"].as_array().into_iter().flatten().enumerate();
+    let slices = number(&spec["slices"]).unwrap_or(1);
+    let units = roles.map(|(i, role)| {
+        let name = text(&role["name"]).unwrap_or_else(|| format!("role-{i}"));
+        let group = leader_worker(&role["spec"], &format!("spec.roles[{i}].spec"));
+        Unit {
+            role: role_of(&name),
+            part: Some(name),
+            replicas: group.replicas.saturating_mul(slices),
+            ..group
+        }
+    });
+    units.collect()
+}
+
+/// Roles as people name them.
+pub(super) fn role_of(name: &str) -> Option<&'static str> {
+    match name {
+        "prefill" => Some("prefill"),
+        "decode" => Some("decode"),
+        _ => None,
+    }
+}
+
+fn leader_worker(spec: &Value, path: &str) -> Unit {
     let group = &spec["leaderWorkerTemplate"];
     let size = number(&group["size"]).unwrap_or(1).max(1);
     let worker = &group["workerTemplate"];
     let has_leader = group["leaderTemplate"]["spec"].is_object();
-    let (leader, path) = if has_leader {
-        (
-            &group["leaderTemplate"],
-            "spec.leaderWorkerTemplate.leaderTemplate.spec",
-        )
+    let of_workers = format!("{path}.leaderWorkerTemplate.workerTemplate.spec");
+    let (leader, of_leader) = if has_leader {
+        let of_leader = format!("{path}.leaderWorkerTemplate.leaderTemplate.spec");
+        (&group["leaderTemplate"], of_leader)
     } else {
-        (worker, "spec.leaderWorkerTemplate.workerTemplate.spec")
+        (worker, of_workers.clone())
     };
     let sized = |template: &Value| {
         let mut template = template.clone();
@@ -193,19 +229,15 @@ fn leader_worker(spec: &Value) -> Vec<Unit> {
         }
         template
     };
-    let mut members = vec![member(1, sized(leader), path)];
+    let mut members = vec![member(1, sized(leader), &of_leader)];
     if size > 1 {
-        members.push(member(
-            size - 1,
-            sized(worker),
-            "spec.leaderWorkerTemplate.workerTemplate.spec",
-        ));
+        members.push(member(size - 1, sized(worker), &of_workers));
     }
-    vec![Unit {
+    Unit {
         replicas: number(&spec["replicas"]).unwrap_or(1),
         members,
         ..Unit::default()
-    }]
+    }
 }
 
 /// Head and workers of a cluster are one replica.
@@ -255,7 +287,7 @@ fn job_set(spec: &Value) -> Vec<Unit> {
 }
 
 /// Kubeflow's v1 jobs: spec.pytorchReplicaSpecs.Worker{replicas, template}.
-fn training(spec: &Value) -> Vec<Unit> {
+fn replica_specs(spec: &Value) -> Vec<Unit> {
     let empty = Map::new();
     let mut members = Vec::new();
     for (key, roles) in spec.as_object().unwrap_or(&empty) {
@@ -273,23 +305,6 @@ fn training(spec: &Value) -> Vec<Unit> {
     vec![Unit {
         replicas: 1,
         members,
-        ..Unit::default()
-    }]
-}
-
-fn train_job(spec: &Value) -> Vec<Unit> {
-    let trainer = &spec["trainer"];
-    let container = json!({
-        "name": "node", "image": trainer["image"], "command": trainer["command"], "args": trainer["args"],
-        "env": trainer["env"], "resources": trainer["resourcesPerNode"],
-    });
-    vec![Unit {
-        replicas: 1,
-        members: vec![member(
-            number(&trainer["numNodes"]).unwrap_or(1),
-            json!({"spec": {"containers": [container]}}),
-            "spec.trainer",
-        )],
         ..Unit::default()
     }]
 }

@@ -6,6 +6,7 @@ mod live;
 mod pods;
 mod serving;
 mod shape;
+mod training;
 mod yaml;
 
 pub(crate) use live::{Described, described};

@@ -10,6 +10,7 @@ use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, is_device};
 use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// More pods of one workload say nothing new, and a mistyped number must not fill the memory.
 const MAX_PODS: u64 = 2_000;
@@ -51,17 +52,24 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
         kind: kind.clone(),
         name: name.clone(),
     };
-    let per_replica: u64 = unit.members.iter().map(|m| m.count).fold(0, u64::saturating_add);
+    let mut per_replica: u64 = unit.members.iter().map(|m| m.count).fold(0, u64::saturating_add);
     let left = MAX_ALL.saturating_sub(all.pods.len() as u64).min(MAX_PODS);
-    let replicas = unit.replicas.min(left / per_replica.clamp(1, MAX_PODS));
+    let mut replicas = unit.replicas.min(left / per_replica.clamp(1, MAX_PODS));
+    let mut stated = unit.replicas;
     let mut first = true;
+    let mut missing = BTreeSet::new();
+    if let Some(lacks) = &unit.lacks {
+        all.gaps
+            .push(lacking_object(document, &format!("{kind} {name}"), lacks));
+    }
     let mut cut = replicas < unit.replicas;
     let mut made = 0;
     for (index, member) in unit.members.iter().enumerate() {
         let mut template = member.template.clone();
         let shared = kinds::text(&template["metadata"]["annotations"]["gpu-fraction"]);
         normalise(&mut template, &namespace, around);
-        let Some(mut pod) = pod_of_template(template.clone()) else {
+        let map = |name: &str| around.text_map(&namespace, name);
+        let Some((mut pod, lacking)) = pod_of_template(template.clone(), map) else {
             all.gaps.push(gap(
                 document,
                 &format!("{kind} {name}"),
@@ -94,12 +102,20 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
                 continue;
             }
         }
-        claims(&mut pod, &namespace, around);
+        if let Some(unknown) = claims(&mut pod, &template, &namespace, around) {
+            all.gaps
+                .push(lacking_object(document, &format!("{kind} {name}"), &unknown));
+        }
         if !asks(&pod) && unit.gpus_unstated {
             unstated(document, &format!("{kind} {name}"), &mut pod, all);
         }
         if !asks(&pod) && pod.resource_claims.is_empty() {
             continue;
+        }
+        for map in lacking {
+            if missing.insert(map.clone()) {
+                all.gaps.push(unread_map(document, &format!("{kind} {name}"), &map));
+            }
         }
         serve(&mut pod, unit, &template, first);
         first = false;
@@ -108,8 +124,11 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
         pod.owner = Some(owner.clone()).filter(|_| kind != "Pod");
         let labels = std::mem::take(&mut pod.labels);
         pod.labels = labels.into_iter().filter(|(k, _)| !k.starts_with("ray.io/")).collect();
-        let count = member.count.min(left);
+        let mut count = member.count.min(left);
         cut |= count < member.count;
+        if let Some(nodes) = spans(&pod, unit) {
+            (count, replicas, per_replica, stated) = (nodes, replicas / nodes, nodes, stated / nodes);
+        }
         for replica in 0..replicas {
             for i in 0..count {
                 let mut one = pod.clone();
@@ -138,11 +157,41 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
             kind,
             namespace,
             name,
-            replicas: Some(unit.replicas),
+            replicas: Some(stated),
             group_size: (per_replica > 1).then_some(per_replica),
             ..Controller::default()
         });
     }
+}
+
+/// Settings in a `ConfigMap` that is elsewhere.
+fn unread_map(document: &Document, of: &str, map: &str) -> Gap {
+    Gap {
+        effect: "what it sets is unknown: the model, its length or its parallelism may be missing or a default".into(),
+        remedy: "check the ConfigMap in the same run".into(),
+        ..gap(
+            document,
+            &format!("{of}: settings in ConfigMap {map}"),
+            "it is not in the input",
+        )
+    }
+}
+
+/// Something else that the object builds on.
+fn lacking_object(document: &Document, of: &str, object: &str) -> Gap {
+    Gap {
+        effect: "the pods, GPUs and node selectors that only it states are not in the report".into(),
+        remedy: "check both in one run".into(),
+        ..gap(document, &format!("{of}: {object}"), "it is not in the input")
+    }
+}
+
+/// Pods of a plain set that are one server, by its own `--nnodes`.
+fn spans(pod: &Pod, unit: &Unit) -> Option<u64> {
+    let nodes = pod.containers.iter().find_map(|c| c.server.as_ref()?.nodes);
+    let nodes = u64::from(nodes.filter(|n| *n > 1)?);
+    let plain = unit.members.len() == 1 && unit.members[0].count == 1;
+    (plain && unit.replicas.is_multiple_of(nodes)).then_some(nodes)
 }
 
 fn gap(document: &Document, what: &str, reason: &str) -> Gap {
@@ -204,20 +253,44 @@ fn unstated(document: &Document, what: &str, pod: &mut Pod, all: &mut Manifests)
     }
 }
 
-/// Claims of templates in the same input become devices.
-fn claims(pod: &mut Pod, namespace: &str, around: &Around<'_>) {
-    let found: u64 = pod
-        .resource_claims
-        .iter()
-        .filter_map(|c| around.devices_claimed(namespace, c))
-        .fold(0, u64::saturating_add);
-    if found > 0
-        && !asks(pod)
-        && let Some(container) = pod.containers.iter_mut().find(|c| c.kind == ContainerKind::Main)
-    {
-        container.requests.devices.insert("nvidia.com/gpu".into(), found);
+/// Claims of templates in the same input become devices. Tells the first that is not there, where nothing else says how many
+/// GPUs the pod gets.
+fn claims(pod: &mut Pod, template: &Value, namespace: &str, around: &Around<'_>) -> Option<String> {
+    if asks(pod) {
+        return None;
+    }
+    let mut found = 0_u64;
+    let mut unknown = None;
+    for claim in template["spec"]["resourceClaims"].as_array().into_iter().flatten() {
+        let of = |key: &str| kinds::text(&claim[key]);
+        let (kind, name) = match (of("resourceClaimTemplateName"), of("resourceClaimName")) {
+            (Some(name), _) => ("ResourceClaimTemplate", name),
+            (_, Some(name)) => ("ResourceClaim", name),
+            _ => continue,
+        };
+        match around.devices_claimed(namespace, &name) {
+            Some(devices) => found = found.saturating_add(devices),
+            None => unknown = unknown.or(Some(format!("{kind} {name}"))),
+        }
+    }
+    if found == 0 {
+        return unknown;
+    }
+    if let Some(at) = position_of_claims(pod) {
+        pod.containers[at]
+            .requests
+            .devices
+            .insert("nvidia.com/gpu".into(), found);
         pod.resource_claims.clear();
     }
+    None
+}
+
+/// The container that uses the pod's claims, else the first.
+fn position_of_claims(pod: &Pod) -> Option<usize> {
+    let main = |c: &Container| c.kind == ContainerKind::Main;
+    let uses = pod.containers.iter().position(|c| main(c) && c.uses_claims);
+    uses.or_else(|| pod.containers.iter().position(main))
 }
 
 /// What the object says beside its containers. Only the first member of a group serves.

@@ -2,7 +2,7 @@
 //! operator would make, so that the engines read them as they read a live pod.
 
 use super::around::{Around, namespace, overlay};
-use super::kinds::{Member, Unit, member, number, set, text};
+use super::kinds::{Member, Unit, list_mut, member, number, set, text};
 use serde_json::{Map, Value, json};
 
 fn flag(name: &str, value: &Value) -> Option<String> {
@@ -240,6 +240,29 @@ fn runtime_image(format: &str, runtime: &str) -> Option<&'static str> {
     }
 }
 
+/// Devices that KServe claims by annotation (docs/samples/llmisvc/managed-dra).
+struct ManagedDevices {
+    container: String,
+    /// As an extended resource, and how many.
+    asked: Option<(&'static str, u64)>,
+}
+
+impl ManagedDevices {
+    fn of(annotations: &Value) -> Self {
+        let value = |key: &str| text(&annotations[format!("serving.kserve.io/exp-dra-{key}")]);
+        let resource = value("device-class").and_then(|class| match class.as_str() {
+            "gpu.nvidia.com" => Some("nvidia.com/gpu"),
+            "gpu.amd.com" => Some("amd.com/gpu"),
+            _ => None,
+        });
+        let count = value("device-count").and_then(|n| n.trim().parse().ok()).unwrap_or(1);
+        Self {
+            container: value("container-name").unwrap_or_else(|| "main".into()),
+            asked: resource.map(|r| (r, count)),
+        }
+    }
+}
+
 /// `LLMInferenceService`: the model is in spec.model, parallelism in spec.parallelism; the container is KServe's template.
 pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit> {
     let own = &object["spec"];
@@ -250,6 +273,8 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
     let spec = &overlay(&below, own);
     let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
     let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
+    let devices = ManagedDevices::of(&object["metadata"]["annotations"]);
+    let own_draft = spec["speculativeDecoding"].is_object();
     let mut units = Vec::new();
     for (of, path, role) in [
         (spec, "spec", None),
@@ -287,7 +312,13 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
         if !template.is_object() {
             template = json!({"containers": [{"name": "main"}]});
         }
-        let mut main = template["containers"][0].clone();
+        let names = [devices.container.as_str(), "main"];
+        let containers = template["containers"].as_array().cloned().unwrap_or_default();
+        let at = names
+            .iter()
+            .find_map(|n| containers.iter().position(|c| c["name"] == *n))
+            .unwrap_or(0);
+        let main = containers.get(at).cloned().unwrap_or_default();
         for word in main["args"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             args.push(word.to_string());
         }
@@ -296,12 +327,21 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
                 args.extend(variable["value"].as_str().and_then(shlex::split).unwrap_or_default());
             }
         }
+        if own_draft {
+            args.push(format!("--speculative-config={}", spec["speculativeDecoding"]));
+        }
         // The container's own command, where there is one, is read as it stands; the object's words fill the rest.
         let own_command = main["command"].is_array();
         let serves = (!own_command).then(|| json!({"image": main["image"].as_str().unwrap_or(image), "command": if runtime == "sglang" { json!(["python3", "-m", "sglang.launch_server"]) } else { json!(["vllm", "serve"]) }, "args": args}));
         let stated = !main["resources"]["limits"].is_null() || !main["resources"]["requests"].is_null();
-        if main["name"].is_null() {
-            set(&mut main, "name", json!("main"));
+        if let Some((resource, count)) = &devices.asked
+            && let Some(container) = list_mut(&mut template, "/containers").nth(at)
+        {
+            let whole = overlay(
+                container,
+                &json!({"resources": {"limits": {*resource: count.to_string()}}}),
+            );
+            *container = whole;
         }
         let mut members = vec![member(
             1,
@@ -324,7 +364,7 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
             role,
             model: model.clone(),
             gpus_unstated: !stated,
-            spread: false,
+            ..Unit::default()
         });
     }
     units

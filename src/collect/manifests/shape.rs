@@ -1,6 +1,6 @@
 //! Kinds that nobody wrote a reader for: pod templates are found by their shape.
 
-use super::kinds::{Unit, member, number, text};
+use super::kinds::{Unit, member, number, role_of, text};
 use serde_json::{Value, json};
 
 /// Objects nest their templates some ten levels deep.
@@ -39,28 +39,45 @@ pub(super) fn makes_nothing(kind: &str) -> bool {
 struct Found<'a> {
     template: &'a Value,
     path: String,
+    /// Of all levels above it.
     replicas: u64,
+    /// Pods that are one replica.
+    group: u64,
     name: Option<String>,
 }
 
 /// One workload for each pod template below `spec`, with the replicas of all levels above it.
 pub(super) fn units(object: &Value) -> Vec<Unit> {
     let mut found = Vec::new();
-    walk(&object["spec"], "spec", 1, None, 0, &mut found);
+    let top = Above {
+        replicas: 1,
+        group: 1,
+        name: None,
+    };
+    walk(&object["spec"], "spec", top, 0, &mut found);
     let single = found.len() == 1;
     found
         .into_iter()
         .enumerate()
         .map(|(i, f)| Unit {
+            role: f.name.as_deref().and_then(role_of),
             part: (!single).then(|| f.name.unwrap_or_else(|| format!("template-{i}"))),
             replicas: f.replicas,
-            members: vec![member(1, f.template.clone(), &f.path)],
+            members: vec![member(f.group, f.template.clone(), &f.path)],
             ..Unit::default()
         })
         .collect()
 }
 
-fn walk<'a>(value: &'a Value, path: &str, replicas: u64, name: Option<&str>, depth: usize, found: &mut Vec<Found<'a>>) {
+/// What the levels above say of a template.
+#[derive(Clone, Copy)]
+struct Above<'a> {
+    replicas: u64,
+    group: u64,
+    name: Option<&'a str>,
+}
+
+fn walk<'a>(value: &'a Value, path: &str, above: Above<'_>, depth: usize, found: &mut Vec<Found<'a>>) {
     if depth > MAX_DEPTH {
         return;
     }
@@ -70,22 +87,27 @@ fn walk<'a>(value: &'a Value, path: &str, replicas: u64, name: Option<&str>, dep
                 found.push(Found {
                     template: value,
                     path: format!("{path}.spec"),
-                    replicas,
-                    name: name.map(String::from),
+                    replicas: above.replicas,
+                    group: above.group,
+                    name: above.name.map(String::from),
                 });
                 return;
             }
             let own = number(&value["replicas"]).unwrap_or(1);
-            let replicas = replicas.saturating_mul(own);
             let own_name = text(&value["name"]).or_else(|| text(&value["groupName"]));
-            let name = own_name.as_deref().or(name);
+            let here = Above {
+                replicas: above.replicas.saturating_mul(own),
+                // AIBrix: a role's replica is so many pods.
+                group: number(&value["podGroupSize"]).unwrap_or(above.group).max(1),
+                name: own_name.as_deref().or(above.name),
+            };
             for (key, below) in map {
-                walk(below, &format!("{path}.{key}"), replicas, name, depth + 1, found);
+                walk(below, &format!("{path}.{key}"), here, depth + 1, found);
             }
         }
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
-                walk(item, &format!("{path}[{i}]"), replicas, name, depth + 1, found);
+                walk(item, &format!("{path}[{i}]"), above, depth + 1, found);
             }
         }
         _ => {}

@@ -6,6 +6,7 @@ mod lists;
 
 use super::document::{Report, ReportFinding, SuppressionState};
 use super::text::{self, money, plain};
+use crate::snapshot::SourceKind;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -87,11 +88,14 @@ fn head(report: &Report) -> Markup {
 fn cards(report: &Report) -> Markup {
     let t = &report.totals;
     if t.gpus == 0.0 {
+        let manifests = report.sources.iter().all(|s| s.kind == SourceKind::Manifest);
         return html! {
             div.note.bad {
                 p { b { "No GPUs were found, so nothing was judged." } }
                 @for s in &report.sources { p { (plain(&s.name)) ": " (plain(&s.detail)) } }
-                p { "Choose another context with " code { "--context" } ", or all of them with " code { "--all-contexts" } "." }
+                @if !manifests {
+                    p { "Choose another context with " code { "--context" } ", or all of them with " code { "--all-contexts" } "." }
+                }
             }
         };
     }

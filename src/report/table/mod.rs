@@ -7,6 +7,7 @@ use super::RenderOptions;
 use super::document::Report;
 use super::terminal::{Paint, wrap, wrapped};
 use super::text::{self, plain};
+use crate::snapshot::SourceKind;
 use std::io::{self, Write};
 
 pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
@@ -87,6 +88,10 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     row(out, "Coverage", &coverage, false, "of the fleet's cost could be judged")
 }
 
+fn of_manifests(report: &Report) -> bool {
+    report.sources.iter().all(|s| s.kind == SourceKind::Manifest)
+}
+
 fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let read: Vec<String> = report
         .sources
@@ -98,10 +103,17 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "\nNo GPUs were found, so nothing was judged. Read: {}.",
         read.join("; ")
     )?;
-    writeln!(
-        out,
-        "Choose another context with --context ('kubectl config get-contexts' lists them), or all of them with --all-contexts."
-    )?;
+    if of_manifests(report) {
+        writeln!(
+            out,
+            "None of these objects asks for a GPU in a form that is counted; what could not be read is named below."
+        )?;
+    } else {
+        writeln!(
+            out,
+            "Choose another context with --context ('kubectl config get-contexts' lists them), or all of them with --all-contexts."
+        )?;
+    }
     for gap in &report.gaps {
         writeln!(
             out,

@@ -3,12 +3,12 @@
 use super::placement::{RawAffinity, RawToleration, placement};
 use super::status::{RawClaim, RawPodStatus, claims_of, fill};
 use super::{RawCondition, RawMeta, condition, lenient};
-use crate::collect::kube::config_maps::Wants;
+use crate::collect::kube::config_maps::{self, Wants};
 use crate::collect::kube::labels;
 use crate::collect::kube::spec::{RawContainer, RawVolume};
 use crate::snapshot::cluster::{Container, Pod, PodPhase, PodPlacement};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Deserialize)]
 pub(in crate::collect::kube) struct RawPod {
@@ -41,10 +41,17 @@ struct RawPodSpec {
     volumes: Vec<RawVolume>,
 }
 
-/// The pod that a template would make; `None`: parts of it have the wrong shape.
-pub(crate) fn pod_of_template(template: serde_json::Value) -> Option<Pod> {
+/// The pod that a template would make, and the `ConfigMap`s with its servers' settings that `map` does not know; `None`:
+/// parts of it have the wrong shape.
+pub(crate) fn pod_of_template(
+    template: serde_json::Value,
+    map: impl Fn(&str) -> Option<BTreeMap<String, String>>,
+) -> Option<(Pod, BTreeSet<String>)> {
     let raw: RawPod = serde_json::from_value(template).ok()?;
-    Some(raw.into_pod(&[]))
+    let wants = raw.wants();
+    let mut pod = raw.into_pod(&[]);
+    let lacking = config_maps::fill(&mut pod, wants, map);
+    Some((pod, lacking))
 }
 
 impl RawPod {
