@@ -17,11 +17,11 @@ pub(super) fn train_job(object: &Value, around: &Around<'_>) -> Vec<Unit> {
     let of = if kind == "TrainingRuntime" { own.as_str() } else { "" };
     let runtime = around.training(of, &name);
     // Without its runtime the job still says how many nodes it trains on, and mostly with which GPUs.
-    let bare = json!({"template": {"spec": {"replicatedJobs": [{
+    let stand_in = json!({"template": {"spec": {"replicatedJobs": [{
         "name": "node",
         "template": {"metadata": {"labels": {STEP: "trainer"}}, "spec": {"template": {"spec": {"containers": [{"name": "node"}]}}}},
     }]}}});
-    let base = runtime.unwrap_or(&bare);
+    let base = runtime.unwrap_or(&stand_in);
     let jobs = base["template"]["spec"]["replicatedJobs"]
         .as_array()
         .into_iter()
