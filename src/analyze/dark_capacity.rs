@@ -646,6 +646,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "GPUs are handed out by DRA claims or a sharing layer whose holders cannot be told",
                 "read its exporter through Prometheus",
             ),
+            (Reason::SharerUnknown, _) => (
+                "which of its node's shared cards it is on is not told, and another pod on them works",
+                "let a GPU exporter that names pods be scraped (pods/proxy), or give Prometheus",
+            ),
             (Reason::Starting, _) => (
                 "its pod is not Ready, but within the time that starting may take",
                 "scan again in an hour",

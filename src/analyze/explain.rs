@@ -35,7 +35,8 @@ would feed; a GPU's need is the middle of the requests of this tier's own pods (
 'unallocated', never added to it.
 
 When it is wrong. Servers of small models need less than the rule. Taints, selectors and node affinity of waiting pods are
-respected; pods with pod affinity or spread constraints are left out.
+respected; pods with pod affinity or spread constraints are left out. A move is named only where everything that moves, and the
+pod that waits, then has GPUs (of the same kind), CPU, memory and a pod slot; priorities and volumes are not looked at.
 
 What to do. Keep CPU-only pods off GPU nodes with a taint, lower requests nobody uses, pack small pods together.";
 

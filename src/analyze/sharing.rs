@@ -96,7 +96,8 @@ fn memory(fleet: &Fleet, id: WorkloadId, workload: &Workload, slots: &[SlotId]) 
         let parts = parts.filter(|p| p.len() > 1)?;
         Some((parts.iter().sum(), parts.len()))
     };
-    let (sum, servers) = slots.iter().filter_map(total).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let placed = slots.iter().filter(|s| !fleet.slot(**s).guessed);
+    let (sum, servers) = placed.filter_map(total).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (sum > 1.0).then(|| Finding {
         part: Some("memory"),
         title: format!("{}: {servers} servers on one card ask for {:.0} % of its memory", workload.name, sum * 100.0),
@@ -130,7 +131,7 @@ fn crowded(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -
     let (slot, mean) = support::slots_of(workload)
         .into_iter()
         .map(|s| fleet.slot(s))
-        .filter(|s| sharers(s).len() > 1)
+        .filter(|s| !s.guessed && sharers(s).len() > 1)
         .filter_map(|s| Some((s, busy(s)?)))
         .filter(|(_, mean)| *mean >= t.shared_card_busy)
         .max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -173,10 +174,13 @@ fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     for ((.., each), slots) in pools {
         let held: usize = slots.iter().map(|s| fleet.slot(*s).holders.len()).sum();
         let by_count = (held as u64).div_ceil(each);
-        let activity: Option<Vec<f64>> = slots.iter().map(|s| busy(fleet.slot(*s))).collect();
+        let activity: Option<Vec<f64>> = slots
+            .iter()
+            .map(|s| busy(fleet.slot(*s)).filter(|_| !fleet.slot(*s).guessed))
+            .collect();
         let Some(activity) = activity else {
             out.not_assessed(
-                "how busy shared cards are is unknown: whether their pods would do on fewer cannot be judged",
+                "how busy shared cards are, or who is on which, is unknown: whether their pods would do on fewer cannot be judged",
                 "let a GPU exporter be scraped (pods/proxy), or give Prometheus",
                 slots.iter().copied().filter(|_| by_count < slots.len() as u64),
             );

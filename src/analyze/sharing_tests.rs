@@ -3,7 +3,7 @@
 use super::tests::{Case, DAY, ago, fired, node, now, report, server, snapshot};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::{Condition, Node, Pod, PodPhase};
-use crate::snapshot::gpu::{GpuReading, GpuScrape};
+use crate::snapshot::gpu::{GpuReading, GpuScrape, PodName};
 use crate::units::Ratio;
 use jiff::SignedDuration;
 
@@ -48,8 +48,9 @@ fn shared(pods: usize, cards: u64, each: u64, busy: f64) -> Snapshot {
     for amounts in [&mut host.capacity, &mut host.allocatable] {
         amounts.devices = [("nvidia.com/gpu".to_string(), cards * each)].into();
     }
-    let pods = (0..pods).map(|i| server(&format!("p{i}"), "n", 1, 9 * DAY)).collect();
-    let mut snap = snapshot(vec![host], pods, Vec::new());
+    let names: Vec<String> = (0..pods).map(|i| format!("p{i}")).collect();
+    let servers = names.iter().map(|name| server(name, "n", 1, 9 * DAY)).collect();
+    let mut snap = snapshot(vec![host], servers, Vec::new());
     let reading = |seconds: i64| GpuReading {
         at: now() - SignedDuration::from_secs(seconds),
         gpu_util: None,
@@ -67,6 +68,18 @@ fn shared(pods: usize, cards: u64, each: u64, busy: f64) -> Snapshot {
             node: "n".into(),
             uuid: Some(format!("GPU-{index}")),
             index: Some(index as u32),
+            // In turn, as the device plugin spreads them.
+            holders: names
+                .iter()
+                .skip(index as usize)
+                .step_by(cards as usize)
+                .map(|name| PodName {
+                    namespace: "ml".into(),
+                    name: name.clone(),
+                    container: None,
+                })
+                .collect(),
+            maps_pods: true,
             readings: vec![reading(10), reading(0)],
             ..GpuScrape::default()
         })
@@ -191,4 +204,11 @@ fn sharers_pay_one_card_between_them() {
         !fired(&snap).contains(&("sharing-mismatch", Some("spread"))),
         "without activity nothing is judged"
     );
+    // Both may sit on one of the two cards already.
+    let mut untold = shared(2, 2, 4, 0.3);
+    assert!(fired(&untold).contains(&("sharing-mismatch", Some("spread"))));
+    for gpu in &mut untold.clusters[0].gpus {
+        gpu.holders.clear();
+    }
+    assert!(!fired(&untold).contains(&("sharing-mismatch", Some("spread"))));
 }

@@ -1,11 +1,13 @@
 //! stranded-gpu: free GPUs that nobody can use where they are.
 
-use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+mod scatter;
+
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, explain};
 use crate::fleet::{Fleet, Node, NodeId, Pod, SlotId, SlotState, WHOLE_GPU};
 use crate::settings::Thresholds;
-use crate::snapshot::cluster::{NodeExpression, PodPhase, Taint};
+use crate::snapshot::cluster::{NodeExpression, PodPlacement, Taint};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct StrandedGpu;
@@ -33,7 +35,7 @@ impl Check for StrandedGpu {
         let fleet = context.fleet;
         let mut taken = BTreeSet::new();
         host(fleet, &context.settings.thresholds, &mut taken, out);
-        scatter(fleet, &context.settings.thresholds, &mut taken, out);
+        scatter::findings(fleet, &context.settings.thresholds, &mut taken, out);
     }
 }
 
@@ -51,10 +53,13 @@ struct PerGpu {
 }
 
 fn per_gpu(fleet: &Fleet, node: &Node, t: &Thresholds) -> Option<PerGpu> {
+    // What beside a part of a GPU, or a turn on one, says nothing of a whole one's.
+    let whole = |s: &SlotId| fleet.slot(*s).weight == WHOLE_GPU && fleet.slot(*s).sharers <= 1;
     let same = |p: &&Pod| {
         p.cluster == node.cluster
             && p.node.is_some_and(|n| fleet.node(n).gpu_name == node.gpu_name)
             && !p.slots.is_empty()
+            && p.slots.iter().all(whole)
             && !p.node_bound
             && p.cpu.0 > 0
     };
@@ -253,147 +258,13 @@ fn blocker(fleet: &Fleet, node: NodeId) -> Option<String> {
     })
 }
 
-/// Pods that wait for k GPUs on one node while k are free, but never together.
-fn scatter(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut Outcome) {
-    let mut waiting: BTreeMap<(usize, usize), Vec<&Pod>> = BTreeMap::new();
-    for pod in fleet
-        .pods
-        .iter()
-        .filter(|p| p.node.is_none() && p.phase == PodPhase::Pending && p.wanted() > 0)
-    {
-        let since = pod.scheduled.as_ref().and_then(|c| c.since);
-        let waits =
-            since.is_some_and(|s| fleet.taken_at.duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
-        let unschedulable = pod
-            .scheduled
-            .as_ref()
-            .is_some_and(|c| c.status == Some(false) && c.reason.as_deref() == Some("Unschedulable"));
-        // The reason must be GPUs: quota, volumes and queues are somebody else's matter.
-        if waits
-            && unschedulable
-            && pod.waits_for_gpus == Some(true)
-            && !pod.placement.as_ref().is_some_and(|p| p.other_constraints)
-        {
-            waiting
-                .entry((pod.cluster, pod.workload.map_or(usize::MAX, |w| w.0)))
-                .or_default()
-                .push(pod);
-        }
-    }
-    for ((_, workload), pods) in waiting {
-        let pod = pods[0];
-        let need = pod.wanted();
-        let mut free: Vec<(&Node, Vec<SlotId>)> = fleet
-            .nodes
-            .iter()
-            .filter(|n| n.cluster == pod.cluster && may_run(pod, n))
-            .map(|n| {
-                let of_node = free_slots(fleet, n).into_iter();
-                let usable = |s: &SlotId| !taken.contains(s) && fleet.gives(fleet.slot(*s), pod);
-                (n, of_node.filter(usable).collect())
-            })
-            .collect();
-        let total: usize = free.iter().map(|(_, f)| f.len()).sum();
-        let most = free.iter().map(|(_, f)| f.len()).max().unwrap_or(0);
-        if total < need || most >= need {
-            continue;
-        }
-        // The fullest nodes first: those are the cheapest to clear.
-        free.sort_by_key(|(_, f)| std::cmp::Reverse(f.len()));
-        let plan = moves(fleet, &free, need);
-        let blocked: Vec<SlotId> = free
-            .into_iter()
-            .flat_map(|(_, f)| f)
-            .take((need * pods.len()).min(total))
-            .collect();
-        taken.extend(&blocked);
-        let mut judged = Judged::measured("the pod's own condition tells since when it waits");
-        judged.cap_by_price(fleet, &blocked);
-        let node = fleet.node(fleet.slot(blocked[0]).node);
-        let since = pod
-            .scheduled
-            .as_ref()
-            .and_then(|c| c.since)
-            .map_or(0.0, |s| fleet.taken_at.duration_since(s).as_secs_f64());
-        let name = if workload == usize::MAX {
-            pod.name.clone()
-        } else {
-            fleet.workloads[workload].name.clone()
-        };
-        out.findings.push(Finding {
-            check: ID,
-            part: Some("scatter"),
-            kind: FindingKind::Recoverable,
-            rank: ClaimRank::Stranded,
-            title: format!("{total} GPUs free in pieces while {name} waits for {need} on one node"),
-            subject: support::of_pool(fleet, node),
-            workload: None,
-            confidence: judged.level,
-            confidence_reasons: judged.reasons,
-            evidence: vec![
-                Evidence::number("free_gpus_on_matching_nodes", total as f64, "gpus", "kubernetes").expected(need as f64),
-                Evidence::number("most_free_on_one_node", most as f64, "gpus", "kubernetes").expected(need as f64),
-                Evidence::number("waiting_pods", pods.len() as f64, "pods", "kubernetes"),
-                Evidence::number("waits_for", since, "seconds", "kubernetes"),
-            ],
-            claims: blocked.iter().map(|s| Claim { slot: *s, usd_per_hour: fleet.slot(*s).price, vacates: false }).collect(),
-            fix: Fix {
-                summary: match plan {
-                    Some((target, which)) => format!("Move {which}: then {name} fits on {target}."),
-                    None => format!("Move small pods together (bin-packing score, descheduler) until one node has {need} free GPUs for {name}."),
-                },
-                ..Fix::default()
-            },
-            ignored: None,
-            trend_usd_per_hour: None,
-        });
-    }
-}
-
-/// The fewest GPUs to move so that one node has `need` free ones: that node, and which pods go where.
-fn moves(fleet: &Fleet, free: &[(&Node, Vec<SlotId>)], need: usize) -> Option<(String, String)> {
-    free.iter().find_map(|(target, have)| {
-        let mut missing = need - have.len();
-        let mut left: Vec<(&Node, usize)> = free
-            .iter()
-            .filter(|(n, _)| n.name != target.name)
-            .map(|(n, f)| (*n, f.len()))
-            .collect();
-        // Whole GPUs that only this pod holds; small pods first, so that each finds a place.
-        let movable = |p: &&Pod| {
-            let alone = |s: &SlotId| fleet.slot(*s).weight == WHOLE_GPU && fleet.slot(*s).holders.len() == 1;
-            !p.node_bound && !p.slots.is_empty() && p.slots.iter().all(alone)
-        };
-        let mut pods: Vec<&Pod> = target.pods.iter().map(|p| fleet.pod(*p)).filter(movable).collect();
-        pods.sort_by(|a, b| (a.slots.len(), &a.namespace, &a.name).cmp(&(b.slots.len(), &b.namespace, &b.name)));
-        let mut moved = Vec::new();
-        for pod in pods {
-            if missing == 0 {
-                break;
-            }
-            let size = pod.slots.len();
-            if let Some(place) = left.iter_mut().find(|(n, room)| *room >= size && may_run(pod, n)) {
-                place.1 -= size;
-                missing = missing.saturating_sub(size);
-                moved.push(format!(
-                    "{}/{} ({}) to {}",
-                    pod.namespace,
-                    pod.name,
-                    gpus(size),
-                    place.0.name
-                ));
-            }
-        }
-        (missing == 0).then(|| (target.name.clone(), moved.join(", ")))
-    })
-}
-
 /// The scheduler's own filters, as far as gpuwaste models them: readiness, cordon, taints, selectors, affinity.
 pub(super) fn may_run(pod: &Pod, node: &Node) -> bool {
     if !node.is_ready() || node.unschedulable {
         return false;
     }
-    let placement = pod.placement.clone().unwrap_or_default();
+    let none = PodPlacement::default();
+    let placement = pod.placement.as_ref().unwrap_or(&none);
     let tolerated = |taint: &Taint| {
         !matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
             || placement.tolerations.iter().any(|t| {

@@ -60,6 +60,10 @@ impl Judged {
     /// The prices behind the slots.
     pub(super) fn cap_by_price(&mut self, fleet: &Fleet, slots: &[SlotId]) {
         for slot in slots {
+            if fleet.slot(*slot).guessed {
+                let why = "which shared card its pods are on is not told: counted is the least that their share can be";
+                self.cap(Confidence::Estimated, why);
+            }
             let price = &fleet.node(fleet.slot(*slot).node).price;
             match price.source {
                 PriceSource::Catalog if price.stale => {
@@ -146,11 +150,13 @@ pub(super) fn of_pool(fleet: &Fleet, node: &Node) -> Subject {
     }
 }
 
-/// A workload's claims on slots that it would leave: of a shared one, its pods' shares (R1).
+/// A workload's claims on slots that it would leave: of a shared one, its pods' shares (R1); where who shares it is a guess,
+/// the least that they can be.
 pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) -> Vec<Claim> {
     let share = |slot: SlotId| -> Option<UsdPerHour> {
         let slot = fleet.slot(slot);
-        let parts = slot.price?.split(slot.holders.len().max(1));
+        let sharers = if slot.guessed { slot.sharers as usize } else { 1 };
+        let parts = slot.price?.split(slot.holders.len().max(sharers).max(1));
         let own = slot
             .holders
             .iter()

@@ -1,6 +1,6 @@
 //! DRA devices as cards and slots, and claims as holders of them.
 
-use super::nodes::SlotPlan;
+use super::nodes::{MigShape, SlotPlan};
 use super::{Claim, Fleet, PodId, SlotId, WHOLE_GPU};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, PodPhase};
@@ -122,7 +122,7 @@ pub(super) fn allocated(dra: Option<&Dra>) -> HashSet<DeviceKey> {
 }
 
 /// The slots of one physical GPU: the whole card, its fixed partitions, or the partitions that claims have made of it.
-pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, pieces: u32) -> Vec<SlotPlan> {
+pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, shape: &MigShape) -> Vec<SlotPlan> {
     let (parts, whole): (Vec<_>, Vec<_>) = card.iter().partition(|(_, d)| is_part(d));
     // Partitions on offer beside the whole card are alternatives: they exist once a claim holds them.
     let on_demand = !whole.is_empty();
@@ -147,21 +147,27 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, pie
         }];
     }
     // Profiles that name their slices ("3g.40gb") weigh them; other partitions are equal parts.
-    let slices: Option<Vec<u32>> = made
+    let needs: Option<Vec<(u32, u32)>> = made
         .iter()
-        .map(|(_, d)| Some(crate::catalog::mig::slices(d.profile.as_deref()?)?.clamp(1, pieces)))
+        .map(|(_, d)| {
+            let profile = d.profile.as_deref()?;
+            crate::catalog::mig::slices(profile).map(|_| shape.needs(profile))
+        })
         .collect();
-    let mut weights: Vec<u64> = match &slices {
-        Some(slices) => slices.iter().map(|s| u64::from(*s)).collect(),
+    let mut weights: Vec<u64> = match &needs {
+        Some(needs) => needs.iter().map(|(slices, _)| u64::from(*slices)).collect(),
         None => vec![1; made.len()],
     };
-    let used: u64 = weights.iter().sum();
-    let total = match &slices {
-        Some(_) => u64::from(pieces).max(used),
-        None if on_demand => parts.len().max(made.len()) as u64,
-        None => used,
+    let left = match &needs {
+        Some(needs) => {
+            let left = needs.iter().fold(shape.card(), |left, (slices, units)| {
+                (left.0.saturating_sub(*slices), left.1.saturating_sub(*units))
+            });
+            u64::from(shape.room(left))
+        }
+        None if on_demand => parts.len().saturating_sub(made.len()) as u64,
+        None => 0,
     };
-    let left = total - used;
     if left > 0 {
         weights.push(left);
     }

@@ -281,6 +281,7 @@ const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
     let names = name_slots(fleet, cluster, first_slot, plans);
     let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
+    let mut guessed: BTreeSet<(NodeId, String)> = BTreeSet::new();
     for index in first_pod..fleet.pods.len() {
         let pod = &fleet.pods[index];
         let Some(node) = pod.node.filter(|_| !pod.infrastructure) else {
@@ -310,6 +311,9 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                     )
                 };
                 if let Some(slot) = slots.iter().filter(free).min_by_key(healthy_first).copied() {
+                    if !told.is_some_and(|t| t.contains(&slot)) {
+                        guessed.insert((node, resource.clone()));
+                    }
                     fleet.slots[slot.0].holders.push(PodId(index));
                     if !fleet.pods[index].slots.contains(&slot) {
                         fleet.pods[index].slots.push(slot);
@@ -321,6 +325,13 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                     break;
                 }
             }
+        }
+    }
+    for (node, resource) in guessed {
+        let of_resource = |s: &SlotId| plans[s.0 - first_slot].resource.as_ref() == Some(&resource);
+        let same: Vec<SlotId> = fleet.nodes[node.0].slot_ids().filter(of_resource).collect();
+        for slot in same.iter().filter(|_| same.len() > 1) {
+            fleet.slots[slot.0].guessed = fleet.slots[slot.0].sharers > 1;
         }
     }
     for (what, count) in crowded {

@@ -196,6 +196,8 @@ pub(crate) struct Slot {
     pub(crate) dra: bool,
     /// How many pods may hold it at once: 1 without time-slicing or MPS.
     pub(crate) sharers: u64,
+    /// Which of the node's shared cards its pods are on is a guess: several could be, and no exporter tells.
+    pub(crate) guessed: bool,
     /// What pods ask a device plugin for to get it; `None`: no plugin hands it out.
     pub(crate) resource: Option<String>,
     /// The rest of a MIG card that is in no instance: it costs, and nobody can ask for it.

@@ -7,6 +7,8 @@ mod mig;
 #[cfg(test)]
 mod tests;
 
+pub(super) use mig::MigShape;
+
 use super::dra::{DeviceKey, NodeDevices};
 use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
 use crate::catalog::instances;

@@ -25,6 +25,8 @@ pub(crate) enum Reason {
     HoldersInvisible,
     /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
     CustomSharing,
+    /// Which of the node's shared cards its pods are on is not told, and another of these pods works.
+    SharerUnknown,
     /// DRA hands it out, and claims were refused: one unseen may hold it.
     ClaimsInvisible,
     /// A claim holds it that no pod uses.
@@ -99,7 +101,19 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
         SlotState::Idle => 2,
         _ => 3,
     };
-    of_holders.min_by_key(|(state, ..)| order(*state)).unwrap_or_default()
+    let verdict = of_holders.min_by_key(|(state, ..)| order(*state)).unwrap_or_default();
+    let settled = |state: SlotState| matches!(state, SlotState::Idle | SlotState::Stuck);
+    // Room for a sharer that was not seen: it may be the one that works.
+    if settled(verdict.0) && !cluster.pods_known && (slot.holders.len() as u64) < slot.sharers {
+        return (SlotState::Unknown, Reason::HoldersInvisible, None);
+    }
+    let neighbours = node.slot_ids().map(|s| fleet.slot(s));
+    let mut others = neighbours.filter(|s| slot.guessed && s.resource == slot.resource);
+    let at_rest = |p: &PodId| settled(of_pod(fleet, fleet.pod(*p), t).0);
+    if settled(verdict.0) && !others.all(|s| s.holders.iter().all(at_rest)) {
+        return (SlotState::Unknown, Reason::SharerUnknown, None);
+    }
+    verdict
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.

@@ -1,64 +1,59 @@
 //! The same fleets with their GPUs handed out by claims: who hands a GPU out changes nothing of what is true of it.
 
-use super::{fleets, invariants, judge};
+use super::fleets::{self, Cards, Made};
+use super::{invariants, judge};
 use crate::report::document::Report;
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::{Cluster, Node, PodPhase};
+use crate::snapshot::cluster::{Node, PodPhase};
 use crate::snapshot::dra::{AllocatedDevice, Device, DevicePool, Dra, PodRef, ResourceClaim};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-const WHOLE: &str = "nvidia.com/gpu";
-const SLICE: &str = "nvidia.com/mig-1g.10gb";
-
-/// What a driver would publish for the node; `None`: its device plugin stays.
-fn published(cluster: &Cluster, node: &Node) -> Option<(&'static str, Vec<Device>)> {
-    let shared = node.labels.contains_key("nvidia.com/gpu.replicas");
-    let resource = [WHOLE, SLICE]
-        .into_iter()
-        .find(|r| node.capacity.devices.contains_key(*r))?;
-    // A device that is lost leaves no trace in slices: only the instance type would tell.
+/// What a driver would publish for the node, with the resource that asked for each device until now; `None`: its device
+/// plugin stays.
+fn published(node: &Node, cards: &Cards) -> Option<(&'static str, Vec<(String, Device)>)> {
+    // Claims of shared devices are another matter, and a device that is lost leaves no trace in slices.
+    let shared = matches!(cards.mode, "time-slicing" | "mps" | "gke-sharing" | "mig-shared");
     if shared || node.capacity.devices != node.allocatable.devices {
         return None;
     }
-    let count = node.capacity.devices[resource];
-    let listed = cluster.gpus.iter().filter(|g| g.node == node.name).count() as u64;
-    if resource == WHOLE && listed != 0 && listed != count {
-        return None;
-    }
-    let device = |index: u64| {
-        let card = format!(
-            "GPU-{}-{}",
-            node.name,
-            if resource == SLICE { index / 7 } else { index }
-        );
+    let amd = cards
+        .places
+        .iter()
+        .any(|(resource, ..)| resource.starts_with("amd.com/"));
+    let product = ["nvidia.com/gpu.product", "amd.com/gpu.product-name"];
+    let product = product.iter().find_map(|k| node.labels.get(*k));
+    let device = |(index, (resource, profile, card)): (usize, &(String, Option<String>, u64))| {
+        let uuid = format!("GPU-{}-{card}", node.name);
         let common = Device {
             node: Some(node.name.clone()),
-            product: node.labels.get("nvidia.com/gpu.product").cloned(),
+            product: product.map(|p| p.split("-MIG-").next().unwrap_or_default().to_string()),
             ..Device::default()
         };
-        if resource == SLICE {
-            Device {
-                name: format!("gpu-{}-mig-{}", index / 7, index % 7),
-                kind: Some("mig".into()),
-                parent_uuid: Some(card),
-                profile: Some("1g.10gb".into()),
+        let device = match profile {
+            Some(profile) => Device {
+                name: format!("gpu-{card}-part-{index}"),
+                kind: Some(if amd { "amdgpu-partition" } else { "mig" }.into()),
+                parent_uuid: Some(uuid),
+                profile: Some(profile.clone()),
                 ..common
-            }
-        } else {
-            Device {
-                name: format!("gpu-{index}"),
-                kind: Some("gpu".into()),
-                uuid: Some(card),
+            },
+            None => Device {
+                name: format!("gpu-{card}"),
+                kind: Some(if amd { "amdgpu" } else { "gpu" }.into()),
+                uuid: Some(uuid),
                 ..common
-            }
-        }
+            },
+        };
+        (resource.clone(), device)
     };
-    Some((resource, (0..count).map(device).collect()))
+    let driver = if amd { "gpu.amd.com" } else { "gpu.nvidia.com" };
+    Some((driver, cards.places.iter().enumerate().map(device).collect()))
 }
 
 /// Turns the device plugin's nodes that `wanted` picks into DRA's, pods and all.
-fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapshot, usize) {
-    let mut turned = 0;
+fn by_claims(made: &Made, wanted: impl Fn(usize) -> bool) -> (Snapshot, BTreeMap<&'static str, usize>) {
+    let mut snapshot = made.snapshot.clone();
+    let mut turned = BTreeMap::new();
     for cluster in &mut snapshot.clusters {
         let mut dra = Dra {
             version: "v1".into(),
@@ -75,34 +70,37 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
             .enumerate()
             .filter(|(i, _)| wanted(*i))
         {
-            let Some((resource, devices)) = published(&before, node) else {
+            let cards = &made.nodes[&(before.name.clone(), node.name.clone())];
+            let Some((driver, devices)) = published(node, cards) else {
                 continue;
             };
-            turned += 1;
+            *turned.entry(cards.mode).or_default() += 1;
             let mut taken: BTreeSet<String> = BTreeSet::new();
             let on_node = |p: &&mut crate::snapshot::cluster::Pod| {
                 p.node.as_ref() == Some(&node.name) && !matches!(p.phase, PodPhase::Succeeded | PodPhase::Failed)
             };
             for pod in cluster.pods.iter_mut().filter(on_node) {
-                let need: u64 = pod
-                    .containers
-                    .iter()
-                    .filter_map(|c| c.requests.devices.get(resource))
-                    .sum();
-                if need == 0 {
+                let requests = pod.requests().devices;
+                let Some((resource, need)) = requests.iter().find(|(r, _)| node.capacity.devices.contains_key(*r))
+                else {
                     continue;
-                }
+                };
                 let told = |d: &Device| {
                     before.gpus.iter().any(|g| {
-                        g.uuid == d.uuid
+                        g.mig.is_none()
+                            && g.uuid == d.uuid
                             && g.holders
                                 .iter()
                                 .any(|h| h.namespace == pod.namespace && h.name == pod.name)
                     })
                 };
-                let mut mine: Vec<&Device> = devices.iter().filter(|d| !taken.contains(&d.name)).collect();
+                let mut mine: Vec<&Device> = devices
+                    .iter()
+                    .filter(|(r, d)| r == resource && !taken.contains(&d.name))
+                    .map(|(_, d)| d)
+                    .collect();
                 mine.sort_by_key(|d| !told(d));
-                mine.truncate(need as usize);
+                mine.truncate(*need as usize);
                 taken.extend(mine.iter().map(|d| d.name.clone()));
                 let name = format!("{}-gpus", pod.name);
                 dra.claims.get_or_insert_default().push(ResourceClaim {
@@ -113,7 +111,7 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
                     devices: mine
                         .iter()
                         .map(|d| AllocatedDevice {
-                            driver: "gpu.nvidia.com".into(),
+                            driver: driver.into(),
                             pool: node.name.clone(),
                             device: d.name.clone(),
                             admin: false,
@@ -133,14 +131,14 @@ fn by_claims(mut snapshot: Snapshot, wanted: impl Fn(usize) -> bool) -> (Snapsho
                     }
                 }
             }
-            node.capacity.devices.remove(resource);
-            node.allocatable.devices.remove(resource);
+            node.capacity.devices.clear();
+            node.allocatable.devices.clear();
             let pool = DevicePool {
-                driver: "gpu.nvidia.com".into(),
+                driver: driver.into(),
                 name: node.name.clone(),
                 generation: index as i64,
                 complete: true,
-                devices,
+                devices: devices.into_iter().map(|(_, d)| d).collect(),
             };
             dra.pools.get_or_insert_default().push(pool);
         }
@@ -184,14 +182,16 @@ fn essence(report: &Report) -> (Vec<f64>, Vec<i64>, BTreeSet<String>) {
 
 #[test]
 fn a_fleet_says_the_same_whoever_hands_out_its_gpus() {
-    let mut turned = 0;
+    let mut turned: BTreeMap<&str, usize> = BTreeMap::new();
     let mut findings = 0;
     for seed in 0..invariants::FLEETS {
         let made = fleets::make(seed);
         let plain = judge(&made.snapshot, &made.prices);
         for (what, wanted) in [("all", 1), ("every other", 2)] {
-            let (claims, count) = by_claims(made.snapshot.clone(), |i| i % wanted == 0);
-            turned += count;
+            let (claims, count) = by_claims(&made, |i| i % wanted == 0);
+            for (mode, nodes) in count {
+                *turned.entry(mode).or_default() += nodes;
+            }
             let judged = judge(&claims, &made.prices);
             invariants::hold(&judged, &format!("{seed}, {what} by claims"));
             assert_eq!(
@@ -202,5 +202,8 @@ fn a_fleet_says_the_same_whoever_hands_out_its_gpus() {
             findings += judged.report.findings.len();
         }
     }
-    assert!(turned > 800 && findings > 3000, "{turned} nodes, {findings} findings");
+    for mode in ["whole", "mig-mixed", "mig-single", "amd-partitions"] {
+        assert!(turned.get(mode).is_some_and(|n| *n >= 50), "{mode}: {turned:?}");
+    }
+    assert!(findings > 3000, "{findings} findings");
 }

@@ -58,6 +58,7 @@ fn agree(found: Option<f64>, truth: Option<f64>) -> bool {
 fn generated_fleets_are_told_their_truth() {
     let (mut said, mut true_said, mut so, mut seen, mut exact) = (0u32, 0u32, 0u32, 0u32, 0u32);
     let mut per_class: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    let mut per_mode: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for seed in 0..FLEETS {
         let made = fleets::make(seed);
@@ -85,6 +86,8 @@ fn generated_fleets_are_told_their_truth() {
             so += 1;
             let class = per_class.entry(e.what).or_default();
             class.0 += 1;
+            let mode = per_mode.entry(e.mode).or_default();
+            mode.0 += 1;
             let hit = found.get(key).filter(|f| agree(f.usd, e.usd));
             if hit.is_some_and(|f| f.measured == e.measured) {
                 exact += 1;
@@ -92,6 +95,7 @@ fn generated_fleets_are_told_their_truth() {
             if hit.is_some() {
                 seen += 1;
                 class.1 += 1;
+                mode.1 += 1;
             } else {
                 wrong.push(format!(
                     "fleet {seed}: missed {e:?}, found {:?}",
@@ -126,6 +130,31 @@ fn generated_fleets_are_told_their_truth() {
             states.iter().zip(true_states).all(|(a, b)| near(*a, b)),
             "fleet {seed}: {states:?} instead of {true_states:?}"
         );
+        for node in &judged.fleet.nodes {
+            let cluster = judged.fleet.clusters[node.cluster].name.clone();
+            let cards = &made.nodes[&(cluster, node.name.clone())];
+            assert_eq!(
+                u64::from(node.gpus),
+                cards.gpus,
+                "fleet {seed}: GPUs of {} ({})",
+                node.name,
+                cards.mode
+            );
+        }
+        let known = truth.free + truth.unhealthy + truth.stuck + truth.idle + truth.working + truth.unknown;
+        assert!(near(known, truth.gpus), "fleet {seed}: the generator loses GPUs");
+        assert!(
+            near(t.gpus, truth.gpus),
+            "fleet {seed}: {} GPUs of {}",
+            t.gpus,
+            truth.gpus
+        );
+        assert!(
+            near(t.gpus_allocated, truth.allocated),
+            "fleet {seed}: {} allocated of {}",
+            t.gpus_allocated,
+            truth.allocated
+        );
         assert!(
             (t.spend_usd_per_hour.usd() - truth.spend).abs() < 1e-3,
             "fleet {seed}: spend {} instead of {}",
@@ -140,7 +169,7 @@ fn generated_fleets_are_told_their_truth() {
         );
     }
     println!(
-        "measured: {true_said} of {said} true; {seen} of {so} found, {exact} with their confidence; by class {per_class:?}"
+        "measured: {true_said} of {said} true; {seen} of {so} found, {exact} with their confidence; by class {per_class:?}, by mode {per_mode:?}"
     );
     let head: Vec<&String> = wrong.iter().take(8).collect();
     assert!(
@@ -160,8 +189,14 @@ fn generated_fleets_are_told_their_truth() {
         ("stranded-gpu/host", 40),
         ("kv-pressure", 40),
         ("parallelism-mismatch", 30),
+        ("mig-layout/unpartitioned", 20),
     ] {
         let (so, seen) = per_class.get(what).copied().unwrap_or_default();
         assert!(seen >= at_least, "{what}: {seen} of {so}, {at_least} wanted");
+    }
+    assert_eq!(per_mode.len(), 8, "{per_mode:?}");
+    for (mode, (so, seen)) in per_mode {
+        let recall = f64::from(seen) / f64::from(so);
+        assert!(so >= 30 && recall >= 0.95, "{mode}: {seen} of {so} found: {head:#?}");
     }
 }

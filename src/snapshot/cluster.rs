@@ -192,7 +192,7 @@ pub(crate) struct Pod {
     /// status.podIP, to reach it from inside a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip: Option<String>,
-    /// Where it may run; kept only for unbound pods that ask for GPUs, and for servers (the tier that a fix would have to match).
+    /// Where it may run; kept for unbound pods that ask for GPUs, pods on GPUs (older recordings: servers only) and servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<PodPlacement>,
     pub(crate) containers: Vec<Container>,

@@ -87,7 +87,7 @@ pub(super) fn cut(
             }
         }
     }
-    let pieces = gpu.map_or(7, GpuFacts::mig_slices);
+    let shape = mig::MigShape::of(gpu);
     let owned = of_type.map(u64::from).or_else(|| {
         [
             "karpenter.k8s.aws/instance-gpu-count",
@@ -101,10 +101,10 @@ pub(super) fn cut(
         .or_else(|| label_count("nvidia.com/gpu.count").filter(|_| single_mig.is_none()))
     });
     let for_mig = owned.map(|n| n.saturating_sub(cards(&slots)));
-    slots.extend(mig::mig_slots(&mig, &mig::MigShape::of(gpu), for_mig));
+    slots.extend(mig::mig_slots(&mig, &shape, for_mig));
     // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
     if let Some(devices) = dra.devices {
-        slots = with_dra(slots, devices, dra.taken, pieces, owned);
+        slots = with_dra(slots, devices, dra.taken, &shape, owned);
     }
     let seen_gpus = cards(&slots);
     for _ in seen_gpus..owned.unwrap_or(seen_gpus) {
@@ -129,7 +129,7 @@ fn with_dra(
     plugin: Vec<SlotPlan>,
     devices: &NodeDevices<'_>,
     taken: &HashSet<DeviceKey>,
-    pieces: u32,
+    shape: &mig::MigShape,
     owned: Option<u64>,
 ) -> Vec<SlotPlan> {
     let published = devices.cards.len() as u64;
@@ -138,7 +138,7 @@ fn with_dra(
     let all = owned.unwrap_or(0).max(published).max(of_plugin);
     let mut twice = (published + of_plugin).saturating_sub(all) as usize;
     let mut shared: Vec<SlotPlan> = plugin;
-    let mut own: Vec<Vec<SlotPlan>> = devices.cards.iter().map(|c| dra::cut(c, taken, pieces)).collect();
+    let mut own: Vec<Vec<SlotPlan>> = devices.cards.iter().map(|c| dra::cut(c, taken, shape)).collect();
     // The same card in the plugin's count: one slot that either may hand out. What a claim holds is the claim's, so the
     // others are taken for the plugin's first.
     let mut order: Vec<&mut Vec<SlotPlan>> = own.iter_mut().collect();
@@ -197,6 +197,10 @@ fn is_whole(resource: &str) -> bool {
     .any(|p| resource.starts_with(p) && !resource.contains("mig-"))
 }
 
+fn number(seen: &Seen, key: &str) -> Option<u64> {
+    seen.labels.get(key)?.parse().ok()
+}
+
 /// GKE advertises the instances of a node pool that it cuts as whole GPUs, and labels their profile ("1g.5gb").
 const GKE_PARTITION: &str = "cloud.google.com/gke-gpu-partition-size";
 
@@ -210,6 +214,8 @@ fn whole_name(resource: &str) -> bool {
 fn mig_replicas(seen: &Seen, profile: &str, shared: bool) -> u64 {
     let label = |end: &str| seen.labels.get(&format!("nvidia.com/mig-{profile}.{end}"));
     let strategy = label("sharing-strategy").map_or("none", String::as_str);
+    // Before GFD told a strategy for each resource, the product's name did.
+    let shared = shared || label("product").is_some_and(|p| p.ends_with("-SHARED"));
     label("replicas")
         .and_then(|n| n.parse().ok())
         .filter(|n| *n > 1 && (shared || strategy != "none"))
@@ -218,17 +224,16 @@ fn mig_replicas(seen: &Seen, profile: &str, shared: bool) -> u64 {
 
 /// How many pods one GPU is advertised to: GFD's replicas, or GKE's clients; 1 without sharing.
 fn sharing_replicas(seen: &Seen) -> u64 {
-    let number = |key: &str| seen.labels.get(key).and_then(|v| v.parse::<u64>().ok());
     let strategy = seen
         .labels
         .get("nvidia.com/gpu.sharing-strategy")
         .map_or("none", String::as_str);
-    let gfd = number("nvidia.com/gpu.replicas")
+    let gfd = number(seen, "nvidia.com/gpu.replicas")
         .filter(|n| *n > 1 && (strategy != "none" || seen.capacity.devices.contains_key("nvidia.com/gpu.shared")));
     let gke = seen
         .labels
         .get("cloud.google.com/gke-gpu-sharing-strategy")
-        .and_then(|_| number("cloud.google.com/gke-max-shared-clients-per-gpu"))
+        .and_then(|_| number(seen, "cloud.google.com/gke-max-shared-clients-per-gpu"))
         .filter(|n| *n > 1);
     gfd.or(gke).unwrap_or(1)
 }

@@ -5,63 +5,8 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::fleet::WHOLE_GPU;
 use crate::units::UsdPerHour;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-
-/// What instances take of a card: compute slices, and memory units (the smallest profile's memory is one).
-pub(super) struct MigShape {
-    pieces: u32,
-    /// GB of one unit, and units of a card; `None`: the card is unknown, and memory no bound.
-    memory: Option<(f64, u32)>,
-}
-
-impl MigShape {
-    pub(super) fn of(gpu: Option<&GpuFacts>) -> Self {
-        Self {
-            pieces: gpu.map_or(7, GpuFacts::mig_slices),
-            memory: gpu.and_then(mig::units),
-        }
-    }
-
-    /// Slices and units of a profile.
-    fn needs(&self, profile: &str) -> (u32, u32) {
-        let slices = mig::slices(profile).unwrap_or(1).clamp(1, self.pieces);
-        let units = self
-            .memory
-            .zip(mig::gigabytes(profile))
-            .map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
-        (slices, units.unwrap_or(0))
-    }
-
-    fn card(&self) -> (u32, u32) {
-        (self.pieces, self.memory.map_or(0, |(_, all)| all))
-    }
-}
-
-/// A card while instances are put on it: slices and memory units left, instances.
-type MigCard = ((u32, u32), Vec<(u32, SlotPlan)>);
-
-/// First fit, largest first, on as many cards as it takes; with `spread`, on the emptiest of that many cards.
-fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, spread: Option<u64>) -> Vec<MigCard> {
-    let mut cards: Vec<MigCard> = (0..spread.unwrap_or(0)).map(|_| (shape.card(), Vec::new())).collect();
-    for ((slices, units), plan) in instances {
-        let fits = |c: &&mut MigCard| c.0.0 >= *slices && c.0.1 >= *units;
-        let open = if spread.is_some() {
-            cards.iter_mut().filter(fits).max_by_key(|c| c.0)
-        } else {
-            cards.iter_mut().find(fits)
-        };
-        if let Some((left, held)) = open {
-            *left = (left.0 - slices, left.1 - units);
-            held.push((*slices, plan.clone()));
-        } else {
-            let whole = shape.card();
-            let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
-            cards.push((left, vec![(*slices, plan.clone())]));
-        }
-    }
-    cards.retain(|(_, held)| !held.is_empty());
-    cards
-}
 
 /// Instances of one profile that a node advertises.
 pub(super) struct Amount {
@@ -83,41 +28,141 @@ impl Amount {
     }
 }
 
+/// What instances take of a card: compute slices, and memory units (the smallest profile's memory is one).
+pub(in crate::fleet) struct MigShape {
+    pieces: u32,
+    /// GB of one unit, and units of a card; `None`: the card is unknown, and memory no bound.
+    memory: Option<(f64, u32)>,
+}
+
+impl MigShape {
+    pub(in crate::fleet) fn of(gpu: Option<&GpuFacts>) -> Self {
+        Self {
+            pieces: gpu.map_or(7, GpuFacts::mig_slices),
+            memory: gpu.and_then(mig::units),
+        }
+    }
+
+    /// Slices and units of a profile.
+    pub(in crate::fleet) fn needs(&self, profile: &str) -> (u32, u32) {
+        let slices = mig::slices(profile).unwrap_or(1).clamp(1, self.pieces);
+        let units = self
+            .memory
+            .zip(mig::gigabytes(profile))
+            .map(|((unit, all), gb)| ((gb / unit).round() as u32).clamp(1, all));
+        (slices, units.unwrap_or(0))
+    }
+
+    pub(in crate::fleet) fn card(&self) -> (u32, u32) {
+        (self.pieces, self.memory.map_or(0, |(_, all)| all))
+    }
+
+    /// Slices that another instance could have. It needs memory too: what that leaves no room for belongs to the instances.
+    pub(in crate::fleet) fn room(&self, (slices, units): (u32, u32)) -> u32 {
+        if self.memory.is_some() && units == 0 { 0 } else { slices }
+    }
+}
+
+/// A card while instances are put on it: slices and memory units left, instances.
+type MigCard = ((u32, u32), Vec<(u32, SlotPlan)>);
+
+/// First fit, largest first, on as many cards as it takes.
+fn pack(instances: &[((u32, u32), SlotPlan)], shape: &MigShape) -> Vec<MigCard> {
+    let mut cards: Vec<MigCard> = Vec::new();
+    for ((slices, units), plan) in instances {
+        if let Some((left, held)) = cards.iter_mut().find(|c| c.0.0 >= *slices && c.0.1 >= *units) {
+            *left = (left.0 - slices, left.1 - units);
+            held.push((*slices, plan.clone()));
+        } else {
+            let whole = shape.card();
+            let left = (whole.0.saturating_sub(*slices), whole.1.saturating_sub(*units));
+            cards.push((left, vec![(*slices, plan.clone())]));
+        }
+    }
+    cards
+}
+
+/// Steps that looking for a layout may take (ours: a search that succeeds takes one an instance).
+const MAX_STEPS: u32 = 10_000;
+
+/// Puts the instances, largest first, on so many cards, the emptiest first; `None`: they do not fit there.
+fn spread(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, cards: u64) -> Option<Vec<MigCard>> {
+    let needs: Vec<(u32, u32)> = instances.iter().map(|(n, _)| *n).collect();
+    let all: u64 = needs.iter().map(|(slices, _)| u64::from(*slices)).sum();
+    if all > cards * u64::from(shape.pieces) {
+        return None;
+    }
+    let mut left = vec![shape.card(); usize::try_from(cards).ok()?];
+    let mut places = Vec::new();
+    if !place(&needs, &mut left, &mut places, &mut MAX_STEPS.clone()) {
+        return None;
+    }
+    let mut cards: Vec<MigCard> = left.into_iter().map(|l| (l, Vec::new())).collect();
+    for (((slices, _), plan), card) in instances.iter().zip(places) {
+        cards[card].1.push((*slices, plan.clone()));
+    }
+    cards.retain(|(_, held)| !held.is_empty());
+    Some(cards)
+}
+
+fn place(needs: &[(u32, u32)], left: &mut [(u32, u32)], places: &mut Vec<usize>, steps: &mut u32) -> bool {
+    let Some((slices, units)) = needs.get(places.len()).copied() else {
+        return true;
+    };
+    let mut order: Vec<usize> = (0..left.len())
+        .filter(|c| left[*c].0 >= slices && left[*c].1 >= units)
+        .collect();
+    order.sort_by_key(|c| Reverse(left[*c]));
+    // Cards with equal room are one choice.
+    order.dedup_by_key(|c| left[*c]);
+    for card in order {
+        *steps = steps.saturating_sub(1);
+        if *steps == 0 {
+            return false;
+        }
+        let before = left[card];
+        left[card] = (before.0 - slices, before.1 - units);
+        places.push(card);
+        if place(needs, left, places, steps) {
+            return true;
+        }
+        places.pop();
+        left[card] = before;
+    }
+    false
+}
+
 /// Packs instances into cards; each card's rest becomes a slot nobody can ask for. `owned`: cards there are for them.
 pub(super) fn mig_slots(mig: &BTreeMap<String, Amount>, shape: &MigShape, owned: Option<u64>) -> Vec<SlotPlan> {
     let mut instances: Vec<((u32, u32), SlotPlan)> = Vec::new();
-    for (profile, amount) in mig {
+    for (profile, of) in mig {
         let needs = shape.needs(profile);
-        for index in 0..amount.instances {
-            instances.push((
-                needs,
-                SlotPlan {
-                    mig_profile: Some(profile.clone()),
-                    resource: Some(amount.resource.clone()),
-                    sharers: amount.sharers,
-                    healthy: index < amount.usable,
-                    ..SlotPlan::default()
-                },
-            ));
+        for index in 0..of.instances {
+            let plan = SlotPlan {
+                mig_profile: Some(profile.clone()),
+                resource: Some(of.resource.clone()),
+                sharers: of.sharers,
+                healthy: index < of.usable,
+                ..SlotPlan::default()
+            };
+            instances.push((needs, plan));
         }
     }
     instances.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.mig_profile.cmp(&b.1.mig_profile)));
-    // Room for another instance needs a slice and memory; what memory leaves no room for belongs to the instances.
-    let room = |(slices, units): (u32, u32)| {
-        if shape.memory.is_some() && units == 0 {
-            0
-        } else {
-            slices
-        }
-    };
-    let mut cards = pack(&instances, shape, None);
-    // As tight as can be, cards are left over that do have instances: those are not lost, but cut in part.
-    if let Some(owned) = owned.filter(|n| *n > cards.len() as u64 && cards.iter().any(|c| room(c.0) > 0)) {
-        cards = pack(&instances, shape, Some(owned));
+    let mut cards = pack(&instances, shape);
+    let tight = cards.len() as u64;
+    let roomy = cards.iter().any(|c| shape.room(c.0) > 0);
+    // Where that leaves cards over, they do have instances: they are not lost, but cut in part. Where it takes more cards
+    // than there are, they are cut otherwise.
+    if let Some(found) = owned
+        .filter(|n| (*n > tight && roomy) || (1..tight).contains(n))
+        .and_then(|n| spread(&instances, shape, n))
+    {
+        cards = found;
     }
     let mut slots = Vec::new();
     for (left, held) in cards {
-        let left = room(left);
+        let left = shape.room(left);
         let mut weights: Vec<u64> = held.iter().map(|(s, _)| u64::from(*s)).collect();
         if left > 0 {
             weights.push(u64::from(left));

@@ -116,6 +116,15 @@ fn shared_instances_and_those_in_the_name_of_gpus_are_counted_once() {
     ];
     assert_eq!(counted(&[("nvidia.com/mig-1g.10gb", 14)], &mixed), seven(2));
     assert_eq!(counted(&[("nvidia.com/mig-1g.10gb.shared", 14)], &mixed[..2]), seven(2));
+    let older = [
+        mixed[1],
+        (
+            "nvidia.com/mig-1g.10gb.product",
+            "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb-SHARED",
+        ),
+        h100,
+    ];
+    assert_eq!(counted(&[("nvidia.com/mig-1g.10gb", 14)], &older), seven(2));
     // Replicas of one: nothing is shared.
     let plain = [h100, ("nvidia.com/mig-1g.10gb.replicas", "1")];
     assert_eq!(counted(&[("nvidia.com/mig-1g.10gb", 7)], &plain), seven(1));
@@ -166,6 +175,25 @@ fn mig_instances_are_fractions_and_the_rest_is_kept() {
     );
 }
 
+/// Instances of one card, A100 or H100 of 80 GB (NVIDIA's MIG user guide, supported configurations).
+const LAYOUTS: &[&[&str]] = &[
+    &["7g.80gb"],
+    &["4g.40gb", "3g.40gb"],
+    &["4g.40gb", "2g.20gb", "1g.10gb"],
+    &["4g.40gb", "1g.10gb", "1g.10gb", "1g.10gb"],
+    &["3g.40gb", "3g.40gb"],
+    &["3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"],
+    &["3g.40gb", "1g.20gb", "1g.10gb"],
+    &["2g.20gb", "2g.20gb", "3g.40gb"],
+    &["2g.20gb", "2g.20gb", "2g.20gb", "1g.10gb"],
+    &["2g.20gb", "2g.20gb", "1g.20gb", "1g.10gb"],
+    &["1g.20gb", "1g.20gb", "1g.20gb", "1g.20gb"],
+    &[
+        "1g.10gb", "1g.10gb", "1g.10gb", "1g.10gb", "1g.10gb", "1g.10gb", "1g.10gb",
+    ],
+    &["2g.20gb"],
+];
+
 #[test]
 fn an_unknown_gpu_is_named_and_not_guessed() {
     let found = described(&node(
@@ -181,6 +209,24 @@ fn an_unknown_gpu_is_named_and_not_guessed() {
 }
 
 proptest! {
+    #[test]
+    fn however_cards_are_cut_they_are_as_many_as_there_are(layouts in prop::collection::vec(0..LAYOUTS.len(), 1..=8)) {
+        let mut capacity: BTreeMap<String, u64> = BTreeMap::new();
+        for profile in layouts.iter().flat_map(|l| LAYOUTS[*l]) {
+            *capacity.entry(format!("nvidia.com/mig-{profile}")).or_default() += 1;
+        }
+        let instances: u64 = capacity.values().sum();
+        let whole = 8 - layouts.len() as u64;
+        if whole > 0 {
+            capacity.insert("nvidia.com/gpu".into(), whole);
+        }
+        let capacity: Vec<(&str, u64)> = capacity.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        let found = described(&node(&capacity, P5));
+        prop_assert_eq!((found.node.gpus, found.slots.iter().map(|s| s.weight).sum::<u64>()), (8, 8 * WHOLE_GPU));
+        let asked = found.slots.iter().filter(|s| s.resource.is_some()).count() as u64;
+        prop_assert_eq!(asked, whole + instances);
+    }
+
     #[test]
     fn weights_and_prices_add_up(whole in 0u64..9, g1 in 0u64..9, g2 in 0u64..5, g3 in 0u64..4, replicas in 1u64..6, micros in 1i64..100_000_000) {
         let replicas_text = replicas.to_string();

@@ -1,11 +1,12 @@
 //! Workloads of generated fleets: pods, owners, what servers and devices say, and what of it is waste.
 
-use super::{CORES_PER_GPU, DAY, Expected, GIB_PER_GPU, HOUR, Host, Life, Maker, ago, now, ready};
+use super::host::{Host, Job, Place};
+use super::{CORES_PER_GPU, DAY, Expected, GIB_PER_GPU, HOUR, Life, Maker, ago, now, ready};
 use crate::snapshot::cluster::{
     Autoscaler, Container, ContainerRole, ContainerState, Controller, Exit, Ignore, OwnerRef, Pod, PodPhase, Resources,
 };
 use crate::snapshot::engine::{EngineReading, EngineScrape, ServerIdentity};
-use crate::snapshot::gpu::{GpuReading, GpuScrape, PodName};
+use crate::snapshot::gpu::{GpuReading, GpuScrape, MigInstance, PodName};
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 use crate::units::{Bytes, MilliCores, Ratio, Tokens, Watts};
 use jiff::SignedDuration;
@@ -27,19 +28,20 @@ enum Shape {
 
 impl Maker {
     /// A workload on the host, added to the snapshot and the truth.
-    pub(super) fn workload(&mut self, host: &mut Host, life: Life, gpus: u64) {
-        let left = host.left();
+    pub(super) fn workload(&mut self, host: &mut Host, life: Life, resource: &str, gpus: u64) {
+        let left = host.left(resource);
         let shape = match self.dice.below(10) {
             0..3 if left >= 2 * gpus => Shape::Replicas(2),
             3 if left >= 2 * gpus && matches!(life, Life::Idle | Life::Busy) => Shape::Group,
-            4 if left >= 2 * gpus && host.parts != 4 && matches!(life, Life::Idle | Life::Busy) => Shape::Split,
+            4 if left >= 2 * gpus && !host.shared() && matches!(life, Life::Idle | Life::Busy) => Shape::Split,
             _ => Shape::Replicas(1),
         };
         let pods = if shape == Shape::Replicas(1) { 1 } else { 2 };
         let name = self.name(stem(life));
         let namespace = (*self.dice.pick(NAMESPACES)).to_string();
         // One member at work makes the whole work.
-        let partly = life == Life::Idle && pods == 2 && shape != Shape::Group && self.dice.chance(40);
+        let partly = life == Life::Idle && pods == 2 && shape != Shape::Group && !host.shared() && self.dice.chance(40);
+        let told = if partly { Life::Busy } else { life };
         for index in 0..pods {
             let own = if shape == Shape::Split {
                 format!("{name}-{index}")
@@ -47,19 +49,17 @@ impl Maker {
                 name.clone()
             };
             let lives = if partly && index == 0 { Life::Busy } else { life };
-            self.member(host, &namespace, &own, shape, index, lives, gpus);
+            if shape == Shape::Split || index == 0 {
+                host.jobs.push(Job {
+                    name: own.clone(),
+                    life: told,
+                    gpus,
+                });
+            }
+            self.member(host, &namespace, &own, shape, index, lives, resource, gpus);
             if shape == Shape::Split || index == 0 {
                 self.owner(&namespace, &own, shape, life);
             }
-        }
-        let told = if partly { Life::Busy } else { life };
-        match shape {
-            Shape::Split => {
-                for index in 0..pods {
-                    self.truth_of(host, &format!("{name}-{index}"), told, gpus, 1);
-                }
-            }
-            _ => self.truth_of(host, &name, told, gpus, pods),
         }
     }
 
@@ -72,9 +72,10 @@ impl Maker {
         shape: Shape,
         index: u64,
         life: Life,
+        resource: &str,
         gpus: u64,
     ) {
-        let mut pod = Self::pod(host, owner, gpus);
+        let mut pod = Self::pod(host, owner, Some(resource), gpus);
         pod.namespace = namespace.into();
         pod.name = format!("{owner}-5d9c-{index}");
         pod.uid.clone_from(&pod.name);
@@ -148,31 +149,35 @@ impl Maker {
             let scrape = self.says(&pod, life);
             self.cluster.engines.push(scrape);
         }
-        self.hold(host, &pod, life, gpus);
+        self.hold(host, &pod, life, resource, gpus);
         self.cluster.pods.push(pod);
     }
 
-    fn hold(&mut self, host: &mut Host, pod: &Pod, life: Life, gpus: u64) {
+    fn hold(&mut self, host: &mut Host, pod: &Pod, life: Life, resource: &str, gpus: u64) {
         let works = match life {
             Life::Busy | Life::BrokenCounters | Life::HalfUsed | Life::Thrashing => true,
             Life::Silent => self.dice.chance(50),
             _ => false,
         };
-        for at in host.used..host.used + gpus {
-            let device = &mut host.devices[(at / host.parts) as usize];
-            device.0.push(PodName {
+        for _ in 0..gpus {
+            let at = host.take(resource);
+            let place = &mut host.places[at];
+            place.pods.push(PodName {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 container: Some("server".into()),
             });
-            device.1 |= works;
+            place.hot |= works;
+            place.holders.push(host.jobs.len() - 1);
         }
-        host.used += gpus;
     }
 
     /// A Running, Ready pod of a Deployment on the host.
-    pub(super) fn pod(host: &Host, owner: &str, gpus: u64) -> Pod {
-        let devices = [(host.resource.to_string(), gpus)];
+    pub(super) fn pod(host: &Host, owner: &str, resource: Option<&str>, gpus: u64) -> Pod {
+        let share = |place: &Place| place.share / host.cut.sharers() as f64;
+        let of_each = host.places.iter().find(|p| Some(p.resource.as_str()) == resource);
+        let held = of_each.map_or(0.0, share) * gpus as f64;
+        let devices = resource.map(|r| (r.to_string(), gpus));
         Pod {
             namespace: "default".into(),
             name: owner.into(),
@@ -191,9 +196,9 @@ impl Maker {
             containers: vec![Container {
                 name: "server".into(),
                 requests: Resources {
-                    cpu: Some(MilliCores(gpus * CORES_PER_GPU * 1000)),
-                    memory: Some(Bytes((gpus * GIB_PER_GPU) << 30)),
-                    devices: devices.into_iter().filter(|(_, n)| *n > 0).collect(),
+                    cpu: Some(MilliCores((held * CORES_PER_GPU as f64 * 1000.0) as u64)),
+                    memory: Some(Bytes((held * GIB_PER_GPU as f64 * Bytes::GIB) as u64)),
+                    devices: devices.into_iter().collect(),
                     ..Resources::default()
                 },
                 state: Some(ContainerState::Running { since: ago(20 * DAY) }),
@@ -288,39 +293,61 @@ impl Maker {
         }
     }
 
-    fn truth_of(&mut self, host: &mut Host, name: &str, life: Life, gpus: u64, pods: u64) {
-        let held = (gpus * pods) as f64 / host.parts as f64;
+    /// What is true of the pods on the host, once all are there.
+    pub(super) fn settle(&mut self, host: &Host) {
+        // A shared GPU works if one of its pods does, and is idle or stuck only if all are.
+        let state = |place: &Place| place.holders.iter().map(|j| State::of(host.jobs[*j].life)).min();
         let t = &mut self.truth;
-        // A shared GPU is held by whoever came first; the others add nothing to what is held.
-        let held_now = if host.parts == 4 {
-            if host.used <= gpus * pods { 1.0 } else { 0.0 }
-        } else {
-            held
-        };
-        match life {
-            Life::Idle | Life::IdleSince3h | Life::Standby | Life::OptedOut => t.idle += held_now,
-            Life::CrashLoop | Life::ImagePull => t.stuck += held_now,
-            Life::Busy | Life::HalfUsed | Life::Thrashing | Life::Retired | Life::Placeholder => t.working += held_now,
-            _ => t.unknown += held_now,
+        for place in &host.places {
+            let sum = match state(place) {
+                Some(State::Working) => &mut t.working,
+                Some(State::Unknown) => &mut t.unknown,
+                Some(State::Idle) => &mut t.idle,
+                Some(State::Stuck) => &mut t.stuck,
+                None => continue,
+            };
+            *sum += place.share;
+            t.allocated += place.share;
         }
-        let (what, share, measured) = match life {
-            Life::Idle => ("dark-capacity/idle", 1.0, true),
-            Life::IdleSince3h | Life::Standby => ("dark-capacity/idle", 1.0, false),
-            Life::CrashLoop | Life::ImagePull => ("dark-capacity/stuck", 1.0, true),
-            Life::HalfUsed => ("parallelism-mismatch", (gpus - gpus / 2) as f64 / gpus as f64, true),
-            Life::Thrashing => ("kv-pressure", THROWN_BACK, true),
-            _ => return,
-        };
-        if share >= 1.0 {
-            host.vacated += gpus * pods;
+        for (index, job) in host.jobs.iter().enumerate() {
+            let mine = |place: &Place| place.holders.iter().filter(|h| **h == index).count();
+            // Of a GPU whose price several pods share, its own pods' part.
+            let held: f64 = host
+                .places
+                .iter()
+                .filter(|p| mine(p) > 0 && state(p) == Some(State::of(job.life)))
+                .map(|p| p.share * mine(p) as f64 / p.holders.len() as f64)
+                .sum();
+            let idle_gpus = job.gpus - job.gpus / 2;
+            let (what, share, measured) = match job.life {
+                Life::Idle => ("dark-capacity/idle", 1.0, true),
+                Life::IdleSince3h | Life::Standby => ("dark-capacity/idle", 1.0, false),
+                Life::CrashLoop | Life::ImagePull => ("dark-capacity/stuck", 1.0, true),
+                Life::HalfUsed => ("parallelism-mismatch", idle_gpus as f64 / job.gpus as f64, true),
+                Life::Thrashing => ("kv-pressure", THROWN_BACK, true),
+                _ => continue,
+            };
+            if held > 0.0 {
+                t.expected.push(Expected {
+                    what,
+                    cluster: self.cluster.name.clone(),
+                    name: job.name.clone(),
+                    usd: host.gpu_usd.map(|usd| usd * held * share),
+                    measured: measured && !host.estimated_price,
+                    mode: host.cut.mode(),
+                });
+            }
         }
-        t.expected.push(Expected {
-            what,
-            cluster: self.cluster.name.clone(),
-            name: name.into(),
-            usd: host.gpu_usd.map(|usd| usd * held * share),
-            measured: measured && !host.estimated_price,
-        });
+        let leaves = |life: Life| {
+            matches!(
+                life,
+                Life::Idle | Life::IdleSince3h | Life::Standby | Life::CrashLoop | Life::ImagePull
+            )
+        };
+        let vacated = |place: &Place| !place.lost && place.holders.iter().all(|j| leaves(host.jobs[*j].life));
+        if host.returnable && !host.occupied && host.places.iter().all(vacated) {
+            t.now += host.gpu_usd.unwrap_or(0.0) * host.gpus as f64;
+        }
     }
 
     /// The exporter's pod and what it shows of each device.
@@ -329,7 +356,7 @@ impl Maker {
             return;
         }
         let name = format!("exporter-{}", host.node.name);
-        let mut pod = Self::pod(host, &name, 0);
+        let mut pod = Self::pod(host, &name, None, 0);
         pod.namespace = "gpu-operator".into();
         pod.labels.clear();
         pod.owner = Some(OwnerRef {
@@ -337,32 +364,66 @@ impl Maker {
             kind: "DaemonSet".into(),
             name: "dcgm-exporter".into(),
         });
-        pod.containers[0].image = Some("nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3".into());
+        let image = match host.amd {
+            true => "docker.io/rocm/device-metrics-exporter:v1.4.1",
+            false => "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3",
+        };
+        pod.containers[0].image = Some(image.into());
         pod.containers[0].role = Some(ContainerRole::GpuInfrastructure);
         pod.containers[0].requests.cpu = None;
         self.cluster.pods.push(pod);
-        for (index, (holders, hot)) in host.devices.iter().enumerate() {
+        for (index, place) in host.places.iter().enumerate() {
+            let hot = place.hot;
             let reading = |seconds: i64| GpuReading {
                 at: now() - SignedDuration::from_secs(seconds),
-                gpu_util: Some(Ratio(if *hot { 0.97 } else { 0.0 })),
-                gr_engine: Some(Ratio(if *hot { 0.9 } else { 0.0 })),
+                gpu_util: Some(Ratio(if hot { 0.97 } else { 0.0 })).filter(|_| place.profile.is_none()),
+                gr_engine: Some(Ratio(if hot { 0.9 } else { 0.0 })),
                 sm_active: None,
-                tensor: Some(Ratio(if *hot { 0.4 } else { 0.0 })),
-                dram: Some(Ratio(if *hot { 0.5 } else { 0.0 })),
-                power: Some(Watts(host.tdp * if *hot { 0.85 } else { 0.12 })),
+                tensor: Some(Ratio(if hot { 0.4 } else { 0.0 })).filter(|_| !host.amd),
+                dram: Some(Ratio(if hot { 0.5 } else { 0.0 })).filter(|_| !host.amd),
+                // An instance shows its card's, whoever draws it.
+                power: Some(Watts(
+                    host.tdp * if hot || place.profile.is_some() { 0.85 } else { 0.12 },
+                )),
                 memory_used: None,
                 memory_total: None,
                 energy_joules: None,
             };
             self.cluster.gpus.push(GpuScrape {
                 node: host.node.name.clone(),
-                uuid: Some(format!("GPU-{}-{index}", host.node.name)),
-                index: Some(index as u32),
-                holders: holders.clone(),
+                uuid: Some(format!("GPU-{}-{}", host.node.name, place.device)),
+                index: Some(place.device as u32),
+                mig: place.profile.as_ref().map(|profile| MigInstance {
+                    profile: profile.clone(),
+                    id: index.to_string(),
+                }),
+                holders: place.pods.clone(),
                 maps_pods: true,
                 readings: vec![reading(10), reading(0)],
                 ..GpuScrape::default()
             });
+        }
+    }
+}
+
+/// R3's states of what is held, in the order in which one of several sharers decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Working,
+    Unknown,
+    Idle,
+    Stuck,
+}
+
+impl State {
+    fn of(life: Life) -> Self {
+        match life {
+            Life::Idle | Life::IdleSince3h | Life::Standby | Life::OptedOut => Self::Idle,
+            Life::CrashLoop | Life::ImagePull => Self::Stuck,
+            Life::Busy | Life::HalfUsed | Life::Thrashing | Life::Retired | Life::Placeholder => Self::Working,
+            Life::JustStarted | Life::BrokenCounters | Life::Silent | Life::Shaky | Life::Loading | Life::Notebook => {
+                Self::Unknown
+            }
         }
     }
 }

@@ -121,7 +121,9 @@ impl RawPod {
         }
         let scheduled = status.conditions.iter().find(|c| c.kind == "PodScheduled");
         let unbound = spec.node_name.as_deref().is_none_or(str::is_empty);
-        let server = containers.iter().any(|c| c.server.is_some());
+        // Where pods on GPUs may run decides whether moving one makes room.
+        let on_gpus =
+            !spec.resource_claims.is_empty() || containers.iter().any(|c| c.server.is_some() || c.has_devices());
         let (resource_claims, claimed_resources) = claims_of(
             spec.resource_claims,
             &status.resource_claim_statuses,
@@ -158,7 +160,7 @@ impl RawPod {
             }),
             scheduled: scheduled.map(RawCondition::condition),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
-            placement: (unbound || server)
+            placement: (unbound || on_gpus)
                 .then_some(placement)
                 .filter(|p| *p != PodPlacement::default()),
             containers,
