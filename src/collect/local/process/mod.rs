@@ -10,6 +10,7 @@ use cgroup::{Keeper, keeper};
 use jiff::{SignedDuration, Timestamp};
 pub(super) use record::{Group, pods};
 use record::{base, hidden, plain, pod, program};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,13 @@ const ENVIRONMENT: &[&str] = &[
     "OLLAMA_CONTEXT_LENGTH",
     "OLLAMA_KV_CACHE_TYPE",
     "OLLAMA_NUM_PARALLEL",
+];
+
+/// What Slurm tells a job's processes of the job (sbatch's manual, output environment variables), and the label it becomes.
+const SLURM: &[(&str, &str)] = &[
+    ("SLURM_JOB_USER", "slurm/user"),
+    ("SLURM_JOB_ACCOUNT", "slurm/account"),
+    ("SLURM_JOB_PARTITION", "slurm/partition"),
 ];
 
 /// Programs that stand above a server without being part of it.
@@ -167,6 +175,10 @@ impl Processes {
             Keeper::Nobody => ("process", "Process", program),
         };
         let name = plain(&name);
+        let labels = match &process.keeper {
+            Keeper::Slurm(_) => self.of_job(process.pid),
+            _ => BTreeMap::new(),
+        };
         let started_at = self.started_at(process);
         let container = Container {
             name: "process".into(),
@@ -184,6 +196,7 @@ impl Processes {
             key: (process.pid, process.start_ticks),
             pod: Pod {
                 ip: self.address(process.pid),
+                labels,
                 ..pod(
                     namespace,
                     kind,
@@ -205,23 +218,45 @@ impl Processes {
         // The name may hold spaces and brackets: everything behind the last one is numbers.
         let (head, numbers) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = numbers.split_whitespace().collect();
+        let keeper = match keeper(&fs::read_to_string(folder.join("cgroup")).unwrap_or_default()) {
+            // Where Slurm tracks processes without cgroups, only their environment names the job.
+            Keeper::Nobody => self.variable(pid, "SLURM_JOB_ID").map_or(Keeper::Nobody, Keeper::Slurm),
+            told => told,
+        };
         Some(Process {
             pid,
             parent: fields.get(1)?.parse().ok()?,
             name: head.split_once('(')?.1.to_string(),
             arguments: words(&capped(&folder.join("cmdline"))),
             start_ticks: fields.get(19)?.parse().ok()?,
-            keeper: keeper(&fs::read_to_string(folder.join("cgroup")).unwrap_or_default()),
+            keeper,
         })
     }
 
+    fn environment(&self, pid: u32) -> Vec<String> {
+        words(&capped(&self.root.join(pid.to_string()).join("environ")))
+    }
+
+    /// One of its variables, where it is a short word and nothing else.
+    fn variable(&self, pid: u32, name: &str) -> Option<String> {
+        let all = self.environment(pid);
+        let value = all.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        (!value.is_empty() && plain(value) == value).then(|| value.to_string())
+    }
+
+    /// Whose job it is, as labels.
+    fn of_job(&self, pid: u32) -> BTreeMap<String, String> {
+        let told = |(name, label): &(&str, &str)| Some(((*label).to_string(), self.variable(pid, name)?));
+        SLURM.iter().filter_map(told).collect()
+    }
+
     fn spec(&self, process: &Process) -> ContainerSpec {
-        let environment = capped(&self.root.join(process.pid.to_string()).join("environ"));
         ContainerSpec {
             image: String::new(),
             command: process.arguments.clone(),
             args: Vec::new(),
-            env: words(&environment)
+            env: self
+                .environment(process.pid)
                 .iter()
                 .filter_map(|word| word.split_once('='))
                 .filter(|(name, _)| ENVIRONMENT.contains(name))
@@ -386,6 +421,27 @@ mod tests {
                 "0::/system.slice/ollama.service",
             ),
             (50, 1, "nvidia-cuda-mps", &["nvidia-cuda-mps-server"], &[], ""),
+            (
+                60,
+                1,
+                "python",
+                &["python", "train.py"],
+                &[
+                    "SLURM_JOB_ID=4711",
+                    "SLURM_JOB_USER=ann",
+                    "SLURM_JOB_PARTITION=long\nname",
+                    "TOKEN=CANARY",
+                ],
+                "0::/",
+            ),
+            (
+                61,
+                1,
+                "python",
+                &["python", "train.py"],
+                &["SLURM_JOB_ID=4711"],
+                "0::/system.slice/train.service",
+            ),
         ]);
         let processes = Processes::at(root.path());
         let job = processes.group(21, "host").pod;
@@ -401,6 +457,18 @@ mod tests {
         );
         let helper = processes.group(50, "host").pod;
         assert_eq!(helper.containers[0].role, Some(ContainerRole::GpuInfrastructure));
+        // Without a cgroup of Slurm's its environment names the job; what is no plain word is left out.
+        let untracked = processes.group(60, "host").pod;
+        assert_eq!(
+            untracked.owner.as_ref().map(|o| (o.kind.as_str(), o.name.as_str())),
+            Some(("SlurmJob", "4711"))
+        );
+        assert_eq!(
+            untracked.labels,
+            BTreeMap::from([("slurm/user".to_string(), "ann".to_string())])
+        );
+        let unit = processes.group(61, "host").pod;
+        assert_eq!(unit.owner.map(|o| o.kind), Some("SystemdUnit".into()));
         let stranger = processes.group(999, "host");
         assert!(stranger.hidden && stranger.pod.containers[0].server.is_none());
     }
