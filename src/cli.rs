@@ -319,7 +319,7 @@ pub(crate) struct FitArgs {
     /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
-    /// Judge this GPU (repeatable; default: every tier of the catalogue).
+    /// Judge this GPU or MIG instance (H100-MIG-1g.10gb) (repeatable; default: every tier of the catalogue).
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Vec<String>,
     /// Memory of one GPU as CUDA reports it, where it differs from the catalogue's.

@@ -249,6 +249,15 @@ fn what_is_no_instance_of_a_known_size_is_not_sized() {
         &on(TINY, 1e5, part, &[("nvidia.com/gpu", 7), (part, 2)]),
         "not one that the catalogue knows",
     );
+    // What the node says of the profile is not what it is known to have.
+    let label = |mib: &str| {
+        let mut snap = on(TINY, 1e5, HALF, BOTH);
+        let node = &mut snap.clusters[0].nodes.as_mut().unwrap()[0];
+        node.labels.insert("nvidia.com/mig-3g.40gb.memory".into(), mib.into());
+        snap
+    };
+    told(&label("20096"), "labels another memory");
+    assert!(fired(&label("40448")).contains(&("oversized-tier", None)));
     // AMD's partitions.
     let mut amd = on(TINY, 1e5, "amd.com/cpx_nps4", &[("amd.com/cpx_nps4", 64)]);
     if let Some(nodes) = amd.clusters[0].nodes.as_mut() {

@@ -4,6 +4,7 @@ use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKin
 use super::sizing::{self, Judgement, Plan, Target};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
+use crate::catalog::mig;
 use crate::fit::{FitConfidence, Placement};
 use crate::fleet::{Fleet, PriceSource, Slot, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
@@ -82,11 +83,19 @@ fn claims(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target, save
 /// A server that moves to another instance of a card of its own node stays there: the node cannot go for that.
 fn leaves(fleet: &Fleet, slot: SlotId, target: &Target) -> bool {
     let node = fleet.node(fleet.slot(slot).node);
-    let Some(instance) = &target.gpu.instance else {
-        return true;
-    };
-    let here = |s: SlotId| fleet.slot(s).mig_profile.as_deref() == Some(instance.profile.as_str());
-    target.offered && !node.slot_ids().any(here)
+    let here = || node.slot_ids().any(|s| is_one(fleet, fleet.slot(s), target));
+    target.gpu.instance.is_none() || target.offered && !here()
+}
+
+/// An instance of the target's profile and card.
+fn is_one(fleet: &Fleet, slot: &Slot, target: &Target) -> bool {
+    let profile = slot.mig_profile.as_deref();
+    let own = fleet
+        .node(slot.node)
+        .gpu
+        .zip(profile)
+        .and_then(|(card, p)| mig::find(card, p));
+    own.is_some_and(|g| g.name == target.gpu.name)
 }
 
 fn finding(
@@ -265,13 +274,10 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
     };
     let place = match (&target.quote.rent, &target.gpu.instance) {
         (Some(rent), _) => format!(" (rent {rent})"),
-        (None, Some(part)) if target.offered => {
+        (None, Some(_)) if target.offered => {
             let is_free = |s: &&Slot| {
-                let node = fleet.node(s.node);
-                let alike = node.cluster == workload.cluster && node.gpu.is_some_and(|g| g.name == part.card);
-                let same =
-                    s.mig_profile.as_ref() == Some(&part.profile) && s.resource.as_ref() == Some(&target.resource);
-                alike && same && s.state == SlotState::Free
+                let here = fleet.node(s.node).cluster == workload.cluster;
+                here && s.state == SlotState::Free && is_one(fleet, s, target)
             };
             let free = fleet.slots.iter().filter(is_free).count();
             format!(" of this cluster (ask for {}; {free} free now)", target.resource)

@@ -162,7 +162,7 @@ fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         .slots
         .iter()
         .enumerate()
-        .filter(|(_, s)| s.sharers > 1 && !s.holders.is_empty())
+        .filter(|(_, s)| s.sharers > 1 && s.mig_profile.is_none() && !s.holders.is_empty())
     {
         let node = fleet.node(slot.node);
         if !fleet.clusters[node.cluster].pods_known {

@@ -206,6 +206,19 @@ pub(super) fn card(fleet: &Fleet, workload: &Workload) -> Result<&'static GpuFac
             "compare its memory with 'gpuwaste fit MODEL --gpu-memory-gib'",
         ));
     };
+    let known = |s: &SlotId| {
+        let node = fleet.node(fleet.slot(*s).node);
+        instance
+            .instance
+            .as_ref()
+            .is_some_and(|i| market::parts::agrees(node, i))
+    };
+    if !slots.iter().all(known) {
+        return Err(lack(
+            "its node labels another memory for its MIG profile than drivers were seen to report",
+            "compare it with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    }
     if workload.gpus_per_replica.is_some_and(|n| n > 1) {
         return Err(lack(
             "it holds several MIG instances, and an engine spans one only",

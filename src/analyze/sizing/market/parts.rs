@@ -4,11 +4,28 @@ use super::{Cost, Offer, Place, Tier, selector};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::fleet::{Fleet, Node, Slot};
-use crate::units::UsdPerHour;
+use crate::units::{Bytes, UsdPerHour};
 use std::collections::BTreeMap;
 
 /// What an instance is, and where there are some.
 type Part<'a> = (&'static GpuFacts, Vec<(&'a Node, &'a Slot)>);
+
+/// Whether the memory that GPU feature discovery labels is one that the profile is known to have; true where none is told.
+pub(in crate::analyze) fn agrees(node: &Node, instance: &mig::Instance) -> bool {
+    let of_profile = format!("nvidia.com/mig-{}.memory", instance.profile);
+    // Where all cards are cut alike, the label of a GPU is an instance's.
+    let single = node
+        .labels
+        .get("nvidia.com/gpu.product")
+        .is_some_and(|p| p.contains("-MIG-"));
+    let key = if single { "nvidia.com/gpu.memory" } else { &of_profile };
+    let told = node
+        .labels
+        .get(key)
+        .and_then(|mib| mib.parse().ok())
+        .map(Bytes::from_mib);
+    told.is_none_or(|told| instance.memory.0 <= told && told <= instance.memory.1)
+}
 
 /// MIG instances that device plugins of the cluster hand out: one tier a profile and GPU.
 pub(super) fn of_fleet(fleet: &Fleet, place: &Place) -> Vec<Tier> {
@@ -23,7 +40,8 @@ pub(super) fn of_fleet(fleet: &Fleet, place: &Place) -> Vec<Tier> {
                 continue;
             };
             // A shared instance is nobody's own.
-            if let Some(gpu) = mig::find(card, profile).filter(|_| slot.sharers <= 1) {
+            let known = |gpu: &&GpuFacts| slot.sharers <= 1 && gpu.instance.as_ref().is_some_and(|i| agrees(node, i));
+            if let Some(gpu) = mig::find(card, profile).filter(known) {
                 let entry = found.entry((&gpu.name, resource)).or_insert((gpu, Vec::new()));
                 entry.1.push((node, slot));
             }
