@@ -150,6 +150,24 @@ fn a_profile_that_no_node_offers_is_cut_only_where_it_must_be_and_never_patched(
     assert_eq!(placement.gpu, "H100-SXM5-80GB-MIG-2g.20gb");
 }
 
+/// Without a latency of its own the model alone would speak, and it may be the rosier one.
+#[test]
+fn speed_on_an_instance_is_scaled_from_what_the_server_measures_or_not_told() {
+    for held in [HALF, "nvidia.com/gpu"] {
+        assert!(fired(&on(TINY, 1e5, held, BOTH)).contains(&("oversized-tier", None)));
+        for field in 0..2 {
+            let mut snap = on(TINY, 1e5, held, BOTH);
+            let reading = &mut snap.clusters[0].engines[0].readings[0];
+            if field == 0 {
+                reading.inter_token_latency = None;
+            } else {
+                reading.time_to_first_token = None;
+            }
+            assert!(!fired(&snap).contains(&("oversized-tier", None)), "{held} {field}");
+        }
+    }
+}
+
 #[test]
 fn slices_without_memory_for_them_are_no_saving() {
     // 2g.20gb and 1g.20gb have the same memory: nobody could use the slice between them.

@@ -480,7 +480,10 @@ fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
             return None;
         }
         let service = fit::serves(&placement, &load, &slo(t));
-        (service.serves == Some(true)).then(|| Target {
+        // No step times of instances are known: only what the server measures of itself can be scaled to one.
+        let measured = service.by_ratio && wanted.demand.time_to_first_token.is_some();
+        let believed = measured || tier.gpu.instance.is_none();
+        (believed && service.serves == Some(true)).then(|| Target {
             gpu: tier.gpu,
             parallelism,
             placement,
