@@ -125,7 +125,7 @@ pub(crate) struct Node {
     pub(crate) being_removed: bool,
     pub(crate) taints: Vec<crate::snapshot::cluster::Taint>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// HAMi, Volcano vGPU, run:ai: GPUs are handed out in ways gpuwaste cannot attribute.
+    /// HAMi, Volcano vGPU, run:ai, Intel's virtual functions: GPUs are handed out in ways gpuwaste cannot attribute.
     pub(crate) custom_sharing: bool,
     pub(crate) allocatable_cpu: Option<MilliCores>,
     pub(crate) allocatable_memory: Option<Bytes>,

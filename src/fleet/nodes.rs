@@ -2,6 +2,7 @@
 
 mod amd;
 mod cut;
+mod intel;
 mod labels;
 mod mig;
 #[cfg(test)]
@@ -137,6 +138,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
             .keys()
             .any(|r| CUSTOM_SHARING.iter().any(|c| r.starts_with(c)))
             || absurd(seen)
+            || intel::has_functions(seen)
             || around.dra.is_blind(seen),
         allocatable_cpu: seen.allocatable.cpu,
         allocatable_memory: seen.allocatable.memory,

@@ -37,13 +37,15 @@ pub(crate) fn dry_run(mode: &StoreMode) -> Vec<String> {
         ),
         StoreMode::Url(url) => (without_credentials(url.trim_end_matches('/')), "POST"),
     };
-    paths
-        .iter()
-        .map(|(verb, path, why)| {
-            let verb = if *verb == "QUERY" { query } else { verb };
-            format!("{verb} {base}{path}  # {why}")
-        })
-        .collect()
+    let search = matches!(mode, StoreMode::Auto).then(|| {
+        "GET /api/v1/namespaces/NAMESPACE/services  # where those of the cluster may not be listed: of -n and of monitoring"
+            .to_string()
+    });
+    let asked = paths.iter().map(|(verb, path, why)| {
+        let verb = if *verb == "QUERY" { query } else { verb };
+        format!("{verb} {base}{path}  # {why}")
+    });
+    search.into_iter().chain(asked).collect()
 }
 
 /// What a cluster's store gave.

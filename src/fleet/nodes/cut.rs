@@ -1,6 +1,6 @@
 //! A node as slots: what its device plugin advertises, what DRA publishes, and what it was bought with.
 
-use super::{DraView, SlotPlan, amd, mig};
+use super::{DraView, SlotPlan, amd, intel, mig};
 use crate::catalog::gpus::GpuFacts;
 use crate::fleet::WHOLE_GPU;
 use crate::fleet::dra::{self, DeviceKey, NodeDevices};
@@ -18,7 +18,7 @@ pub(super) const CUSTOM_SHARING: &[&str] = &[
 ];
 
 /// More devices than any node advertises, shared 64-fold on 16 cards included: the count is an error of whoever wrote it.
-const MAX_DEVICES: u64 = 4096;
+pub(super) const MAX_DEVICES: u64 = 4096;
 
 pub(super) fn absurd(seen: &Seen) -> bool {
     seen.capacity.devices.values().any(|n| *n > MAX_DEVICES)
@@ -72,6 +72,8 @@ pub(super) fn cut(
         } else if is_whole(resource) {
             let sharers = if resource.starts_with("nvidia.com/") {
                 replicas
+            } else if intel::RESOURCES.contains(&resource.as_str()) {
+                intel::sharers(seen).unwrap_or(1)
             } else {
                 1
             };

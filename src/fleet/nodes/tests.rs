@@ -195,6 +195,38 @@ const LAYOUTS: &[&[&str]] = &[
 ];
 
 #[test]
+fn intels_cards_are_counted_once_however_often_they_are_advertised() {
+    let of = |advertised: &[(&str, u64)], labels: &[(&str, &str)]| {
+        let found = described(&node(advertised, labels));
+        let sharers: Vec<u64> = found.slots.iter().map(|s| s.sharers).collect();
+        (found.node.gpus, sharers, found.node.custom_sharing)
+    };
+    let flex = [
+        ("gpu.intel.com/product", "Flex_170"),
+        ("gpu.intel.com/device.count", "2"),
+    ];
+    assert_eq!(of(&[("gpu.intel.com/i915", 2)], &flex), (2, vec![1, 1], false));
+    // -shared-dev-num 10, and the resource that hands out nothing.
+    let shared = [("gpu.intel.com/i915", 20), ("gpu.intel.com/i915_monitoring", 1)];
+    assert_eq!(of(&shared, &flex), (2, vec![10, 10], false));
+    let generic = [
+        ("gpu.intel.com/device-id.0380-e211.count", "4"),
+        ("gpu.intel.com/device-id.0380-e211.present", "true"),
+    ];
+    assert_eq!(of(&[("gpu.intel.com/xe", 8)], &generic), (4, vec![2; 4], false));
+    // No label, or one that does not divide it: what is advertised is all there is to go by.
+    assert_eq!(of(&[("gpu.intel.com/xe", 3)], &[]), (3, vec![1; 3], false));
+    assert_eq!(of(&[("gpu.intel.com/xe", 3)], &flex), (3, vec![1; 3], false));
+    // A card cut into seven virtual functions is eight PCI functions; so are eight cards of which one is not advertised.
+    let functions = [("gpu.intel.com/device.count", "8")];
+    assert_eq!(of(&[("gpu.intel.com/i915", 7)], &functions), (7, vec![1; 7], true));
+    assert!(
+        !of(&[("gpu.intel.com/i915_monitoring", 1)], &functions).2,
+        "nothing is advertised"
+    );
+}
+
+#[test]
 fn an_unknown_gpu_is_named_and_not_guessed() {
     let found = described(&node(
         &[("nvidia.com/gpu", 2)],
