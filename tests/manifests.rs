@@ -430,6 +430,36 @@ fn servers_on_mig_instances_are_judged_by_their_profile() {
 }
 
 #[test]
+fn a_length_beyond_the_model_is_a_misfit_unless_the_model_is_stretched() {
+    let dir = tempdir().unwrap();
+    let long = server(&[
+        ("CARD", "NVIDIA-H100-80GB-HBM3"),
+        ("MODEL", "Qwen/Qwen3-8B"),
+        ("LENGTH", "131072"),
+        ("SEQS", "1"),
+    ]);
+    let misfit = |text: &str| named(&findings(dir.path(), text, &[]), "undersized-tier", None);
+    let finding = misfit(&long).unwrap();
+    let advice = finding["fix"]["summary"].as_str().unwrap();
+    assert!(advice.contains("beyond the model's 40960 positions. "), "{advice}");
+    let with = |line: &str| {
+        long.replace(
+            "            - --max-num-seqs=1\n",
+            &format!("            - --max-num-seqs=1\n{line}"),
+        )
+    };
+    for line in [
+        "            - --hf-overrides\n            - '{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}}'\n",
+        "            - --hf-overrides={\"max_position_embeddings\":131072}\n",
+        "            - --rope-scaling={\"rope_type\":\"yarn\",\"factor\":4.0}\n",
+        "          env: [{name: VLLM_ALLOW_LONG_MAX_MODEL_LEN, value: \"1\"}]\n",
+    ] {
+        assert_eq!(misfit(&with(line)), None, "{line}");
+    }
+    assert!(misfit(&with("            - --hf-overrides={\"architectures\":[\"X\"]}\n")).is_some());
+}
+
+#[test]
 fn the_load_that_is_expected_decides_where_the_manifest_does_not() {
     let dir = tempdir().unwrap();
     let text = server(&[("CARD", "NVIDIA-H100-80GB-HBM3")]).replace("            - --max-num-seqs=4\n", "");

@@ -439,20 +439,17 @@ impl<'a> Case<'a> {
         finding.claims = support::claims(self.context.fleet, &self.slots, false);
         finding.evidence = self.memory(placement);
         let best = self.best(None);
+        let reason = placement.reason.trim_end_matches('.');
         finding.fix = Fix {
             summary: match &best {
                 Some(b) => format!(
-                    "{} {} x {}{} holds it (tensor parallelism {}).",
-                    placement.reason,
+                    "{reason}. {} x {}{} holds it (tensor parallelism {}).",
                     b.gpus,
                     b.gpu,
                     Self::resource(b),
                     b.parallelism.tensor
                 ),
-                None => format!(
-                    "{} Shorten --max-model-len, quantize, or raise the parallelism.",
-                    placement.reason
-                ),
+                None => format!("{reason}. Shorten --max-model-len, quantize, or raise the parallelism."),
             },
             placement: best.as_ref().map(|b| self.fix_placement(b)),
             patch: None,

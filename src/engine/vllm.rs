@@ -1,7 +1,7 @@
 //! vLLM: V0, V1 and today's; alone, under KServe, llm-d, Dynamo and the production stack.
 
 use super::flags::Flags;
-use super::{Candidate, Engine, behind_module, behind_program};
+use super::{Candidate, ContainerSpec, Engine, behind_module, behind_program};
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 use crate::units::Bytes;
 
@@ -132,6 +132,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         data_parallel: flags.small(&["data-parallel-size", "dp"]),
         expert_parallel: flags.switch("enable-expert-parallel").or_else(|| flags.switch("ep")),
         max_model_len: flags.count(&["max-model-len", "max-length"]),
+        stretched: stretched(flags, spec),
         max_num_seqs: flags.count(&["max-num-seqs", "max-num-seq"]),
         max_num_batched_tokens: flags.count(&["max-num-batched-tokens"]),
         gpu_memory_utilization: flags.share(&["gpu-memory-utilization"]),
@@ -162,6 +163,16 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
         ..EngineSettings::default()
     }
+}
+
+/// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.
+fn stretched(flags: &Flags, spec: &ContainerSpec) -> bool {
+    let overrides = flags.text(&["hf-overrides"]).unwrap_or_default();
+    let allowed = spec.env("VLLM_ALLOW_LONG_MAX_MODEL_LEN");
+    overrides.contains("rope")
+        || overrides.contains("max_position_embeddings")
+        || flags.has(&["rope-scaling"])
+        || allowed.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true"))
 }
 
 /// The role in a prefill/decode split, where the arguments say it: `kv_producer` and `kv_consumer` of the transfer

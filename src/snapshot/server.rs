@@ -98,6 +98,9 @@ pub(crate) struct EngineSettings {
     /// Tokens (prompt + output) one request may hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_model_len: Option<u64>,
+    /// The model's own length is overridden: vLLM's `--hf-overrides` and `--rope-scaling`, `VLLM_ALLOW_LONG_MAX_MODEL_LEN`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stretched: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_num_seqs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
