@@ -75,7 +75,7 @@ pub(crate) async fn collect(options: &CollectOptions) -> Result<Snapshot> {
 pub(crate) fn dry_run() -> [&'static str; 3] {
     [
         "NVML (libnvidia-ml.so.1): devices, MIG instances, utilization, memory, power, processes; read only",
-        "/proc/PID/{stat,cmdline,cgroup,environ,ns/net} of the processes on GPUs and of their parents",
+        "/proc/PID/{stat,cmdline,cgroup,environ,ns/net} of the processes on GPUs, of their parents, and of Slurm's jobs",
         "GET http://127.0.0.1:PORT (or the container's own address): metrics and identity of the servers found",
     ]
 }
@@ -110,6 +110,7 @@ fn attribute(inventory: &mut nvml::Inventory, processes: &Processes, node: &str)
             found.push((group, device.resource.clone()));
         }
     }
+    of_jobs(inventory, processes, node, &mut found);
     let mut gaps = Vec::new();
     if hidden > 0 {
         gaps.push(Gap {
@@ -121,6 +122,39 @@ fn attribute(inventory: &mut nvml::Inventory, processes: &Processes, node: &str)
         });
     }
     (process::pods(found), gaps)
+}
+
+/// GPUs without a process that a Slurm job was given: nobody else can have them.
+fn of_jobs(inventory: &mut nvml::Inventory, processes: &Processes, node: &str, found: &mut Vec<(Group, String)>) {
+    // With instances, Slurm's numbers are theirs and no longer the GPUs'.
+    if inventory.devices.iter().any(|d| d.scrape.mig.is_some()) {
+        return;
+    }
+    for (id, job) in processes.jobs() {
+        let owned = |g: &&Group| {
+            g.pod
+                .owner
+                .as_ref()
+                .is_some_and(|o| o.kind == "SlurmJob" && o.name == id)
+        };
+        let own: Vec<&Group> = found.iter().map(|(g, _)| g).filter(owned).collect();
+        // What runs on its other GPUs holds these too, where that is one thing.
+        let group = match own.split_first() {
+            Some((first, rest)) if rest.iter().all(|g| g.key() == first.key()) => (*first).clone(),
+            _ => processes.group(job.pid, node),
+        };
+        for device in &mut inventory.devices {
+            let given = device.scrape.index.is_some_and(|i| job.gpus.contains(&i));
+            if given && device.scrape.holders.is_empty() {
+                device.scrape.holders.push(PodName {
+                    namespace: group.pod.namespace.clone(),
+                    name: group.pod.name.clone(),
+                    container: None,
+                });
+                found.push((group.clone(), device.resource.clone()));
+            }
+        }
+    }
 }
 
 fn host(

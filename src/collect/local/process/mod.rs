@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod record;
+mod slurm;
 
 use crate::engine::{self, ContainerSpec};
 use crate::snapshot::cluster::{Container, ContainerRole, ContainerState, Pod};
@@ -212,12 +213,18 @@ impl Processes {
         }
     }
 
-    fn read(&self, pid: u32) -> Option<Process> {
-        let folder = self.root.join(pid.to_string());
-        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    /// /proc/PID/stat: the name, and the fields behind it.
+    fn stat(&self, pid: u32) -> Option<(String, Vec<String>)> {
+        let stat = fs::read_to_string(self.root.join(pid.to_string()).join("stat")).ok()?;
         // The name may hold spaces and brackets: everything behind the last one is numbers.
         let (head, numbers) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = numbers.split_whitespace().collect();
+        let fields = numbers.split_whitespace().map(String::from).collect();
+        Some((head.split_once('(')?.1.to_string(), fields))
+    }
+
+    fn read(&self, pid: u32) -> Option<Process> {
+        let folder = self.root.join(pid.to_string());
+        let (name, fields) = self.stat(pid)?;
         let keeper = match keeper(&fs::read_to_string(folder.join("cgroup")).unwrap_or_default()) {
             // Where Slurm tracks processes without cgroups, only their environment names the job.
             Keeper::Nobody => self.variable(pid, "SLURM_JOB_ID").map_or(Keeper::Nobody, Keeper::Slurm),
@@ -226,7 +233,7 @@ impl Processes {
         Some(Process {
             pid,
             parent: fields.get(1)?.parse().ok()?,
-            name: head.split_once('(')?.1.to_string(),
+            name,
             arguments: words(&capped(&folder.join("cmdline"))),
             start_ticks: fields.get(19)?.parse().ok()?,
             keeper,
@@ -237,11 +244,15 @@ impl Processes {
         words(&capped(&self.root.join(pid.to_string()).join("environ")))
     }
 
-    /// One of its variables, where it is a short word and nothing else.
-    fn variable(&self, pid: u32, name: &str) -> Option<String> {
+    fn environment_of(&self, pid: u32, name: &str) -> Option<String> {
         let all = self.environment(pid);
         let value = all.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
-        (!value.is_empty() && plain(value) == value).then(|| value.to_string())
+        Some(value.to_string())
+    }
+
+    /// One of its variables, where it is a short word and nothing else.
+    fn variable(&self, pid: u32, name: &str) -> Option<String> {
+        self.environment_of(pid, name).filter(|value| plain(value) == *value)
     }
 
     /// Whose job it is, as labels.
@@ -383,6 +394,48 @@ mod tests {
         assert_eq!(pod.owner.as_ref().unwrap().name, "vllm-Qwen2.5-7B-Instruct");
         assert_eq!(pod.started_at.unwrap().as_second(), 1_700_000_050);
         assert!(!serde_json::to_string(pod).unwrap().contains("CANARY"));
+    }
+
+    #[test]
+    fn jobs_hold_the_gpus_that_slurm_gave_them() {
+        let script = ["/bin/bash", "/var/spool/slurmd/job00007/slurm_script"];
+        let root = proc(&[
+            (10, 1, "slurmd", &["slurmd"], &["SLURM_JOB_GPUS=5"], ""),
+            (11, 1, "slurmstepd", &["slurmstepd: [7.batch]"], &[], ""),
+            (
+                20,
+                11,
+                "slurm_script",
+                &script,
+                &["SLURM_JOB_ID=7", "SLURM_JOB_GPUS=0,1"],
+                "",
+            ),
+            (
+                21,
+                20,
+                "python",
+                &["python", "x.py"],
+                &["SLURM_JOB_ID=7", "SLURM_JOB_GPUS=0,1,2"],
+                "",
+            ),
+            (12, 1, "slurmstepd", &["slurmstepd: [8.0]"], &[], ""),
+            (
+                30,
+                12,
+                "python",
+                &["python", "y.py"],
+                &["SLURM_JOB_ID=8", "SLURM_STEP_GPUS=3"],
+                "",
+            ),
+            (13, 1, "slurmstepd", &["slurmstepd: [9.0]"], &[], ""),
+            (40, 13, "sleep", &["sleep", "1"], &["SLURM_JOB_ID=9"], ""),
+        ]);
+        let jobs = Processes::at(root.path()).jobs();
+        let told: Vec<(&str, u32, Vec<u32>)> = jobs
+            .iter()
+            .map(|(id, job)| (id.as_str(), job.pid, job.gpus.iter().copied().collect()))
+            .collect();
+        assert_eq!(told, [("7", 20, vec![0, 1]), ("8", 30, vec![3])]);
     }
 
     #[test]
