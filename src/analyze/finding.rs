@@ -177,6 +177,16 @@ pub(crate) struct Fix {
     pub(crate) patch: Option<String>,
 }
 
+impl Fix {
+    /// Words alone: nothing that could be written as a plan or a patch.
+    pub(crate) fn told(summary: impl Into<String>) -> Self {
+        Self {
+            summary: summary.into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The joint plan of the sizing checks for one workload: it passes the fit test as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub(crate) struct FixPlacement {

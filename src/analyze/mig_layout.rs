@@ -1,6 +1,6 @@
 //! mig-layout: MIG slices that nobody can ask for, or that nobody asks for while pods wait for another size.
 
-use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, span};
 use super::{Check, Context, Outcome, explain};
 use crate::catalog::mig;
@@ -83,33 +83,21 @@ fn unpartitioned(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let subject = support::of_pool(fleet, node);
         let place = subject.name.as_deref().unwrap_or("?");
         out.findings.push(Finding {
-            check: ID,
-            part: Some("unpartitioned"),
-            kind: FindingKind::Recoverable,
-            // Nobody can ask for them: more than free.
-            rank: ClaimRank::Stranded,
             title: format!(
                 "{count} MIG slices of {} are in no instance in pool {place}",
                 node.gpu_name
             ),
-            confidence: judged.level,
-            confidence_reasons: judged.reasons,
             evidence: vec![
                 Evidence::number("slices_in_no_instance", count as f64, "slices", "kubernetes").expected(0.0),
                 Evidence::number("cards_not_cut_in_full", slots.len() as f64, "gpus", "kubernetes").expected(0.0),
             ],
             claims: support::claims(fleet, &slots, false),
-            fix: Fix {
-                summary: format!(
-                    "Choose a layout that uses the whole card (label nvidia.com/mig.config, MIG manager): {}.",
-                    fitting(fleet, &slots)
-                ),
-                ..Fix::default()
-            },
-            subject,
-            workload: None,
-            ignored: None,
-            trend_usd_per_hour: None,
+            fix: Fix::told(format!(
+                "Choose a layout that uses the whole card (label nvidia.com/mig.config, MIG manager): {}.",
+                fitting(fleet, &slots)
+            )),
+            // Nobody can ask for them: more than free.
+            ..judged.recoverable(ID, "unpartitioned", ClaimRank::Stranded, subject)
         });
     }
 }
@@ -199,15 +187,7 @@ fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let node = fleet.node(fleet.slot(blocked[0]).node);
         let count = slices(fleet, &blocked);
         out.findings.push(Finding {
-            check: ID,
-            part: Some("mismatch"),
-            kind: FindingKind::Recoverable,
-            rank: ClaimRank::Stranded,
             title: format!("{count} free MIG slices in other sizes while {} waits for a {profile} for {}", pod.name, span(since)),
-            subject: support::of_pool(fleet, node),
-            workload: None,
-            confidence: judged.level,
-            confidence_reasons: judged.reasons,
             evidence: vec![
                 Evidence::number("free_slices_in_other_profiles", count as f64, "slices", "kubernetes").expected(0.0),
                 Evidence::text("wanted_profile", profile, "kubernetes"),
@@ -215,15 +195,11 @@ fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 Evidence::number("waits_for", since, "seconds", "kubernetes"),
             ],
             claims: support::claims(fleet, &blocked, false),
-            fix: Fix {
-                summary: format!(
+            fix: Fix::told(format!(
                     "Cut the free part of {} into {profile} (nvidia.com/mig.config), or let {} ask for a profile that is free.",
                     node.name, pod.name
-                ),
-                ..Fix::default()
-            },
-            ignored: None,
-            trend_usd_per_hour: None,
+                )),
+            ..judged.recoverable(ID, "mismatch", ClaimRank::Stranded, support::of_pool(fleet, node))
         });
     }
 }

@@ -2,7 +2,7 @@
 
 mod scatter;
 
-use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, explain};
 use crate::fleet::{Fleet, Node, NodeId, Pod, SlotId, SlotState, WHOLE_GPU};
@@ -210,30 +210,18 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
         format!("{} nodes", nodes.len())
     };
     Some(Finding {
-        check: ID,
-        part: Some("host"),
-        kind: FindingKind::Recoverable,
-        rank: ClaimRank::Stranded,
         title: format!(
             "{} of {} free on {place} without CPU or memory left to use them",
             gpus(stranded.len()),
             node.gpu_name,
         ),
-        subject: support::of_pool(fleet, node),
-        workload: None,
-        confidence: judged.level,
-        confidence_reasons: judged.reasons,
         evidence,
         claims: support::claims(fleet, &stranded, false),
-        fix: Fix {
-            summary: match blocker(fleet, first.node) {
+        fix: Fix::told(match blocker(fleet, first.node) {
                 Some(pod) => format!("Move {pod} off the GPU node (taint it for GPU pods only), or lower its requests."),
                 None => "Lower the CPU and memory requests of the GPU pods there to what they use: they leave nothing for the GPUs that are free.".into(),
-            },
-            ..Fix::default()
-        },
-        ignored: None,
-        trend_usd_per_hour: None,
+            }),
+        ..judged.recoverable(ID, "host", ClaimRank::Stranded, support::of_pool(fleet, node))
     })
 }
 

@@ -1,7 +1,7 @@
 //! What several checks need: subjects, confidence of prices, scope, opt-outs.
 
 use super::Outcome;
-use super::finding::{Claim, Confidence, Finding, Subject};
+use super::finding::{Claim, ClaimRank, Confidence, Finding, FindingKind, Fix, Subject};
 use super::sizing::Demand;
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
 use crate::settings::Thresholds;
@@ -55,6 +55,32 @@ impl Judged {
     pub(super) fn note(&mut self, level: Confidence, why: &str) {
         self.level = self.level.min(level);
         self.reasons.insert(0, why.into());
+    }
+
+    /// A recoverable finding of this confidence; what it says, claims and advises is the check's own.
+    pub(super) fn recoverable(
+        self,
+        check: &'static str,
+        part: &'static str,
+        rank: ClaimRank,
+        subject: Subject,
+    ) -> Finding {
+        Finding {
+            check,
+            part: Some(part),
+            kind: FindingKind::Recoverable,
+            rank,
+            title: String::new(),
+            subject,
+            workload: None,
+            confidence: self.level,
+            confidence_reasons: self.reasons,
+            evidence: Vec::new(),
+            claims: Vec::new(),
+            fix: Fix::default(),
+            ignored: None,
+            trend_usd_per_hour: None,
+        }
     }
 
     /// The prices behind the slots.

@@ -6,7 +6,7 @@ mod tests;
 
 use super::{ID, free_slots, may_run};
 use crate::analyze::Outcome;
-use crate::analyze::finding::{ClaimRank, Evidence, Finding, FindingKind, Fix};
+use crate::analyze::finding::{ClaimRank, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged, gpus};
 use crate::fleet::{Fleet, Node, NodeId, Pod, PodId, SlotId, SlotState, StuckReason, WHOLE_GPU, WorkloadClass};
 use crate::settings::Thresholds;
@@ -141,15 +141,7 @@ fn finding(fleet: &Fleet, scattered: &Scattered<'_>) -> Finding {
         ),
     };
     Finding {
-        check: ID,
-        part: Some("scatter"),
-        kind: FindingKind::Recoverable,
-        rank: ClaimRank::Stranded,
         title: format!("{total} GPUs free in pieces while {name} waits for {need} on one node"),
-        subject: support::of_pool(fleet, node),
-        workload: None,
-        confidence: judged.level,
-        confidence_reasons: judged.reasons,
         evidence: vec![
             Evidence::number("free_gpus_on_matching_nodes", *total as f64, "gpus", "kubernetes").expected(need as f64),
             Evidence::number("most_free_on_one_node", most as f64, "gpus", "kubernetes").expected(need as f64),
@@ -157,12 +149,8 @@ fn finding(fleet: &Fleet, scattered: &Scattered<'_>) -> Finding {
             Evidence::number("waits_for", since, "seconds", "kubernetes"),
         ],
         claims: support::claims(fleet, blocked, false),
-        fix: Fix {
-            summary,
-            ..Fix::default()
-        },
-        ignored: None,
-        trend_usd_per_hour: None,
+        fix: Fix::told(summary),
+        ..judged.recoverable(ID, "scatter", ClaimRank::Stranded, support::of_pool(fleet, node))
     }
 }
 

@@ -1,0 +1,208 @@
+//! GPUs held by what does no work: servers without requests, notebooks and jobs at rest, claims that no pod uses.
+
+use super::{ID, age, gpus_weighted, weight};
+use crate::analyze::Outcome;
+use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, Subject};
+use crate::analyze::support::{self, Judged, span};
+use crate::fleet::state::Reason;
+use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::settings::Thresholds;
+use std::collections::BTreeMap;
+
+pub(super) fn idle(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
+    for (id, workload) in support::workloads(fleet) {
+        let slots: Vec<SlotId> = support::slots_of(workload)
+            .into_iter()
+            .filter(|s| fleet.slot(*s).state == SlotState::Idle)
+            .collect();
+        if !slots.is_empty() {
+            out.findings.push(idle_finding(fleet, t, id, workload, &slots));
+        }
+    }
+    unused_claims(fleet, out);
+}
+
+/// Devices that a claim holds and no pod uses: nobody else can have them, and nobody works on them.
+fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
+    let mut by_claim: BTreeMap<usize, Vec<SlotId>> = BTreeMap::new();
+    for (index, slot) in fleet
+        .slots
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.reason == Reason::UnusedClaim)
+    {
+        if let Some(claim) = slot.claims.first() {
+            by_claim.entry(*claim).or_default().push(SlotId(index));
+        }
+    }
+    for (id, slots) in by_claim {
+        let claim = &fleet.claims[id];
+        let cluster = &fleet.clusters[claim.cluster];
+        if cluster.selected_only || !(cluster.namespaces.is_empty() || cluster.namespaces.contains(&claim.namespace)) {
+            continue;
+        }
+        let mut judged = Judged::at(
+            Confidence::Estimated,
+            "one look: no pod uses the claim now; nothing tells since when",
+        );
+        judged.cap_by_price(fleet, &slots);
+        let exists = age(fleet.taken_at, claim.created_at).unwrap_or(0.0);
+        let node = fleet.node(fleet.slot(slots[0]).node);
+        out.findings.push(Finding {
+            title: format!(
+                "claim {} holds {} that no pod uses",
+                claim.name,
+                gpus_weighted(fleet, &slots)
+            ),
+            evidence: vec![
+                Evidence::number("claimed_gpus", weight(fleet, &slots), "gpus", "kubernetes").expected(0.0),
+                Evidence::number("pods_using_the_claim", 0.0, "pods", "kubernetes").expected(1.0),
+                Evidence::number("claim_age", exists, "seconds", "kubernetes"),
+            ],
+            claims: support::claims(fleet, &slots, true),
+            fix: Fix::told(format!(
+                "Delete the claim if nothing will use it: kubectl delete resourceclaim -n {} {}",
+                claim.namespace, claim.name
+            )),
+            ..judged.recoverable(
+                ID,
+                "idle",
+                ClaimRank::Idle,
+                Subject {
+                    kind: Some("ResourceClaim".into()),
+                    namespace: Some(claim.namespace.clone()),
+                    name: Some(claim.name.clone()),
+                    ..support::of_pool(fleet, node)
+                },
+            )
+        });
+    }
+}
+
+fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, slots: &[SlotId]) -> Finding {
+    let server = workload.class == WorkloadClass::Server;
+    let o = &workload.observed;
+    let window = if server {
+        o.window_seconds
+    } else {
+        slots
+            .iter()
+            .filter_map(|s| fleet.slot(*s).activity.as_ref())
+            .map(|a| a.window_seconds)
+            .fold(f64::INFINITY, f64::min)
+    };
+    let mut judged = match o.by {
+        ObservedBy::History => Judged::measured("history covers the window"),
+        ObservedBy::LifetimeCounters => {
+            Judged::measured("counters since the process started show no request and no token")
+        }
+        _ if !server => Judged::measured("device activity over the window"),
+        _ => Judged::at(Confidence::Estimated, "live samples only"),
+    };
+    if window < t.minimum_window_seconds as f64 {
+        judged.cap(Confidence::Estimated, "seen for less than 24 h");
+    }
+    // Nobody is told to delete a standby: a floor the autoscaler keeps is somebody's decision.
+    let floor = workload.autoscaler_min.is_some_and(|m| m >= 1);
+    if floor {
+        judged.cap(
+            Confidence::Estimated,
+            "an autoscaler keeps a minimum: it may be a standby on purpose",
+        );
+    }
+    let floor_unknown = !fleet.clusters[workload.cluster].autoscalers_known;
+    if floor_unknown {
+        judged.cap(
+            Confidence::Estimated,
+            "autoscalers could not be listed: it may be a standby that one of them keeps",
+        );
+    }
+    judged.cap_by_price(fleet, slots);
+    let source = match o.by {
+        ObservedBy::History => "prometheus",
+        _ if server => "engine",
+        _ => "exporter",
+    };
+    let mut evidence = vec![];
+    for (name, value) in [
+        ("requests", o.requests),
+        ("prompt_tokens", o.prompt_tokens),
+        ("output_tokens", o.output_tokens),
+    ] {
+        if let Some(value) = value {
+            evidence.push(
+                Evidence::number(
+                    name,
+                    value,
+                    if name == "requests" { "requests" } else { "tokens" },
+                    source,
+                )
+                .expected(1.0)
+                .window(window, o.coverage),
+            );
+        }
+    }
+    let activity: Vec<f64> = slots
+        .iter()
+        .filter_map(|s| fleet.slot(*s).activity.as_ref()?.engine_active?.max)
+        .collect();
+    if let Some(max) = activity.iter().copied().reduce(f64::max) {
+        evidence.push(Evidence::number("gpu_engine_active_max", max, "ratio", "exporter"));
+    }
+    let power: Vec<f64> = slots
+        .iter()
+        .filter_map(|s| fleet.slot(*s).activity.as_ref()?.power_watts?.mean)
+        .collect();
+    if !power.is_empty() {
+        evidence.push(Evidence::number(
+            "power_mean",
+            power.iter().sum::<f64>() / power.len() as f64,
+            "watts",
+            "exporter",
+        ));
+    }
+    if o.asleep == Some(true) {
+        evidence.push(Evidence::text("sleep_state", "asleep", "engine"));
+    }
+    let (summary, patch) = if floor || floor_unknown {
+        (
+            format!(
+                "If nobody needs it as a standby, let the autoscaler go to zero (KEDA, Knative) or remove {} {}/{}.",
+                workload.kind, workload.namespace, workload.name
+            ),
+            None,
+        )
+    } else {
+        let patch = matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "LeaderWorkerSet")
+            .then(|| "spec:\n  replicas: 0\n".to_string());
+        (
+            format!(
+                "Ask its owner; scale {} {}/{} to 0 if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is).",
+                workload.kind, workload.namespace, workload.name
+            ),
+            patch,
+        )
+    };
+    let what = match workload.class {
+        WorkloadClass::Server => "no request",
+        WorkloadClass::Notebook => "notebook with no GPU activity",
+        _ => "no GPU activity",
+    };
+    Finding {
+        title: format!(
+            "{}: {what} in {}, holding {}",
+            workload.name,
+            span(window),
+            gpus_weighted(fleet, slots)
+        ),
+        workload: Some(id),
+        evidence,
+        claims: support::claims_of(fleet, workload, slots),
+        fix: Fix {
+            summary,
+            placement: None,
+            patch,
+        },
+        ..judged.recoverable(ID, "idle", ClaimRank::Idle, support::of_workload(fleet, workload))
+    }
+}

@@ -1,0 +1,120 @@
+//! GPUs that nobody holds.
+
+use super::{ID, PoolKey, age, gpus_weighted, pool_key, weight};
+use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
+use crate::analyze::support::{self, Judged};
+use crate::analyze::{Outcome, stranded};
+use crate::fleet::state::Reason;
+use crate::fleet::{Fleet, SlotId, SlotState};
+use crate::settings::Thresholds;
+use crate::snapshot::cluster::PodPhase;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
+    let mut pools: BTreeMap<PoolKey, Vec<SlotId>> = BTreeMap::new();
+    let mut placeholders: BTreeMap<PoolKey, u64> = BTreeMap::new();
+    for (index, slot) in fleet.slots.iter().enumerate() {
+        let node = fleet.node(slot.node);
+        if slot.reason == Reason::Placeholder {
+            *placeholders.entry(pool_key(node)).or_default() += 1;
+        }
+        let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
+        if slot.state == SlotState::Free && !young && !node.being_removed {
+            pools.entry(pool_key(node)).or_default().push(SlotId(index));
+        }
+    }
+    let mut waiting = wanted_by_waiting(fleet, t);
+    for (key, mut slots) in pools {
+        // A pod that has just begun to wait and fits here will take them: leave it ten minutes.
+        slots.retain(|s| !waiting.remove(s));
+        let kept = usize::try_from(t.free_gpu_allowance)
+            .unwrap_or(usize::MAX)
+            .min(slots.len());
+        slots.drain(..kept);
+        if slots.is_empty() {
+            continue;
+        }
+        let node = fleet.node(fleet.slot(slots[0]).node);
+        let nodes: BTreeSet<usize> = slots.iter().map(|s| fleet.slot(*s).node.0).collect();
+        let whole = nodes
+            .iter()
+            .filter(|n| fleet.nodes[**n].slot_ids().all(|s| slots.contains(&s)))
+            .count();
+        let mut judged = if slots.iter().all(|s| fleet.slot(*s).free_for_a_day) {
+            Judged::measured("history shows them free for at least 80 % of the last 24 h")
+        } else {
+            Judged::at(
+                Confidence::Estimated,
+                "one look: the GPUs are free now; nothing tells for how long",
+            )
+        };
+        judged.cap_by_price(fleet, &slots);
+        let subject = support::of_pool(fleet, node);
+        let title = format!(
+            "{} of {} free in pool {}",
+            gpus_weighted(fleet, &slots),
+            node.gpu_name,
+            subject.name.as_deref().unwrap_or("?")
+        );
+        let mut evidence = vec![
+            Evidence::number("free_gpus", weight(fleet, &slots), "gpus", "kubernetes")
+                .expected(t.free_gpu_allowance as f64),
+            Evidence::number("nodes_with_free_gpus", nodes.len() as f64, "nodes", "kubernetes"),
+            Evidence::number("nodes_wholly_free", whole as f64, "nodes", "kubernetes"),
+        ];
+        if let Some(held) = placeholders.get(&key) {
+            evidence.push(Evidence::number(
+                "gpus_held_by_placeholders",
+                *held as f64,
+                "gpus",
+                "kubernetes",
+            ));
+        }
+        let summary = if whole > 0 {
+            format!(
+                "Scale the pool down by {whole} {} (wholly free), or give the GPUs to work that waits.",
+                if whole == 1 { "node" } else { "nodes" }
+            )
+        } else {
+            "Give the free GPUs to work that waits, or drain a node and scale the pool down: a part-empty node is paid in full.".into()
+        };
+        out.findings.push(Finding {
+            title,
+            evidence,
+            claims: support::claims(fleet, &slots, true),
+            fix: Fix::told(summary),
+            ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
+        });
+    }
+}
+
+/// Free slots that pods waiting for less than the grace would take.
+fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
+    let mut taken = BTreeSet::new();
+    for pod in fleet
+        .pods
+        .iter()
+        .filter(|p| p.node.is_none() && p.wanted() > 0 && p.phase == PodPhase::Pending)
+    {
+        let since = pod.scheduled.as_ref().and_then(|c| c.since).or(pod.created_at);
+        if age(fleet.taken_at, since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
+            continue;
+        }
+        let need = pod.wanted();
+        let fits = fleet
+            .nodes
+            .iter()
+            .filter(|n| n.cluster == pod.cluster && stranded::may_run(pod, n))
+            .find_map(|node| {
+                let free: Vec<SlotId> = node
+                    .slot_ids()
+                    .filter(|s| fleet.slot(*s).state == SlotState::Free && !taken.contains(s))
+                    .filter(|s| fleet.gives(fleet.slot(*s), pod))
+                    .take(need)
+                    .collect();
+                (free.len() == need).then_some(free)
+            });
+        taken.extend(fits.into_iter().flatten());
+    }
+    taken
+}
