@@ -251,8 +251,8 @@ pub(super) fn may_run(pod: &Pod, node: &Node) -> bool {
     if !node.is_ready() || node.unschedulable {
         return false;
     }
-    let none = PodPlacement::default();
-    let placement = pod.placement.as_ref().unwrap_or(&none);
+    let anywhere = PodPlacement::default();
+    let placement = pod.placement.as_ref().unwrap_or(&anywhere);
     let tolerated = |taint: &Taint| {
         !matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
             || placement.tolerations.iter().any(|t| {

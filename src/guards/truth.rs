@@ -86,8 +86,8 @@ fn generated_fleets_are_told_their_truth() {
             so += 1;
             let class = per_class.entry(e.what).or_default();
             class.0 += 1;
-            let mode = per_mode.entry(e.mode).or_default();
-            mode.0 += 1;
+            let shared = per_mode.entry(e.mode).or_default();
+            shared.0 += 1;
             let hit = found.get(key).filter(|f| agree(f.usd, e.usd));
             if hit.is_some_and(|f| f.measured == e.measured) {
                 exact += 1;
@@ -95,7 +95,7 @@ fn generated_fleets_are_told_their_truth() {
             if hit.is_some() {
                 seen += 1;
                 class.1 += 1;
-                mode.1 += 1;
+                shared.1 += 1;
             } else {
                 wrong.push(format!(
                     "fleet {seed}: missed {e:?}, found {:?}",

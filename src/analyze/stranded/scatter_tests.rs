@@ -150,7 +150,7 @@ fn fits(cluster: &Cluster, pod: &Pod, node: &Node) -> bool {
     used.0 + gpus <= has.devices[GPU]
         && used.1 + cpu <= has.cpu.unwrap().0
         && used.2 + memory <= has.memory.unwrap().0
-        && here().count() as u64 + 1 <= has.pods.unwrap()
+        && (here().count() as u64) < has.pods.unwrap()
         && may_run(pod, node)
 }
 

@@ -364,26 +364,27 @@ impl Maker {
             kind: "DaemonSet".into(),
             name: "dcgm-exporter".into(),
         });
-        let image = match host.amd {
-            true => "docker.io/rocm/device-metrics-exporter:v1.4.1",
-            false => "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3",
+        let image = if host.amd {
+            "docker.io/rocm/device-metrics-exporter:v1.4.1"
+        } else {
+            "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3"
         };
         pod.containers[0].image = Some(image.into());
         pod.containers[0].role = Some(ContainerRole::GpuInfrastructure);
         pod.containers[0].requests.cpu = None;
         self.cluster.pods.push(pod);
         for (index, place) in host.places.iter().enumerate() {
-            let hot = place.hot;
+            let works = place.hot;
             let reading = |seconds: i64| GpuReading {
                 at: now() - SignedDuration::from_secs(seconds),
-                gpu_util: Some(Ratio(if hot { 0.97 } else { 0.0 })).filter(|_| place.profile.is_none()),
-                gr_engine: Some(Ratio(if hot { 0.9 } else { 0.0 })),
+                gpu_util: Some(Ratio(if works { 0.97 } else { 0.0 })).filter(|_| place.profile.is_none()),
+                gr_engine: Some(Ratio(if works { 0.9 } else { 0.0 })),
                 sm_active: None,
-                tensor: Some(Ratio(if hot { 0.4 } else { 0.0 })).filter(|_| !host.amd),
-                dram: Some(Ratio(if hot { 0.5 } else { 0.0 })).filter(|_| !host.amd),
+                tensor: Some(Ratio(if works { 0.4 } else { 0.0 })).filter(|_| !host.amd),
+                dram: Some(Ratio(if works { 0.5 } else { 0.0 })).filter(|_| !host.amd),
                 // An instance shows its card's, whoever draws it.
                 power: Some(Watts(
-                    host.tdp * if hot || place.profile.is_some() { 0.85 } else { 0.12 },
+                    host.tdp * if works || place.profile.is_some() { 0.85 } else { 0.12 },
                 )),
                 memory_used: None,
                 memory_total: None,

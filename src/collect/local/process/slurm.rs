@@ -63,11 +63,11 @@ fn indices(list: &str) -> BTreeSet<u32> {
     const MOST: u32 = 64;
     let mut all = BTreeSet::new();
     for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>())
-            && last < MOST
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(from), Ok(to)) = (from.parse::<u32>(), to.parse::<u32>())
+            && to < MOST
         {
-            all.extend(first..=last);
+            all.extend(from..=to);
         }
     }
     all
