@@ -6,7 +6,7 @@ use crate::catalog::mig;
 use crate::fleet::WHOLE_GPU;
 use crate::units::UsdPerHour;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Instances of one profile that a node advertises.
 pub(super) struct Amount {
@@ -94,7 +94,12 @@ fn spread(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, cards: u64) ->
     }
     let mut left = vec![shape.card(); usize::try_from(cards).ok()?];
     let mut places = Vec::new();
-    if !place(&needs, &mut left, &mut places, &mut MAX_STEPS.clone()) {
+    let mut search = Search {
+        needs: &needs,
+        steps: MAX_STEPS,
+        dead: HashSet::new(),
+    };
+    if !search.place(&mut left, &mut places) {
         return None;
     }
     let mut cards: Vec<MigCard> = left.into_iter().map(|l| (l, Vec::new())).collect();
@@ -105,31 +110,47 @@ fn spread(instances: &[((u32, u32), SlotPlan)], shape: &MigShape, cards: u64) ->
     Some(cards)
 }
 
-fn place(needs: &[(u32, u32)], left: &mut [(u32, u32)], places: &mut Vec<usize>, steps: &mut u32) -> bool {
-    let Some((slices, units)) = needs.get(places.len()).copied() else {
-        return true;
-    };
-    let mut order: Vec<usize> = (0..left.len())
-        .filter(|c| left[*c].0 >= slices && left[*c].1 >= units)
-        .collect();
-    order.sort_by_key(|c| Reverse(left[*c]));
-    // Cards with equal room are one choice.
-    order.dedup_by_key(|c| left[*c]);
-    for card in order {
-        *steps = steps.saturating_sub(1);
-        if *steps == 0 {
+struct Search<'a> {
+    needs: &'a [(u32, u32)],
+    steps: u32,
+    /// How many were placed, and what room that left: from there the rest has no place. Full cards are reached by many ways.
+    dead: HashSet<(usize, Vec<(u32, u32)>)>,
+}
+
+impl Search<'_> {
+    fn place(&mut self, left: &mut [(u32, u32)], places: &mut Vec<usize>) -> bool {
+        let Some((slices, units)) = self.needs.get(places.len()).copied() else {
+            return true;
+        };
+        let mut room = left.to_vec();
+        room.sort_unstable();
+        let here = (places.len(), room);
+        if self.dead.contains(&here) {
             return false;
         }
-        let before = left[card];
-        left[card] = (before.0 - slices, before.1 - units);
-        places.push(card);
-        if place(needs, left, places, steps) {
-            return true;
+        let mut order: Vec<usize> = (0..left.len())
+            .filter(|c| left[*c].0 >= slices && left[*c].1 >= units)
+            .collect();
+        order.sort_by_key(|c| Reverse(left[*c]));
+        // Cards with equal room are one choice.
+        order.dedup_by_key(|c| left[*c]);
+        for card in order {
+            self.steps = self.steps.saturating_sub(1);
+            if self.steps == 0 {
+                return false;
+            }
+            let before = left[card];
+            left[card] = (before.0 - slices, before.1 - units);
+            places.push(card);
+            if self.place(left, places) {
+                return true;
+            }
+            places.pop();
+            left[card] = before;
         }
-        places.pop();
-        left[card] = before;
+        self.dead.insert(here);
+        false
     }
-    false
 }
 
 /// Packs instances into cards; each card's rest becomes a slot nobody can ask for. `owned`: cards there are for them.
