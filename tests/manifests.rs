@@ -27,6 +27,7 @@ const TRUTH: &[&str] = &[
     "groups.yaml by-annotation LLMInferenceService vllm Qwen/Qwen3-32B 1x2 A100-SXM4-80GB 2/-/- 8192",
     "groups.yaml by-claim LLMInferenceService vllm Qwen/Qwen3-32B 1x2 A100-SXM4-80GB 2/-/- 8192",
     "groups.yaml fleet RayClusterFleet vllm deepseek-ai/DeepSeek-R1 2x16 H200-SXM5-141GB 16/-/- -",
+    "groups.yaml kthena-405b ModelServing vllm meta-llama/Llama-3.1-405B-Instruct 2x16 H200-SXM5-141GB 8/2/- -",
     "groups.yaml split-decode DisaggregatedSet vllm Qwen/Qwen3-32B 2x2 H100-SXM5-80GB 2/-/- 16384",
     "groups.yaml split-prefill DisaggregatedSet vllm Qwen/Qwen3-32B 6x1 H100-SXM5-80GB -/-/- 16384",
     "groups.yaml storm-groups-decode StormService sglang Qwen/Qwen3-8B 6x2 L40S 2/-/- -",

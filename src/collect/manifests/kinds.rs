@@ -105,6 +105,7 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
         }
         "LeaderWorkerSet" => vec![leader_worker(spec, "spec")],
         "DisaggregatedSet" => disaggregated(spec),
+        "ModelServing" => model_serving(spec),
         // AIBrix: a fleet's template holds a Ray cluster.
         "RayClusterFleet" | "RayClusterReplicaSet" => {
             let mut units = ray(&spec["template"]["spec"], "spec.template.spec", None);
@@ -188,6 +189,29 @@ fn disaggregated(spec: &Value) -> Vec<Unit> {
             part: Some(name),
             replicas: group.replicas.saturating_mul(slices),
             ..group
+        }
+    });
+    units.collect()
+}
+
+/// Kthena: each replica of a role is an entry pod and its workers (volcano-sh/kthena, docs on multi-node inference).
+fn model_serving(spec: &Value) -> Vec<Unit> {
+    let groups = number(&spec["replicas"]).unwrap_or(1);
+    let roles = spec["template"]["roles"].as_array().into_iter().flatten().enumerate();
+    let units = roles.map(|(i, role)| {
+        let name = text(&role["name"]).unwrap_or_else(|| format!("role-{i}"));
+        let path = |of: &str| format!("spec.template.roles[{i}].{of}.spec");
+        let mut members = vec![member(1, role["entryTemplate"].clone(), &path("entryTemplate"))];
+        let workers = number(&role["workerReplicas"]).unwrap_or(0);
+        if workers > 0 {
+            members.push(member(workers, role["workerTemplate"].clone(), &path("workerTemplate")));
+        }
+        Unit {
+            role: role_of(&name),
+            part: Some(name),
+            replicas: number(&role["replicas"]).unwrap_or(1).saturating_mul(groups),
+            members,
+            ..Unit::default()
         }
     });
     units.collect()
