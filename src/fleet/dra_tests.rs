@@ -294,8 +294,8 @@ fn fixed_mig_devices_are_shares_of_their_card() {
     assert_eq!(f.nodes[0].gpus, 8, "the parent of MIG devices is no device of its own");
     let held = f.slots.iter().find(|s| !s.holders.is_empty()).unwrap();
     assert_eq!(
-        (held.mig_profile.as_deref(), held.weight / 1000),
-        (Some("3g.40gb"), 428)
+        (held.mig_profile.as_deref(), held.weight),
+        (Some("3g.40gb"), WHOLE_GPU / 7 * 3)
     );
 }
 

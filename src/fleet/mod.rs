@@ -168,8 +168,8 @@ impl Node {
     }
 }
 
-/// One millionth of a physical GPU: MIG instances are fractions, and fractions must add up exactly.
-pub(crate) const WHOLE_GPU: u64 = 1_000_000;
+/// Parts of a physical GPU: divisible by 1 to 8, so that instances and partitions of several cards add up exactly.
+pub(crate) const WHOLE_GPU: u64 = 8_400_000;
 
 /// A thing that can be held: a physical GPU or a MIG instance.
 #[derive(Clone, Debug, Default)]
@@ -177,7 +177,7 @@ pub(crate) struct Slot {
     pub(crate) node: NodeId,
     /// UUID where an exporter tells it, else "slot-0", "slot-1", … ; MIG: `GPU/PROFILE-N`.
     pub(crate) name: String,
-    /// Millionths of a physical GPU; a node's slots add up to gpus × [`WHOLE_GPU`].
+    /// Of [`WHOLE_GPU`] parts; a node's slots add up to gpus × [`WHOLE_GPU`].
     pub(crate) weight: u64,
     /// MIG profile; `None`: the whole GPU.
     pub(crate) mig_profile: Option<String>,

@@ -10,25 +10,11 @@ fn report() -> Report {
 }
 
 /// Checks and parts that the demo does not show, and why.
-const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
-    ("mig-layout", None, "no card of the demo is cut into instances"),
-    (
-        "sharing-mismatch",
-        Some("crowded"),
-        "its one shared card has two holders",
-    ),
-    ("sharing-mismatch", Some("spread"), "it has one shared card only"),
-    (
-        "spec-hygiene",
-        None,
-        "it judges manifests, and the demo is a running fleet",
-    ),
-    (
-        "kv-pressure",
-        Some("gpu-oom"),
-        "the recording is older than the part: no server of it dies in error",
-    ),
-];
+const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[(
+    "spec-hygiene",
+    None,
+    "it judges manifests, and the demo is a running fleet",
+)];
 
 #[test]
 fn every_part_of_every_check_fires() {

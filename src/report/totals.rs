@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Share of its window over which a server's activity must be known (R9).
 const KNOWN_ACTIVITY: f64 = 0.8;
 
-/// Physical GPUs in millionths, as a plain number.
+/// Physical GPUs of so many parts.
 pub(crate) fn gpus(weight: u64) -> f64 {
     weight as f64 / WHOLE_GPU as f64
 }

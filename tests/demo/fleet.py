@@ -41,7 +41,8 @@ CLUSTERS = [AWS, GKE, AKS]
 
 
 def node(cluster, name, kind, pool, spot=False, age_days=40, **extra):
-    """extra: ready=False, ready_since=s, cordoned_days=d, lost=n (GPUs missing from allocatable), shares=n (time slices of each GPU)."""
+    """extra: ready=False, ready_since=s, cordoned_days=d, lost=n (GPUs missing from allocatable), shares=n (time slices of each GPU),
+    mig={profile: instances} of its one card."""
     return dict(cluster=cluster, name=name, type=kind, pool=pool, spot=spot, age=age_days * DAY, **extra)
 
 
@@ -70,9 +71,14 @@ def nodes():
         out.append(node(AKS, f"aks-h100-31577342-vmss00000{i}", "Standard_ND96isr_H100_v5", "h100", age_days=47))
     for i in range(8):
         out.append(node(AKS, f"aks-a100-18840251-vmss00000{i}", "Standard_NC24ads_A100_v4", "a100", age_days=75))
-    for i in range(3):
+    for i in range(6):
         out.append(node(AKS, f"aks-t4-40193377-vmss00000{i}", "Standard_NC4as_T4_v3", "t4", age_days=110))
-    out[-1].update(pool="t4-shared", shares=4)
+    for shared in out[-4:-1]:
+        shared.update(pool="t4-shared", shares=4)
+    out[-1].update(pool="t4-batch", shares=2)
+    # One layout leaves two slices in no instance; the other has instances of one size only.
+    out.append(node(AKS, "aks-a100mig-20711563-vmss000000", "Standard_NC24ads_A100_v4", "a100-mig", age_days=44, mig={"3g.40gb": 1, "2g.20gb": 1}))
+    out.append(node(AKS, "aks-a100mig-20711563-vmss000001", "Standard_NC24ads_A100_v4", "a100-small", age_days=44, mig={"1g.10gb": 7}))
     return out
 
 
@@ -103,9 +109,13 @@ MODELS = {
 }
 
 
-def kv_tokens(model, gpu, tp, util=0.9, overhead_gib=3.6):
+# GiB of an A100-80GB's instances, as CUDA reports them.
+MIG_GIB = {"1g.10gb": 9.5, "2g.20gb": 19.5, "3g.40gb": 39.25}
+
+
+def kv_tokens(model, gpu, tp, util=0.9, overhead_gib=3.6, profile=None):
     weights, kv, heads = MODELS[model]
-    per_gpu = GPUS[gpu][3] * util * GIB - weights / tp - overhead_gib * GIB
+    per_gpu = MIG_GIB.get(profile, GPUS[gpu][3]) * util * GIB - weights / tp - overhead_gib * GIB
     return int(per_gpu / (kv / min(tp, heads))) // 16 * 16
 
 
@@ -123,7 +133,8 @@ VLLM = "vllm/vllm-openai:v0.11.0"
 def vllm(cluster, ns, name, model, on, tp=1, load=None, gpus=None, image=VLLM, cpu="16", memory="96Gi", args=(), kind="Deployment",
          shell=False, max_len=16384, labels=None, **more):
     """`on`: node name prefixes, one a replica. `load`: what it does; None = its metrics page does not answer.
-    more: cpu_limit, hpa=(min, max), ignore=annotation, stuck=(reason, restarts, seconds), oom=seconds since the kernel killed it."""
+    more: cpu_limit, hpa=(min, max), ignore=annotation, stuck=(reason, restarts, seconds), oom=seconds since the kernel killed it,
+    crash=hours since when it last ended in error under load, mig=the profile it asks for."""
     command, arguments = None, ["--model", model, "--tensor-parallel-size", str(tp), "--max-model-len", str(max_len), *args]
     if shell:
         command = ["/bin/sh", "-c"]
@@ -161,7 +172,7 @@ def workloads():
     w.append(vllm(AWS, "people", "hr-assistant-27b", "google/gemma-3-27b-it", [h(3)], tp=2, cpu="16", memory="160Gi", max_len=32768,
                   load=load(0.55, 2600, 350, 0.017, 0.3, 27, busy=0.3, shape="office")))
     w.append(vllm(AWS, "reasoning", "r1-distill-70b", "deepseek-ai/DeepSeek-R1-Distill-Llama-70B", [h(4)], tp=4, cpu="32", memory="256Gi", max_len=65536,
-                  load=load(0.3, 2600, 5200, 0.032, 1.9, 19, busy=0.6), args=["--max-num-seqs", "256"]))
+                  load=load(0.3, 2600, 5200, 0.032, 1.9, 19, busy=0.6), args=["--max-num-seqs", "256"], crash=20))
     w.append(vllm(AWS, "reasoning", "llama-405b-trial", "meta-llama/Llama-3.1-405B-Instruct-FP8", [h(4)], tp=4, cpu="64", memory="640Gi",
                   load=None, stuck=("CrashLoopBackOff", 7, 41 * 60)))
     w.append(vllm(AWS, "agents", "coder-14b", "Qwen/Qwen2.5-Coder-14B-Instruct", [h(5), h(5)], cpu="4", memory="48Gi", max_len=32768,
@@ -233,4 +244,23 @@ def workloads():
                   load=load(0.6, 220, 12, 0.02, 0.1, 21, busy=0.12), args=["--gpu-memory-utilization", "0.6"]))
     w.append(vllm(AKS, "tagging", "spam-1b5", "Qwen/Qwen2.5-1.5B-Instruct", [t4(2)], cpu="1", memory="8Gi", max_len=4096,
                   load=load(0.9, 180, 6, 0.02, 0.1, 21, busy=0.1), args=["--gpu-memory-utilization", "0.6"]))
+    # Two more such cards with one calm server each; and a card in two slices whose holders fill it day and night.
+    w.append(vllm(AKS, "tagging", "language-1b5", "Qwen/Qwen2.5-1.5B-Instruct", [t4(3), t4(4)], cpu="1", memory="8Gi", max_len=4096,
+                  load=load(0.4, 150, 5, 0.02, 0.1, 21, busy=0.08), args=["--gpu-memory-utilization", "0.6"]))
+    w.append(vllm(AKS, "tagging", "nightly-labels-1b5", "Qwen/Qwen2.5-1.5B-Instruct", [t4(5)], cpu="1", memory="8Gi", max_len=4096,
+                  load=load(2.1, 900, 160, 0.03, 0.4, 13, busy=0.9, shape="flat"), args=["--gpu-memory-utilization", "0.45"]))
+    w.append(vllm(AKS, "tagging", "dedupe-1b5", "Qwen/Qwen2.5-1.5B-Instruct", [t4(5)], cpu="1", memory="8Gi", max_len=4096,
+                  load=load(0.8, 700, 20, 0.05, 0.5, 13, busy=0.5, shape="flat"), args=["--gpu-memory-utilization", "0.45"]))
+    # A100s in MIG instances.
+    mig = lambda i: f"aks-a100mig-20711563-vmss00000{i}"
+    w.append(vllm(AKS, "guardrails", "moderation-1b5", "Qwen/Qwen2.5-1.5B-Instruct", [mig(0)], cpu="6", memory="32Gi", max_len=8192, mig="3g.40gb",
+                  load=load(1.1, 420, 8, 0.009, 0.05, 24, busy=0.2), args=["--max-num-seqs", "32"]))
+    w.append(vllm(AKS, "guardrails", "pii-8b-awq", "hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4", [mig(0)], cpu="6", memory="32Gi", max_len=4096, mig="2g.20gb",
+                  load=load(0.3, 800, 40, 0.03, 0.2, 24, busy=0.35), args=["--quantization", "awq_marlin", "--max-num-seqs", "32"]))
+    w.append(dict(cluster=AKS, ns="support", name="ticket-embeddings", kind="Deployment", engine="tei", model="BAAI/bge-m3", on=[mig(1), mig(1)], gpus=1, mig="1g.10gb",
+                  image="ghcr.io/huggingface/text-embeddings-inference:1.7", cpu="3", memory="8Gi", command=None, args=["--model-id", "BAAI/bge-m3"],
+                  env=[], load=load(6.5, 0, 0, 0.0, 0.0, 24, busy=0.25), port=80, labels={}))
+    w.append(dict(cluster=AKS, ns="vision", name="captions", kind="Deployment", engine="vllm", model="Qwen/Qwen2.5-VL-3B-Instruct", on=[None], gpus=1, tp=1, mig="2g.20gb",
+                  image=VLLM, cpu="6", memory="32Gi", command=None, args=["--model", "Qwen/Qwen2.5-VL-3B-Instruct", "--max-model-len", "8192"], env=[], load=None,
+                  port=8000, labels={}, up=3.6 * HOUR, pool="a100-small"))
     return w

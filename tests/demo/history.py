@@ -31,7 +31,7 @@ class History:
         gpu, _, _, _ = fleet.TYPES[node["type"]]
         _, mib, tdp, _ = fleet.GPUS[gpu]
         exporter = 'namespace="gpu-operator",pod="nvidia-dcgm-exporter-vx7k2",container="nvidia-dcgm-exporter"'
-        for index, uuid, model, pod in self.made.devices(node):
+        for index, uuid, model, pod, _, _ in self.made.devices(node):
             base = f'gpu="{index}",UUID="{uuid}",modelName="{model}",Hostname="{node["name"]}",job="nvidia-dcgm-exporter",instance="{node["name"]}:9400"'
             born = self.now - node["age"] + 300
             # Before its pod came nobody held it, or one of the same workload that an update replaced.
@@ -76,7 +76,10 @@ class History:
             yield f'kube_pod_container_resource_limits{{{ksm},node="{pod["node"]}",resource="cpu",unit="core"}}', [(t, float(w["cpu_limit"])) for t in alive]
         yield f'kube_pod_container_resource_requests{{{ksm},node="{pod["node"]}",resource="nvidia_com_gpu",unit="integer"}}', [(t, w["gpus"]) for t in alive]
         yield f'kube_pod_status_phase{{namespace="{w["ns"]}",pod="{pod["name"]}",phase="Running",job="kube-state-metrics",uid="u"}}', [(t, 1) for t in alive]
-        yield f"kube_pod_container_status_restarts_total{{{ksm}}}", [(t, 1 if w.get("oom") and t > self.now - w["oom"] else 0) for t in alive]
+        ended = self.now - w["oom"] if w.get("oom") else replica.starts[-1] if w.get("crash") else None
+        yield f"kube_pod_container_status_restarts_total{{{ksm}}}", [(t, 1 if ended and t > ended else 0) for t in alive]
+        if w.get("crash"):
+            yield f'kube_pod_container_status_last_terminated_reason{{{ksm},reason="Error"}}', [(t, 1) for t in alive if t > ended]
         if w.get("oom"):
             yield f'kube_pod_container_status_last_terminated_reason{{{ksm},reason="OOMKilled"}}', [(t, 1) for t in alive if t > self.now - w["oom"]]
 

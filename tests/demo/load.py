@@ -29,6 +29,7 @@ SHAPES = {
     "office": lambda t, now: office(t),
     # Its users were moved elsewhere a week ago; its GPUs stayed.
     "falling": lambda t, now: day(t) * (1.0 if t <= now - WINDOW else 0.4),
+    "flat": lambda t, now: 1.0,
     "never": lambda t, now: 0.0,
 }
 SECONDS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560]
@@ -82,6 +83,11 @@ class Replica:
         return State(rps=rps, prompt=rps * w["prompt"], output=rps * w["output"], running=running, waiting=waiting, kv=round(kv, 4), preempted=preempted,
                      busy=round(busy, 4), util=round(min(1.0, 0.97 if starved else busy * 1.5), 4),
                      throttled=round(0.45 + 0.2 * dice if starved else 0.03 * dice, 4), cpu=0.97 if starved else 0.2 + 0.3 * min(1.0, level / 2))
+
+    def pressed(self, hours):
+        """The last moment at least `hours` ago at which requests queued."""
+        times = (t for t, s in zip(reversed(self.times), reversed(self.states)) if t <= self.now - hours * HOUR and s.waiting)
+        return next(times)
 
     def alive(self):
         """(time, state) of all samples since it was first started."""

@@ -25,7 +25,7 @@ class Demo(unittest.TestCase):
             snapshot = json.loads(path.read_text())
         clusters = {c["name"]: c for c in snapshot["clusters"]}
         self.assertEqual(set(clusters), set(fleet.CLUSTERS))
-        nodes = {n["name"] for c in clusters.values() for n in c["nodes"] if any(k.endswith("/gpu") for k in n["capacity"].get("devices", {}))}
+        nodes = {n["name"] for c in clusters.values() for n in c["nodes"] if any("/gpu" in k or "/mig-" in k for k in n["capacity"].get("devices", {}))}
         self.assertEqual(nodes, set(self.world.nodes))
         for name, cluster in clusters.items():
             seeded = {(p["metadata"]["namespace"], p["metadata"]["name"]) for p in self.world.objects[name] if p["kind"] == "Pod" and p["spec"].get("nodeName") in self.world.nodes}
@@ -38,7 +38,11 @@ class Demo(unittest.TestCase):
         for name, held in self.world.held.items():
             node = self.world.nodes[name]
             _, count, cores, memory = fleet.TYPES[node["type"]]
-            self.assertLessEqual(len(held), count * node.get("shares", 1) - node.get("lost", 0), name)
+            if node.get("mig"):
+                profiles = collections.Counter(p["w"]["mig"] for p in held)
+                self.assertTrue(all(profiles[p] <= node["mig"].get(p, 0) for p in profiles), name)
+            else:
+                self.assertLessEqual(len(held), count * node.get("shares", 1) - node.get("lost", 0), name)
             pods = {id(p): p["w"] for p in self.world.pods if p["node"] == name}.values()
             self.assertLessEqual(sum(float(w["cpu"]) for w in pods), 0.98 * cores, name)
             self.assertLessEqual(sum(int(w["memory"].removesuffix("Gi")) for w in pods), 0.96 * memory, name)
@@ -54,7 +58,7 @@ class Demo(unittest.TestCase):
                 if name in ("vllm:generation_tokens_total", "sglang:generation_tokens_total"):
                     last[pod] = samples[-1][1]
                     falls = sum(b < a for (_, a), (_, b) in zip(samples, samples[1:]))
-                    self.assertEqual(falls, 1 if pod.startswith("rerank") else 0, f"{pod}: a counter falls only where its process ended")
+                    self.assertEqual(falls, 1 if pod.startswith(("rerank", "r1-distill")) else 0, f"{pod}: a counter falls only where its process ended")
                     counters += 1
         self.assertGreater(counters, 25)
         for pod in self.world.pods:

@@ -63,8 +63,11 @@ class World:
             taints.append({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": stamp(self.now - n["cordoned_days"] * DAY)})
         ready = n.get("ready", True)
         since = self.now - (n.get("ready_since", n["age"] - 300))
-        capacity = {"cpu": str(vcpu), "memory": f"{memory}Gi", "pods": "110", "nvidia.com/gpu": str(count * n.get("shares", 1))}
-        allocatable = capacity | {"nvidia.com/gpu": str(count * n.get("shares", 1) - n.get("lost", 0)), "cpu": f"{int(vcpu * 980)}m", "memory": f"{int(memory * 0.96)}Gi"}
+        if n.get("mig"):
+            labels |= {"nvidia.com/mig.strategy": "mixed", "nvidia.com/mig.config": "custom", "nvidia.com/mig.config.state": "success", "nvidia.com/mig.capable": "true"}
+        gpus = {f"nvidia.com/mig-{profile}": number for profile, number in n.get("mig", {}).items()} or {"nvidia.com/gpu": count * n.get("shares", 1)}
+        capacity = {"cpu": str(vcpu), "memory": f"{memory}Gi", "pods": "110", **{r: str(v) for r, v in gpus.items()}}
+        allocatable = capacity | {r: str(v - n.get("lost", 0)) for r, v in gpus.items()} | {"cpu": f"{int(vcpu * 980)}m", "memory": f"{int(memory * 0.96)}Gi"}
         self.objects[n["cluster"]].append({
             "kind": "Node",
             "metadata": {"name": n["name"], "creationTimestamp": stamp(self.now - n["age"]), "labels": labels},
@@ -111,7 +114,8 @@ class World:
         ip = self.address() if node else None
         resources = {"requests": {"cpu": w["cpu"], "memory": w["memory"]}, "limits": {"memory": w["memory"], **({"cpu": w["cpu_limit"]} if w.get("cpu_limit") else {})}}
         if w["gpus"]:
-            resources["limits"]["nvidia.com/gpu"] = resources["requests"]["nvidia.com/gpu"] = str(w["gpus"])
+            resource = f"nvidia.com/mig-{w['mig']}" if w.get("mig") else "nvidia.com/gpu"
+            resources["limits"][resource] = resources["requests"][resource] = str(w["gpus"])
         container = {"name": "server", "image": w["image"], "resources": resources, "args": w["args"] or [],
                      "env": [{"name": k, "value": v} if v is not None else {"name": k, "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}} for k, v in w["env"]]}
         if w["command"]:
@@ -127,8 +131,9 @@ class World:
                   "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(started - 100)}, {"type": "Ready", "status": "True", "lastTransitionTime": stamp(started + 150)}],
                   "containerStatuses": [{"name": "server", "image": w["image"], "imageID": "", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": stamp(started)}}}]}
         if not node:
-            spec["nodeSelector"] = {"cloud.google.com/gke-nodepool": w["pool"]}
-            status = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/10 nodes are available: 3 Insufficient nvidia.com/gpu.", "lastTransitionTime": stamp(started)}]}
+            resource = next(r for r in resources["limits"] if r.startswith("nvidia.com/"))
+            spec["nodeSelector"] = {"cloud.google.com/gke-nodepool" if w["cluster"] == fleet.GKE else "agentpool": w["pool"]}
+            status = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": f"0/10 nodes are available: 3 Insufficient {resource}.", "lastTransitionTime": stamp(started)}]}
         else:
             spec["nodeName"] = node
         if w.get("stuck"):
@@ -146,8 +151,13 @@ class World:
             starts = [started] + ([self.now - w["oom"]] if w.get("oom") else [])
             work = w.get("load")
             gpu = fleet.TYPES[self.nodes[node]["type"]][0]
-            capacity = fleet.kv_tokens(w["model"], gpu, w["tp"], fleet.utilization(w)) if work and w["engine"] in ("vllm", "sglang") else None
+            capacity = fleet.kv_tokens(w["model"], gpu, w["tp"], fleet.utilization(w), profile=w.get("mig")) if work and w["engine"] in ("vllm", "sglang") else None
             replica = loads.Replica(name, work, self.now, starts, capacity) if work else None
+            if w.get("crash"):
+                ended = replica.pressed(w["crash"])
+                replica.starts.append(ended + 20)
+                status["containerStatuses"][0] |= {"restartCount": 1, "state": {"running": {"startedAt": stamp(ended + 20)}},
+                                                   "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": stamp(started), "finishedAt": stamp(ended)}}}
             pod = {"w": w, "name": name, "node": node, "start": started, "ip": ip, "replica": replica}
             self.pods.append(pod)
             self.held[node] += [pod] * w["gpus"]
@@ -199,22 +209,36 @@ class World:
         return ip
 
     def devices(self, n):
-        """(index, UUID, model name, holder) of each GPU that its exporter sees; a time-sliced card tells one of its holders."""
+        """(index, UUID, model name, holder, MIG profile, instance) of each GPU that its exporter sees; a time-sliced card tells one of its
+        holders. A card in MIG instances is one row an instance, all under the card's UUID."""
         gpu, count, _, _ = fleet.TYPES[n["type"]]
         product = fleet.GPUS[gpu][0]
         model = "NVIDIA A100 80GB PCIe" if product.startswith("NVIDIA-A100-80GB") else product.replace("-", " ")
         for i in range(count - n.get("lost", 0)):
             digest = hashlib.sha256(f"{n['name']}/{i}".encode()).hexdigest()
+            uuid = f"GPU-{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
             held = self.held[n["name"]]
-            yield i, f"GPU-{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}", model, held[i] if i < len(held) else None
+            if not n.get("mig"):
+                yield i, uuid, model, held[i] if i < len(held) else None, None, None
+                continue
+            holders = {profile: [h for h in held if h["w"]["mig"] == profile] for profile in n["mig"]}
+            profiles = [profile for profile, number in n["mig"].items() for _ in range(number)]
+            for instance, profile in enumerate(profiles):
+                yield i, uuid, model, holders[profile].pop(0) if holders[profile] else None, profile, instance + 3
 
     def dcgm_page(self, n, count, product, mib, tdp, ahead):
         rows = []
-        for i, uuid, model, pod in self.devices(n):
+        for i, uuid, model, pod, profile, instance in self.devices(n):
             labels = f'gpu="{i}",UUID="{uuid}",pci_bus_id="00000000:{i + 4:02X}:00.0",device="nvidia{i}",modelName="{model}",Hostname="{n["name"]}"'
+            if profile:
+                labels += f',GPU_I_PROFILE="{profile}",GPU_I_ID="{instance}"'
+                mib = int(fleet.MIG_GIB[profile] * 1024)
             if pod:
                 labels += f',container="server",namespace="{pod["w"]["ns"]}",pod="{pod["name"]}"'
             values = activity(pod, self.now, mib, tdp)
+            if profile:
+                # No utilization of an instance is known to the driver.
+                del values["DCGM_FI_DEV_GPU_UTIL"]
             values["DCGM_FI_DEV_POWER_USAGE"] = round(values["DCGM_FI_DEV_POWER_USAGE"] * (1.02 if ahead else 1), 1)
             values["DCGM_FI_DEV_FB_FREE"], values["DCGM_FI_DEV_FB_RESERVED"] = mib - values["DCGM_FI_DEV_FB_USED"] - 600, 600
             values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] = int(values["DCGM_FI_DEV_POWER_USAGE"] * 1000 * (n["age"] + ahead))
