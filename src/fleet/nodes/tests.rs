@@ -162,7 +162,7 @@ fn mig_instances_are_fractions_and_the_rest_is_kept() {
         .iter()
         .find(|s| s.mig_profile.as_deref() == Some("unpartitioned"))
         .unwrap();
-    assert!(rest.resource.is_none() && rest.weight > 250_000);
+    assert!(rest.resource.is_none() && rest.weight > WHOLE_GPU / 4);
     let single = [
         ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"),
         ("nvidia.com/gpu.count", "7"),
