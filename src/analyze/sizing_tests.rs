@@ -462,3 +462,27 @@ fn a_week_of_history_raises_confidence_and_a_prefix_cache_lowers_it() {
     let short = found(|h| h.first = ago(3 * DAY));
     assert_eq!(find(&short, "over-replicated").unwrap().confidence.name(), "estimated");
 }
+
+/// A slow server would else be taken for as fast as its card could be: deleting a series must not raise a claim.
+#[test]
+fn a_server_whose_latencies_were_not_read_is_not_moved() {
+    use crate::snapshot::engine::EngineReading;
+    type Drop = fn(&mut EngineReading);
+    let drops: [Drop; 2] = [|r| r.inter_token_latency = None, |r| r.time_to_first_token = None];
+    for drop in drops {
+        let mut snap = served(1, SMALL, 1e5);
+        assert!(fired(&snap).contains(&("oversized-tier", None)));
+        for reading in snap.clusters[0].engines.iter_mut().flat_map(|e| &mut e.readings) {
+            drop(reading);
+        }
+        assert!(!fired(&snap).contains(&("oversized-tier", None)));
+        let found = report(&snap);
+        let coverage = found.checks.iter().find(|c| c.id == "oversized-tier").unwrap();
+        assert!(
+            coverage
+                .not_assessed
+                .iter()
+                .any(|n| n.reason.contains("could not be read") && n.gpus > 0.0)
+        );
+    }
+}

@@ -324,6 +324,12 @@ fn plan(
     let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(*lack),
+        // These engines tell it: without it a slow server would be taken for as fast as the model of its card.
+        _ if tells_latencies(held.settings)
+            && (demand.inter_token_latency.is_none() || demand.time_to_first_token.is_none()) =>
+        {
+            Err(lack("how long its tokens take could not be read", SCRAPE))
+        }
         (Some(price), Some(slot), _) => {
             let node = fleet.node(slot.node);
             let wanted = Wanted {
@@ -356,6 +362,11 @@ fn plan(
         held: price,
         target,
     })
+}
+
+/// Whether the engine exports the time to its first token and between tokens.
+fn tells_latencies(settings: &EngineSettings) -> bool {
+    matches!(settings.engine, Some(EngineKind::Vllm | EngineKind::Sglang))
 }
 
 /// A server that is Ready fits by definition: a memory model that says otherwise is wrong about it, and says nothing.
