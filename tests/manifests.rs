@@ -870,3 +870,17 @@ fn a_slice_costs_its_share_of_a_card() {
     let (whole, _) = spend("amd.com/gpu", "1", mi);
     near(spend("amd.com/cpx_nps4", "1", mi), whole / 8.0, 0.125);
 }
+
+/// One role's load is not the model's: what the other role leaves it to hold is not told.
+#[test]
+fn a_role_of_a_split_server_gets_no_cheaper_tier() {
+    let dir = tempdir().unwrap();
+    let text = server(&[("CARD", "NVIDIA-H100-80GB-HBM3")]);
+    let cheaper = |text: &str| named(&findings(dir.path(), text, &[]), "oversized-tier", None);
+    assert!(cheaper(&text).is_some());
+    let producer =
+        "            - '--kv-transfer-config={\"kv_connector\": \"NixlConnector\", \"kv_role\": \"kv_producer\"}'\n";
+    let split = text.replace("            - --tensor", &format!("{producer}            - --tensor"));
+    assert_ne!(split, text);
+    assert!(cheaper(&split).is_none());
+}

@@ -160,6 +160,11 @@ pub(crate) fn sizes(context: &Context<'_>, expected: Expected) -> Vec<(&'static 
             FitVerdict::Fits => {
                 pressure.findings.extend(case.too_little_cache(&placement, expected));
                 match case.demand(&placement, expected) {
+                    _ if case.settings.role.is_some() => oversized.not_assessed(
+                        "prefill and decode are separate: one role's load is not the model's",
+                        "nothing to do",
+                        case.slots.clone(),
+                    ),
                     Some(tokens) => oversized.findings.extend(case.cheaper(tokens)),
                     None => oversized.not_assessed(
                         "how much a server must hold at once is not said",
