@@ -98,6 +98,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "pods of all namespaces could not be read: somebody unseen may hold it",
                 "grant what 'gpuwaste rbac' prints",
             ),
+            (Reason::NodeUnread, _) => (
+                "nodes could not be read: others may share the GPU, and what it costs is unknown",
+                "grant what 'gpuwaste rbac' prints",
+            ),
             (Reason::ClaimsInvisible, _) => (
                 "resource claims could not be listed: one of them may hold it",
                 "grant what 'gpuwaste rbac' prints",

@@ -32,6 +32,10 @@ impl Check for CpuGpuImbalance {
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);
+            if support::on_unseen_nodes(context.fleet, &slots) {
+                out.not_assessed(support::UNSEEN.0, support::UNSEEN.1, slots);
+                continue;
+            }
             let asked = asked(context.fleet, workload);
             if super::starved::known(workload) {
                 out.assessed.extend(&slots);
@@ -161,6 +165,10 @@ impl Check for ParallelismMismatch {
             let explicit = matches!(workload.engine(), Some(EngineKind::Vllm | EngineKind::Sglang));
             // Ray Serve places its replicas over the cluster's GPUs by itself.
             let explicit = explicit && !workload.kind.starts_with("Ray");
+            if support::on_unseen_nodes(context.fleet, &slots) {
+                out.not_assessed(support::UNSEEN.0, support::UNSEEN.1, slots);
+                continue;
+            }
             match workload.settings.as_ref().filter(|_| explicit) {
                 Some(settings) if settings.nodes.is_none_or(|n| n <= 1) => {
                     out.assessed.extend(&slots);

@@ -90,7 +90,14 @@ impl Judged {
                 let why = "which shared card its pods are on is not told: counted is the least that their share can be";
                 self.cap(Confidence::Estimated, why);
             }
-            let price = &fleet.node(fleet.slot(*slot).node).price;
+            let node = fleet.node(fleet.slot(*slot).node);
+            if node.unseen {
+                self.cap(
+                    Confidence::Assumed,
+                    "nodes could not be read: what it holds may be shared, and has no price",
+                );
+            }
+            let price = &node.price;
             match price.source {
                 PriceSource::Catalog if price.stale => {
                     self.cap(Confidence::Estimated, "the list price is older than stale_price_days");
@@ -107,6 +114,14 @@ impl Judged {
         }
     }
 }
+
+/// Nothing of how large, how shared or how dear its GPUs are was read.
+pub(super) fn on_unseen_nodes(fleet: &Fleet, slots: &[SlotId]) -> bool {
+    slots.iter().any(|s| fleet.node(fleet.slot(*s).node).unseen)
+}
+
+/// Why such GPUs are not judged, and the way out.
+pub(super) const UNSEEN: (&str, &str) = ("its nodes could not be read", "grant what 'gpuwaste rbac' prints");
 
 /// Why bins of a history are not judged, and the way out.
 pub(super) const BY_OTHER_LIMITS: (&str, &str) = (

@@ -636,3 +636,33 @@ fn the_generator_does_produce_findings() {
     );
     assert!(report(&snap).findings.len() >= 4);
 }
+
+/// Rights of some namespaces only: what visible pods hold is there, and may be a share of a GPU that somebody else keeps busy.
+#[test]
+fn without_nodes_what_pods_hold_is_counted_and_never_called_idle() {
+    let of = |requests: f64, nodes: bool| {
+        let pod = server("s-0", "n", 8, 9 * DAY);
+        let engine = scrape(&pod, 9 * DAY, reading(requests));
+        let mut snap = snapshot(vec![node("n", 30 * DAY, true)], vec![pod], vec![engine]);
+        if !nodes {
+            snap.clusters[0].nodes = None;
+        }
+        report(&snap)
+    };
+    assert_eq!(of(0.0, true).totals.gpus_idle, 8.0);
+    for (requests, working) in [(0.0, 0.0), (1e6, 8.0)] {
+        let found = of(requests, false);
+        let t = &found.totals;
+        assert_eq!((t.gpus, t.gpus_allocated, t.gpus_unpriced), (8.0, 8.0, 8.0));
+        assert_eq!((t.gpus_working, t.gpus_unknown), (working, 8.0 - working));
+        assert_eq!((t.coverage_percent, t.spend_usd_per_hour.micros()), (None, 0));
+        assert!(
+            found.findings.iter().all(|f| f.usd_per_hour.is_none()),
+            "{:?}",
+            found.findings
+        );
+        assert_eq!(found.workloads[0].replicas, Some(1));
+        let state = if working > 0.0 { "working" } else { "unknown" };
+        assert_eq!(found.workloads[0].state, state);
+    }
+}

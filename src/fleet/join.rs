@@ -6,7 +6,9 @@ use super::{
 };
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
-use crate::snapshot::cluster::{Cluster, Container, ContainerRole, ContainerState, Pod as Seen, PodPhase};
+use crate::snapshot::cluster::{
+    Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
+};
 use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::{Gap, Snapshot};
 use crate::units::{Bytes, MilliCores};
@@ -85,7 +87,8 @@ fn join_cluster(
     let mut unknown: BTreeMap<String, u32> = BTreeMap::new();
     let published = dra::inventory(cluster, &mut fleet.gaps);
     let taken = dra::allocated(cluster.dra.as_deref());
-    for seen in cluster.nodes.iter().flatten() {
+    let unseen = unseen_nodes(cluster);
+    for seen in cluster.nodes.iter().flatten().chain(&unseen) {
         let exporter_model = cluster
             .gpus
             .iter()
@@ -108,9 +111,14 @@ fn join_cluster(
         if described.slots.is_empty() {
             continue;
         }
-        used_prices.extend(described.price_entry);
-        if let Some(name) = described.unknown_gpu {
-            *unknown.entry(name).or_default() += described.node.gpus;
+        if cluster.nodes.is_none() {
+            described.node.unseen = true;
+            described.node.price = super::NodePrice::default();
+        } else {
+            used_prices.extend(described.price_entry);
+            if let Some(name) = described.unknown_gpu {
+                *unknown.entry(name).or_default() += described.node.gpus;
+            }
         }
         let id = NodeId(fleet.nodes.len());
         described.node.first_slot = fleet.slots.len();
@@ -150,6 +158,39 @@ fn join_cluster(
     workloads::build(fleet, cluster, index, first_pod);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+}
+
+/// Where the nodes could not be read (rights of some namespaces only): one for each that visible pods name, with what these
+/// hold there. Neither a GPU's kind nor its price nor its sharers are known, but that somebody holds it is.
+fn unseen_nodes(cluster: &Cluster) -> Vec<SeenNode> {
+    let mut nodes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let holders = cluster.pods.iter().filter(|p| cluster.nodes.is_none() && p.holds());
+    for pod in holders.filter(|p| !infrastructure(p)) {
+        let Some(node) = pod.node.as_deref() else { continue };
+        for (resource, count) in pod.requests().devices {
+            let all = nodes.entry(node).or_default().entry(resource).or_default();
+            *all = all.saturating_add(count);
+        }
+    }
+    nodes
+        .into_iter()
+        .map(|(name, devices)| SeenNode {
+            name: name.into(),
+            capacity: Resources {
+                devices: devices.clone(),
+                ..Resources::default()
+            },
+            allocatable: Resources {
+                devices,
+                ..Resources::default()
+            },
+            ready: Some(Condition {
+                status: Some(true),
+                ..Condition::default()
+            }),
+            ..SeenNode::default()
+        })
+        .collect()
 }
 
 /// Exporters, plugins, drivers. One beside a container that holds GPUs does not make the pod one of them.

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) labels: BTreeMap<String, String>,
     /// HAMi, Volcano vGPU, run:ai, Intel's virtual functions: GPUs are handed out in ways gpuwaste cannot attribute.
     pub(crate) custom_sharing: bool,
+    /// The cluster's nodes could not be read: it has what visible pods hold there, whoever else may share that.
+    pub(crate) unseen: bool,
     pub(crate) allocatable_cpu: Option<MilliCores>,
     pub(crate) allocatable_memory: Option<Bytes>,
     pub(crate) allocatable_pods: Option<u64>,

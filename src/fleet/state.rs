@@ -23,6 +23,8 @@ pub(crate) enum Reason {
     NoHolder,
     /// Pods were refused: somebody unseen may hold it.
     HoldersInvisible,
+    /// Its node could not be read: it may be part of a shared GPU, with holders that nobody sees.
+    NodeUnread,
     /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
     CustomSharing,
     /// Which of the node's shared cards its pods are on is not told, and another of these pods works.
@@ -75,6 +77,11 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     if slot.state == SlotState::Unhealthy && !in_use {
         let reason = if slot.dra { Reason::Tainted } else { Reason::LostDevice };
         return (SlotState::Unhealthy, reason, slot.since);
+    }
+    if node.unseen {
+        let mut verdicts = slot.holders.iter().map(|p| of_pod(fleet, fleet.pod(*p), t));
+        let working = verdicts.find(|(state, ..)| *state == SlotState::Working);
+        return working.unwrap_or((SlotState::Unknown, Reason::NodeUnread, None));
     }
     if slot.holders.is_empty() {
         if let Some(verdict) = of_claims(fleet, slot, t) {

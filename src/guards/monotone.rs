@@ -301,6 +301,16 @@ fn key(finding: &Finding) -> Key {
         model: None,
         ..finding.subject.clone()
     };
+    // So is where a workload runs, which its own name does not need.
+    let subject = if subject.namespace.is_some() {
+        Subject {
+            pool: None,
+            gpu: None,
+            ..subject
+        }
+    } else {
+        subject
+    };
     // Broken and cordoned nodes of one pool are two findings.
     let cause = finding
         .evidence

@@ -148,14 +148,15 @@ fn summary(report: &Report) -> String {
             read.join(", ")
         );
     }
+    let total = |of| md(&text::total(t, of));
     let mut page = format!(
         "## GPU waste: {} of {} ({})\n\n| now | reusable | at risk | GPUs | without traffic | coverage |\n|---:|---:|---:|---:|---:|---:|\n| {} | {} | {} | {} | {} | {} |\n",
-        usd(t.waste_usd_per_hour),
-        usd(t.spend_usd_per_hour),
+        total(t.waste_usd_per_hour),
+        total(t.spend_usd_per_hour),
         text::percent(t.waste_percent),
-        usd(t.waste_now_usd_per_hour),
-        usd(t.waste_reusable_usd_per_hour),
-        usd(t.at_risk_usd_per_hour),
+        total(t.waste_now_usd_per_hour),
+        total(t.waste_reusable_usd_per_hour),
+        total(t.at_risk_usd_per_hour),
         text::count(t.gpus),
         text::percent(t.allocated_without_traffic_percent),
         text::percent(t.coverage_percent),

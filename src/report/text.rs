@@ -79,6 +79,15 @@ pub(crate) fn count(gpus: f64) -> String {
     }
 }
 
+/// A total: unknown where no GPU has a price, since nothing was added up.
+pub(crate) fn total(t: &Totals, usd: UsdPerHour) -> String {
+    if t.gpus > 0.0 && t.gpus_unpriced >= t.gpus {
+        "unknown".into()
+    } else {
+        money(usd)
+    }
+}
+
 /// "1 node", "2 nodes".
 pub(crate) fn plural(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })

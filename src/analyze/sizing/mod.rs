@@ -145,6 +145,9 @@ pub(super) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>
             "give its config.json with --models DIR",
         ));
     }
+    if support::on_unseen_nodes(fleet, &support::slots_of(workload)) {
+        return Err(lack(support::UNSEEN.0, support::UNSEEN.1));
+    }
     let gpu = card(fleet, workload)?;
     let whole = support::slots_of(workload).iter().map(|s| fleet.slot(*s)).all(|s| {
         let own = s.weight == WHOLE_GPU || gpu.instance.is_some();

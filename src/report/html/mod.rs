@@ -101,11 +101,11 @@ fn cards(report: &Report) -> Markup {
     }
     html! {
         div.cards {
-            div.card { span { "Spend" } b { (money(t.spend_usd_per_hour)) } span { (text::per_month(t.spend_usd_per_hour)) " a month"
+            div.card { span { "Spend" } b { (text::total(t, t.spend_usd_per_hour)) } span { (text::per_month(t.spend_usd_per_hour)) " a month"
                 @if t.gpus_unpriced > 0.0 { "; " (text::count(t.gpus_unpriced)) " GPUs have no known price" } } }
-            div.card.waste { span { "Waste" } b { (money(t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
+            div.card.waste { span { "Waste" } b { (text::total(t, t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
                 (money(t.waste_now_usd_per_hour)) " now, " (money(t.waste_reusable_usd_per_hour)) " reusable" } }
-            div.card.risk { span { "At risk" } b { (money(t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
+            div.card.risk { span { "At risk" } b { (text::total(t, t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
             div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { "of the allocated GPUs serve nothing" } }
             div.card { span { "Coverage" } b { (text::percent(t.coverage_percent)) } span { "of the fleet's cost could be judged" } }
         }

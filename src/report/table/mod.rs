@@ -60,16 +60,21 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         }
         io::Result::Ok(())
     };
-    let month = format!("{} a month{unpriced}", text::per_month(t.spend_usd_per_hour));
-    row(out, "Spend", &text::money(t.spend_usd_per_hour), false, &month)?;
+    let spend = text::total(t, t.spend_usd_per_hour);
+    let month = if spend == "unknown" {
+        "no GPU has a known price".into()
+    } else {
+        format!("{} a month{unpriced}", text::per_month(t.spend_usd_per_hour))
+    };
+    row(out, "Spend", &spend, false, &month)?;
     let split = format!(
         "{} of spend: {} now (whole nodes can go), {} reusable (GPUs for others; the bill stays)",
         text::percent(t.waste_percent),
-        text::money(t.waste_now_usd_per_hour),
-        text::money(t.waste_reusable_usd_per_hour)
+        text::total(t, t.waste_now_usd_per_hour),
+        text::total(t, t.waste_reusable_usd_per_hour)
     );
-    row(out, "Waste", &text::money(t.waste_usd_per_hour), true, &split)?;
-    let at_risk = text::money(t.at_risk_usd_per_hour);
+    row(out, "Waste", &text::total(t, t.waste_usd_per_hour), true, &split)?;
+    let at_risk = text::total(t, t.at_risk_usd_per_hour);
     row(out, "At risk", &at_risk, false, "spend whose work is failing")?;
     let states = text::states(t);
     let states: Vec<String> = states
