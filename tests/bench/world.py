@@ -41,7 +41,7 @@ def node(name, gpus, kind, pool):
 def pod(name, on, ns, owner, number, gpus=0):
     model = MODELS[number % len(MODELS)]
     env = [{"name": f"SETTING_{i}", "value": f"value-{i}-{number}"} for i in range(8)] + [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "value"}}}]
-    mounts = [{"name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}, {"name": "cache", "mountPath": "/root/.cache"}]
+    mounts = [{"name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}, {"name": "cache", "mountPath": "/models/cache"}]
     if gpus:
         image, command = "vllm/vllm-openai:v0.11.0", ["sh", "-c", f"exec vllm serve {model} --tensor-parallel-size {gpus} --max-model-len 16384 --gpu-memory-utilization 0.9 --port 8000 --served-model-name model-{number}"]
         resources = {"limits": {"nvidia.com/gpu": str(gpus), "memory": "96Gi"}, "requests": {"cpu": "12", "memory": "96Gi", "nvidia.com/gpu": str(gpus)}}

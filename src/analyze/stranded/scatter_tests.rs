@@ -339,7 +339,6 @@ fn the_named_moves_let_the_waiting_pod_in() {
         // And a scan of what is then there says so too.
         assert!(look(&join(&after)).is_empty(), "seed {seed}: still scattered");
     }
-    println!("{fired} scattered, {silent} not; {planned} with a plan, {several} of several moves");
     assert!(fired >= 600 && silent >= 600, "{fired} scattered, {silent} not");
     assert!(
         planned >= 200 && several >= 30,

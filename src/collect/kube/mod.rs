@@ -82,7 +82,7 @@ pub(crate) async fn read_cluster(
             gaps.add(
                 &error,
                 "nodes",
-                "spend, free and unhealthy GPUs are not assessed; coverage is unknown",
+                "spend, free and unhealthy GPUs are not assessed, coverage is unknown; pods' GPUs are counted as if none were shared",
             );
             None
         }
