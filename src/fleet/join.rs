@@ -114,6 +114,8 @@ fn join_cluster(
         if cluster.nodes.is_none() {
             described.node.unseen = true;
             described.node.price = super::NodePrice::default();
+            // The rest of a card of which a pod holds an instance is nobody's that was seen.
+            described.slots.retain(|s| s.resource.is_some() || !s.dra.is_empty());
         } else {
             used_prices.extend(described.price_entry);
             if let Some(name) = described.unknown_gpu {
