@@ -68,7 +68,41 @@ impl ServerRole {
     }
 }
 
-/// The settings of one serving engine. Each `None` means: not stated; the engine's own default applies.
+/// A setting as far as conclusions hang on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// Whatever is not stated elsewhere: a whole file, an array, a template.
+    Any,
+    Engine,
+    EngineVersion,
+    Model,
+    TensorParallel,
+    PipelineParallel,
+    DataParallel,
+    MaxModelLen,
+    MaxNumSeqs,
+    MaxNumBatchedTokens,
+    /// `gpu_memory_utilization`, `mem_fraction_static`, `kv_cache_memory`.
+    MemoryShare,
+    Quantization,
+    Dtype,
+    KvCacheDtype,
+    /// One that no conclusion about GPUs, memory or speed hangs on.
+    Other,
+}
+
+/// A setting that is stated where it could not be read. It stays unknown for ever: the engine's default is not its value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnreadSetting {
+    pub setting: Setting,
+    /// Where it stands, for people: "key TP of ConfigMap ml/serving", "the file of --config", "the placeholder ${TP}".
+    pub place: String,
+}
+
+/// The settings of one serving engine. Each `None` means: not stated, so that the engine's own default applies, unless
+/// [`EngineSettings::unread`] says that it is stated where nobody could read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
@@ -174,9 +208,50 @@ pub struct EngineSettings {
     /// Port the server listens on, where the command says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// What is stated and could not be read. No default stands in for any of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadSetting>,
 }
 
 impl EngineSettings {
+    /// Where `setting` is stated, if that could not be read. A value that was read (by another way) settles it.
+    pub fn unread(&self, setting: Setting) -> Option<&UnreadSetting> {
+        let read = match setting {
+            Setting::Engine => self.engine.is_some(),
+            Setting::EngineVersion => self.engine_version.is_some(),
+            Setting::Model => self.model.is_some(),
+            Setting::TensorParallel => self.tensor_parallel.is_some(),
+            Setting::PipelineParallel => self.pipeline_parallel.is_some(),
+            Setting::DataParallel => self.data_parallel.is_some(),
+            Setting::MaxModelLen => self.max_model_len.is_some(),
+            Setting::MaxNumSeqs => self.max_num_seqs.is_some(),
+            Setting::MaxNumBatchedTokens => self.max_num_batched_tokens.is_some(),
+            Setting::MemoryShare => {
+                self.gpu_memory_utilization.is_some()
+                    || self.mem_fraction_static.is_some()
+                    || self.kv_cache_memory.is_some()
+            }
+            Setting::Quantization => self.quantization.is_some(),
+            Setting::Dtype => self.dtype.is_some(),
+            Setting::KvCacheDtype => self.kv_cache_dtype.is_some(),
+            Setting::Any | Setting::Other => false,
+        };
+        self.unread
+            .iter()
+            .find(|u| !read && (u.setting == setting || u.setting == Setting::Any))
+    }
+
+    /// Where a part of TP × PP × DP is stated, if that could not be read: how many GPUs the server uses is then not known.
+    pub fn unread_parallelism(&self) -> Option<&UnreadSetting> {
+        [
+            Setting::TensorParallel,
+            Setting::PipelineParallel,
+            Setting::DataParallel,
+        ]
+        .into_iter()
+        .find_map(|s| self.unread(s))
+    }
+
     /// GPUs that the stated parallelism uses: TP × PP × DP; an unstated one counts as 1. Data-parallel attention runs inside
     /// the tensor-parallel ranks.
     pub fn gpus_used(&self) -> u32 {
@@ -185,5 +260,30 @@ impl EngineSettings {
             .into_iter()
             .map(|n| n.unwrap_or(1).max(1))
             .fold(1, u32::saturating_mul)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unread_file_leaves_unknown_what_is_not_stated_elsewhere() {
+        let mut settings = EngineSettings {
+            tensor_parallel: Some(8),
+            unread: vec![UnreadSetting {
+                setting: Setting::Any,
+                place: "the file of --config".into(),
+            }],
+            ..EngineSettings::default()
+        };
+        assert!(settings.unread(Setting::TensorParallel).is_none());
+        assert!(settings.unread(Setting::MaxModelLen).is_some());
+        assert!(
+            settings.unread_parallelism().is_some(),
+            "pipeline and data may stand there"
+        );
+        settings.unread[0].setting = Setting::MaxModelLen;
+        assert!(settings.unread_parallelism().is_none());
     }
 }
