@@ -102,6 +102,7 @@ fn join_cluster(
             stale_days: settings.thresholds.stale_price_days,
             exporter: shown.get(seen.name.as_str()).map_or(&[], Vec::as_slice),
             sharing_layer: layers.contains(seen.name.as_str()),
+            unseen: cluster.nodes.is_none(),
             dra: DraView {
                 devices: published.get(seen.name.as_str()),
                 taken: &taken,

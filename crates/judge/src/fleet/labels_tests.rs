@@ -28,6 +28,7 @@ fn described(node: &Node) -> super::nodes::Described {
         stale_days: 180,
         exporter: &[],
         sharing_layer: false,
+        unseen: false,
         dra: DraView {
             devices: None,
             taken: &HashSet::new(),
@@ -187,7 +188,7 @@ fn what_no_row_knows_is_named_and_never_guessed() {
         (GFD, "NVIDIA-X9000"),
         (GFD, "NVIDIA-H20-3e"),
         (GFD, "GRID-A100D-80C"),
-        (GFD, "NVIDIA-A10-24Q"),
+        (GFD, "NVIDIA-X10-24Q"),
         (GFD, "NVIDIA-GB10"),
         (AKS, "A100"),
         (COREWEAVE, "A100_NVLINK"),

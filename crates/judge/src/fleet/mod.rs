@@ -14,6 +14,7 @@ mod mig_tests;
 mod node;
 mod nodes;
 mod observed;
+mod plausible;
 mod pod;
 mod slot;
 pub mod state;

@@ -111,6 +111,8 @@ pub(super) struct Around<'a> {
     pub(super) exporter: &'a [Shown<'a>],
     /// A pod there asks for parts of GPUs by a sharing layer's resources.
     pub(super) sharing_layer: bool,
+    /// The node itself was not read: it has what visible pods hold there.
+    pub(super) unseen: bool,
     pub(super) dra: DraView<'a>,
 }
 

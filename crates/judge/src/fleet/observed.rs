@@ -5,7 +5,7 @@ use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
-use crate::snapshot::gpu::{GpuReading, GpuScrape, each_once};
+use crate::snapshot::gpu::{GpuReading, GpuScrape, PodName, each_once};
 use crate::snapshot::server::{EngineKind, EngineSettings, Setting};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -435,9 +435,14 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
                     .any(|h| h.namespace == pod.namespace && h.name == pod.name)
             });
             let shared = place.holders.len() > 1;
+            // A pod that the API server lists, and that was put on another device: which is whose is not told.
+            let known = |h: &PodName| pods.contains_key(&(h.namespace.as_str(), h.name.as_str()));
+            let elsewhere = place.holders.is_empty() && scrape.holders.iter().all(known);
+            let whole = place.mig_profile.is_none();
             fleet.slots[slot.0].activity = of_device(scrape).map(|a| GpuActivity {
                 shared,
                 attributed: told || alone,
+                held: a.held.filter(|held| whole && !(*held && elsewhere)),
                 ..a
             });
         }

@@ -139,7 +139,7 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     let working = slot.facts.works.claimed();
     if let Some(verdict) = of_claims(fleet, slot, t) {
         let idle = verdict.0 == SlotState::Idle;
-        return if idle && working {
+        return if idle && (working || slot.facts.works.doubted_by.is_some()) {
             (SlotState::Unknown, Reason::Contradicted, None)
         } else {
             verdict
@@ -157,6 +157,9 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     }
     if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
         return (SlotState::Unknown, Reason::Unmanaged, None);
+    }
+    if slot.facts.works.doubted_by.is_some() {
+        return (SlotState::Unknown, Reason::Contradicted, None);
     }
     if slot.facts.held.says.iter().any(|w| w.says) {
         // An exporter names a pod that the API server did not list: it began or ended while both were read.
@@ -407,7 +410,7 @@ fn objection_of(fleet: &Fleet, workload: &Workload, id: SlotId, t: &Thresholds) 
     }
     let of = |device: Device| match device {
         Device::Calm => None,
-        Device::Works => Some(Reason::Contradicted),
+        Device::Works | Device::Doubtful => Some(Reason::Contradicted),
         Device::Blind => Some(Reason::WitnessUnread),
     };
     if slot.facts.works.claimed() {

@@ -3,7 +3,7 @@
 //! A fact is *agreed* where two independent sources say the same, *alone* where one speaks, *contradicted* where they
 //! differ, *unread* where none could be asked. Contradicted is never waste.
 
-use super::{Fleet, GpuActivity, SlotId, Stat};
+use super::{Fleet, GpuActivity, SlotId, Stat, plausible};
 use crate::catalog::gpus::GpuFacts;
 use crate::settings::Thresholds;
 
@@ -65,11 +65,14 @@ impl Verdict {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fact {
     pub says: Vec<Testimony>,
+    /// A source's own figures contradict each other: it says neither yes nor no.
+    pub doubted_by: Option<Source>,
 }
 
 impl Fact {
     pub fn verdict(&self) -> Verdict {
         match self.says.as_slice() {
+            _ if self.doubted_by.is_some() => Verdict::Contradicted,
             [] => Verdict::Unread,
             [_] => Verdict::Alone,
             [first, rest @ ..] if rest.iter().all(|t| t.says == first.says) => Verdict::Agreed,
@@ -82,9 +85,9 @@ impl Fact {
         self.says.iter().any(|t| t.says)
     }
 
-    /// At least one source speaks, and all of them say no.
+    /// At least one source speaks, all of them say no, and none is in doubt.
     pub fn denied(&self) -> bool {
-        !self.says.is_empty() && !self.claimed()
+        !self.says.is_empty() && !self.claimed() && self.doubted_by.is_none()
     }
 
     /// The longest that a source that says no has looked, seconds.
@@ -109,7 +112,8 @@ impl Fact {
     /// "contradicted: kubernetes no, exporter yes".
     pub fn words(&self) -> String {
         let one = |t: &Testimony| format!("{} {}", t.source.name(), if t.says { "yes" } else { "no" });
-        let all: Vec<String> = self.says.iter().map(one).collect();
+        let mut all: Vec<String> = self.says.iter().map(one).collect();
+        all.extend(self.doubted_by.map(|s| format!("{}'s own figures differ", s.name())));
         if all.is_empty() {
             return self.verdict().name().into();
         }
@@ -135,6 +139,8 @@ pub(super) enum Device {
     Calm,
     /// Something does.
     Works,
+    /// Its own figures contradict each other.
+    Doubtful,
     /// It is there, and does not tell enough.
     Blind,
 }
@@ -145,6 +151,7 @@ const TAKEN_BYTES: f64 = (1_u64 << 30) as f64;
 
 /// Lays the sources side by side for every slot. Activity must be attached.
 pub(super) fn attach(fleet: &mut Fleet, t: &Thresholds) {
+    plausible::keep(fleet);
     for index in 0..fleet.slots.len() {
         let id = SlotId(index);
         let facts = Facts {
@@ -180,8 +187,11 @@ fn works(fleet: &Fleet, id: SlotId, t: &Thresholds) -> Fact {
         let says = match device(activity, gpu, t) {
             Device::Works => Some(true),
             Device::Calm => Some(false),
-            Device::Blind => None,
+            Device::Doubtful | Device::Blind => None,
         };
+        if device(activity, gpu, t) == Device::Doubtful {
+            fact.doubted_by = Some(source);
+        }
         fact.tell(source, says, activity.window_seconds);
     }
     fact
@@ -236,14 +246,16 @@ pub(super) fn device(activity: &GpuActivity, gpu: Option<&GpuFacts>, t: &Thresho
         .into_iter()
         .filter_map(value);
     let engine = engines.reduce(f64::max).map(|v| v > t.idle_gpu_activity);
-    if inside.contains(&Some(true)) || hot == Some(true) {
-        return Device::Works;
-    }
-    match (engine, at_rest, hot) {
-        (Some(true), true, Some(false)) => Device::Blind,
-        (Some(true), ..) => Device::Works,
-        (_, true, _) | (_, _, Some(false)) | (Some(false), ..) => Device::Calm,
-        (None, false, _) => Device::Blind,
+    match (engine, hot) {
+        _ if inside.contains(&Some(true)) => Device::Works,
+        // Nothing runs, and the card is hot; or something runs that computes nothing and draws nothing.
+        (Some(false), Some(true)) => Device::Doubtful,
+        (Some(true), Some(false)) if at_rest => Device::Doubtful,
+        (None, Some(true)) if at_rest => Device::Doubtful,
+        (Some(true), _) | (_, Some(true)) => Device::Works,
+        (Some(false), _) | (_, Some(false)) => Device::Calm,
+        (None, None) if at_rest => Device::Calm,
+        (None, None) => Device::Blind,
     }
 }
 
@@ -260,6 +272,7 @@ mod tests {
         };
         Fact {
             says: says.iter().map(one).collect(),
+            doubted_by: None,
         }
     }
 
@@ -313,7 +326,7 @@ mod tests {
         assert_eq!(seen(Some(0.1), Some(0.1), Some(0.5), Some(150.0)), Device::Works);
         assert_eq!(seen(None, None, Some(1.0), Some(650.0)), Device::Works);
         // Utilization without anything computed: a rank that spins in a collective.
-        assert_eq!(seen(Some(0.0), Some(0.001), Some(1.0), Some(130.0)), Device::Blind);
+        assert_eq!(seen(Some(0.0), Some(0.001), Some(1.0), Some(130.0)), Device::Doubtful);
         // Nobody tells what is computed.
         assert_eq!(seen(None, None, Some(1.0), Some(100.0)), Device::Works);
         assert_eq!(seen(Some(0.0), Some(0.0), Some(0.0), Some(100.0)), Device::Calm);
@@ -321,6 +334,7 @@ mod tests {
         assert_eq!(seen(None, None, Some(0.0), None), Device::Calm);
         assert_eq!(seen(None, None, None, None), Device::Blind);
         // Hot, and nothing computed that counters show: they may be stuck.
-        assert_eq!(seen(Some(0.0), Some(0.0), Some(0.0), Some(600.0)), Device::Works);
+        assert_eq!(seen(Some(0.0), Some(0.0), Some(0.0), Some(600.0)), Device::Doubtful);
+        assert_eq!(seen(None, None, None, Some(600.0)), Device::Works);
     }
 }

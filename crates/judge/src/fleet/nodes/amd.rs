@@ -1,6 +1,6 @@
 //! AMD's partitions: one GPU as several devices.
 
-use super::count::Physical;
+use super::count::{MOST_CARDS, Physical};
 use super::{Doubt, SlotPlan};
 use crate::catalog::gpus::GpuFacts;
 use crate::fleet::WHOLE_GPU;
@@ -48,9 +48,9 @@ pub(super) fn partition(
 }
 
 /// Under the single strategy `amd.com/gpu` counts partitions, in older plugins cards, and the labels are alike: unless
-/// something counts the cards, how many there are is not certain.
+/// something counts fewer cards than it advertises devices, how many there are is not certain.
 pub(super) fn doubt(seen: &Seen, resource: &str, amount: u64, parts: u64, physical: Physical) -> Option<Doubt> {
-    let told = physical.most.is_some_and(|n| n == amount.div_ceil(parts));
+    let told = amount > MOST_CARDS || physical.most.or(physical.shown).is_some_and(|cards| cards < amount);
     (resource == "amd.com/gpu" && parts > 1 && !told).then(|| Doubt {
         what: format!("partitions on node {}", seen.name),
         reason: format!(

@@ -7,8 +7,8 @@ use super::labels::single_mig;
 use crate::snapshot::cluster::Node as Seen;
 use crate::snapshot::resources::{self, ResourceKind};
 
-/// More NVIDIA GPUs than one machine holds (HGX and DGX boards hold 8, the DGX-2 16): so many are shares of fewer.
-const MOST_CARDS: u64 = 16;
+/// More GPUs than one machine holds (HGX, DGX and OAM boards hold 8, the DGX-2 16): so many are shares or parts of fewer.
+pub(super) const MOST_CARDS: u64 = 16;
 
 /// Labels by which clouds and operators count a node's cards, best first; GFD's last, since MIG changes what it counts.
 const COUNT_LABELS: &[&str] = &[
@@ -24,8 +24,11 @@ const COUNT_LABELS: &[&str] = &[
 pub(super) struct Physical {
     /// What the machine was bought with, or its labels say: GPUs beyond those that are advertised are not advertised.
     pub(super) owned: Option<u64>,
-    /// The most that any source counts, exporters included.
+    /// The most that any source counts of the cards themselves. What DRA publishes may be a part of them: it is none.
     pub(super) most: Option<u64>,
+    /// Devices that exporters show. One that was not read looks like one that is not there, so that this counts only where
+    /// shares are likely anyway.
+    pub(super) shown: Option<u64>,
 }
 
 /// Asks every source. `of_type`: GPUs of the instance type, as the catalogue knows it.
@@ -39,10 +42,10 @@ pub(super) fn physical(seen: &Seen, of_type: Option<u32>, around: &Around<'_>) -
     let of_discovery = label("nvidia.com/gpu.count").filter(|_| single_mig(seen).is_none());
     let registered = u64::try_from(seen.registered.len()).ok().filter(|n| *n > 0);
     let exporter = u64::try_from(around.exporter.len()).ok().filter(|n| *n > 0);
-    let published = around.dra.devices.map(|d| d.cards.len() as u64).filter(|n| *n > 0);
     Physical {
         owned: of_type.or(of_labels).or(registered).or(of_discovery),
-        most: [of_type, of_labels, of_discovery, registered, exporter, published]
+        shown: exporter,
+        most: [of_type, of_labels, of_discovery, registered]
             .into_iter()
             .flatten()
             .max(),
@@ -64,7 +67,11 @@ pub(super) fn sharing(seen: &Seen, resource: &str, amount: u64, physical: Physic
     match physical.most {
         Some(cards) if amount > cards => Sharing::Shares(amount.div_ceil(cards)),
         Some(_) => Sharing::Whole,
-        None if amount > 1 && looks_shared(seen, resource, amount, around) => Sharing::Unknown,
+        None if amount > 1 && !around.unseen && looks_shared(seen, resource, amount, around) => match physical.shown {
+            Some(cards) if amount > cards => Sharing::Shares(amount.div_ceil(cards)),
+            Some(_) => Sharing::Whole,
+            None => Sharing::Unknown,
+        },
         None => Sharing::Whole,
     }
 }

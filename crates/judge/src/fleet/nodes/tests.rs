@@ -33,6 +33,7 @@ fn described(seen: &Seen) -> Described {
         stale_days: 180,
         exporter: &[],
         sharing_layer: false,
+        unseen: false,
         dra: DraView {
             devices: None,
             taken: &HashSet::new(),
