@@ -250,8 +250,7 @@ pub(super) fn device(activity: &GpuActivity, gpu: Option<&GpuFacts>, t: &Thresho
         _ if inside.contains(&Some(true)) => Device::Works,
         // Nothing runs, and the card is hot; or something runs that computes nothing and draws nothing.
         (Some(false), Some(true)) => Device::Doubtful,
-        (Some(true), Some(false)) if at_rest => Device::Doubtful,
-        (None, Some(true)) if at_rest => Device::Doubtful,
+        (Some(true), Some(false)) | (None, Some(true)) if at_rest => Device::Doubtful,
         (Some(true), _) | (_, Some(true)) => Device::Works,
         (Some(false), _) | (_, Some(false)) => Device::Calm,
         (None, None) if at_rest => Device::Calm,

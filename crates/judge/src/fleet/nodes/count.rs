@@ -64,15 +64,11 @@ pub(super) enum Sharing {
 }
 
 pub(super) fn sharing(seen: &Seen, resource: &str, amount: u64, physical: Physical, around: &Around<'_>) -> Sharing {
-    match physical.most {
+    let likely = amount > 1 && !around.unseen && looks_shared(seen, resource, amount, around);
+    match physical.most.or(physical.shown.filter(|_| likely)) {
         Some(cards) if amount > cards => Sharing::Shares(amount.div_ceil(cards)),
-        Some(_) => Sharing::Whole,
-        None if amount > 1 && !around.unseen && looks_shared(seen, resource, amount, around) => match physical.shown {
-            Some(cards) if amount > cards => Sharing::Shares(amount.div_ceil(cards)),
-            Some(_) => Sharing::Whole,
-            None => Sharing::Unknown,
-        },
-        None => Sharing::Whole,
+        None if likely => Sharing::Unknown,
+        _ => Sharing::Whole,
     }
 }
 
