@@ -151,6 +151,16 @@ pub(super) fn notebook(active: f64) -> Snapshot {
     snap
 }
 
+/// A job whose GPUs were busy for this share of the week.
+pub(super) fn little_used(share: f64) -> Snapshot {
+    let mut snap = notebook(share);
+    snap.clusters[0].pods[0].containers[0].role = Some(ContainerRole::Training);
+    for gpu in &mut snap.clusters[0].history.as_mut().unwrap().gpus {
+        gpu.memory_used_bytes = figure(2e10);
+    }
+    snap
+}
+
 pub(super) fn cases() -> Vec<Case> {
     vec![
         (("idle-schedule", None), quiet_hours(21), quiet_hours(20)),
@@ -159,6 +169,7 @@ pub(super) fn cases() -> Vec<Case> {
         (("kv-pressure", Some("gpu-oom")), crashes(1.0), crashes(0.0)),
         (("dark-capacity", Some("idle")), requests(0.0), requests(1.0)),
         (("dark-capacity", Some("idle")), notebook(0.01), notebook(0.011)),
+        (("low-utilization", None), little_used(0.25), little_used(0.26)),
         (("cost-growth", Some("workload")), work(0.89), work(0.91)),
         (("cost-growth", Some("fleet")), work(0.89), work(0.91)),
     ]

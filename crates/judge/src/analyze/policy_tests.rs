@@ -78,6 +78,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("sharing-mismatch", "shared_card_busy", "1"),
     ("sharing-mismatch", "shared_card_room", "0"),
     ("cpu-pods-on-gpu-node", "cpu_pods_share", "1"),
+    ("low-utilization", "low_utilization_mean", "0.05"),
+    ("low-utilization", "low_utilization_gpu_hours", "100000"),
+    ("low-utilization", "low_utilization_memory", "0.1"),
 ];
 
 /// What is judged: which findings, of what, at what cost and how surely; what was not; what state GPUs are in. Titles and
@@ -216,6 +219,7 @@ fn fleets() -> Vec<(&'static str, Snapshot)> {
         ("dark-capacity", burst(ContainerRole::Training)),
         ("dark-capacity", burst(ContainerRole::Notebook)),
         ("dark-capacity", memory_taken()),
+        ("low-utilization", super::history_tests::little_used(0.2)),
         ("oversized-tier", prefix_cached()),
         ("oversized-tier", of_a_manifest()),
     ];

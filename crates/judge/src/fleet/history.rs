@@ -32,10 +32,87 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, setting
         });
     }
     other_limits(fleet, history, &settings.thresholds.bin_limits());
+    holes(fleet, history, index);
     loads(fleet, history, index, settings, &owners);
     devices(fleet, history, index);
     free(fleet, history, index);
     history_usage::attach(fleet, history, index, &owners);
+}
+
+/// Families of series that are missing, or that cover less than most of their own life: an outage is told, not guessed from
+/// what is not found.
+fn holes(fleet: &mut Fleet, history: &History, index: usize) {
+    let share = |bins: Option<f64>, first: Option<Timestamp>| {
+        let (_, expected) = life(history, first, None);
+        bins.map(|n| (n / expected).min(1.0))
+    };
+    let devices = history.gpus.iter().filter_map(|g| {
+        let figures = [g.gr_engine, g.gpu_util, g.power_watts, g.busy];
+        let bins = figures.into_iter().flatten().filter_map(|f| f.bins).reduce(f64::max);
+        share(bins, g.first.or(Some(history.end)))
+    });
+    let engines = history.workloads.iter().filter(|l| has_load(l)).filter_map(|l| {
+        let main = l.requests.or(l.output_tokens).or(l.prompt_tokens).or(l.running);
+        share(main.and_then(|f| f.bins), l.first)
+    });
+    let has_servers = fleet
+        .workloads
+        .iter()
+        .any(|w| w.cluster == index && w.engine().is_some());
+    let has_nodes = fleet.nodes.iter().any(|n| n.cluster == index);
+    let families: [(&str, &str, bool, Vec<f64>, &str); 3] = [
+        (
+            "device series (DCGM, AMD or Gaudi exporter)",
+            "GPUs that are idle without a server's counters are not found, and free ones are never measured",
+            has_nodes,
+            devices.collect(),
+            "let Prometheus scrape the GPU exporter",
+        ),
+        (
+            "series of serving engines",
+            "servers are judged by their live counters alone: no week of load, no schedule, no measured size",
+            has_servers,
+            engines.collect(),
+            "let Prometheus scrape the servers' metrics (a PodMonitor or annotations)",
+        ),
+        (
+            "what nodes handed out (kube-state-metrics)",
+            "that GPUs were free for a day is told by devices alone",
+            has_nodes,
+            history
+                .nodes
+                .iter()
+                .map(|n| n.bins / (DAY / history.bin_seconds.max(1) as f64))
+                .collect(),
+            "let Prometheus scrape kube-state-metrics",
+        ),
+    ];
+    for (what, effect, expected, covered, remedy) in families {
+        let middle = middle(covered);
+        let reason = match middle {
+            None if expected => "the store has none of this cluster".to_string(),
+            Some(share) if share < COVERED => {
+                format!(
+                    "they cover {:.0} % of the time that is judged: an outage, or scrapes that fail",
+                    share * 100.0
+                )
+            }
+            _ => continue,
+        };
+        fleet.gaps.push(Gap {
+            source: format!("prometheus {}", history.store),
+            what: what.into(),
+            reason,
+            effect: effect.into(),
+            remedy: remedy.into(),
+        });
+    }
+}
+
+/// The middle value; `None`: there is none.
+fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// Bins that were counted by other limits than the policy's are no answer to its question.

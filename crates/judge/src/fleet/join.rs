@@ -275,6 +275,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
         infrastructure: infrastructure(seen),
         placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        reservation: is_reservation(seen),
         stuck: stuck_of(seen),
         ready: seen.ready.clone(),
         scheduled: seen.scheduled.clone(),
@@ -298,6 +299,14 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
         ..Pod::default()
     }
+}
+
+/// KAI's and run:ai's schedulers hold a GPU by a pod of their own, in a namespace of their own, for pods that share it.
+fn is_reservation(seen: &Seen) -> bool {
+    matches!(
+        seen.namespace.as_str(),
+        "kai-resource-reservation" | "runai-reservation"
+    )
 }
 
 /// Bound and not Ready: why, and since when as far as the API tells.

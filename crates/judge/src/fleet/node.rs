@@ -67,6 +67,8 @@ pub struct Device {
     /// Empty: the exporter names none.
     pub uuid: String,
     pub activity: GpuActivity,
+    /// The exporter tells holders, and of this device none.
+    pub unheld: bool,
     /// The pods that the exporter names as its holders; empty: it names none that is known.
     pub named: Vec<PodId>,
 }

@@ -401,6 +401,7 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             .filter_map(|h| pods.get(&(h.namespace.as_str(), h.name.as_str())).copied());
         let device = of_device(scrape).map(|activity| Device {
             uuid: scrape.uuid.clone().unwrap_or_default(),
+            unheld: scrape.maps_pods && scrape.holders.is_empty(),
             activity,
             named: named.collect(),
         });

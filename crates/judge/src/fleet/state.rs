@@ -187,15 +187,16 @@ fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
     let slots = || node.slot_ids().filter(|s| fleet.slot(*s).mig_profile.is_none());
     let own = |s: &SlotId| !fleet.slot(*s).facts.works.says.is_empty();
     let named: std::collections::BTreeSet<&str> = slots().filter(own).map(|s| fleet.slot(s).name.as_str()).collect();
-    let at_work = node
-        .devices
-        .iter()
-        .filter(|d| !named.contains(d.uuid.as_str()) && witness::device(&d.activity, node.gpu, t) == Device::Works)
-        .count();
+    let works = |d: &&super::Device| {
+        !named.contains(d.uuid.as_str()) && witness::device(&d.activity, node.gpu, t) == Device::Works
+    };
+    let at_work = node.devices.iter().filter(works).count();
+    let unheld = node.devices.iter().filter(works).filter(|d| d.unheld).count();
     let held = slots().filter(|s| !own(s) && fleet.slot(*s).is_allocated()).count();
-    let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && !fleet.slot(*s).is_allocated()).collect();
+    let open = |s: &SlotId| !fleet.slot(*s).is_allocated() && fleet.slot(*s).state != SlotState::Unhealthy;
+    let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && open(s)).collect();
     let place = nobodys.iter().rev().position(|s| *s == id);
-    place.is_some_and(|p| p < at_work.saturating_sub(held))
+    place.is_some_and(|p| p < unheld.max(at_work.saturating_sub(held)))
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.
@@ -220,6 +221,12 @@ fn of_pod(fleet: &Fleet, slot: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState,
     let workload = pod.workload.map(|w| fleet.workload(w));
     if pod.placeholder {
         return (SlotState::Working, Reason::Placeholder, None);
+    }
+    if pod.reservation {
+        // It holds the GPU for pods that ask for parts of it in annotations: what it does itself says nothing.
+        let works = fleet.slot(slot).facts.works.claimed();
+        let state = if works { SlotState::Working } else { SlotState::Unknown };
+        return (state, Reason::CustomSharing, None);
     }
     if let Some(stuck) = &pod.stuck {
         // Clients that bypass the readiness gate are served all the same.

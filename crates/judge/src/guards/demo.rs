@@ -17,6 +17,7 @@ const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
         "it judges manifests, and the demo is a running fleet",
     ),
     ("dark-capacity", Some("unmanaged"), "built after the recording"),
+    ("low-utilization", None, "built after the recording"),
 ];
 
 #[test]

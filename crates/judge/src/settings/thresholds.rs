@@ -290,6 +290,14 @@ thresholds! {
         /// Pods without a GPU that ask for this share of a GPU node's CPU or memory, or more, are named (ours: 25 %).
         cpu_pods_share: Share = 0.25,
     }
+    LowUtilization low_utilization "low-utilization" {
+        /// GPUs of jobs and notebooks with a mean activity up to this are named (Princeton's Job Defense Shield: 25 %).
+        low_utilization_mean: Share = 0.25,
+        /// GPU-hours of the window below which it does not matter (Job Defense Shield: 50).
+        low_utilization_gpu_hours: Count = 50,
+        /// Cards with this share of their memory taken are left out (ours: 0.8).
+        low_utilization_memory: Share = 0.8,
+    }
 }
 
 #[cfg(test)]
