@@ -34,7 +34,7 @@ pub fn described(object: &Value) -> Described {
             .as_ref()
             .filter(|_| object["kind"] == "RayService")
             .and_then(|c| engine::recognise(&spec_of(c))),
-        model: preset.or(unit.model).map(|m| engine::model_of_uri(&m)),
+        model: preset.or(unit.model).and_then(|m| engine::model_of_uri(&m)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::around::{Around, namespace, overlay};
 use super::kinds::{Member, Unit, list_mut, member, number, set, text};
+use crate::engine;
 use serde_json::{Map, Value, json};
 
 fn flag(name: &str, value: &Value) -> Option<String> {
@@ -112,15 +113,6 @@ pub(super) fn ray_accelerator(spec: &Value) -> Option<String> {
         .map(|name| if name.ends_with("0G") { name + "B" } else { name })
 }
 
-/// The model behind a storage URI: "hf://org/model" is the id, anything else is named as it is written.
-fn of_uri(uri: &str) -> String {
-    let plain = uri.strip_prefix("hf://").unwrap_or(uri);
-    if plain.len() == uri.len() {
-        return uri.to_string();
-    }
-    plain.split([':', '@']).next().unwrap_or(plain).to_string()
-}
-
 /// `InferenceService`: a custom predictor's containers, or a model format with its runtime.
 pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit> {
     const FRAMEWORKS: &[&str] = &[
@@ -183,7 +175,7 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
         (
             pod_spec(Some(container)),
             format!("spec.predictor.{key}"),
-            uri.map(|u| of_uri(&u)),
+            uri.and_then(|u| engine::model_of_uri(&u)),
         )
     } else if predictor["containers"].is_array() {
         (pod_spec(None), "spec.predictor".to_string(), None)
@@ -271,7 +263,7 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
         .filter_map(|b| around.base(b["name"].as_str()?))
         .fold(json!({}), |all, base| overlay(&all, base));
     let spec = &overlay(&below, own);
-    let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
+    let model = text(&spec["model"]["uri"]).and_then(|u| engine::model_of_uri(&u));
     let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
     let devices = ManagedDevices::of(&object["metadata"]["annotations"]);
     let own_draft = spec["speculativeDecoding"].is_object();
