@@ -26,7 +26,7 @@ mod uri;
 mod vllm;
 
 pub use image::Image;
-pub use unread::{has_placeholder, has_stand_in, is_stand_in};
+pub use unread::{has_placeholder, has_stand_in, is_to_be_replaced, placeholder_in};
 pub use uri::{model_of_uri, mounted};
 
 use gpuwaste_facts::{snapshot, units};
@@ -166,6 +166,16 @@ pub fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
     found.unread.sort();
     found.unread.dedup();
     Some(found)
+}
+
+/// What of the settings stands elsewhere too, where nobody read it: it may be otherwise than the container says.
+pub fn leave_unread(settings: &mut EngineSettings, places: &[UnreadSetting]) {
+    if places.is_empty() {
+        return;
+    }
+    let mut all = std::mem::take(&mut settings.unread);
+    all.extend_from_slice(places);
+    unsaid::apply(settings, all);
 }
 
 /// The container with its variables filled in; a mark is in each of which a part was not read.

@@ -206,15 +206,15 @@ fn is_token(text: &str) -> bool {
 
 /// A whole value that somebody was to replace: `CHANGEME`, `REPLACE_WITH_MODEL`, `YOUR_MODEL`, `your-model-here`,
 /// `MODEL_NAME`. Only for names of which none is written so; words of capitals are values elsewhere (`Q4_K_M`).
-pub fn is_stand_in(text: &str) -> bool {
+pub(crate) fn is_stand_in(text: &str) -> bool {
     let text = text.trim();
-    waits(text)
+    is_to_be_replaced(text)
         || (is_token(text) && text.contains('_'))
         || (text.len() >= 3 && text.bytes().all(|b| matches!(b, b'X' | b'x')))
 }
 
 /// A word that says itself that it is to be replaced.
-pub(crate) fn waits(text: &str) -> bool {
+pub fn is_to_be_replaced(text: &str) -> bool {
     let upper = text.trim().to_ascii_uppercase();
     let starts = ["REPLACE", "YOUR-", "YOUR_", "INSERT_", "INSERT-", "FILL_", "FILL-"];
     let contains = ["CHANGEME", "CHANGE_ME", "CHANGE-ME", "CHANGEIT", "PLACEHOLDER"];
@@ -230,6 +230,21 @@ pub(crate) fn waits(text: &str) -> bool {
 /// A part of a path, id or image reference that somebody was to replace: "meta-llama/MODEL_NAME", "your-org/your-model".
 pub fn has_stand_in(text: &str) -> bool {
     text.split(['/', ':', '@']).any(is_stand_in)
+}
+
+/// What somebody was to fill in there, for people; `None`: nothing.
+pub fn placeholder_in(text: &str) -> Option<String> {
+    let places = Places::default();
+    let marked = mark_placeholders(text, &places);
+    let plain = text.len() <= 60 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    places.of(&marked).map(|p| p.text).or_else(|| {
+        let named = if plain {
+            format!("the placeholder {text}")
+        } else {
+            "a placeholder".into()
+        };
+        has_stand_in(text).then_some(named)
+    })
 }
 
 /// A text in which somebody was to fill something in.

@@ -78,7 +78,7 @@ fn missing(candidate: &Candidate<'_>, form: Form, value: &str) -> Option<Option<
         Form::Share => unsaid || value.parse().is_ok_and(|s: f64| (0.0..=1.0).contains(&s)),
         Form::Factor => unsaid || value == "1",
         Form::Model => !unread::has_stand_in(value),
-        Form::Word => !unread::waits(value),
+        Form::Word => !unread::is_to_be_replaced(value),
         Form::Settings => true,
     };
     (!read).then_some(None)
@@ -121,7 +121,7 @@ fn texts(settings: &mut EngineSettings, candidate: &Candidate<'_>) {
         if let Some(place) = candidate.places.of(text) {
             candidate.is_unread(setting, place.text);
             *field = None;
-        } else if setting == Setting::Model && unread::has_stand_in(text) || unread::waits(text) {
+        } else if setting == Setting::Model && unread::has_stand_in(text) || unread::is_to_be_replaced(text) {
             candidate.is_unread(setting, "a placeholder");
             *field = None;
         }
