@@ -7,7 +7,7 @@ use crate::catalog::instances;
 use crate::catalog::prices::PriceSource;
 use crate::cli::CheckArgs;
 use crate::collect;
-use crate::collect::manifests::{self, Manifests};
+use crate::collect::manifests::{self, Environment, Manifests};
 use crate::fleet::Fleet;
 use crate::judge::{self, Case};
 use crate::report::rows::GroupBy;
@@ -71,6 +71,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     if read.objects == 0 {
         let failed = read.sources.iter().find(|s| s.status == SourceStatus::Failed);
         match failed {
+            // What failed below a folder names itself.
+            Some(source) if source.detail.contains(source.name.trim_end_matches('/')) => bail!("{}", source.detail),
             Some(source) => bail!("{}: {}", source.name, source.detail),
             None => match read.gaps.first() {
                 Some(gap) => bail!("{}: {}; {}", gap.source, gap.reason, gap.remedy),
@@ -158,23 +160,54 @@ fn merge(outcomes: &mut Vec<(&'static str, Outcome)>, id: &'static str, more: Ou
     }
 }
 
-/// One node a pod, with just the GPUs it asks for: nothing else of the cluster is known.
+/// One node a pod, with just the GPUs it asks for: nothing else of the cluster is known. Environments are clusters of their own.
 fn snapshot(
     read: Manifests,
     gpu: Option<&str>,
     region: Option<&str>,
     at: Timestamp,
 ) -> (Snapshot, BTreeMap<String, String>) {
-    let mut pods = read.pods;
-    let mut nodes = Vec::new();
     let mut types = BTreeMap::new();
+    let mut first = 0;
+    let mut clusters = Vec::new();
+    for environment in read.environments {
+        let pods = environment.pods.len();
+        if pods > 0 || environment.name.is_none() {
+            clusters.push(cluster(environment, gpu, region, first, &mut types));
+        }
+        first += pods;
+    }
+    let snapshot = Snapshot {
+        schema: SCHEMA,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        taken_at: at,
+        window_seconds: None,
+        observe_seconds: None,
+        clusters,
+        sources: read.sources,
+        gaps: read.gaps,
+    };
+    (snapshot, types)
+}
+
+/// `first`: pods of the environments before, so that no two nodes have one name.
+fn cluster(
+    environment: Environment,
+    gpu: Option<&str>,
+    region: Option<&str>,
+    first: usize,
+    types: &mut BTreeMap<String, String>,
+) -> Cluster {
+    let mut pods = environment.pods;
+    let mut nodes = Vec::new();
     for (index, pod) in pods.iter_mut().enumerate() {
         let devices = pod.requests().devices;
-        if devices.is_empty() {
+        let unplaced = pod.scheduled.as_ref().is_some_and(|s| s.status == Some(false));
+        if devices.is_empty() || unplaced {
             pod.phase = PodPhase::Pending;
             continue;
         }
-        let name = format!("for-{}-{index}", pod.name);
+        let name = format!("for-{}-{}", pod.name, first + index);
         let (mut labels, kind) = chosen(pod);
         if let Some(kind) = kind {
             if let Some((facts, _)) = instances::gpu_of_type(&kind) {
@@ -183,10 +216,7 @@ fn snapshot(
             types.insert(name.clone(), kind);
         }
         let named = names_a_gpu(&labels);
-        let whole = devices
-            .keys()
-            .any(|r| r.starts_with("nvidia.com/") || r.starts_with("amd.com/"));
-        if let Some(gpu) = gpu.filter(|_| !named && whole) {
+        if let Some(gpu) = gpu.filter(|gpu| !named && hands_out(gpu, devices.keys())) {
             labels.insert(PRODUCT.into(), gpu.into());
         }
         if let Some(region) = region {
@@ -211,28 +241,28 @@ fn snapshot(
         pod.phase = PodPhase::Running;
         pod.ready = Some(ready);
     }
-    let cluster = Cluster {
-        name: "manifests".into(),
+    Cluster {
+        name: environment.name.unwrap_or_else(|| "manifests".into()),
         nodes: Some(nodes),
         pods,
         pods_read: PodsRead {
             complete: true,
             ..PodsRead::default()
         },
-        controllers: read.controllers,
+        controllers: environment.controllers,
         ..Cluster::default()
+    }
+}
+
+/// Such resources may be parts of this GPU: what asks for another vendor's says so.
+fn hands_out<'r>(gpu: &str, mut resources: impl Iterator<Item = &'r String>) -> bool {
+    let vendor = gpus::find(gpu).map_or("nvidia", |g| g.vendor.as_str());
+    let prefix = match vendor {
+        "amd" => "amd.com/",
+        "intel" => "gpu.intel.com/",
+        _ => "nvidia.com/",
     };
-    let snapshot = Snapshot {
-        schema: SCHEMA,
-        tool_version: env!("CARGO_PKG_VERSION").into(),
-        taken_at: at,
-        window_seconds: None,
-        observe_seconds: None,
-        clusters: vec![cluster],
-        sources: read.sources,
-        gaps: read.gaps,
-    };
-    (snapshot, types)
+    resources.all(|r| r.starts_with(prefix))
 }
 
 /// Labels that the pod demands of its node, by selector or by affinity; its instance type apart, where there is one choice.

@@ -1,5 +1,7 @@
 //! Flags of a command line: `--flag value`, `--flag=value`, underscores for dashes, short forms.
 
+use crate::names;
+use crate::unread;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -27,6 +29,11 @@ impl Flags {
             let mut values: Vec<String> = value.take().into_iter().collect();
             if values.is_empty() && !switches.contains(&name.as_str()) && !name.starts_with("no-") {
                 while rest.peek().is_some_and(|next| flag_body(next).is_none()) {
+                    // Words that were not read may be arguments of their own: only a flag that is known to take a value has
+                    // one of them.
+                    if rest.peek().is_some_and(|next| unread::is_many(next)) && !names::takes_value(&name) {
+                        break;
+                    }
                     values.extend(rest.next().cloned());
                     // Only lists of names go on: `--served-model-name a b`.
                     if !name.ends_with("served-model-name") {
@@ -74,8 +81,9 @@ impl Flags {
         super::human_count(self.text(names)?)
     }
 
+    /// A small count; 0 is none.
     pub(crate) fn small(&self, names: &[&str]) -> Option<u32> {
-        self.text(names)?.parse().ok()
+        self.text(names)?.parse().ok().filter(|n| *n > 0)
     }
 
     /// A share between 0 and 1.
@@ -92,6 +100,9 @@ impl Flags {
             return Some(false);
         }
         let value = self.values.get(name)?.first();
+        if value.is_some_and(|v| unread::has(v)) {
+            return None;
+        }
         Some(!value.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "false" | "0" | "no")))
     }
 
@@ -103,6 +114,17 @@ impl Flags {
 
     pub(crate) fn positional(&self, index: usize) -> Option<&str> {
         self.positionals.get(index).map(String::as_str)
+    }
+
+    /// Every flag with its values, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.values
+            .iter()
+            .map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+
+    pub(crate) fn positionals(&self) -> &[String] {
+        &self.positionals
     }
 }
 

@@ -2,6 +2,65 @@
 
 use crate::snapshot::server::EngineKind;
 
+/// An engine's own images, and the newest major version that it has had (2026-11): a larger number in a tag is another's.
+struct Own {
+    engine: EngineKind,
+    /// From each project's documentation.
+    images: &'static [&'static str],
+    newest: u32,
+}
+
+const OWN: &[Own] = &[
+    Own {
+        engine: EngineKind::Vllm,
+        images: &[
+            "vllm/vllm-openai",
+            "vllm/vllm-openai-rocm",
+            "vllm/vllm-openai-cpu",
+            "vllm/vllm-tpu",
+            "rocm/vllm",
+            "rocm/vllm-dev",
+            // AWS deep learning containers.
+            "deep-learning-containers/vllm",
+        ],
+        newest: 1,
+    },
+    Own {
+        engine: EngineKind::Sglang,
+        images: &["lmsysorg/sglang", "lmsysorg/sglang-rocm", "rocm/sgl-dev"],
+        newest: 1,
+    },
+    Own {
+        engine: EngineKind::Tgi,
+        images: &["huggingface/text-generation-inference"],
+        newest: 4,
+    },
+    Own {
+        engine: EngineKind::Trtllm,
+        images: &["tensorrt-llm/release", "nvidia/tensorrt-llm"],
+        newest: 2,
+    },
+    Own {
+        engine: EngineKind::Llamacpp,
+        images: &["ggml-org/llama.cpp", "ggerganov/llama.cpp"],
+        newest: 0,
+    },
+];
+
+/// What people call the folder of a registry in which copies of others' images lie.
+const MIRRORS: &[&str] = &[
+    "mirror",
+    "mirrors",
+    "proxy",
+    "cache",
+    "dockerhub",
+    "docker-hub",
+    "dockerio",
+    "upstream",
+    "thirdparty",
+    "third-party",
+];
+
 /// `repository[:tag][@digest]`, lower-cased repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
@@ -32,29 +91,32 @@ impl Image {
         self.repository.rsplit('/').next().unwrap_or_default()
     }
 
+    /// The project that makes the engine built it: its entry point is the engine, its tag the engine's version. Others count
+    /// their own versions, whatever their image is called ("lmcache/vllm-openai:v0.3.9", "rhaiis/vllm-cuda-rhel9:3.2.1").
+    pub fn is_own(&self, engine: EngineKind) -> bool {
+        let Some(own) = OWN.iter().find(|o| o.engine == engine) else {
+            return true;
+        };
+        let (parent, base) = self.repository.rsplit_once('/').unwrap_or(("", &self.repository));
+        let parent = parent.rsplit('/').next().unwrap_or_default();
+        // A mirror that keeps the name alone, right below its registry.
+        let mirrored = parent.is_empty() || parent.contains(['.', ':']) || MIRRORS.contains(&parent);
+        own.images.iter().any(|image| {
+            let whole = self.repository == *image || self.repository.ends_with(&format!("/{image}"));
+            whole || (mirrored && image.rsplit('/').next() == Some(base))
+        })
+    }
+
     /// The engine's version where the image is the engine's own: a base image ("ubuntu:22.04"), a platform's
     /// ("llm-d-cuda:v0.8.1", Dynamo's runtimes) and NVIDIA's monthly builds of vLLM and SGLang count their own versions.
     pub fn version_of(&self, engine: EngineKind) -> Option<String> {
-        let names: &[&str] = match engine {
-            EngineKind::Vllm => &["vllm"],
-            EngineKind::Sglang => &["sglang"],
-            EngineKind::Tgi => &["text-generation-inference", "tgi"],
-            EngineKind::Trtllm => &["tensorrt-llm", "tensorrt_llm", "trtllm", "trt-llm"],
-            EngineKind::Llamacpp => &["llama.cpp", "llama-cpp", "llamacpp", "llama-server"],
-            // Their tags are read by name, or are the product's own.
-            _ => return self.version(),
+        // Of the others tags are read by name, or are the product's own.
+        let Some(own) = OWN.iter().find(|o| o.engine == engine) else {
+            return self.version();
         };
-        let others = ["dynamo", "-runtime", "llm-d", "production-stack"];
-        if !names.iter().any(|n| self.contains(n)) || others.iter().any(|o| self.contains(o)) {
-            return None;
-        }
-        let monthly = |v: &String| {
-            v.split('.')
-                .next()
-                .and_then(|n| n.parse::<u32>().ok())
-                .is_some_and(|n| n >= 20)
-        };
-        self.version().filter(|v| !monthly(v))
+        let major = |v: &str| v.split('.').next().and_then(|n| n.parse::<u32>().ok());
+        self.version()
+            .filter(|v| self.is_own(engine) && major(v).is_some_and(|n| n <= own.newest))
     }
 
     /// A version in the tag: "v0.11.0" → "0.11.0", "25.03-trtllm-python-py3" → "25.03"; `None` for latest, nightly and hashes.
@@ -99,7 +161,45 @@ mod tests {
     fn only_the_engines_own_image_tells_its_version() {
         for (image, engine, version) in [
             ("vllm/vllm-openai:v0.11.0", EngineKind::Vllm, Some("0.11.0")),
-            ("mirror.local/team/vllm:0.9.2-cu128", EngineKind::Vllm, Some("0.9.2")),
+            (
+                "mirror.local/vllm/vllm-openai:v0.9.2-cu128",
+                EngineKind::Vllm,
+                Some("0.9.2"),
+            ),
+            (
+                "mirror.local/dockerhub/vllm-openai:v0.9.2",
+                EngineKind::Vllm,
+                Some("0.9.2"),
+            ),
+            ("vllm-openai:v0.9.2", EngineKind::Vllm, Some("0.9.2")),
+            ("mirror.local/team/vllm:0.9.2-cu128", EngineKind::Vllm, None),
+            ("lmcache/vllm-openai:v0.3.9post2", EngineKind::Vllm, None),
+            (
+                "registry.redhat.io/rhaiis/vllm-cuda-rhel9:3.2.1",
+                EngineKind::Vllm,
+                None,
+            ),
+            ("quay.io/modh/vllm:rhoai-2.20-cuda", EngineKind::Vllm, None),
+            ("opea/vllm-gaudi:1.3", EngineKind::Vllm, None),
+            ("vllm/vllm-omni:v0.20.0", EngineKind::Vllm, None),
+            ("vllm/vllm-openai:12.4.1-base", EngineKind::Vllm, None),
+            (
+                "rocm/vllm:rocm6.4.1_vllm_0.10.1_20250909",
+                EngineKind::Vllm,
+                Some("0.10.1"),
+            ),
+            ("acme/sglang-runtime:2.1", EngineKind::Sglang, None),
+            (
+                "us-docker.pkg.dev/x/huggingface-text-generation-inference-cu124.2-3.ubuntu2204.py311",
+                EngineKind::Tgi,
+                None,
+            ),
+            (
+                "ghcr.io/huggingface/text-generation-inference:2.4.0",
+                EngineKind::Tgi,
+                Some("2.4.0"),
+            ),
+            ("acme/trtllm-serve:3.0", EngineKind::Trtllm, None),
             ("nvcr.io/nvidia/vllm:25.09-py3", EngineKind::Vllm, None),
             ("ubuntu:22.04", EngineKind::Vllm, None),
             ("ghcr.io/llm-d/llm-d-cuda:v0.8.1", EngineKind::Vllm, None),

@@ -11,19 +11,36 @@ mod flags;
 mod image;
 mod llamacpp;
 pub mod metrics;
+mod names;
 mod others;
 mod role;
+mod several;
 mod sglang;
+mod shell;
 mod tgi;
 mod triton;
 mod trtllm;
+mod unread;
+mod unsaid;
+mod uri;
 mod vllm;
+
+pub use image::Image;
+pub use unread::{has_placeholder, has_stand_in, is_to_be_replaced, placeholder_in};
+pub use uri::{model_of_uri, mounted};
 
 use gpuwaste_facts::{snapshot, units};
 
 use crate::snapshot::cluster::ContainerRole;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::snapshot::server::{EngineKind, EngineSettings, Setting, UnreadSetting};
+use command::Launch;
+use flags::Flags;
 use serde_json::Value;
+use shell::Ran;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use unread::{Place, Places};
 
 /// What a container says of itself. Transient: it is read and dropped, never stored.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +52,10 @@ pub struct ContainerSpec {
     pub env: Vec<(String, Option<String>)>,
     /// Configuration files by path, as far as they were read.
     pub files: Vec<(String, String)>,
+    /// Where a variable comes from, for people, where that is elsewhere: "key tp of ConfigMap serving".
+    pub places: Vec<(String, String)>,
+    /// Whole sets of variables that were not read ("a Secret"): any name may be among them.
+    pub open: Vec<String>,
 }
 
 impl ContainerSpec {
@@ -45,16 +66,33 @@ impl ContainerSpec {
             .find(|(key, _)| key == name)
             .and_then(|(_, value)| value.as_deref())
     }
+
+    fn place_of(&self, variable: &str) -> String {
+        let known = self.places.iter().find(|(name, _)| name == variable);
+        known.map_or(format!("the variable {variable}"), |(_, place)| {
+            format!("the variable {variable}, from {place}")
+        })
+    }
+
+    fn open_place(&self) -> Option<Place> {
+        self.open.first().map(|place| Place::new(place.clone()))
+    }
 }
 
 /// A container as the engines look at it: the image taken apart, the command line as words.
 pub struct Candidate<'a> {
     pub spec: &'a ContainerSpec,
-    pub image: image::Image,
+    pub image: Image,
     /// Each simple command that would run; without a program's name where only `args` are given.
     pub commands: Vec<Vec<String>>,
     /// Only `args`: the image's entry point is the program.
     pub entrypoint: bool,
+    /// What its script writes, and what could not be read of anything.
+    files: &'a BTreeMap<String, Option<String>>,
+    places: &'a Places,
+    unread: RefCell<Vec<UnreadSetting>>,
+    /// Where the first word without a flag stands, if that was not read.
+    first: RefCell<Option<String>>,
 }
 
 /// A serving engine.
@@ -104,25 +142,70 @@ pub fn of(kind: EngineKind) -> Option<&'static dyn Engine> {
     ENGINES.iter().copied().find(|e| e.kind() == kind)
 }
 
-/// The engine that a container runs, with its settings; `None`: not a known server.
+/// The engine that a container runs, with its settings, and what of them could not be read; `None`: not a known server.
 pub fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
-    if role::role(spec).is_some() {
+    let places = Places::default();
+    let launch = command::launch(spec, &places);
+    let image = Image::parse(&spec.image);
+    if role::of(&image, &launch.ran).is_some() {
         return None;
     }
-    let candidate = Candidate::new(spec);
+    let spec = &*with_known_variables(spec, &launch);
+    let whole = Candidate::new(spec, &launch, &places, &launch.ran);
+    let all = settings(&whole)?;
+    let mut found = match several::servers(spec, &launch, &places) {
+        Some(several) => several,
+        None => all,
+    };
+    if !launch.whole {
+        found.unread.push(UnreadSetting {
+            setting: Setting::Any,
+            place: "a part of the start script that was not understood".into(),
+        });
+    }
+    found.unread.sort();
+    found.unread.dedup();
+    Some(found)
+}
+
+/// What of the settings stands elsewhere too, where nobody read it: it may be otherwise than the container says.
+pub fn leave_unread(settings: &mut EngineSettings, places: &[UnreadSetting]) {
+    if places.is_empty() {
+        return;
+    }
+    let mut all = std::mem::take(&mut settings.unread);
+    all.extend_from_slice(places);
+    unsaid::apply(settings, all);
+}
+
+/// The container with its variables filled in; a mark is in each of which a part was not read.
+fn with_known_variables<'s>(spec: &'s ContainerSpec, launch: &Launch) -> Cow<'s, ContainerSpec> {
+    let same = |(name, value): &(String, Option<String>)| value.is_none() || launch.env.get(name) == value.as_ref();
+    if spec.env.iter().all(same) {
+        return Cow::Borrowed(spec);
+    }
+    let mut own = spec.clone();
+    for (name, value) in own.env.iter_mut().filter(|(_, value)| value.is_some()) {
+        *value = launch.env.get(name).cloned();
+    }
+    Cow::Owned(own)
+}
+
+/// The settings of the first engine that recognises the candidate.
+fn settings(candidate: &Candidate<'_>) -> Option<EngineSettings> {
     ENGINES.iter().find_map(|engine| {
-        let mut settings = engine.recognise(&candidate)?;
+        candidate.unread.borrow_mut().clear();
+        candidate.first.borrow_mut().take();
+        let mut settings = engine.recognise(candidate)?;
         settings.engine = Some(engine.kind());
         if candidate.runs_in_dynamo() {
             settings.dynamo = true;
-            settings.port = spec.env("DYN_SYSTEM_PORT").and_then(|p| p.parse().ok());
+            settings.port = candidate.spec.env("DYN_SYSTEM_PORT").and_then(|p| p.parse().ok());
         }
         settings.engine_version = settings
             .engine_version
             .or_else(|| candidate.image.version_of(engine.kind()));
-        // A variable that could not be resolved names nothing.
-        settings.model = settings.model.filter(|m| !m.is_empty() && !m.contains("$("));
-        settings.served_names.retain(|n| !n.is_empty() && !n.contains("$("));
+        unsaid::settle(&mut settings, candidate, engine.kind());
         Some(settings)
     })
 }
@@ -153,17 +236,37 @@ pub fn reads_variable(name: &str) -> bool {
 
 /// What a container is when it is no server: exporter, notebook, trainer, router, placeholder.
 pub fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
-    role::role(spec)
+    let launch = command::launch(spec, &Places::default());
+    role::of(&Image::parse(&spec.image), &launch.ran)
 }
 
 impl<'a> Candidate<'a> {
-    fn new(spec: &'a ContainerSpec) -> Self {
+    fn new(spec: &'a ContainerSpec, launch: &'a Launch, places: &'a Places, ran: &[Ran]) -> Self {
         Self {
             spec,
-            image: image::Image::parse(&spec.image),
-            commands: command::commands(spec),
+            image: Image::parse(&spec.image),
+            commands: ran.iter().map(|r| r.words.clone()).collect(),
             entrypoint: spec.command.is_empty(),
+            files: &launch.files,
+            places,
+            unread: RefCell::default(),
+            first: RefCell::default(),
         }
+    }
+
+    /// The flags of a server's command line, of which is kept what could not be read.
+    fn flags(&self, words: &[String], switches: &[&str]) -> Flags {
+        let flags = Flags::parse(words, switches);
+        unsaid::of_flags(self, &flags);
+        flags
+    }
+
+    /// A setting is stated there, and could not be read.
+    fn is_unread(&self, setting: Setting, place: impl Into<String>) {
+        self.unread.borrow_mut().push(UnreadSetting {
+            setting,
+            place: place.into(),
+        });
     }
 
     /// The words after the program, for the first command that `is_program` accepts.
@@ -179,47 +282,41 @@ impl<'a> Candidate<'a> {
             .is_some()
     }
 
-    /// The settings of a YAML configuration file as flags; empty where it was not read or is none.
+    /// The settings of a YAML configuration file as flags; empty where it was not read or is none: then nobody knows what it
+    /// sets.
     fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
         let Some(path) = path else { return Vec::new() };
-        let of = |files: &[(String, String)]| files.iter().find(|(p, _)| p == path).map(|(_, text)| text.clone());
-        let content = of(&self.spec.files).or_else(|| of(&command::written(self.spec)));
-        let Some(Ok(value)) = content.map(|text| serde_saphyr::from_str::<Value>(&text)) else {
+        // Of a file that is not read the flag itself tells ([`unsaid::of_flags`]).
+        let Some(Ok(value)) = self.file(path).map(|text| serde_saphyr::from_str::<Value>(&text)) else {
             return Vec::new();
         };
         let of = section.map_or(&value, |section| &value[section]);
-        flags::of_yaml(of)
+        let mut words = flags::of_yaml(of);
+        for word in &mut words {
+            if let Cow::Owned(marked) = unread::mark_placeholders(word, self.places) {
+                *word = marked;
+            }
+        }
+        words
+    }
+
+    /// The text of a file, where it is known.
+    fn file(&self, path: &str) -> Option<String> {
+        match self.files.get(path) {
+            Some(written) => written.clone(),
+            None => self
+                .spec
+                .files
+                .iter()
+                .find(|(p, _)| p == path)
+                .map(|(_, text)| text.clone()),
+        }
     }
 
     /// All words, where the image's entry point is the program and only arguments are given.
     fn entrypoint_args(&self) -> Option<&[String]> {
         self.entrypoint
             .then(|| self.commands.first().map_or(&[][..], Vec::as_slice))
-    }
-}
-
-/// The model behind a storage URI: "hf://org/model:revision" is the id; anything else as it is written, without what may
-/// hold credentials.
-pub fn model_of_uri(uri: &str) -> String {
-    if let Some(id) = uri.strip_prefix("hf://") {
-        return id.split([':', '@']).next().unwrap_or(id).to_string();
-    }
-    let plain = uri.split(['?', '#']).next().unwrap_or(uri);
-    match plain.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_once('/').map_or((rest, None), |(h, p)| (h, Some(p)));
-            let host = host.rsplit('@').next().unwrap_or(host);
-            path.map_or(format!("{scheme}://{host}"), |p| format!("{scheme}://{host}/{p}"))
-        }
-        None => plain.to_string(),
-    }
-}
-
-/// Names the model where a container knows only the place it is mounted at.
-pub fn mounted(settings: &mut EngineSettings, model: &str) {
-    let own = settings.model.as_deref();
-    if own.is_none_or(|m| m.starts_with('/') || m == "dir") {
-        settings.model = Some(model.to_string());
     }
 }
 
@@ -258,3 +355,5 @@ pub fn human_count(text: &str) -> Option<u64> {
 mod argument_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unread_tests;

@@ -1,6 +1,5 @@
 //! llama.cpp's server.
 
-use super::flags::Flags;
 use super::{Candidate, Engine, behind_module, behind_program};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 
@@ -23,7 +22,7 @@ impl Engine for Llamacpp {
             None if known || image.base() == "llama-server" => candidate.entrypoint_args()?,
             None => return None,
         };
-        let flags = Flags::parse(
+        let flags = candidate.flags(
             words,
             &[
                 "metrics",

@@ -1,6 +1,5 @@
 //! Engines of which a pod spec tells little: the image is the name, a few variables are the settings.
 
-use super::flags::Flags;
 use super::{Candidate, Engine, behind_module, behind_program, human_count};
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 
@@ -27,7 +26,7 @@ impl Engine for Nim {
                 .env("NIM_MODEL_NAME")
                 .filter(|m| !m.starts_with('/'))
                 .or(name)
-                .map(super::model_of_uri),
+                .and_then(super::model_of_uri),
             served_names: spec
                 .env("NIM_SERVED_MODEL_NAME")
                 .map(|n| n.split(',').map(String::from).collect())
@@ -83,7 +82,7 @@ impl Engine for Tei {
             None if known => candidate.entrypoint_args()?,
             None => return None,
         };
-        let flags = Flags::parse(words, &["json-output", "auto-truncate"]);
+        let flags = candidate.flags(words, &["json-output", "auto-truncate"]);
         Some(EngineSettings {
             model: flags
                 .owned(&["model-id"])
@@ -124,7 +123,7 @@ impl Engine for Infinity {
             }
             None => return None,
         };
-        let flags = Flags::parse(words, &[]);
+        let flags = candidate.flags(words, &[]);
         Some(EngineSettings {
             model: flags.owned(&["model-id", "model-name-or-path"]).or_else(|| {
                 let named = candidate.spec.env("INFINITY_MODEL_ID")?;
@@ -165,7 +164,7 @@ impl Engine for Lmdeploy {
                 && words.get(at + 1).map(String::as_str) == Some("api_server");
             serves.then_some(at + 2)
         })?;
-        let flags = Flags::parse(words, &["enable-prefix-caching", "enable-metrics", "trust-remote-code"]);
+        let flags = candidate.flags(words, &["enable-prefix-caching", "enable-metrics", "trust-remote-code"]);
         Some(EngineSettings {
             model: flags.positional(0).map(String::from),
             served_names: flags.list(&["model-name"]),

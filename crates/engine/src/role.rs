@@ -1,8 +1,7 @@
 //! Containers that are no GPU server, whatever their image's name or metrics suggest.
 
-use super::ContainerSpec;
-use super::command::commands;
 use super::image::Image;
+use super::shell::Ran;
 use crate::snapshot::cluster::ContainerRole;
 
 /// Exporters, plugins, drivers: they see GPUs and hold none.
@@ -31,6 +30,9 @@ const INFRASTRUCTURE: &[&str] = &[
     "nvidia-fs",
     "gpu_exporter",
 ];
+
+/// A router that starts the servers behind it.
+const SERVES_TOO: &str = "sglang_router.launch_server";
 
 /// Routers, pickers, simulators, proxies: they carry vLLM's names or metrics without a GPU behind them.
 const ROUTING: &[&str] = &[
@@ -77,8 +79,7 @@ const NOTEBOOK: &[&str] = &[
     "kubeflownotebookswg",
 ];
 
-pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
-    let image = Image::parse(&spec.image);
+pub(super) fn of(image: &Image, ran: &[Ran]) -> Option<ContainerRole> {
     let has = |names: &[&str]| {
         names
             .iter()
@@ -93,7 +94,7 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
     if image.base() == "pause" || image.base().starts_with("pause-") || image.contains("overprovision") {
         return Some(ContainerRole::Placeholder);
     }
-    let commands = commands(spec);
+    let commands: Vec<&[String]> = ran.iter().map(|r| r.words.as_slice()).collect();
     let program = |name: &str| {
         commands
             .iter()
@@ -107,9 +108,11 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
         return Some(ContainerRole::GpuInfrastructure);
     }
     let module = |name: &str| {
-        commands
-            .iter()
-            .any(|words| words.windows(2).any(|w| w[0] == "-m" && w[1].starts_with(name)))
+        commands.iter().any(|words| {
+            words
+                .windows(2)
+                .any(|w| w[0] == "-m" && w[1].starts_with(name) && w[1] != SERVES_TOO)
+        })
     };
     // `trtllm-serve disaggregated`, `lmdeploy serve proxy`, vLLM's proxies for disaggregated prefill.
     let routes = commands.iter().any(|words| {

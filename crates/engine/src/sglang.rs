@@ -53,7 +53,7 @@ impl Engine for Sglang {
         // What the command line says wins over its configuration file.
         let mut all = candidate.config_words(given.text(&["config"]), None);
         all.extend(words.iter().cloned());
-        let flags = Flags::parse(&all, SWITCHES);
+        let flags = candidate.flags(&all, SWITCHES);
         let role = match flags.text(&["disaggregation-mode"]) {
             Some("prefill") => Some(ServerRole::Prefill),
             Some("decode") => Some(ServerRole::Decode),

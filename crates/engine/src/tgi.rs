@@ -1,6 +1,5 @@
 //! Text Generation Inference.
 
-use super::flags::Flags;
 use super::{Candidate, Engine, behind_program, human_count};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 
@@ -20,7 +19,7 @@ impl Engine for Tgi {
             None if known => candidate.entrypoint_args()?,
             None => return None,
         };
-        let flags = Flags::parse(words, SWITCHES);
+        let flags = candidate.flags(words, SWITCHES);
         let spec = candidate.spec;
         let either = |flag: &str, env: &str| flags.owned(&[flag]).or_else(|| spec.env(env).map(String::from));
         let small = |flag: &str, env: &str| either(flag, env)?.parse().ok();

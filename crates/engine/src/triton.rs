@@ -31,7 +31,7 @@ impl Engine for Triton {
             None if candidate.image.base() == "tritonserver" => candidate.entrypoint_args()?,
             None => return None,
         };
-        let flags = Flags::parse(words, &["allow-metrics", "log-verbose", "force"]);
+        let flags = candidate.flags(words, &["allow-metrics", "log-verbose", "force"]);
         // `mpirun -n 4 tritonserver …`: one rank a GPU.
         let ranks = candidate
             .after(|words| behind_program(words, "mpirun"))

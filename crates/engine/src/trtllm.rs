@@ -74,7 +74,7 @@ impl Engine for Trtllm {
         // Its options file wins over the command line.
         all.extend(candidate.config_words(file, None));
         all.extend(overrides(words, &given));
-        let flags = Flags::parse(&all, SWITCHES);
+        let flags = candidate.flags(&all, SWITCHES);
         let tensor_parallel = flags.small(&["tp-size", "tensor-parallel-size"]);
         let attention_dp = flags.switch("enable-attention-dp");
         let role = match flags.text(&["disaggregation-mode"]) {

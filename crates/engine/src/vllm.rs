@@ -2,7 +2,7 @@
 
 use super::flags::Flags;
 use super::{Candidate, ContainerSpec, Engine, behind_module, behind_program};
-use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
+use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
 use crate::units::Bytes;
 
 pub(crate) struct Vllm;
@@ -40,6 +40,7 @@ pub(super) const SWITCHES: &[&str] = &[
     "is-prefill-worker",
     "is-decode-worker",
     "ep",
+    "omni",
 ];
 
 impl Engine for Vllm {
@@ -69,8 +70,18 @@ impl Engine for Vllm {
         let mut all = candidate.config_words(given.text(&["config"]), None);
         all.extend(candidate.config_words(given.text(&["kaito-config-file"]), Some("vllm")));
         all.extend(words.iter().cloned().chain(extra));
-        let flags = Flags::parse(&all, SWITCHES);
-        Some(settings(&flags, candidate))
+        let flags = candidate.flags(&all, SWITCHES);
+        let mut settings = settings(&flags, candidate);
+        if image.contains("vllm-omni") || flags.has(&["omni", "stage-configs-path"]) {
+            in_stages(&mut settings, candidate);
+        }
+        if huggingface && not_served_by_vllm(&flags) {
+            candidate.is_unread(
+                Setting::Engine,
+                "the backend of KServe's Hugging Face server, which is not vLLM",
+            );
+        }
+        Some(settings)
     }
 
     fn default_port(&self) -> Option<u16> {
@@ -101,7 +112,7 @@ fn launched_at(words: &[String]) -> Option<usize> {
     if let Some(at) = behind_module(words, |m| SERVERS.contains(&m)) {
         return Some(at);
     }
-    if let Some(at) = behind_program(words, "vllm") {
+    if let Some(at) = behind_program(words, "vllm").or_else(|| behind_program(words, "vllm-omni")) {
         return (words.get(at).map(String::as_str) == Some("serve")).then_some(at + 1);
     }
     words
@@ -110,6 +121,26 @@ fn launched_at(words: &[String]) -> Option<usize> {
         // The second is KAITO's.
         .position(|w| w.ends_with("vllm/entrypoints/openai/api_server.py") || w.ends_with("vllm/inference_api.py"))
         .map(|at| at + 1)
+}
+
+/// vLLM-Omni runs the stages of one model as engines of their own, on devices and with shares of memory that its stage file
+/// names (vllm-project/vllm-omni, docs/configuration/stage_configs.md); its flags do not say how many GPUs that is.
+fn in_stages(settings: &mut EngineSettings, candidate: &Candidate<'_>) {
+    candidate.is_unread(Setting::Any, "the stages of vLLM-Omni");
+    candidate.is_unread(Setting::MemoryShare, "the stages of vLLM-Omni");
+    settings.tensor_parallel = None;
+    settings.pipeline_parallel = None;
+    settings.data_parallel = None;
+    settings.max_num_seqs = None;
+    settings.max_num_batched_tokens = None;
+}
+
+/// KServe's server serves with Transformers where it is told so, and what is no generation (kserve/kserve,
+/// python/huggingfaceserver: `--backend`, `--task`).
+fn not_served_by_vllm(flags: &Flags) -> bool {
+    let backend = flags.text(&["backend"]).unwrap_or("auto");
+    let task = flags.text(&["task"]).unwrap_or("text_generation");
+    !matches!(backend, "auto" | "vllm") || !matches!(task, "text_generation" | "text-generation" | "generate")
 }
 
 fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {

@@ -77,6 +77,22 @@ fn weights_are_those_that_servers_logged() {
     }
 }
 
+/// Of a model whose layers nobody knows a stage has an even share.
+#[test]
+fn a_model_known_by_its_size_is_cut_into_stages_too() {
+    let facts = models::from_name("acme/New-600B-Instruct").unwrap();
+    let of = |pipeline| {
+        let parallelism = Parallelism {
+            tensor: 2,
+            pipeline,
+            ..Parallelism::ONE
+        };
+        let placement = place(&facts, &vllm(), gpus::find("H100").unwrap(), parallelism, None);
+        placement.weights_per_gpu.unwrap().gib()
+    };
+    assert!((of(1) / of(3) - 3.0).abs() < 0.01, "{} {}", of(1), of(3));
+}
+
 #[test]
 fn windows_hold_more_than_full_attention_would() {
     let gemma = on("google/gemma-3-27b-it", "H200", 1, &vllm());

@@ -165,9 +165,11 @@ pub(super) fn per_gpu(
 ) -> Option<Weights> {
     let p = parts(model)?;
     let s = spread(engine, settings, parallelism);
-    let layers = f64::from(model.layers().unwrap_or(1).max(1));
-    // The largest stage.
-    let stage = (layers / s.pipeline).ceil().min(layers) / layers;
+    // The largest stage; of layers that are not known an even share.
+    let stage = model.layers().filter(|n| *n > 0).map_or(1.0 / s.pipeline, |layers| {
+        let layers = f64::from(layers);
+        (layers / s.pipeline).ceil().min(layers) / layers
+    });
     let linear = scheme.linear_bits / 8.0;
     let wide = if scheme.family == Family::None { linear } else { 2.0 };
     let experts = p.experts * scheme.expert_bits / 8.0 * padding(model, scheme, s.expert_ranks.min(s.tensor));

@@ -157,6 +157,13 @@ pub(super) fn clean(name: &str) -> Option<String> {
     while parts.len() > 1 && parts.last().is_some_and(|p| says_nothing(p)) {
         parts.pop();
     }
+    // "meta-llama--Llama-3.1-8B-Instruct": an id in one word, as caches and buckets have it; no id has two dashes of its own.
+    if let Some((org, name)) = parts.last().and_then(|last| last.split_once("--"))
+        && !org.is_empty()
+        && !name.is_empty()
+    {
+        return Some(format!("{org}/{name}"));
+    }
     let from = parts.len().saturating_sub(2);
     let name = parts.get(from..)?.join("/");
     (!name.is_empty()).then_some(name)

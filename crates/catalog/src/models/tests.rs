@@ -23,6 +23,8 @@ fn every_spelling_leads_to_its_row() {
         "/mnt/models/Llama-3.1-8B-Instruct/1",
         "/cache/hub/models--meta-llama--Llama-3.1-8B-Instruct/snapshots/0e9e39f249a16976918f6564b8830bc894c89659",
         "s3://bucket/team/Llama-3.1-8B-Instruct",
+        "s3://bucket/models/meta-llama--Llama-3.1-8B-Instruct",
+        "/models/meta-llama--Llama-3.1-8B-Instruct/1/",
         "gs://bucket/Llama-3.1-8B-Instruct/v1/",
         "pvc://models/meta-llama/Llama-3.1-8B-Instruct",
         "hf://meta-llama/Llama-3.1-8B-Instruct@main",

@@ -20,27 +20,58 @@ pub(super) struct Wants {
     pub(super) pod: String,
     pub(super) container: String,
     pub(super) spec: ContainerSpec,
-    pub(super) files: Vec<FileRef>,
-    /// (variable, map, key)
-    pub(super) variables: Vec<(String, String, String)>,
-    /// Maps of which every key is a variable.
-    pub(super) whole: Vec<String>,
+    pub(super) mounts: Vec<MapMount>,
+    pub(super) variables: Vec<VariableRef>,
+    /// Maps of which every key is a variable, with a prefix of their names.
+    pub(super) whole: Vec<(String, String)>,
 }
 
-/// A file of the container that is a key of a map.
-pub(super) struct FileRef {
+/// A map whose keys are files of the container.
+pub(super) struct MapMount {
+    /// Where it is mounted.
     pub(super) path: String,
     pub(super) map: String,
+    /// One of its files alone is mounted there.
+    pub(super) file: Option<String>,
+    /// Keys and what their files are called, where that is not the key.
+    pub(super) items: Vec<(String, String)>,
+}
+
+impl MapMount {
+    /// The files by path.
+    fn files<'m>(&'m self, data: &'m BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> + 'm {
+        data.iter().filter_map(|(key, text)| {
+            let item = self.items.iter().find(|(of, _)| of == key);
+            let name = match (item, self.items.is_empty()) {
+                (Some((_, path)), _) => path,
+                (None, true) => key,
+                (None, false) => return None,
+            };
+            match &self.file {
+                Some(file) => (file == name).then(|| (self.path.clone(), text.clone())),
+                None => Some((format!("{}/{name}", self.path), text.clone())),
+            }
+        })
+    }
+}
+
+/// A variable that is a key of a map.
+pub(super) struct VariableRef {
+    pub(super) name: String,
+    pub(super) map: String,
     pub(super) key: String,
+    /// It is not set where the map or the key is not there.
+    pub(super) optional: bool,
 }
 
 impl Wants {
     fn maps(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let files = self.files.iter().map(|f| &f.map);
-        let variables = self.variables.iter().map(|(_, map, _)| map);
+        let files = self.mounts.iter().map(|m| &m.map);
+        let variables = self.variables.iter().map(|v| &v.map);
+        let whole = self.whole.iter().map(|(map, _)| map);
         files
             .chain(variables)
-            .chain(&self.whole)
+            .chain(whole)
             .map(|map| (self.namespace.clone(), map.clone()))
     }
 }
@@ -71,8 +102,10 @@ pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: 
             Ok(map) => {
                 maps.insert(key, map.data.unwrap_or_default());
             }
-            // An optional map that is not there.
-            Err(ReadError::Status { code: 404, .. }) => {}
+            // An optional map that is not there: it sets nothing.
+            Err(ReadError::Status { code: 404, .. }) => {
+                maps.insert(key, BTreeMap::new());
+            }
             Err(error) if error.is_forbidden() => refused.push(format!("{}/{}", key.0, key.1)),
             Err(error) => gaps.add(&error, &format!("ConfigMap {}/{}", key.0, key.1), EFFECT),
         }
@@ -124,8 +157,8 @@ fn reread(pod: &mut Pod, want: Wants, maps: &Maps) {
     }
 }
 
-/// The same for a pod that does not run yet: `map` gives what is known of a map. Tells the maps that are not, and hold
-/// files of a server.
+/// The same for a pod that does not run yet: `map` gives what is known of a map. Tells the maps that are not, and that a
+/// server's settings hang on.
 pub(super) fn fill(
     pod: &mut Pod,
     wants: Vec<Wants>,
@@ -139,13 +172,30 @@ pub(super) fn fill(
                 maps.insert(key, data);
             }
         }
-        let files = want.files.iter().map(|f| &f.map);
-        lacking.extend(
-            files
-                .filter(|m| !maps.contains_key(&(want.namespace.clone(), (*m).clone())))
-                .cloned(),
-        );
+        let namespace = want.namespace.clone();
+        let unknown = |map: &&String| !maps.contains_key(&(namespace.clone(), (*map).clone()));
+        let stated = want.mounts.iter().map(|m| &m.map);
+        let stated: Vec<String> = stated
+            .chain(want.variables.iter().map(|v| &v.map))
+            .filter(unknown)
+            .cloned()
+            .collect();
+        let whole: Vec<String> = want.whole.iter().map(|(map, _)| map).filter(unknown).cloned().collect();
+        let container = want.container.clone();
         reread(pod, want, &maps);
+        lacking.extend(stated);
+        let server = pod
+            .containers
+            .iter()
+            .find(|c| c.name == container)
+            .and_then(|c| c.server.as_ref());
+        if server.is_some_and(|s| {
+            s.unread
+                .iter()
+                .any(|u| whole.iter().any(|m| u.place.contains(m.as_str())))
+        }) {
+            lacking.extend(whole);
+        }
     }
     lacking
 }
@@ -156,27 +206,38 @@ const EFFECT: &str = "what they set is unknown: the model, its length or its par
 fn resolved(want: Wants, maps: &Maps) -> ContainerSpec {
     let get = |map: &str| maps.get(&(want.namespace.clone(), map.to_string()));
     let mut spec = want.spec;
-    let whole = want.whole.iter().filter_map(|map| get(map)).flatten();
-    let mut env: Vec<(String, Option<String>)> = whole.map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+    let mut env: Vec<(String, Option<String>)> = Vec::new();
+    for (map, prefix) in &want.whole {
+        let Some(data) = get(map) else { continue };
+        env.extend(data.iter().map(|(k, v)| (format!("{prefix}{k}"), Some(v.clone()))));
+        // It is read: nothing else can be among it.
+        let own = format!("ConfigMap {map},");
+        spec.open.retain(|place| !place.starts_with(&own));
+    }
     env.append(&mut spec.env);
-    for (name, map, key) in &want.variables {
-        let value = get(map).and_then(|m| m.get(key));
-        if let (Some(value), Some(own)) = (value, env.iter_mut().find(|(n, v)| n == name && v.is_none())) {
-            own.1 = Some(value.clone());
+    for variable in &want.variables {
+        let Some(data) = get(&variable.map) else { continue };
+        match data.get(&variable.key) {
+            Some(value) => {
+                if let Some(own) = env.iter_mut().find(|(n, v)| *n == variable.name && v.is_none()) {
+                    own.1 = Some(value.clone());
+                }
+            }
+            None if variable.optional => env.retain(|(n, v)| *n != variable.name || v.is_some()),
+            // The pod would not start so: what it is to be nobody knows.
+            None => {}
         }
     }
     spec.env = env;
-    spec.files = want
-        .files
-        .iter()
-        .filter_map(|f| Some((f.path.clone(), get(&f.map)?.get(&f.key)?.clone())))
-        .collect();
+    let read = want.mounts.iter().filter_map(|m| Some((m, get(&m.map)?)));
+    spec.files = read.flat_map(|(mount, data)| mount.files(data)).collect();
     spec
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::server::Setting;
 
     fn want(args: &[&str]) -> Wants {
         Wants {
@@ -189,13 +250,19 @@ mod tests {
                 env: vec![("MODEL".into(), None)],
                 ..ContainerSpec::default()
             },
-            files: vec![FileRef {
-                path: "/etc/vllm/config.yaml".into(),
+            mounts: vec![MapMount {
+                path: "/etc/vllm".into(),
                 map: "settings".into(),
-                key: "config.yaml".into(),
+                file: None,
+                items: Vec::new(),
             }],
-            variables: vec![("MODEL".into(), "env".into(), "model".into())],
-            whole: vec!["all".into()],
+            variables: vec![VariableRef {
+                name: "MODEL".into(),
+                map: "env".into(),
+                key: "model".into(),
+                optional: false,
+            }],
+            whole: vec![("all".into(), "MAX_".into())],
         }
     }
 
@@ -221,7 +288,7 @@ mod tests {
         let s = settings(&["--config", "/etc/vllm/config.yaml", "--max-model-len=1024"]);
         assert_eq!((s.model.as_deref(), s.tensor_parallel), (Some("o/file"), Some(2)));
         assert_eq!(s.max_model_len, Some(1024), "the command line wins over the file");
-        let s = settings(&["--model=$(MODEL)", "--max-model-len=$(LENGTH)"]);
+        let s = settings(&["--model=$(MODEL)", "--max-model-len=$(MAX_LENGTH)"]);
         assert_eq!((s.model.as_deref(), s.max_model_len), (Some("o/variable"), Some(8192)));
     }
 
@@ -232,6 +299,7 @@ mod tests {
             &Maps::new(),
         );
         let s = engine::recognise(&spec).expect("a server");
+        assert!(s.unread(Setting::Model).is_some() && s.unread_parallelism().is_some());
         assert_eq!((s.model, s.tensor_parallel), (None, None));
     }
 }

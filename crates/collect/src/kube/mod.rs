@@ -8,7 +8,7 @@ mod dra;
 mod labels;
 mod owners;
 mod pods;
-mod quantity;
+pub(crate) mod quantity;
 mod raw;
 pub mod rights;
 mod spec;

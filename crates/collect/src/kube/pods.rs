@@ -115,11 +115,12 @@ async fn some_pods(
         if restart {
             pods.clear();
         }
-        for raw in items {
+        for mut raw in items {
             let relevant = relevant(&raw, gpu_nodes);
             if relevant == Some(false) {
                 continue;
             }
+            raw.fill_fields();
             let wants = raw.wants();
             let pod = raw.into_pod(&options.keep_labels);
             if relevant == Some(true) || asks_for_devices(&pod) {

@@ -1,7 +1,7 @@
 //! Kubernetes quantities: "500m", "1.5", "96Gi", "1e3", "123456789n".
 
 /// The plain number; `None` for what is no quantity, negative, or not finite.
-pub(super) fn parse(text: &str) -> Option<f64> {
+pub(crate) fn parse(text: &str) -> Option<f64> {
     let text = text.trim();
     // "1e3", "12E6" are exponents, "12E" is exa.
     if let Ok(plain) = text.parse::<f64>() {
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 }
 
 /// A device count: whole, and no more than any node has.
-pub(super) fn count(text: &str) -> Option<u64> {
+pub(crate) fn count(text: &str) -> Option<u64> {
     parse(text).filter(|n| *n <= 1_000_000.0).map(|n| n.floor() as u64)
 }
 

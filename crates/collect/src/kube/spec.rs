@@ -1,7 +1,7 @@
 //! The container part of a pod spec: requests, ports, and what runs in it. Command lines and environments are read here,
 //! handed to the engines, and dropped.
 
-use super::config_maps::{FileRef, Wants};
+use super::config_maps::{MapMount, VariableRef, Wants};
 use super::quantity;
 use super::raw::lenient;
 use crate::engine::{self, ContainerSpec};
@@ -43,11 +43,16 @@ struct RawEnv {
     value_from: Option<RawValueFrom>,
 }
 
-/// Where a value comes from; only ConfigMaps are ever looked into.
+/// Where a value comes from; only ConfigMaps are ever looked into, and of Secrets not even the name is kept.
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 struct RawValueFrom {
-    config_map_key_ref: Option<RawKey>,
+    #[serde(rename = "configMapKeyRef")]
+    config_map: Option<RawKey>,
+    #[serde(rename = "secretKeyRef")]
+    secret: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "fieldRef")]
+    field: Option<RawField>,
 }
 
 #[derive(Default, Deserialize)]
@@ -55,12 +60,20 @@ struct RawValueFrom {
 struct RawKey {
     name: String,
     key: String,
+    optional: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawField {
+    field_path: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawEnvFrom {
     config_map_ref: Option<RawKey>,
+    secret_ref: Option<serde::de::IgnoredAny>,
     prefix: Option<String>,
 }
 
@@ -77,6 +90,28 @@ struct RawMount {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct RawVolume {
     name: String,
+    config_map: Option<RawMap>,
+    #[serde(deserialize_with = "lenient")]
+    projected: RawProjected,
+}
+
+impl RawVolume {
+    fn maps(&self) -> impl Iterator<Item = &RawMap> {
+        let projected = self.projected.sources.iter().filter_map(|s| s.config_map.as_ref());
+        self.config_map.iter().chain(projected)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawProjected {
+    #[serde(deserialize_with = "lenient")]
+    sources: Vec<RawSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawSource {
     config_map: Option<RawMap>,
 }
 
@@ -139,6 +174,18 @@ impl RawContainer {
         self.args.first().filter(|_| own).map(String::as_str)
     }
 
+    /// Variables that are labels of the pod get their values. (Its annotations are not kept.)
+    pub(super) fn fill_fields(&mut self, labels: &BTreeMap<String, String>) {
+        for variable in &mut self.env {
+            let path = variable.value_from.as_ref().and_then(|f| f.field.as_ref());
+            let label = path.and_then(|f| f.field_path.strip_prefix("metadata.labels['")?.strip_suffix("']"));
+            if let Some(value) = label.and_then(|l| labels.get(l)) {
+                variable.value = Some(value.clone());
+                variable.value_from = None;
+            }
+        }
+    }
+
     /// What of its settings stands in ConfigMaps; `None`: nothing that an engine would read.
     pub(super) fn wants(&self, namespace: &str, pod: &str, volumes: &[RawVolume]) -> Option<Wants> {
         let mut text: String = self
@@ -157,49 +204,34 @@ impl RawContainer {
             .collect();
         let values = values.join("\n");
         text.push_str(&values);
-        let mut files: Vec<FileRef> = Vec::new();
-        for path in text.split(|c: char| c.is_whitespace() || matches!(c, '=' | '"' | '\'' | ';')) {
-            let found = self.volume_mounts.iter().find_map(|mount| {
-                let map = volumes.iter().find(|v| v.name == mount.name)?.config_map.as_ref()?;
-                let below = match &mount.sub_path {
-                    Some(sub) => (path == mount.mount_path).then_some(sub.as_str())?,
-                    None => path
-                        .strip_prefix(mount.mount_path.trim_end_matches('/'))?
-                        .strip_prefix('/')?,
-                };
-                let item = map.items.iter().find(|i| i.path == below);
-                Some(FileRef {
-                    path: path.to_string(),
-                    map: map.name.clone(),
-                    key: item.map_or(below, |i| i.key.as_str()).to_string(),
-                })
-            });
-            files.extend(found.filter(|f| !f.map.is_empty() && !f.key.is_empty()));
-        }
-        let read = |name: &str| text.contains(name) || engine::reads_variable(name);
-        let variables: Vec<(String, String, String)> = self
+        let mounts = self.mounts(&text, volumes);
+        let scripted = mounts.iter().any(|m| self.runs_from(m));
+        let read = |name: &str| scripted || text.contains(name) || engine::reads_variable(name);
+        let variables: Vec<VariableRef> = self
             .env
             .iter()
             .filter(|e| read(&e.name))
             .filter_map(|e| {
-                let key = e.value_from.as_ref()?.config_map_key_ref.as_ref()?;
-                Some((e.name.clone(), key.name.clone(), key.key.clone()))
+                let key = e.value_from.as_ref()?.config_map.as_ref()?;
+                Some(VariableRef {
+                    name: e.name.clone(),
+                    map: key.name.clone(),
+                    key: key.key.clone(),
+                    optional: key.optional == Some(true),
+                })
             })
             .collect();
-        // Without a prefix the keys are the variables' names.
-        let whole = self
-            .env_from
-            .iter()
-            .filter(|f| f.prefix.as_deref().is_none_or(str::is_empty));
-        let whole = whole
-            .filter_map(|f| Some(f.config_map_ref.as_ref()?.name.clone()))
-            .collect::<Vec<_>>();
-        if files.is_empty() && variables.is_empty() && whole.is_empty() {
+        let whole = self.env_from.iter().filter_map(|f| {
+            let map = f.config_map_ref.as_ref().filter(|m| !m.name.is_empty())?;
+            Some((map.name.clone(), f.prefix.clone().unwrap_or_default()))
+        });
+        let whole: Vec<(String, String)> = whole.collect();
+        if mounts.is_empty() && variables.is_empty() && whole.is_empty() {
             return None;
         }
         let spec = self.spec();
         // A script of a map may start anything; variables matter only to what is a server already.
-        if engine::role(&spec).is_some() || (files.is_empty() && engine::recognise(&spec).is_none()) {
+        if engine::role(&spec).is_some() || (mounts.is_empty() && engine::recognise(&spec).is_none()) {
             return None;
         }
         Some(Wants {
@@ -207,10 +239,55 @@ impl RawContainer {
             pod: pod.into(),
             container: self.name.clone(),
             spec,
-            files,
+            mounts,
             variables,
             whole,
         })
+    }
+
+    /// `ConfigMap`s that `text` names a file of; all that are mounted, where a script of one is run: it may read the others.
+    fn mounts(&self, text: &str, volumes: &[RawVolume]) -> Vec<MapMount> {
+        let all = self.volume_mounts.iter().flat_map(|mount| {
+            let maps = volumes
+                .iter()
+                .filter(|v| v.name == mount.name)
+                .flat_map(RawVolume::maps);
+            maps.filter(|m| !m.name.is_empty()).map(|map| MapMount {
+                path: mount.mount_path.trim_end_matches('/').to_string(),
+                map: map.name.clone(),
+                file: mount.sub_path.clone(),
+                items: map.items.iter().map(|i| (i.key.clone(), i.path.clone())).collect(),
+            })
+        });
+        let all: Vec<MapMount> = all.filter(|m| !m.path.is_empty()).collect();
+        let named = |mount: &MapMount| {
+            text.match_indices(&mount.path).any(|(at, _)| {
+                let rest = &text[at + mount.path.len()..];
+                let ends = rest
+                    .chars()
+                    .next()
+                    .is_none_or(|c| !(c.is_alphanumeric() || "-_.".contains(c)));
+                ends && (mount.file.is_some() || rest.starts_with('/'))
+            })
+        };
+        if all.iter().any(|m| named(m) && self.runs_from(m)) {
+            return all;
+        }
+        all.into_iter().filter(named).collect()
+    }
+
+    /// One of the first words is a file of the mount: a script, or what a shell is given.
+    fn runs_from(&self, mount: &MapMount) -> bool {
+        let within = |word: &str| {
+            let rest = word.strip_prefix(mount.path.as_str());
+            rest.is_some_and(|r| r.starts_with('/') || (r.is_empty() && mount.file.is_some()))
+        };
+        let words = || self.command.iter().chain(&self.args);
+        let script = |word: &str| {
+            word.split([' ', '\n', ';', '"', '\''])
+                .any(|w| within(w) && [".sh", ".bash"].iter().any(|e| w.ends_with(e)))
+        };
+        words().take(3).any(|w| within(w)) || words().any(|w| script(w))
     }
 
     pub(super) fn asks_for_devices(&self) -> bool {
@@ -223,12 +300,32 @@ impl RawContainer {
             Some(_) => None,
             None => Some(e.value.clone().unwrap_or_default()),
         };
+        let place = |e: &RawEnv| {
+            let from = e.value_from.as_ref()?;
+            let place = match (&from.config_map, &from.secret, &from.field) {
+                (Some(key), ..) => format!("key {} of ConfigMap {}", key.key, key.name),
+                (_, Some(_), _) => "a Secret".into(),
+                (.., Some(field)) => format!("the pod's field {}", field.field_path),
+                _ => "elsewhere".into(),
+            };
+            Some((e.name.clone(), place))
+        };
+        let open = self
+            .env_from
+            .iter()
+            .filter_map(|f| match (&f.config_map_ref, &f.secret_ref) {
+                (Some(map), _) => Some(format!("ConfigMap {}, each key of which is a variable", map.name)),
+                (None, Some(_)) => Some("a Secret, each key of which is a variable".into()),
+                (None, None) => None,
+            });
         ContainerSpec {
             image: self.image.clone().unwrap_or_default(),
             command: self.command.clone(),
             args: self.args.clone(),
             env: self.env.iter().map(|e| (e.name.clone(), value(e))).collect(),
             files: Vec::new(),
+            places: self.env.iter().filter_map(place).collect(),
+            open: open.collect(),
         }
     }
 

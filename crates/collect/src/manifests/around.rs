@@ -1,5 +1,7 @@
-//! What other objects of the same input tell of one: ConfigMaps, device claims, serving runtimes, bases.
+//! What other objects of the same input tell of one: ConfigMaps, device claims, serving runtimes, bases, autoscalers. Of
+//! several of one name the nearest counts; where two are as near and differ, none does.
 
+use super::claims::{Devices, devices_of_claim};
 use super::kinds::{number, text};
 use super::yaml::{self, Document};
 use serde_json::Value;
@@ -7,17 +9,32 @@ use std::collections::{BTreeMap, HashMap};
 
 type Key = (String, String);
 
+/// Objects of one name, each with its file.
+type Named<T> = HashMap<Key, Vec<(String, T)>>;
+
+/// Everything that others may refer to.
 #[derive(Default)]
-pub(super) struct Around<'a> {
-    config_maps: HashMap<Key, &'a Value>,
+pub(super) struct Store<'a> {
+    config_maps: Named<&'a Value>,
     /// Devices that a claim of this template gets.
-    claims: HashMap<Key, u64>,
+    claims: Named<Devices>,
     /// KServe's serving runtimes; those of the cluster under an empty namespace.
-    runtimes: HashMap<Key, &'a Value>,
+    runtimes: Named<&'a Value>,
     /// Kubeflow's training runtimes; those of the cluster under an empty namespace.
-    trainings: HashMap<Key, &'a Value>,
+    trainings: Named<&'a Value>,
     /// `LLMInferenceServiceConfig`s, by name: the well-known ones live in the operator's namespace.
-    bases: HashMap<String, &'a Value>,
+    bases: Named<&'a Value>,
+    /// The least replicas that an autoscaler keeps, by "kind name".
+    scaled: Named<u64>,
+}
+
+/// The store as one object sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    store: &'a Store<'a>,
+    file: &'a str,
+    /// The same object stands elsewhere too, with other contents: what lies in another folder may be for that one.
+    twin: bool,
 }
 
 pub(super) fn namespace(object: &Value) -> String {
@@ -30,69 +47,101 @@ pub(super) fn name(object: &Value) -> String {
         .unwrap_or_else(|| "unnamed".into())
 }
 
-impl<'a> Around<'a> {
+impl<'a> Store<'a> {
     pub(super) fn of(documents: &'a [Document]) -> Self {
-        let mut around = Self::default();
+        let mut store = Self::default();
         for document in documents {
             let object = &document.value;
             let key = (namespace(object), name(object));
+            let cluster = (String::new(), key.1.clone());
+            let file = || document.file.clone();
             match object["kind"].as_str().unwrap_or_default() {
-                "ConfigMap" => {
-                    around.config_maps.insert(key, &object["data"]);
-                }
+                "ConfigMap" => add(&mut store.config_maps, key, file(), &object["data"]),
                 "ResourceClaimTemplate" => {
-                    around.claims.insert(key, devices_of_claim(&object["spec"]["spec"]));
+                    add(
+                        &mut store.claims,
+                        key,
+                        file(),
+                        devices_of_claim(&object["spec"]["spec"]),
+                    );
                 }
-                "ResourceClaim" => {
-                    around.claims.insert(key, devices_of_claim(&object["spec"]));
-                }
-                "ServingRuntime" => {
-                    around.runtimes.insert(key, &object["spec"]);
-                }
-                "ClusterServingRuntime" => {
-                    around.runtimes.insert((String::new(), key.1), &object["spec"]);
-                }
-                "TrainingRuntime" => {
-                    around.trainings.insert(key, &object["spec"]);
-                }
-                "ClusterTrainingRuntime" => {
-                    around.trainings.insert((String::new(), key.1), &object["spec"]);
-                }
-                "LLMInferenceServiceConfig" => {
-                    around.bases.insert(key.1, &object["spec"]);
+                "ResourceClaim" => add(&mut store.claims, key, file(), devices_of_claim(&object["spec"])),
+                "ServingRuntime" => add(&mut store.runtimes, key, file(), &object["spec"]),
+                "ClusterServingRuntime" => add(&mut store.runtimes, cluster, file(), &object["spec"]),
+                "TrainingRuntime" => add(&mut store.trainings, key, file(), &object["spec"]),
+                "ClusterTrainingRuntime" => add(&mut store.trainings, cluster, file(), &object["spec"]),
+                "LLMInferenceServiceConfig" => add(&mut store.bases, cluster, file(), &object["spec"]),
+                "HorizontalPodAutoscaler" | "ScaledObject" => {
+                    let spec = &object["spec"];
+                    let target = &spec["scaleTargetRef"];
+                    let kind = text(&target["kind"]).unwrap_or_else(|| "Deployment".into());
+                    let least = number(&spec["minReplicas"]).or_else(|| number(&spec["minReplicaCount"]));
+                    if let (Some(of), Some(least)) = (text(&target["name"]), least.filter(|n| *n > 0)) {
+                        add(&mut store.scaled, (key.0, format!("{kind} {of}")), file(), least);
+                    }
                 }
                 _ => {}
             }
         }
-        around
+        store
+    }
+
+    pub(super) fn around(&'a self, document: &'a Document, twin: bool) -> Around<'a> {
+        Around {
+            store: self,
+            file: &document.file,
+            twin,
+        }
+    }
+}
+
+fn add<T>(to: &mut Named<T>, key: Key, file: String, value: T) {
+    to.entry(key).or_default().push((file, value));
+}
+
+impl<'a> Around<'a> {
+    /// The one of `all` that is meant.
+    fn pick<T: Clone + PartialEq>(&self, all: &Named<T>, namespace: &str, name: &str) -> Option<T> {
+        let found = all.get(&(namespace.to_string(), name.to_string()))?;
+        let nearest = found.iter().map(|(file, _)| distance(self.file, file)).min()?;
+        if nearest == Distance::Elsewhere && self.twin {
+            return None;
+        }
+        let mut near = found.iter().filter(|(file, _)| distance(self.file, file) == nearest);
+        let (_, first) = near.next()?;
+        near.all(|(_, other)| other == first).then(|| first.clone())
     }
 
     pub(super) fn config_map(&self, namespace: &str, name: &str) -> Option<&'a Value> {
-        self.config_maps
-            .get(&(namespace.to_string(), name.to_string()))
-            .copied()
+        self.pick(&self.store.config_maps, namespace, name)
     }
 
     /// The texts of a `ConfigMap`.
     pub(super) fn text_map(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
         let data = self.config_map(namespace, name)?.as_object().into_iter().flatten();
-        let texts = data.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string())));
+        let texts = data.filter_map(|(k, v)| Some((k.clone(), scalar(v)?)));
         Some(texts.collect())
     }
 
     /// YAML in a key of a `ConfigMap`.
     pub(super) fn config(&self, namespace: &str, name: &str, key: &str) -> Option<Value> {
         let written = self.config_map(namespace, name)?[key].as_str()?;
-        let parsed = yaml::parse(key, written.as_bytes()).ok()?;
-        Some(parsed.into_iter().next()?.value)
+        Some(
+            yaml::parse(key, written.as_bytes())
+                .ok()?
+                .documents
+                .into_iter()
+                .next()?
+                .value,
+        )
     }
 
-    pub(super) fn devices_claimed(&self, namespace: &str, claim: &str) -> Option<u64> {
-        self.claims.get(&(namespace.to_string(), claim.to_string())).copied()
+    pub(super) fn devices_claimed(&self, namespace: &str, claim: &str) -> Option<Devices> {
+        self.pick(&self.store.claims, namespace, claim)
     }
 
     pub(super) fn runtime(&self, namespace: &str, name: &str) -> Option<&'a Value> {
-        let of = |namespace: &str| self.runtimes.get(&(namespace.to_string(), name.to_string())).copied();
+        let of = |namespace: &str| self.pick(&self.store.runtimes, namespace, name);
         of(namespace).or_else(|| of(""))
     }
 
@@ -102,36 +151,64 @@ impl<'a> Around<'a> {
             let formats = spec["supportedModelFormats"].as_array().into_iter().flatten();
             formats.filter(|f| f["autoSelect"] == true).any(|f| f["name"] == format)
         };
-        let mut fitting: Vec<_> = self
-            .runtimes
-            .iter()
-            .filter(|((n, _), spec)| (n == namespace || n.is_empty()) && takes(spec))
+        let keys = self.store.runtimes.keys();
+        let mut fitting: Vec<(bool, &str, &'a Value)> = keys
+            .filter(|(n, _)| n == namespace || n.is_empty())
+            .filter_map(|(n, name)| Some((n.is_empty(), name.as_str(), self.pick(&self.store.runtimes, n, name)?)))
+            .filter(|(.., spec)| takes(spec))
             .collect();
         // The namespace's own before the cluster's, then by name.
-        fitting.sort_by_key(|((n, name), _)| (n.is_empty(), name.clone()));
-        fitting.first().map(|(_, spec)| **spec)
+        fitting.sort_by_key(|(of_cluster, name, _)| (*of_cluster, *name));
+        fitting.first().map(|(.., spec)| *spec)
     }
 
     /// `namespace`: empty for a runtime of the cluster.
     pub(super) fn training(&self, namespace: &str, name: &str) -> Option<&'a Value> {
-        self.trainings.get(&(namespace.to_string(), name.to_string())).copied()
+        self.pick(&self.store.trainings, namespace, name)
     }
 
     pub(super) fn base(&self, name: &str) -> Option<&'a Value> {
-        self.bases.get(name).copied()
+        self.pick(&self.store.bases, "", name)
+    }
+
+    /// Replicas that an autoscaler keeps at least.
+    pub(super) fn least_replicas(&self, namespace: &str, kind: &str, name: &str) -> Option<u64> {
+        self.pick(&self.store.scaled, namespace, &format!("{kind} {name}"))
     }
 }
 
-/// Devices of a claim: v1 and v1beta2 nest under `exactly`, v1beta1 is flat. All of a node's are not a number.
-fn devices_of_claim(spec: &Value) -> u64 {
-    let requests = spec["devices"]["requests"].as_array().into_iter().flatten();
-    requests
-        .filter_map(|r| {
-            let of = if r["exactly"].is_object() { &r["exactly"] } else { r };
-            let gpu = of["deviceClassName"].as_str().is_some_and(|c| c.contains("gpu"));
-            (gpu && of["allocationMode"] != "All").then(|| number(&of["count"]).unwrap_or(1))
-        })
-        .fold(0, u64::saturating_add)
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// How near two files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Distance {
+    Same,
+    SameFolder,
+    /// One folder is in the other.
+    Above,
+    Elsewhere,
+}
+
+fn distance(a: &str, b: &str) -> Distance {
+    let folder = |file: &str| file.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_string());
+    let (of_a, of_b) = (folder(a), folder(b));
+    let within =
+        |inner: &str, outer: &str| outer.is_empty() || inner.strip_prefix(outer).is_some_and(|r| r.starts_with('/'));
+    if a == b {
+        Distance::Same
+    } else if of_a == of_b {
+        Distance::SameFolder
+    } else if within(&of_a, &of_b) || within(&of_b, &of_a) {
+        Distance::Above
+    } else {
+        Distance::Elsewhere
+    }
 }
 
 /// `over` laid on `base`, as operators merge pod templates: objects key by key, lists of named things by name.
@@ -177,17 +254,44 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_claims_in_each_api_version() {
-        let v1 = json!({"devices": {"requests": [{"name": "g", "exactly": {"deviceClassName": "gpu.nvidia.com", "count": 2}}]}});
-        let v1beta1 = json!({"devices": {"requests": [{"name": "g", "deviceClassName": "gpu.nvidia.com"}, {"name": "n", "deviceClassName": "rdma"}]}});
-        let all = json!({"devices": {"requests": [{"exactly": {"deviceClassName": "gpu.nvidia.com", "allocationMode": "All"}}]}});
-        assert_eq!(
-            (
-                devices_of_claim(&v1),
-                devices_of_claim(&v1beta1),
-                devices_of_claim(&all)
-            ),
-            (2, 1, 0)
+    fn the_nearest_of_several_of_one_name_is_meant() {
+        let map = |file: &str, value: &str| Document {
+            file: file.into(),
+            value: json!({"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n"}, "data": {"tp": value}}),
+            ..Document::default()
+        };
+        let documents = [
+            map("dev/c.yaml", "1"),
+            map("prod/c.yaml", "8"),
+            map("prod/eu/all.yaml", "4"),
+        ];
+        let store = Store::of(&documents);
+        let of = |file: &str, twin: bool| {
+            let document = Document {
+                file: file.into(),
+                ..Document::default()
+            };
+            let found = store.around(&document, twin).config_map("n", "c").cloned();
+            found.map(|f| f["tp"].as_str().unwrap_or_default().to_string())
+        };
+        for (file, expected) in [
+            ("dev/d.yaml", Some("1")),
+            ("prod/d.yaml", Some("8")),
+            ("prod/eu/d.yaml", Some("4")),
+            ("dev/a/d.yaml", Some("1")),
+            // As far from the one as from the others.
+            ("stage/d.yaml", None),
+            ("d.yaml", None),
+        ] {
+            assert_eq!(of(file, true).as_deref(), expected, "{file}");
+        }
+        let one = [map("prod/c.yaml", "8")];
+        let store = Store::of(&one);
+        let document = map("dev/d.yaml", "");
+        assert!(store.around(&document, false).config_map("n", "c").is_some());
+        assert!(
+            store.around(&document, true).config_map("n", "c").is_none(),
+            "it may be the other's"
         );
     }
 }

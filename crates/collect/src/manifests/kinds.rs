@@ -1,17 +1,19 @@
 //! Kubernetes' own kinds and the operators' that wrap pod templates: what pods each would make.
 
-use super::around::Around;
+use super::around::{self, Around};
+use super::count::Count;
 use super::yaml::Document;
-use super::{serving, shape, training};
+use super::{serving, shape, spark, training};
+use crate::snapshot::server::UnreadSetting;
 use serde_json::{Map, Value, json};
 
 /// One replica's pods of one template.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    pub(super) count: u64,
+    pub(super) count: Count,
     /// metadata and spec, as in a pod template.
     pub(super) template: Value,
-    /// Where its pod spec stands in the document.
+    /// Where its pod spec stands in the document; of a template that is made up what it is made from.
     pub(super) path: String,
 }
 
@@ -20,7 +22,7 @@ pub(super) struct Member {
 pub(super) struct Unit {
     /// Behind the object's name where one object makes several workloads (Dynamo's services, prefill and decode).
     pub(super) part: Option<String>,
-    pub(super) replicas: u64,
+    pub(super) replicas: Count,
     pub(super) members: Vec<Member>,
     /// A server that the object describes apart from its pods, as a container: Ray Serve's configuration, a preset.
     pub(super) serves: Option<Value>,
@@ -34,6 +36,8 @@ pub(super) struct Unit {
     pub(super) spread: bool,
     /// An object that it refers to and the input lacks, as "kind name".
     pub(super) lacks: Option<String>,
+    /// What of its server's settings stands where the object does not show it.
+    pub(super) unread: Vec<UnreadSetting>,
 }
 
 pub(super) fn number(value: &Value) -> Option<u64> {
@@ -66,9 +70,9 @@ pub(super) fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|s| !s.is_empty()).map(String::from)
 }
 
-pub(super) fn member(count: u64, template: Value, path: &str) -> Member {
+pub(super) fn member(count: impl Into<Count>, template: Value, path: &str) -> Member {
     Member {
-        count,
+        count: count.into(),
         template,
         path: path.into(),
     }
@@ -79,7 +83,7 @@ fn simple(replicas: &Value, template: &Value, path: &str) -> Vec<Unit> {
         return Vec::new();
     }
     vec![Unit {
-        replicas: number(replicas).unwrap_or(1),
+        replicas: Count::of(replicas, 1),
         members: vec![member(1, template.clone(), &format!("{path}.spec"))],
         ..Unit::default()
     }]
@@ -94,7 +98,7 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let of = |group: &str| version.is_empty() || version.starts_with(group);
     match object["kind"].as_str().unwrap_or_default() {
         "Pod" => vec![Unit {
-            replicas: 1,
+            replicas: 1.into(),
             members: vec![member(1, json!({"metadata": object["metadata"], "spec": spec}), "spec")],
             ..Unit::default()
         }],
@@ -110,17 +114,17 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
         "RayClusterFleet" | "RayClusterReplicaSet" => {
             let mut units = ray(&spec["template"]["spec"], "spec.template.spec", None);
             for unit in &mut units {
-                unit.replicas = number(&spec["replicas"]).unwrap_or(1);
+                unit.replicas = Count::of(&spec["replicas"], 1);
             }
             units
         }
         "RayCluster" => ray(spec, "spec", None),
         "RayService" => {
-            let mut units = ray(
-                &spec["rayClusterConfig"],
-                "spec.rayClusterConfig",
-                serving::ray_serve(spec),
-            );
+            let served = serving::ray_serve(spec);
+            let mut units = ray(&spec["rayClusterConfig"], "spec.rayClusterConfig", served.server);
+            for unit in &mut units {
+                unit.unread.clone_from(&served.unread);
+            }
             if let Some(accelerator) = serving::ray_accelerator(spec) {
                 for member in units.iter_mut().flat_map(|u| &mut u.members) {
                     if let Some(spec) = member.template.get_mut("spec").filter(|s| s["nodeSelector"].is_null()) {
@@ -140,10 +144,12 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
         "NIMPipeline" => nim_pipeline(object),
         "DynamoGraphDeployment" => serving::dynamo_graph(object),
         "DynamoComponentDeployment" => serving::dynamo_component(spec, "spec", None),
-        "Workspace" if of("kaito.sh/") => serving::workspace(object, "", 1, around),
-        "InferenceSet" => serving::workspace(object, "spec.template.", number(&spec["replicas"]).unwrap_or(1), around),
+        "Workspace" if of("kaito.sh/") => serving::workspace(object, "", 1.into(), around),
+        "InferenceSet" => serving::workspace(object, "spec.template.", Count::of(&spec["replicas"], 1), around),
         "Model" if of("kubeai.org/") => shape::kubeai_model(spec),
         "VLLMRuntime" => shape::vllm_runtime(spec),
+        "SparkApplication" | "SparkConnect" => spark::application(spec, "spec"),
+        "ScheduledSparkApplication" => spark::application(&spec["template"], "spec.template"),
         kind if shape::makes_nothing(kind) => Vec::new(),
         // Deployment, StatefulSet, ReplicaSet, DaemonSet, Notebook, Rollout, CloneSet, …: all hold a pod template there.
         _ if spec["template"]["spec"]["containers"].is_array() => {
@@ -153,12 +159,17 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
                 .iter()
                 .find_map(|k| number(&fixed[*k]).filter(|n| *n > 0))
                 .map_or(Value::Null, Value::from);
-            let replicas = if spec["replicas"].is_null() {
-                &least
-            } else {
-                &spec["replicas"]
+            let scaled = || {
+                let kind = object["kind"].as_str().unwrap_or_default();
+                let of = around.least_replicas(&around::namespace(object), kind, &around::name(object));
+                of.map_or(Value::Null, Value::from)
             };
-            simple(replicas, &spec["template"], "spec.template")
+            let replicas = match (&spec["replicas"], &least) {
+                (Value::Null, Value::Null) => scaled(),
+                (Value::Null, least) => least.clone(),
+                (stated, _) => stated.clone(),
+            };
+            simple(&replicas, &spec["template"], "spec.template")
         }
         _ => shape::units(object),
     }
@@ -180,14 +191,14 @@ fn nim_pipeline(object: &Value) -> Vec<Unit> {
 /// Roles of a disaggregated server, each a `LeaderWorkerSet` (kubernetes-sigs/lws, docs/examples/disaggregatedset).
 fn disaggregated(spec: &Value) -> Vec<Unit> {
     let roles = spec["roles"].as_array().into_iter().flatten().enumerate();
-    let slices = number(&spec["slices"]).unwrap_or(1);
+    let slices = Count::of(&spec["slices"], 1);
     let units = roles.map(|(i, role)| {
         let name = text(&role["name"]).unwrap_or_else(|| format!("role-{i}"));
         let group = leader_worker(&role["spec"], &format!("spec.roles[{i}].spec"));
         Unit {
             role: role_of(&name),
             part: Some(name),
-            replicas: group.replicas.saturating_mul(slices),
+            replicas: group.replicas.clone().times(slices.clone()),
             ..group
         }
     });
@@ -196,20 +207,20 @@ fn disaggregated(spec: &Value) -> Vec<Unit> {
 
 /// Kthena: each replica of a role is an entry pod and its workers (volcano-sh/kthena, docs on multi-node inference).
 fn model_serving(spec: &Value) -> Vec<Unit> {
-    let groups = number(&spec["replicas"]).unwrap_or(1);
+    let groups = Count::of(&spec["replicas"], 1);
     let roles = spec["template"]["roles"].as_array().into_iter().flatten().enumerate();
     let units = roles.map(|(i, role)| {
         let name = text(&role["name"]).unwrap_or_else(|| format!("role-{i}"));
         let path = |of: &str| format!("spec.template.roles[{i}].{of}.spec");
         let mut members = vec![member(1, role["entryTemplate"].clone(), &path("entryTemplate"))];
-        let workers = number(&role["workerReplicas"]).unwrap_or(0);
-        if workers > 0 {
+        let workers = Count::of(&role["workerReplicas"], 0);
+        if workers.known() != Some(0) {
             members.push(member(workers, role["workerTemplate"].clone(), &path("workerTemplate")));
         }
         Unit {
             role: role_of(&name),
             part: Some(name),
-            replicas: number(&role["replicas"]).unwrap_or(1).saturating_mul(groups),
+            replicas: Count::of(&role["replicas"], 1).times(groups.clone()),
             members,
             ..Unit::default()
         }
@@ -228,7 +239,7 @@ pub(super) fn role_of(name: &str) -> Option<&'static str> {
 
 fn leader_worker(spec: &Value, path: &str) -> Unit {
     let group = &spec["leaderWorkerTemplate"];
-    let size = number(&group["size"]).unwrap_or(1).max(1);
+    let size = Count::of(&group["size"], 1).map(|n| n.max(1));
     let worker = &group["workerTemplate"];
     let has_leader = group["leaderTemplate"]["spec"].is_object();
     let of_workers = format!("{path}.leaderWorkerTemplate.workerTemplate.spec");
@@ -243,7 +254,7 @@ fn leader_worker(spec: &Value, path: &str) -> Unit {
         for list in ["/spec/containers", "/spec/initContainers"] {
             for container in list_mut(&mut template, list) {
                 // The controller sets it in every container of the group.
-                let size = json!({"name": "LWS_GROUP_SIZE", "value": size.to_string()});
+                let size = json!({"name": "LWS_GROUP_SIZE", "value": size.text()});
                 let mut env = container["env"].as_array().cloned().unwrap_or_default();
                 env.insert(0, size);
                 if container.is_object() {
@@ -254,11 +265,12 @@ fn leader_worker(spec: &Value, path: &str) -> Unit {
         template
     };
     let mut members = vec![member(1, sized(leader), &of_leader)];
-    if size > 1 {
-        members.push(member(size - 1, sized(worker), &of_workers));
+    if size.known() != Some(1) {
+        let others = size.clone().map(|n| n - 1);
+        members.push(member(others, sized(worker), &of_workers));
     }
     Unit {
-        replicas: number(&spec["replicas"]).unwrap_or(1),
+        replicas: Count::of(&spec["replicas"], 1),
         members,
         ..Unit::default()
     }
@@ -276,15 +288,17 @@ fn ray(cluster: &Value, path: &str, serves: Option<Value>) -> Vec<Unit> {
     }
     for (i, group) in cluster["workerGroupSpecs"].as_array().into_iter().flatten().enumerate() {
         // The autoscaler starts at the minimum where no number is given.
-        let replicas = number(&group["replicas"])
-            .or_else(|| number(&group["minReplicas"]))
-            .unwrap_or(1);
-        let hosts = number(&group["numOfHosts"]).unwrap_or(1).max(1);
+        let stated = ["replicas", "minReplicas"]
+            .iter()
+            .map(|k| &group[*k])
+            .find(|v| !v.is_null());
+        let replicas = Count::of(stated.unwrap_or(&Value::Null), 1);
+        let hosts = Count::of(&group["numOfHosts"], 1).map(|n| n.max(1));
         let path = format!("{path}.workerGroupSpecs[{i}].template.spec");
-        members.push(member(replicas.saturating_mul(hosts), group["template"].clone(), &path));
+        members.push(member(replicas.times(hosts), group["template"].clone(), &path));
     }
     vec![Unit {
-        replicas: 1,
+        replicas: 1.into(),
         members,
         serves,
         ..Unit::default()
@@ -295,16 +309,16 @@ fn job_set(spec: &Value) -> Vec<Unit> {
     let jobs = spec["replicatedJobs"].as_array().into_iter().flatten().enumerate();
     let members = jobs.map(|(i, job)| {
         let inner = &job["template"]["spec"];
-        let pods = number(&inner["parallelism"]).unwrap_or(1);
+        let pods = Count::of(&inner["parallelism"], 1);
         let path = format!("spec.replicatedJobs[{i}].template.spec.template.spec");
         member(
-            number(&job["replicas"]).unwrap_or(1).saturating_mul(pods),
+            Count::of(&job["replicas"], 1).times(pods),
             inner["template"].clone(),
             &path,
         )
     });
     vec![Unit {
-        replicas: 1,
+        replicas: 1.into(),
         members: members.collect(),
         ..Unit::default()
     }]
@@ -320,14 +334,14 @@ fn replica_specs(spec: &Value) -> Vec<Unit> {
         }
         for (role, of) in roles.as_object().unwrap_or(&empty) {
             members.push(member(
-                number(&of["replicas"]).unwrap_or(1),
+                Count::of(&of["replicas"], 1),
                 of["template"].clone(),
                 &format!("spec.{key}.{role}.template.spec"),
             ));
         }
     }
     vec![Unit {
-        replicas: 1,
+        replicas: 1.into(),
         members,
         ..Unit::default()
     }]

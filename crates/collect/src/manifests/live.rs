@@ -1,6 +1,6 @@
 //! Custom resources of a live cluster that say what their pods do not: read as manifests are.
 
-use super::around::Around;
+use super::around::Store;
 use super::kinds::{self, text};
 use super::pods::spec_of;
 use super::yaml::Document;
@@ -26,15 +26,20 @@ pub fn described(object: &Value) -> Described {
         value: object.clone(),
         ..Document::default()
     };
-    let around = Around::default();
+    let store = Store::default();
+    let around = store.around(&document, false);
     let unit = kinds::units(&document, &around).into_iter().next().unwrap_or_default();
+    let server = unit
+        .serves
+        .as_ref()
+        .filter(|_| object["kind"] == "RayService")
+        .and_then(|c| engine::recognise(&spec_of(c)));
     Described {
-        server: unit
-            .serves
-            .as_ref()
-            .filter(|_| object["kind"] == "RayService")
-            .and_then(|c| engine::recognise(&spec_of(c))),
-        model: preset.or(unit.model).map(|m| engine::model_of_uri(&m)),
+        server: server.map(|mut settings| {
+            engine::leave_unread(&mut settings, &unit.unread);
+            settings
+        }),
+        model: preset.or(unit.model).and_then(|m| engine::model_of_uri(&m)),
     }
 }
 

@@ -1,11 +1,17 @@
 //! Manifests before they are deployed: files, folders and stdin to pods, by the same parsing as a live cluster's.
 
+mod amounts;
 mod around;
+mod claims;
+mod count;
+mod environments;
 mod kinds;
 mod live;
 mod pods;
 mod serving;
 mod shape;
+mod spark;
+mod template;
 mod training;
 mod yaml;
 
@@ -26,8 +32,8 @@ const STACK: usize = 8 << 20;
 /// What the manifests hold.
 #[derive(Debug)]
 pub struct Manifests {
-    pub pods: Vec<Pod>,
-    pub controllers: Vec<Controller>,
+    /// The first is everything that stands once.
+    pub environments: Vec<Environment>,
     pub sources: Vec<Source>,
     pub gaps: Vec<Gap>,
     /// Objects of any kind.
@@ -36,20 +42,44 @@ pub struct Manifests {
     gpus_of_type: fn(&str) -> Option<u32>,
 }
 
+/// Objects of which none has another's kind, namespace and name.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// The end of the path that tells it from others; `None`: all that stands once.
+    pub name: Option<String>,
+    pub pods: Vec<Pod>,
+    pub controllers: Vec<Controller>,
+}
+
+impl Manifests {
+    fn new(gpus_of_type: fn(&str) -> Option<u32>) -> Self {
+        Self {
+            environments: vec![Environment::default()],
+            sources: Vec::new(),
+            gaps: Vec::new(),
+            objects: 0,
+            gpus_of_type,
+        }
+    }
+
+    /// Pods of all environments.
+    fn made(&self) -> usize {
+        self.environments.iter().map(|e| e.pods.len()).sum()
+    }
+}
+
 /// Reads files, folders (with what is below them) and `-`.
 pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifests {
-    let mut all = Manifests {
-        pods: Vec::new(),
-        controllers: Vec::new(),
-        sources: Vec::new(),
-        gaps: Vec::new(),
-        objects: 0,
-        gpus_of_type,
-    };
+    let mut all = Manifests::new(gpus_of_type);
     let mut documents = Vec::new();
     for path in paths {
         let name = path.display().to_string();
-        let before = (documents.len(), all.sources.len());
+        let before = documents.len();
+        let mut reading = Reading {
+            documents: &mut documents,
+            all: &mut all,
+            failed: None,
+        };
         if name == "-" {
             let mut bytes = Vec::new();
             let read = io::stdin()
@@ -57,34 +87,36 @@ pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifes
                 .take(MAX_BYTES + 1)
                 .read_to_end(&mut bytes)
                 .map(|_| bytes);
-            one("<stdin>", parsed("<stdin>", read), &mut documents, &mut all);
+            reading.add("<stdin>", parsed("<stdin>", read));
         } else if path.is_dir() {
-            let found = below(path, &mut all);
+            let found = below(path, reading.all);
             let parsed = in_parallel(&found, |found| match found {
                 Found::File(file) => parsed(&file.display().to_string(), bounded(file)),
                 Found::Unrendered(_, reason) => Err(reason.clone()),
             });
             for (Found::File(file) | Found::Unrendered(file, _), parsed) in found.iter().zip(parsed) {
-                one(&file.display().to_string(), parsed, &mut documents, &mut all);
+                reading.add(&file.display().to_string(), parsed);
             }
         } else {
-            one(&name, parsed(&name, bounded(path)), &mut documents, &mut all);
+            reading.add(&name, parsed(&name, bounded(path)));
         }
-        let found = documents.len() - before.0;
-        if all.sources.len() == before.1 || path.is_dir() || name == "-" {
-            let failed = all.sources.len() > before.1;
-            all.sources.push(Source {
-                kind: SourceKind::Manifest,
-                name,
-                status: match (failed, found) {
-                    (true, 0) => SourceStatus::Failed,
-                    (true, _) => SourceStatus::Partial,
-                    _ => SourceStatus::Ok,
-                },
-                detail: format!("{found} objects"),
-                named: true,
-            });
-        }
+        let failed = reading.failed.take();
+        let found = documents.len() - before;
+        all.sources.push(Source {
+            kind: SourceKind::Manifest,
+            name,
+            // What lies in a folder loses only itself; what was named alone and gave nothing has failed.
+            status: match (&failed, found) {
+                (Some(_), 0) => SourceStatus::Failed,
+                (Some(_), _) => SourceStatus::Partial,
+                (None, _) => SourceStatus::Ok,
+            },
+            detail: match failed {
+                Some(reason) if found == 0 => reason,
+                _ => format!("{found} objects"),
+            },
+            named: true,
+        });
     }
     all.objects = documents.len();
     pods::build(&documents, &mut all);
@@ -125,8 +157,17 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     })
 }
 
-/// The objects of a file; and whether it has nothing but documents that name no kind.
-fn parsed(name: &str, read: io::Result<Vec<u8>>) -> Result<(Vec<Document>, bool), String> {
+/// The objects of a file, and what of it was not read.
+struct OfFile {
+    objects: Vec<Document>,
+    /// It has nothing but documents that name no kind.
+    nameless: bool,
+    broken: Vec<yaml::Unread>,
+    /// Lines of keys that stand twice.
+    twice: Vec<u64>,
+}
+
+fn parsed(name: &str, read: io::Result<Vec<u8>>) -> Result<OfFile, String> {
     let path = Path::new(name);
     let folder = || {
         path.parent()
@@ -139,59 +180,84 @@ fn parsed(name: &str, read: io::Result<Vec<u8>>) -> Result<(Vec<Document>, bool)
             Err("it is larger than 32 MiB, which no manifest is: split it, or name the folder of its parts".to_string())
         }
         Ok(bytes) => {
-            let found = yaml::parse(name, &bytes).map_err(|e| match e.line {
-                Some(line) => format!("line {line}: {}", e.reason),
-                None => e.reason,
-            })?;
+            let found = yaml::parse(name, &bytes).map_err(|e| e.to_string())?;
             let mut objects = Vec::new();
             let nameless = found
+                .documents
                 .iter()
                 .any(|d| d.value.is_object() && !d.value["kind"].is_string());
-            for document in found {
+            for document in found.documents {
                 flatten(document, &mut objects, 0);
             }
-            let nameless = nameless && objects.is_empty();
-            Ok((objects, nameless))
+            Ok(OfFile {
+                nameless: nameless && objects.is_empty() && found.broken.is_empty(),
+                objects,
+                broken: found.broken,
+                twice: found.twice,
+            })
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn one(name: &str, parsed: Result<(Vec<Document>, bool), String>, documents: &mut Vec<Document>, all: &mut Manifests) {
-    match parsed {
-        Ok((found, nameless)) => {
-            documents.extend(found);
-            if nameless {
-                all.gaps.push(Gap {
-                    source: name.into(),
-                    what: "its documents".into(),
-                    reason:
-                        "no document has a kind: it is no Kubernetes manifest, but perhaps the values of a Helm chart"
-                            .into(),
-                    effect: "nothing of it is in the report".into(),
-                    remedy: "render the chart: 'helm template RELEASE CHART -f VALUES | gpuwaste check -'".into(),
-                });
-            }
-        }
-        Err(reason) => unread(name, reason, all),
-    }
+/// What is read of one path that was named.
+struct Reading<'a> {
+    documents: &'a mut Vec<Document>,
+    all: &'a mut Manifests,
+    /// The first thing of it that was not read.
+    failed: Option<String>,
 }
 
-fn unread(name: &str, reason: String, all: &mut Manifests) {
-    all.gaps.push(Gap {
-        source: name.into(),
-        what: "its manifests".into(),
-        reason: reason.clone(),
-        effect: "what they ask for is not in the report".into(),
-        remedy: "mend the file, or leave it out".into(),
-    });
-    all.sources.push(Source {
-        kind: SourceKind::Manifest,
-        name: name.into(),
-        status: SourceStatus::Failed,
-        detail: reason,
-        named: true,
-    });
+impl Reading<'_> {
+    fn add(&mut self, name: &str, parsed: Result<OfFile, String>) {
+        let of_file = match parsed {
+            Ok(of_file) => of_file,
+            Err(reason) => {
+                self.unread(name, "its manifests", reason);
+                return;
+            }
+        };
+        if of_file.nameless {
+            self.all.gaps.push(Gap {
+                source: name.into(),
+                what: "its documents".into(),
+                reason: "no document has a kind: it is no Kubernetes manifest, but perhaps the values of a Helm chart"
+                    .into(),
+                effect: "nothing of it is in the report".into(),
+                remedy: "render the chart: 'helm template RELEASE CHART -f VALUES | gpuwaste check -'".into(),
+            });
+        }
+        for line in of_file.twice.iter().take(3) {
+            self.all.gaps.push(Gap {
+                source: format!("{name}:{line}"),
+                what: "a key that stands twice in one mapping".into(),
+                reason: "the last one counts, as for kubectl and helm".into(),
+                effect: "what stands under the first is not in the report".into(),
+                remedy: "remove one of them".into(),
+            });
+        }
+        let alone = of_file.objects.is_empty() && of_file.broken.len() == 1;
+        for broken in of_file.broken {
+            let what = if alone { "its manifests" } else { "one of its documents" };
+            self.unread(name, what, broken.to_string());
+        }
+        self.documents.extend(of_file.objects);
+    }
+
+    fn unread(&mut self, name: &str, what: &str, reason: String) {
+        self.all.gaps.push(Gap {
+            source: name.into(),
+            what: what.into(),
+            reason: reason.clone(),
+            effect: "what they ask for is not in the report".into(),
+            remedy: "mend the file, or leave it out".into(),
+        });
+        self.failed.get_or_insert(if name == "<stdin>" {
+            reason
+        } else {
+            format!("{name}: {reason}")
+        });
+    }
 }
 
 /// kustomize reads these names (sigs.k8s.io/kustomize, `RecognizedKustomizationFileNames`).
@@ -254,10 +320,17 @@ fn slim(document: Document) -> Document {
         return document;
     }
     Document {
-        value: serde_json::json!({"apiVersion": version, "kind": kind, "metadata": {"name": document.value["metadata"]["name"]}}),
+        value: serde_json::json!({"apiVersion": version, "kind": kind, "metadata": {"name": document.value["metadata"]["name"]}, SLIM: true}),
         lines: yaml::Lines::default(),
         ..document
     }
+}
+
+/// Marks what is left of an object that was not kept.
+const SLIM: &str = "gpuwaste-not-kept";
+
+fn is_slim(object: &serde_json::Value) -> bool {
+    object[SLIM] == true
 }
 
 enum Found {

@@ -1,15 +1,19 @@
 //! From objects to the pods they would make, read by the engines as live pods are.
 
-use super::around::{Around, name, namespace};
+use super::amounts::{self, not_judged};
+use super::around::{Around, Store, name, namespace};
+use super::claims::{Lack, claims};
+use super::count::Count;
+use super::environments::{self, Place};
 use super::kinds::{self, Unit};
 use super::yaml::Document;
-use super::{Manifests, shape};
+use super::{Manifests, shape, spark};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::pod_of_template;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod};
+use crate::snapshot::cluster::{Condition, Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod};
 use crate::snapshot::resources::is_device;
-use crate::snapshot::server::{EngineKind, ServerRole};
+use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -19,27 +23,51 @@ const MAX_PODS: u64 = 2_000;
 const MAX_ALL: u64 = 150_000;
 
 pub(super) fn build(documents: &[Document], all: &mut Manifests) {
-    let around = Around::of(documents);
-    for document in documents {
-        let before = (all.pods.len(), all.gaps.len());
+    let store = Store::of(documents);
+    let places = environments::of(documents, all);
+    for (document, place) in documents.iter().zip(&places) {
+        let Some(place) = place else { continue };
+        let around = store.around(document, place.twin);
+        let before = (all.made(), all.gaps.len());
         let units = kinds::units(document, &around);
         for unit in &units {
-            workload(document, unit, &around, all);
+            workload(document, unit, &around, place, all);
         }
         let object = &document.value;
         let kind = object["kind"].as_str().unwrap_or_default();
-        let silent = (all.pods.len(), all.gaps.len()) == before && units.iter().all(|u| u.replicas > 0);
-        if silent && !shape::makes_nothing(kind) && shape::asks_for_gpus(object, is_device, 0) {
-            let reason = "it asks for GPUs in a form that is not known";
-            all.gaps
-                .push(gap(document, &format!("{kind} {}", name(object)), reason));
+        let silent = (all.made(), all.gaps.len()) == before && units.iter().all(|u| u.replicas != Count::Known(0));
+        if !silent || shape::makes_nothing(kind) {
+            continue;
         }
+        let reason = if shape::asks_for_gpus(object, is_device, 0) {
+            "it asks for GPUs in a form that is not known"
+        } else if units.is_empty() && shape::serves_by_name(object) {
+            "it serves a model, and its pods stand where its operator keeps them"
+        } else {
+            continue;
+        };
+        all.gaps
+            .push(gap(document, &format!("{kind} {}", name(object)), reason));
     }
-    all.pods
-        .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    for environment in &mut all.environments {
+        environment
+            .pods
+            .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    }
 }
 
-fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Manifests) {
+/// One workload while it is made into pods.
+struct Making<'a> {
+    document: &'a Document,
+    /// "Deployment chat", for messages.
+    title: String,
+    namespace: String,
+    around: &'a Around<'a>,
+    /// Maps and settings that were already said to be missing.
+    said: BTreeSet<String>,
+}
+
+fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place, all: &mut Manifests) {
     let object = &document.value;
     let (namespace, base) = (namespace(object), name(object));
     let kind = object["kind"].as_str().unwrap_or("Pod").to_string();
@@ -53,82 +81,45 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
         kind: kind.clone(),
         name: name.clone(),
     };
-    let mut per_replica: u64 = unit.members.iter().map(|m| m.count).fold(0, u64::saturating_add);
-    let left = MAX_ALL.saturating_sub(all.pods.len() as u64).min(MAX_PODS);
-    let mut replicas = unit.replicas.min(left / per_replica.clamp(1, MAX_PODS));
-    let mut stated = unit.replicas;
-    let mut first = true;
-    let mut missing = BTreeSet::new();
+    let mut making = Making {
+        document,
+        title: format!("{kind} {name}"),
+        namespace: namespace.clone(),
+        around,
+        said: BTreeSet::new(),
+    };
+    let whole = unit
+        .members
+        .iter()
+        .fold(Count::Known(0), |all, m| all.plus(m.count.clone()));
+    // Of what is not stated one pod stands for the rest, and nobody says what it costs.
+    let unplaced = unplaced(&making, unit, all);
+    let mut per_replica = whole.known().filter(|_| unplaced.is_none()).unwrap_or(1);
+    let left = MAX_ALL.saturating_sub(all.made() as u64).min(MAX_PODS);
+    let mut stated = unit.replicas.known();
+    let wanted = stated.filter(|_| unplaced.is_none()).unwrap_or(1);
+    let mut replicas = wanted.min(left / per_replica.clamp(1, MAX_PODS));
     if let Some(lacks) = &unit.lacks {
-        all.gaps
-            .push(lacking_object(document, &format!("{kind} {name}"), lacks));
+        all.gaps.push(lacking_object(document, &making.title, lacks));
     }
-    let mut cut = replicas < unit.replicas;
+    let mut cut = replicas < wanted;
     let mut made = 0;
     for (index, member) in unit.members.iter().enumerate() {
-        let mut template = member.template.clone();
-        let shared = kinds::text(&template["metadata"]["annotations"]["gpu-fraction"]);
-        normalise(&mut template, &namespace, around);
-        let map = |name: &str| around.text_map(&namespace, name);
-        let Some((mut pod, lacking)) = pod_of_template(template.clone(), map) else {
-            all.gaps.push(gap(
-                document,
-                &format!("{kind} {name}"),
-                "its pod template has parts of the wrong shape",
-            ));
+        let Some((mut pod, template)) = making.pod(unit, member, all) else {
             continue;
         };
-        if let Some(share) = shared {
-            let what = format!("{kind} {name}: GPU share {share}");
-            all.gaps.push(gap(
-                document,
-                &what,
-                "GPUs are shared by annotation, which only its scheduler can account for",
-            ));
-        }
-        let strange: Vec<(String, &str)> = pod
-            .containers
-            .iter()
-            .flat_map(|c| c.requests.devices.iter().filter(|(_, n)| **n > 0))
-            .filter_map(|(resource, _)| Some((resource.clone(), not_judged(resource)?)))
-            .collect();
-        if let Some((resource, reason)) = strange.first() {
-            let what = format!("{kind} {name}: {resource}");
-            all.gaps.push(gap(document, &what, reason));
-            for container in &mut pod.containers {
-                container.requests.devices.retain(|r, _| not_judged(r).is_none());
-                container.limits.devices.retain(|r, _| not_judged(r).is_none());
-            }
-            if !asks(&pod) {
-                continue;
-            }
-        }
-        if let Some(unknown) = claims(&mut pod, &template, &namespace, around) {
-            all.gaps
-                .push(lacking_object(document, &format!("{kind} {name}"), &unknown));
-        }
-        if !asks(&pod) && unit.gpus_unstated {
-            unstated(document, &format!("{kind} {name}"), &mut pod, all);
-        }
-        if !asks(&pod) && pod.resource_claims.is_empty() {
-            continue;
-        }
-        for map in lacking {
-            if missing.insert(map.clone()) {
-                all.gaps.push(unread_map(document, &format!("{kind} {name}"), &map));
-            }
-        }
-        serve(&mut pod, unit, &template, first);
-        first = false;
+        making.serve(&mut pod, unit, &template, made == 0, all);
         pod.origin = Some(origin(document, &member.path, &template, &pod));
         pod.namespace.clone_from(&namespace);
         pod.owner = Some(owner.clone()).filter(|_| kind != "Pod");
+        pod.scheduled.clone_from(&unplaced);
         let labels = std::mem::take(&mut pod.labels);
         pod.labels = labels.into_iter().filter(|(k, _)| !k.starts_with("ray.io/")).collect();
-        let mut count = member.count.min(left);
-        cut |= count < member.count;
+        let own = member.count.known().filter(|_| unplaced.is_none()).unwrap_or(1);
+        let mut count = own.min(left);
+        cut |= count < own;
         if let Some(nodes) = spans(&pod, unit) {
-            (count, replicas, per_replica, stated) = (nodes, replicas / nodes, nodes, stated / nodes);
+            (count, replicas, per_replica, stated) = (nodes, replicas / nodes, nodes, stated.map(|n| n / nodes));
         }
         for replica in 0..replicas {
             for i in 0..count {
@@ -143,25 +134,210 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
                     one.labels
                         .insert("leaderworkerset.sigs.k8s.io/group-index".into(), replica.to_string());
                 }
-                all.pods.push(one);
+                all.environments[place.environment].pods.push(one);
                 made += 1;
             }
         }
     }
     if cut {
         let reason = format!("it asks for more pods than {MAX_PODS}: only so many are counted");
-        all.gaps.push(gap(document, &format!("{kind} {name}"), &reason));
+        all.gaps.push(gap(document, &making.title, &reason));
     }
     if made > 0 && kind != "Pod" {
-        all.controllers.push(Controller {
+        all.environments[place.environment].controllers.push(Controller {
             group: owner.group,
             kind,
             namespace,
             name,
-            replicas: Some(stated),
+            replicas: stated,
             group_size: (per_replica > 1).then_some(per_replica),
             ..Controller::default()
         });
+    }
+}
+
+/// Where the number of replicas, or of pods in one, is not stated: the condition that its pods wait in.
+fn unplaced(making: &Making<'_>, unit: &Unit, all: &mut Manifests) -> Option<Condition> {
+    let of_group = unit.members.iter().map(|m| ("the size of its group", &m.count));
+    let counts = std::iter::once(("its replicas", &unit.replicas)).chain(of_group);
+    let unknown: Vec<(&str, &String)> = counts
+        .filter_map(|(what, count)| match count {
+            Count::Unknown(why) => Some((what, why)),
+            Count::Known(_) => None,
+        })
+        .collect();
+    for (what, why) in unknown.iter().collect::<BTreeSet<_>>() {
+        all.gaps.push(Gap {
+            effect: "how many GPUs it gets, and what they cost, is unknown: they are in no total".into(),
+            remedy: "check the manifest as it is rendered".into(),
+            ..gap(
+                making.document,
+                &format!("{}: {what}", making.title),
+                &format!("it is {why}"),
+            )
+        });
+    }
+    (!unknown.is_empty()).then(|| Condition {
+        status: Some(false),
+        since: None,
+        reason: Some("CountNotStated".into()),
+    })
+}
+
+impl Making<'_> {
+    /// The pod of a member, and its template as Kubernetes would take it; `None`: it has no GPUs.
+    fn pod(&mut self, unit: &Unit, member: &kinds::Member, all: &mut Manifests) -> Option<(Pod, Value)> {
+        let document = self.document;
+        let mut template = member.template.clone();
+        normalise(&mut template, &self.namespace, self.around);
+        let map = |name: &str| self.around.text_map(&self.namespace, name);
+        let Some((mut pod, lacking)) = pod_of_template(template.clone(), map) else {
+            all.gaps.push(gap(
+                document,
+                &self.title,
+                "its pod template has parts of the wrong shape",
+            ));
+            return None;
+        };
+        let mut uncounted = false;
+        for remark in amounts::remarks(&template, &pod) {
+            uncounted |= remark.uncounted;
+            all.gaps.push(Gap {
+                effect: remark.effect.into(),
+                remedy: remark.remedy.into(),
+                ..gap(document, &format!("{}: {}", self.title, remark.what), &remark.reason)
+            });
+        }
+        if uncounted {
+            for container in &mut pod.containers {
+                container.requests.devices.clear();
+                container.limits.devices.clear();
+            }
+            pod.resource_claims.push("not-counted".into());
+        }
+        self.strange(&mut pod, all)?;
+        match claims(&mut pod, &template, &self.namespace, self.around) {
+            Some(Lack::Object(object)) => all.gaps.push(lacking_object(document, &self.title, &object)),
+            Some(Lack::Number(claim, why)) => all.gaps.push(Gap {
+                effect: "how many GPUs it gets, and what they cost, is unknown before it is placed".into(),
+                remedy: "ask for a number of devices, where it is known".into(),
+                ..gap(
+                    document,
+                    &format!("{}: {claim}", self.title),
+                    &format!("it claims {why}"),
+                )
+            }),
+            None => {}
+        }
+        if !asks(&pod) && unit.gpus_unstated && pod.resource_claims.is_empty() {
+            unstated(document, &self.title, &mut pod, all);
+        }
+        let submits = template["spec"]["containers"].as_array().into_iter().flatten();
+        if submits.into_iter().any(spark::submits_gpus) {
+            let reason = "it submits a Spark application whose executors ask for GPUs in pods of their own";
+            all.gaps.push(gap(document, &self.title, reason));
+        }
+        if !asks(&pod) && pod.resource_claims.is_empty() {
+            return None;
+        }
+        for map in lacking {
+            if self.said.insert(map.clone()) {
+                all.gaps.push(unread_map(document, &self.title, &map));
+            }
+        }
+        Some((pod, template))
+    }
+
+    /// Accelerators that are not judged are taken out; `None`: there are no others.
+    fn strange(&self, pod: &mut Pod, all: &mut Manifests) -> Option<()> {
+        let devices = pod.containers.iter().flat_map(|c| c.requests.devices.iter());
+        let strange = devices
+            .filter(|(_, n)| **n > 0)
+            .find_map(|(resource, _)| Some((resource.clone(), not_judged(resource)?)));
+        let Some((resource, reason)) = strange else {
+            return Some(());
+        };
+        let what = format!("{}: {resource}", self.title);
+        all.gaps.push(gap(self.document, &what, reason));
+        for container in &mut pod.containers {
+            container.requests.devices.retain(|r, _| not_judged(r).is_none());
+            container.limits.devices.retain(|r, _| not_judged(r).is_none());
+        }
+        (asks(pod) || !pod.resource_claims.is_empty()).then_some(())
+    }
+
+    /// What the object says beside its containers, and what of it could not be read. Only the first member of a group serves.
+    fn serve(&mut self, pod: &mut Pod, unit: &Unit, template: &Value, first: bool, all: &mut Manifests) {
+        serve(pod, unit, template, first);
+        let holder = pod.containers.iter_mut().filter(|c| c.kind == ContainerKind::Main);
+        let servers = holder.filter_map(|c| c.server.as_deref_mut());
+        for settings in servers {
+            engine::leave_unread(settings, &unit.unread);
+            let place = |s: &EngineSettings| {
+                let effective = s.unread.iter().filter(|u| {
+                    !matches!(u.setting, Setting::Other | Setting::EngineVersion)
+                        && !(u.setting == Setting::Model && s.model.is_some())
+                });
+                let mut all: Vec<(&str, &str)> =
+                    effective.map(|u| (setting_name(u.setting), u.place.as_str())).collect();
+                all.dedup_by(|a, b| a.1 == b.1 && a.0 == b.0);
+                all.into_iter()
+                    .map(|(a, b)| (a.to_string(), b.to_string()))
+                    .collect::<Vec<_>>()
+            };
+            for (what, place) in place(settings) {
+                if self.said.insert(format!("{what} {place}")) {
+                    all.gaps.push(Gap {
+                        effect: "it is unknown, not the engine's default: what depends on it is not assessed".into(),
+                        remedy: "check what states it in the same run: the file, the ConfigMap, the manifest as it is rendered".into(),
+                        ..gap(self.document, &format!("{}: {what}", self.title), &format!("it was not read: {place}"))
+                    });
+                }
+            }
+        }
+        let image = pod
+            .containers
+            .iter()
+            .find(|c| !c.requests.devices.is_empty())
+            .and_then(|c| c.image.as_deref());
+        if let Some(image) = image.filter(|i| is_placeholder(i))
+            && self.said.insert("image".into())
+        {
+            let what = engine::placeholder_in(image).unwrap_or_else(|| "a placeholder".into());
+            all.gaps.push(Gap {
+                effect: "what runs in it, and in which version, is not known by its image".into(),
+                remedy: "check the manifest as it is rendered".into(),
+                ..gap(
+                    self.document,
+                    &format!("{}: its image", self.title),
+                    &format!("it is {what}"),
+                )
+            });
+        }
+    }
+}
+
+/// A setting in words.
+fn setting_name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Any => "settings of its server, the parallelism among them",
+        Setting::Engine => "its engine",
+        Setting::EngineVersion => "its engine's version",
+        Setting::Model => "its model",
+        Setting::TensorParallel => "its tensor parallelism",
+        Setting::PipelineParallel => "its pipeline parallelism",
+        Setting::DataParallel => "its data parallelism",
+        Setting::FurtherParallel => "its parallelism",
+        Setting::MaxModelLen => "its context length",
+        Setting::MaxNumSeqs => "its number of sequences at once",
+        Setting::MaxNumBatchedTokens => "its tokens in a batch",
+        Setting::MemoryShare => "its share of the GPU's memory",
+        Setting::Quantization => "its quantization",
+        Setting::Dtype => "its dtype",
+        Setting::KvCacheDtype => "the dtype of its KV cache",
+        Setting::Role => "its role beside other servers",
+        Setting::Sizing => "a setting that its memory and speed hang on",
+        Setting::Other => "a setting of its server",
     }
 }
 
@@ -191,8 +367,9 @@ fn lacking_object(document: &Document, of: &str, object: &str) -> Gap {
 fn spans(pod: &Pod, unit: &Unit) -> Option<u64> {
     let nodes = pod.containers.iter().find_map(|c| c.server.as_ref()?.nodes);
     let nodes = u64::from(nodes.filter(|n| *n > 1)?);
-    let plain = unit.members.len() == 1 && unit.members[0].count == 1;
-    (plain && unit.replicas.is_multiple_of(nodes)).then_some(nodes)
+    let plain = unit.members.len() == 1 && unit.members[0].count == Count::Known(1);
+    let replicas = unit.replicas.known()?;
+    (plain && replicas.is_multiple_of(nodes)).then_some(nodes)
 }
 
 fn gap(document: &Document, what: &str, reason: &str) -> Gap {
@@ -207,31 +384,6 @@ fn gap(document: &Document, what: &str, reason: &str) -> Gap {
 
 fn asks(pod: &Pod) -> bool {
     pod.containers.iter().any(|c| !c.requests.devices.is_empty())
-}
-
-/// Accelerators and shares that nothing here can size or price.
-fn not_judged(resource: &str) -> Option<&'static str> {
-    const SHARES: &[&str] = &[
-        "aliyun.com/gpu",
-        "volcano.sh/vgpu",
-        "tencent.com/vcuda",
-        "nvidia.com/gpumem",
-        "nvidia.com/gpucores",
-    ];
-    let starts = |prefix: &str| resource.starts_with(prefix);
-    if starts("google.com/tpu") || starts("cloud-tpus.google.com/") {
-        Some("TPUs are no GPUs: they are not judged")
-    } else if starts("habana.ai/") {
-        Some("Gaudi accelerators are not judged: no engine's memory need on them is known here")
-    } else if starts("aws.amazon.com/neuron") {
-        Some("Inferentia and Trainium accelerators are not judged")
-    } else if SHARES.iter().any(|s| starts(s)) {
-        Some("shares of GPUs by a scheduler of its own are not judged")
-    } else if starts("nvidia.com/") || starts("amd.com/") || starts("gpu.intel.com/") {
-        None
-    } else {
-        Some("accelerators of this vendor are not judged")
-    }
 }
 
 /// GPUs that an operator will ask for: an instance type tells how many, otherwise nobody knows yet.
@@ -252,46 +404,6 @@ fn unstated(document: &Document, what: &str, pod: &mut Pod, all: &mut Manifests)
         all.gaps.push(gap);
         pod.resource_claims.push("unstated".into());
     }
-}
-
-/// Claims of templates in the same input become devices. Tells the first that is not there, where nothing else says how many
-/// GPUs the pod gets.
-fn claims(pod: &mut Pod, template: &Value, namespace: &str, around: &Around<'_>) -> Option<String> {
-    if asks(pod) {
-        return None;
-    }
-    let mut found = 0_u64;
-    let mut unknown = None;
-    for claim in template["spec"]["resourceClaims"].as_array().into_iter().flatten() {
-        let of = |key: &str| kinds::text(&claim[key]);
-        let (kind, name) = match (of("resourceClaimTemplateName"), of("resourceClaimName")) {
-            (Some(name), _) => ("ResourceClaimTemplate", name),
-            (_, Some(name)) => ("ResourceClaim", name),
-            _ => continue,
-        };
-        match around.devices_claimed(namespace, &name) {
-            Some(devices) => found = found.saturating_add(devices),
-            None => unknown = unknown.or(Some(format!("{kind} {name}"))),
-        }
-    }
-    if found == 0 {
-        return unknown;
-    }
-    if let Some(at) = position_of_claims(pod) {
-        pod.containers[at]
-            .requests
-            .devices
-            .insert("nvidia.com/gpu".into(), found);
-        pod.resource_claims.clear();
-    }
-    None
-}
-
-/// The container that uses the pod's claims, else the first.
-fn position_of_claims(pod: &Pod) -> Option<usize> {
-    let main = |c: &Container| c.kind == ContainerKind::Main;
-    let uses = pod.containers.iter().position(|c| main(c) && c.uses_claims);
-    uses.or_else(|| pod.containers.iter().position(main))
 }
 
 /// What the object says beside its containers. Only the first member of a group serves.
@@ -322,7 +434,7 @@ fn serve(pod: &mut Pod, unit: &Unit, template: &Value, first: bool) {
         .copied()
         .fold(0, u64::saturating_add);
     let Some(settings) = &mut container.server else { return };
-    if unit.spread && settings.tensor_parallel.is_none() {
+    if unit.spread && settings.tensor_parallel.is_none() && settings.unread_parallelism().is_none() {
         settings.tensor_parallel = u32::try_from(holds).ok().filter(|n| *n > 0);
     }
     if settings.engine == Some(EngineKind::Ollama) && settings.model.is_none() {
@@ -392,6 +504,7 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
     if !template["metadata"].is_object() {
         kinds::set(template, "metadata", serde_json::json!({}));
     }
+    let metadata = template["metadata"].clone();
     for list in ["/spec/containers", "/spec/initContainers"] {
         for container in kinds::list_mut(template, list).filter(|c| c.is_object()) {
             for key in ["command", "args"] {
@@ -403,19 +516,48 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
             for amounts in ["/resources/requests", "/resources/limits"] {
                 kinds::values_mut(container, amounts).for_each(to_text);
             }
-            variables(container, namespace, around);
+            variables(container, &metadata, namespace, around);
         }
     }
-    for map in ["/spec/nodeSelector", "/metadata/labels"] {
+    for map in ["/spec/nodeSelector", "/metadata/labels", "/metadata/annotations"] {
         kinds::values_mut(template, map).for_each(to_text);
+    }
+    without_placeholders(template);
+}
+
+/// A node selector that is to be filled in selects nothing yet.
+fn without_placeholders(template: &mut Value) {
+    let stated = |value: &Value| {
+        value
+            .as_str()
+            .is_none_or(|v| !engine::has_placeholder(v) && !engine::is_to_be_replaced(v))
+    };
+    if let Some(selector) = template
+        .pointer_mut("/spec/nodeSelector")
+        .and_then(Value::as_object_mut)
+    {
+        selector.retain(|key, value| !engine::has_placeholder(key) && stated(value));
+    }
+    let terms = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    for term in kinds::list_mut(template, terms) {
+        let expressions = term.get_mut("matchExpressions").and_then(Value::as_array_mut);
+        if let Some(expressions) = expressions {
+            expressions.retain(|e| e["values"].as_array().is_none_or(|values| values.iter().all(stated)));
+        }
+    }
+    for toleration in kinds::list_mut(template, "/spec/tolerations") {
+        if !stated(&toleration["value"]) {
+            kinds::set(toleration, "value", Value::Null);
+        }
     }
 }
 
-fn variables(container: &mut Value, namespace: &str, around: &Around<'_>) {
-    let of = |map: &Value, key: &str| {
-        around.config_map(namespace, map.as_str()?)?[key]
-            .as_str()
-            .map(String::from)
+/// Variables of ConfigMaps in the same input and of the pod's own labels and annotations get their values.
+fn variables(container: &mut Value, metadata: &Value, namespace: &str, around: &Around<'_>) {
+    let of = |map: &Value, key: &str| around.text_map(namespace, map.as_str()?)?.get(key).cloned();
+    let field = |path: &str| {
+        let (map, key) = path.strip_prefix("metadata.")?.strip_suffix("']")?.split_once("['")?;
+        matches!(map, "labels" | "annotations").then(|| metadata[map][key].as_str().map(String::from))?
     };
     let mut env = container["env"].as_array().cloned().unwrap_or_default();
     env.retain(|v| v["name"].is_string());
@@ -423,19 +565,15 @@ fn variables(container: &mut Value, namespace: &str, around: &Around<'_>) {
         if let Some(value) = variable.get_mut("value") {
             to_text(value);
         }
-        let reference = &variable["valueFrom"]["configMapKeyRef"];
-        if let Some(value) = reference["key"].as_str().and_then(|key| of(&reference["name"], key)) {
+        let from = &variable["valueFrom"];
+        let reference = &from["configMapKeyRef"];
+        let of_map = || reference["key"].as_str().and_then(|key| of(&reference["name"], key));
+        let of_field = || from["fieldRef"]["fieldPath"].as_str().and_then(field);
+        if let Some(value) = of_map().or_else(of_field) {
             *variable = serde_json::json!({"name": variable["name"], "value": value});
         }
         if variable["value"].is_null() && variable["valueFrom"].is_null() {
             kinds::set(variable, "value", serde_json::json!(""));
-        }
-    }
-    for from in container["envFrom"].as_array().into_iter().flatten() {
-        let name = from["configMapRef"]["name"].as_str().unwrap_or_default();
-        let data = around.config_map(namespace, name).and_then(|d| d.as_object());
-        for (key, value) in data.into_iter().flatten() {
-            env.insert(0, serde_json::json!({"name": key, "value": value}));
         }
     }
     kinds::set(container, "env", Value::Array(env));
@@ -447,13 +585,33 @@ fn to_text(value: &mut Value) {
     }
 }
 
+/// The path of a container, by its name, below the pod spec at `path`.
+fn container_path(template: &Value, path: &str, name: &str) -> Option<String> {
+    ["containers", "initContainers"].into_iter().find_map(|list| {
+        let index = template["spec"][list]
+            .as_array()?
+            .iter()
+            .position(|c| c["name"] == name)?;
+        Some(format!("{path}.{list}[{index}]"))
+    })
+}
+
+/// An image that is to be filled in: names of repositories are lower case, so that anything else in them is none.
+fn is_placeholder(image: &str) -> bool {
+    let repository = image.split('@').next().unwrap_or(image);
+    let (host, path) = repository.split_once('/').unwrap_or(("", repository));
+    let path = if host.is_empty() { repository } else { path };
+    let name = path.split(':').next().unwrap_or(path);
+    engine::has_placeholder(image) || engine::has_stand_in(image) || name.chars().any(|c| c.is_ascii_uppercase())
+}
+
 /// Where the GPU container stands, and what a deployment should not leave open.
 fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origin {
-    let containers = template["spec"]["containers"].as_array().map_or(&[][..], Vec::as_slice);
     let holds = |c: &&Container| !c.requests.devices.is_empty();
     let holder = pod.containers.iter().find(holds).or(pod.containers.first());
-    let index = holder.and_then(|h| containers.iter().position(|c| c["name"] == h.name.as_str()));
-    let full = index.map_or(path.to_string(), |i| format!("{path}.containers[{i}]"));
+    let found = holder.and_then(|h| container_path(template, path, &h.name));
+    // A container that the object does not show is where it is made from.
+    let full = document.existing(&found.unwrap_or_else(|| path.to_string()));
     let at = |below: &str| (document.line_of(&format!("{full}{below}")), format!("{full}{below}"));
     let mut notes = Vec::new();
     let mut note = |below: &str, text: String| {
@@ -462,7 +620,7 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
     };
     if let Some(holder) = holder {
         let written = document.has_line(&format!("{full}.image"));
-        if let Some(image) = holder.image.as_ref().filter(|_| written) {
+        if let Some(image) = holder.image.as_ref().filter(|i| written && !is_placeholder(i)) {
             let (digest, tag) = (
                 image.contains("@sha256:"),
                 image.rsplit('/').next().and_then(|n| n.split_once(':')).map(|(_, t)| t),
@@ -476,14 +634,29 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
                 );
             }
         }
+        // An amount that is to be filled in is stated all the same.
+        let states = |what: &str| {
+            ["containers", "initContainers"].iter().any(|list| {
+                let own = template["spec"][*list]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .find(|c| c["name"] == holder.name.as_str());
+                own.is_some_and(|c| {
+                    ["requests", "limits"]
+                        .iter()
+                        .any(|k| !c["resources"][*k][what].is_null())
+                })
+            })
+        };
         if !holder.requests.devices.is_empty() && path.contains("emplate") {
-            if holder.requests.cpu.is_none() {
+            if holder.requests.cpu.is_none() && !states("cpu") {
                 note(
                     ".resources",
                     "no CPU request: the scheduler may put it where the engine starves".into(),
                 );
             }
-            if holder.requests.memory.is_none() {
+            if holder.requests.memory.is_none() && !states("memory") {
                 note(
                     ".resources",
                     "no memory request: it may be evicted, or killed, first".into(),
@@ -507,14 +680,8 @@ mod tests {
     use serde_json::json;
 
     fn read(documents: &[Document]) -> Manifests {
-        let mut all = Manifests {
-            pods: Vec::new(),
-            controllers: Vec::new(),
-            sources: Vec::new(),
-            gaps: Vec::new(),
-            objects: documents.len(),
-            gpus_of_type: |_| Some(8),
-        };
+        let mut all = Manifests::new(|_| Some(8));
+        all.objects = documents.len();
         build(documents, &mut all);
         all
     }
@@ -540,7 +707,7 @@ mod tests {
         let mut tried = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let text = std::fs::read(entry.unwrap().path()).unwrap();
-            let documents = yaml::parse("f.yaml", &text).unwrap();
+            let documents = yaml::parse("f.yaml", &text).unwrap().documents;
             for index in 0..documents.len() {
                 let mut places = Vec::new();
                 pointers(&documents[index].value, "", &mut places);
@@ -558,7 +725,7 @@ mod tests {
                             *target = other;
                         }
                         let all = read(&changed);
-                        assert!(all.pods.len() <= 50_000, "{place}");
+                        assert!(all.made() <= 50_000, "{place}");
                         tried += 1;
                     }
                 }
@@ -571,11 +738,11 @@ mod tests {
     fn what_asks_for_gpus_in_an_unknown_form_is_a_gap() {
         let text =
             b"apiVersion: x/v1\nkind: Odd\nmetadata: {name: o}\nspec:\n  amounts:\n    limits: {nvidia.com/gpu: 2}\n";
-        let all = read(&yaml::parse("f.yaml", text).unwrap());
-        assert!(all.pods.is_empty() && all.gaps.len() == 1, "{:?}", all.gaps);
+        let all = read(&yaml::parse("f.yaml", text).unwrap().documents);
+        assert!(all.made() == 0 && all.gaps.len() == 1, "{:?}", all.gaps);
         assert!(all.gaps[0].what.contains("Odd o"), "{:?}", all.gaps);
         let quota =
             b"apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: q}\nspec: {hard: {limits: {nvidia.com/gpu: 2}}}\n";
-        assert!(read(&yaml::parse("f.yaml", quota).unwrap()).gaps.is_empty());
+        assert!(read(&yaml::parse("f.yaml", quota).unwrap().documents).gaps.is_empty());
     }
 }

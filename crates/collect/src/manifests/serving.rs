@@ -2,7 +2,10 @@
 //! operator would make, so that the engines read them as they read a live pod.
 
 use super::around::{Around, namespace, overlay};
+use super::count::Count;
 use super::kinds::{Member, Unit, list_mut, member, number, set, text};
+use crate::engine;
+use crate::snapshot::server::{Setting, UnreadSetting};
 use serde_json::{Map, Value, json};
 
 fn flag(name: &str, value: &Value) -> Option<String> {
@@ -15,30 +18,47 @@ fn flag(name: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// Ray Serve LLM: `serveConfigV2` is YAML in a string; the first model it configures.
-pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
+/// What a Ray application serves.
+#[derive(Default)]
+pub(super) struct Served {
+    /// As a container.
+    pub(super) server: Option<Value>,
+    pub(super) unread: Vec<UnreadSetting>,
+}
+
+pub(super) fn unread(setting: Setting, place: &str) -> UnreadSetting {
+    UnreadSetting {
+        setting,
+        place: place.into(),
+    }
+}
+
+fn ray_applications(spec: &Value) -> Option<Vec<Value>> {
     let config = text(&spec["serveConfigV2"])?;
     let parsed = super::yaml::parse("serveConfigV2", config.as_bytes()).ok()?;
-    let applications = parsed.first()?.value["applications"].as_array()?.clone();
-    let llm = applications.iter().find_map(|a| {
-        a["args"]["llm_configs"]
-            .as_array()?
+    parsed.documents.into_iter().next()?.value["applications"]
+        .as_array()
+        .cloned()
+}
+
+/// Ray Serve LLM: `serveConfigV2` is YAML in a string.
+pub(super) fn ray_serve(spec: &Value) -> Served {
+    let Some(applications) = ray_applications(spec) else {
+        return Served::default();
+    };
+    let llms = || {
+        applications
             .iter()
-            .find(|c| c.is_object())
-            .cloned()
-    });
-    let Some(llm) = llm else {
-        let names = |a: &Value| format!("{} {}", a["import_path"], a["name"]).to_ascii_lowercase();
-        if let Some(server) = applications.iter().find_map(|a| ray_program(a, &names(a))) {
-            return Some(server);
+            .flat_map(|a| a["args"]["llm_configs"].as_array().into_iter().flatten())
+    };
+    let several = unread(Setting::Any, "the Ray application, which serves several models");
+    let Some(llm) = llms().find(|c| c.is_object()) else {
+        let mut served = of_program(&applications);
+        // Models by the names of files that only the image has.
+        if llms().next().is_some() {
+            served.unread.push(unread(Setting::Any, "the files of llm_configs"));
         }
-        let draws = applications.iter().any(|a| names(a).contains("diffusion"));
-        // A program of the user's own: what it loads only the program knows.
-        return Some(if draws {
-            json!({"image": "stable-diffusion-webui"})
-        } else {
-            json!({"command": ["serve", "run"]})
-        });
+        return served;
     };
     let loading = &llm["model_loading_config"];
     let mut args = Vec::new();
@@ -49,14 +69,55 @@ pub(super) fn ray_serve(spec: &Value) -> Option<Value> {
         args.push(format!("--served-model-name={id}"));
     }
     let empty = Map::new();
-    args.extend(
-        llm["engine_kwargs"]
-            .as_object()
-            .unwrap_or(&empty)
-            .iter()
-            .filter_map(|(k, v)| flag(k, v)),
-    );
-    Some(json!({"image": "vllm/vllm-openai", "args": args}))
+    let engine = llm["engine_kwargs"].as_object().unwrap_or(&empty);
+    args.extend(engine.iter().filter_map(|(k, v)| flag(k, v)));
+    args.extend(ray_copies(
+        &llm["deployment_config"],
+        &llm["engine_kwargs"]["data_parallel_size"],
+    ));
+    Served {
+        server: Some(json!({"image": "vllm/vllm-openai", "args": args})),
+        unread: if llms().count() > 1 { vec![several] } else { Vec::new() },
+    }
+}
+
+/// Copies of the model in one cluster are as many ranks of data parallelism: `num_replicas`, or where it is scaled, what is
+/// there at the least and the most if those are the same.
+fn ray_copies(deployment: &Value, ranks: &Value) -> Option<String> {
+    let scaled = &deployment["autoscaling_config"];
+    let copies = match (&deployment["num_replicas"], scaled.is_object()) {
+        (Value::Null, true) if scaled["min_replicas"] == scaled["max_replicas"] => &scaled["max_replicas"],
+        (_, true) => &Value::Bool(true),
+        (Value::Null, false) => return None,
+        (stated, false) => stated,
+    };
+    match (number(copies), number(ranks).or_else(|| ranks.is_null().then_some(1))) {
+        (Some(1), _) => None,
+        (Some(copies), Some(ranks)) => Some(format!("--data-parallel-size={}", copies.saturating_mul(ranks))),
+        // "auto": as many as the load needs.
+        _ => Some("--data-parallel-size=auto".into()),
+    }
+}
+
+fn of_program(applications: &[Value]) -> Served {
+    let names = |a: &Value| format!("{} {}", a["import_path"], a["name"]).to_ascii_lowercase();
+    if let Some(server) = applications.iter().find_map(|a| ray_program(a, &names(a))) {
+        return Served {
+            server: Some(server),
+            unread: Vec::new(),
+        };
+    }
+    let draws = applications.iter().any(|a| names(a).contains("diffusion"));
+    // A program of the user's own: what it loads only the program knows.
+    let server = if draws {
+        json!({"image": "stable-diffusion-webui"})
+    } else {
+        json!({"command": ["serve", "run"]})
+    };
+    Served {
+        server: Some(server),
+        unread: Vec::new(),
+    }
 }
 
 /// A program that starts an engine by itself, in the way of Ray's samples: the model stands in its environment.
@@ -65,13 +126,13 @@ fn ray_program(application: &Value, names: &str) -> Option<Value> {
     let all = packages.fold(names.to_string(), |all, p| all + " " + p.as_str().unwrap_or_default());
     let environment = &application["runtime_env"]["env_vars"];
     let value = |keys: &[&str]| {
+        // "$MODEL_ID", a placeholder that somebody fills in before, is for the engine to see.
         let known = keys.iter().find_map(|k| match &environment[*k] {
             Value::String(s) => Some(s.clone()),
             Value::Number(n) => Some(n.to_string()),
             _ => None,
         });
-        // "$MODEL_ID": a placeholder that somebody fills in before.
-        known.filter(|v| !v.is_empty() && !v.contains('$'))
+        known.filter(|v| !v.is_empty())
     };
     let (image, model_flag) = if all.contains("sglang") {
         ("lmsysorg/sglang", "model-path")
@@ -96,29 +157,22 @@ fn ray_program(application: &Value, names: &str) -> Option<Value> {
     ] {
         args.extend(value(keys).map(|v| format!("--{flag}={v}")));
     }
+    let deployments = application["deployments"].as_array().into_iter().flatten();
+    let copied = deployments.filter(|d| !d["num_replicas"].is_null() || d["autoscaling_config"].is_object());
+    // Of several deployments the others pre- or post-process.
+    let served = copied.max_by_key(|d| number(&d["ray_actor_options"]["num_gpus"]).unwrap_or(0));
+    args.extend(served.and_then(|d| ray_copies(d, &Value::Null)));
     Some(json!({"image": image, "args": args}))
 }
 
 /// The GPU by which Ray places the first model's workers.
 pub(super) fn ray_accelerator(spec: &Value) -> Option<String> {
-    let config = text(&spec["serveConfigV2"])?;
-    let parsed = super::yaml::parse("serveConfigV2", config.as_bytes()).ok()?;
-    let applications = parsed.first()?.value["applications"].as_array()?.clone();
-    applications
+    ray_applications(spec)?
         .iter()
         .flat_map(|a| a["args"]["llm_configs"].as_array().into_iter().flatten())
         .find_map(|c| text(&c["accelerator_type"]))
         // Ray writes "A100-80G" (ray.util.accelerators).
         .map(|name| if name.ends_with("0G") { name + "B" } else { name })
-}
-
-/// The model behind a storage URI: "hf://org/model" is the id, anything else is named as it is written.
-fn of_uri(uri: &str) -> String {
-    let plain = uri.strip_prefix("hf://").unwrap_or(uri);
-    if plain.len() == uri.len() {
-        return uri.to_string();
-    }
-    plain.split([':', '@']).next().unwrap_or(plain).to_string()
 }
 
 /// `InferenceService`: a custom predictor's containers, or a model format with its runtime.
@@ -133,7 +187,10 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
         "xgboost",
     ];
     let predictor = &object["spec"]["predictor"];
-    let replicas = number(&predictor["minReplicas"]).unwrap_or(1).max(1);
+    // Scaled to zero or not, one is what it needs when it is asked.
+    let replicas = Count::of(&predictor["minReplicas"], 1).map(|n| n.max(1));
+    let mut lacks = None;
+    let mut unsaid = Vec::new();
     let pod_spec = |container: Option<Value>| {
         let mut spec = predictor.clone();
         if let (Some(map), Some(container)) = (spec.as_object_mut(), container) {
@@ -158,11 +215,20 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
         };
         if let Some(base) = of_runtime.and_then(|r| r["containers"].as_array()?.first()) {
             container = on_runtime(base, model);
+        } else if !runtime.is_empty() && !KSERVES_OWN.contains(&runtime.as_str()) {
+            lacks = Some(format!("ServingRuntime {runtime}"));
+            unsaid.push(unread(Setting::Any, &format!("ServingRuntime {runtime}")));
         }
         if let Some(map) = container.as_object_mut() {
             map.insert("name".into(), json!("kserve-container"));
             if map.get("image").is_none()
                 && let Some(image) = runtime_image(&format, &runtime)
+            {
+                map.insert("image".into(), json!(image));
+            }
+            if lacks.is_some()
+                && map.get("image").is_none()
+                && let Some(image) = nim_image(&format, &runtime)
             {
                 map.insert("image".into(), json!(image));
             }
@@ -173,7 +239,7 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
             ("tensorParallelSize", "--tensor-parallel-size"),
             ("pipelineParallelSize", "--pipeline-parallel-size"),
         ] {
-            split.extend(number(&worker[key]).map(|n| json!(format!("{flag}={n}"))));
+            split.extend(scalar(&worker[key]).map(|n| json!(format!("{flag}={n}"))));
         }
         if !split.is_empty() {
             split.extend(container["args"].as_array().cloned().unwrap_or_default());
@@ -183,7 +249,7 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
         (
             pod_spec(Some(container)),
             format!("spec.predictor.{key}"),
-            uri.map(|u| of_uri(&u)),
+            uri.and_then(|u| engine::model_of_uri(&u)),
         )
     } else if predictor["containers"].is_array() {
         (pod_spec(None), "spec.predictor".to_string(), None)
@@ -193,8 +259,10 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
     let mut members = vec![member(1, template.clone(), &path)];
     let worker = &predictor["workerSpec"];
     if worker.is_object() {
-        let nodes = number(&worker["pipelineParallelSize"]).or_else(|| number(&worker["size"]).map(|n| n + 1));
-        let others = nodes.unwrap_or(2).saturating_sub(1);
+        let others = match (&worker["pipelineParallelSize"], &worker["size"]) {
+            (Value::Null, size) => Count::of(size, 1),
+            (nodes, _) => Count::of(nodes, 2).map(|n| n.saturating_sub(1)),
+        };
         let template = if worker["containers"].is_array() {
             json!({"spec": worker})
         } else {
@@ -206,8 +274,40 @@ pub(super) fn inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit
         replicas,
         members,
         model,
+        lacks,
+        unread: unsaid,
         ..Unit::default()
     }]
+}
+
+/// Runtimes that KServe installs itself (kserve/kserve config/runtimes): their images and arguments are known.
+const KSERVES_OWN: &[&str] = &[
+    "kserve-huggingfaceserver",
+    "kserve-huggingfaceserver-multinode",
+    "kserve-tritonserver",
+    "kserve-torchserve",
+    "kserve-tensorflow-serving",
+    "kserve-sklearnserver",
+    "kserve-xgbserver",
+];
+
+/// A number or text as the word of a command line.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// NVIDIA's runtimes for KServe are named after the NIM that they run ("nvidia-nim-llama3-70b-instruct-1.0.0"; NVIDIA/nim-deploy,
+/// kserve/runtimes): the name is all that is known of it where the runtime is elsewhere.
+fn nim_image(format: &str, runtime: &str) -> Option<String> {
+    let named = [format, runtime]
+        .into_iter()
+        .find(|n| n.split(['-', '_', '.']).any(|w| w == "nim"))?;
+    let model = named.split_once("nim-").map_or("", |(_, model)| model);
+    Some(format!("nvcr.io/nim/{model}"))
 }
 
 /// A runtime's container with what the service says on top: arguments and variables are added, the rest replaces.
@@ -267,11 +367,16 @@ impl ManagedDevices {
 pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<Unit> {
     let own = &object["spec"];
     let bases = own["baseRefs"].as_array().into_iter().flatten();
-    let below = bases
-        .filter_map(|b| around.base(b["name"].as_str()?))
-        .fold(json!({}), |all, base| overlay(&all, base));
+    let mut lacks = None;
+    let mut below = json!({});
+    for name in bases.filter_map(|b| b["name"].as_str()) {
+        match around.base(name) {
+            Some(base) => below = overlay(&below, base),
+            None => lacks = lacks.or(Some(format!("LLMInferenceServiceConfig {name}"))),
+        }
+    }
     let spec = &overlay(&below, own);
-    let model = text(&spec["model"]["uri"]).map(|u| of_uri(&u));
+    let model = text(&spec["model"]["uri"]).and_then(|u| engine::model_of_uri(&u));
     let runtime = text(&spec["runtime"]).unwrap_or_else(|| "vllm".into());
     let devices = ManagedDevices::of(&object["metadata"]["annotations"]);
     let own_draft = spec["speculativeDecoding"].is_object();
@@ -284,12 +389,14 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
             continue;
         }
         let role = role.or_else(|| spec["prefill"].is_object().then_some("decode"));
-        let size = |key: &str| number(&of["parallelism"][key]);
-        let (data, local) = (size("data"), size("dataLocal"));
-        let nodes = match (data, local) {
-            (Some(data), Some(local)) if local > 0 => data.div_ceil(local),
-            _ if of["worker"].is_object() => size("pipeline").unwrap_or(2),
-            _ => 1,
+        let size = |key: &str| &of["parallelism"][key];
+        let nodes = match (Count::of(size("data"), 0), Count::of(size("dataLocal"), 0)) {
+            (Count::Known(data), Count::Known(local)) if local > 0 && data > 0 => data.div_ceil(local).into(),
+            (unknown @ Count::Unknown(_), Count::Known(1..)) | (Count::Known(1..), unknown @ Count::Unknown(_)) => {
+                unknown
+            }
+            _ if of["worker"].is_object() => Count::of(size("pipeline"), 2),
+            _ => Count::Known(1),
         };
         let mut args = vec![format!("--model={}", model.clone().unwrap_or_default())];
         args.extend(text(&spec["model"]["name"]).map(|n| format!("--served-model-name={n}")));
@@ -298,7 +405,7 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
             ("pipeline", "pipeline-parallel-size"),
             ("data", "data-parallel-size"),
         ] {
-            args.extend(size(key).map(|n| format!("--{name}={n}")));
+            args.extend(scalar(size(key)).map(|n| format!("--{name}={n}")));
         }
         if of["parallelism"]["expert"] == Value::Bool(true) && runtime == "vllm" {
             args.push("--enable-expert-parallel".into());
@@ -348,22 +455,25 @@ pub(super) fn llm_inference_service(object: &Value, around: &Around<'_>) -> Vec<
             json!({"metadata": {"labels": object["metadata"]["labels"]}, "spec": template}),
             &format!("{path}.template"),
         )];
-        if nodes > 1 {
+        if nodes.known() != Some(1) {
             let worker = if of["worker"].is_object() {
                 &of["worker"]
             } else {
                 &of["template"]
             };
-            members.push(member(nodes - 1, json!({"spec": worker}), &format!("{path}.worker")));
+            let others = nodes.map(|n| n.saturating_sub(1));
+            members.push(member(others, json!({"spec": worker}), &format!("{path}.worker")));
         }
         units.push(Unit {
             part: (path == "spec.prefill").then(|| "prefill".into()),
-            replicas: number(&of["replicas"]).unwrap_or(1),
+            replicas: Count::of(&of["replicas"], 1),
             members,
             serves,
             role,
             model: model.clone(),
             gpus_unstated: !stated,
+            unread: lacks.iter().map(|l| unread(Setting::Any, l)).collect(),
+            lacks: lacks.clone(),
             ..Unit::default()
         });
     }
@@ -376,15 +486,26 @@ pub(super) fn nim_service(object: &Value, path: &str, part: Option<String>) -> V
     let repository = text(&spec["image"]["repository"]).unwrap_or_default();
     let image = text(&spec["image"]["tag"]).map_or(repository.clone(), |tag| format!("{repository}:{tag}"));
     let mut resources = spec["resources"].clone();
+    let several = &spec["multiNode"];
+    let parallelism = &several["parallelism"];
     let nodes = ["size", "lws"]
         .iter()
-        .find_map(|k| number(&spec["multiNode"][*k]))
-        .or_else(|| number(&spec["multiNode"]["parallelism"]["pipeline"]))
-        .unwrap_or(1)
-        .max(1);
-    if let Some(each) = number(&spec["multiNode"]["gpusPerPod"]) {
-        resources = overlay(&resources, &json!({"limits": {"nvidia.com/gpu": each.to_string()}}));
+        .map(|k| &several[*k])
+        .chain([&parallelism["pipeline"]]);
+    let nodes = Count::of(nodes.into_iter().find(|n| !n.is_null()).unwrap_or(&Value::Null), 1).map(|n| n.max(1));
+    if let Some(each) = scalar(&several["gpusPerPod"]) {
+        resources = overlay(&resources, &json!({"limits": {"nvidia.com/gpu": each}}));
     }
+    // The operator sets these two in every pod of the group (k8s-nim-operator, nimservice_types.go); what the object says of
+    // its own wins.
+    let mut env: Vec<Value> = Vec::new();
+    for (key, name) in [
+        ("tensor", "NIM_TENSOR_PARALLEL_SIZE"),
+        ("pipeline", "NIM_PIPELINE_PARALLEL_SIZE"),
+    ] {
+        env.extend(scalar(&parallelism[key]).map(|n| json!({"name": name, "value": n})));
+    }
+    env.extend(spec["env"].as_array().cloned().unwrap_or_default());
     let claims: Vec<Value> = spec["draResources"]
         .as_array()
         .into_iter()
@@ -397,16 +518,18 @@ pub(super) fn nim_service(object: &Value, path: &str, part: Option<String>) -> V
     let template = json!({
         "metadata": {"labels": object["metadata"]["labels"]},
         "spec": {
-            "containers": [{"name": "nim", "image": image, "env": spec["env"], "command": spec["command"], "args": spec["args"], "resources": resources}],
+            "containers": [{"name": "nim", "image": image, "env": env, "command": spec["command"], "args": spec["args"], "resources": resources}],
             "nodeSelector": spec["nodeSelector"], "affinity": spec["affinity"], "tolerations": spec["tolerations"],
             "resourceClaims": claims,
         }
     });
-    let scaled = number(&spec["scale"]["hpa"]["minReplicas"]);
+    let scaled = &spec["scale"]["hpa"]["minReplicas"];
+    let stated = [&spec["replicas"], scaled].into_iter().find(|v| !v.is_null());
+    let replicas = Count::of(stated.unwrap_or(&Value::Null), 1);
     // Without a word on GPUs the operator asks for as many as the profile needs.
-    let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes > 1;
+    let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes.known() != Some(1);
     vec![Unit {
-        replicas: number(&spec["replicas"]).or(scaled).unwrap_or(1),
+        replicas,
         part,
         members: vec![member(nodes, template, path)],
         gpus_unstated: !stated,
@@ -482,10 +605,10 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
     if let Some(container) = container.filter(|c| c.is_object() && silent(&c["resources"])) {
         set(container, "resources", resources);
     }
-    let nodes = number(&of["multinode"]["nodeCount"]).unwrap_or(1).max(1);
+    let nodes = Count::of(&of["multinode"]["nodeCount"], 1).map(|n| n.max(1));
     vec![Unit {
         part: name.map(String::from),
-        replicas: number(&of["replicas"]).unwrap_or(1),
+        replicas: Count::of(&of["replicas"], 1),
         members: vec![Member {
             count: nodes,
             template,
@@ -498,7 +621,7 @@ pub(super) fn dynamo_component(of: &Value, path: &str, name: Option<&str>) -> Ve
 
 /// KAITO: a preset names the model; the instance type names the GPUs, over all of which the operator spreads it.
 /// `at`: where resource and inference stand ("" in a Workspace, "spec.template." in an `InferenceSet`).
-pub(super) fn workspace(object: &Value, at: &str, replicas: u64, around: &Around<'_>) -> Vec<Unit> {
+pub(super) fn workspace(object: &Value, at: &str, replicas: Count, around: &Around<'_>) -> Vec<Unit> {
     let below = if at.is_empty() {
         object
     } else {
@@ -517,20 +640,20 @@ pub(super) fn workspace(object: &Value, at: &str, replicas: u64, around: &Around
         return Vec::new();
     }
     let mut selector = resource["labelSelector"]["matchLabels"].clone();
-    if let Some(kind) = text(&resource["instanceType"]).filter(|t| !t.starts_with('<')) {
+    if let Some(kind) = text(&resource["instanceType"]).filter(|t| !engine::has_placeholder(t)) {
         if !selector.is_object() {
             selector = json!({});
         }
         selector["node.kubernetes.io/instance-type"] = json!(kind);
     }
-    let count = number(&resource["count"]).unwrap_or(1).max(1);
+    let count = Count::of(&resource["count"], 1).map(|n| n.max(1));
     if inference["template"]["spec"].is_object() {
         let mut template = inference["template"].clone();
         if let Some(spec) = template.get_mut("spec") {
             set(spec, "nodeSelector", selector);
         }
         return vec![Unit {
-            replicas: replicas.saturating_mul(count),
+            replicas: replicas.times(count),
             members: vec![member(1, template, &format!("{at}inference.template.spec"))],
             ..Unit::default()
         }];
@@ -538,14 +661,19 @@ pub(super) fn workspace(object: &Value, at: &str, replicas: u64, around: &Around
     let Some(preset) = text(&inference["preset"]["name"]) else {
         return Vec::new();
     };
-    let mut args = vec![format!("--model={preset}")];
-    if count > 1 {
-        args.push(format!("--pipeline-parallel-size={count}"));
+    let mut args = vec![format!("--model={}", preset_model(&preset))];
+    if count.known() != Some(1) {
+        args.push(format!("--pipeline-parallel-size={}", count.text()));
     }
     // Its ConfigMap's "vllm" block is vLLM's flags.
-    let config = text(&inference["config"])
-        .and_then(|name| around.config(&namespace(object), &name, "inference_config.yaml"))
-        .unwrap_or_default();
+    let named = text(&inference["config"]);
+    let config = named
+        .as_ref()
+        .and_then(|name| around.config(&namespace(object), name, "inference_config.yaml"));
+    let lacks = named
+        .filter(|_| config.is_none())
+        .map(|name| format!("ConfigMap {name}"));
+    let config = config.unwrap_or_default();
     let flags = config["vllm"].as_object().into_iter().flatten();
     args.extend(flags.filter_map(|(k, v)| flag(k, v)));
     let container = json!({"name": "preset", "image": "vllm/vllm-openai", "args": args});
@@ -558,6 +686,23 @@ pub(super) fn workspace(object: &Value, at: &str, replicas: u64, around: &Around
         )],
         gpus_unstated: true,
         spread: true,
+        unread: lacks.iter().map(|l| unread(Setting::Any, l)).collect(),
+        lacks,
         ..Unit::default()
     }]
+}
+
+/// Presets that are not called as the model on the hub is (kaito-project/kaito pkg/utils/plugin/plugin.go).
+fn preset_model(preset: &str) -> &str {
+    match preset {
+        "gemma-3-4b-instruct" => "google/gemma-3-4b-it",
+        "gemma-3-27b-instruct" => "google/gemma-3-27b-it",
+        "mistral-7b" => "mistralai/Mistral-7B-v0.3",
+        "mistral-7b-instruct" => "mistralai/Mistral-7B-Instruct-v0.3",
+        "ministral-3-3b-instruct" => "mistralai/Ministral-3-3B-Instruct-2512",
+        "ministral-3-8b-instruct" => "mistralai/Ministral-3-8B-Instruct-2512",
+        "ministral-3-14b-instruct" => "mistralai/Ministral-3-14B-Instruct-2512",
+        "mistral-large-3-675b-instruct" => "mistralai/Mistral-Large-3-675B-Instruct-2512",
+        other => other,
+    }
 }

@@ -1,6 +1,7 @@
 //! Kinds that nobody wrote a reader for: pod templates are found by their shape.
 
-use super::kinds::{Unit, member, number, role_of, text};
+use super::count::Count;
+use super::kinds::{Member, Unit, member, number, role_of, text};
 use serde_json::{Value, json};
 
 /// Objects nest their templates some ten levels deep.
@@ -36,25 +37,24 @@ pub(super) fn makes_nothing(kind: &str) -> bool {
     MAKE_NOTHING.contains(&kind) || kind.ends_with("Template") || kind.ends_with("Class")
 }
 
-struct Found<'a> {
-    template: &'a Value,
-    path: String,
+/// A set of pods that belong together.
+struct Found {
+    members: Vec<Member>,
     /// Of all levels above it.
-    replicas: u64,
-    /// Pods that are one replica.
-    group: u64,
+    replicas: Count,
     name: Option<String>,
 }
 
-/// One workload for each pod template below `spec`, with the replicas of all levels above it.
+/// One workload for each pod template below `spec`, with the replicas of all levels above it; a leader's and its workers'
+/// templates side by side are one.
 pub(super) fn units(object: &Value) -> Vec<Unit> {
     let mut found = Vec::new();
     let top = Above {
-        replicas: 1,
-        group: 1,
+        replicas: Count::Known(1),
+        group: Count::Known(1),
         name: None,
     };
-    walk(&object["spec"], "spec", top, 0, &mut found);
+    walk(&object["spec"], "spec", &top, 0, &mut found);
     let single = found.len() == 1;
     found
         .into_iter()
@@ -63,46 +63,59 @@ pub(super) fn units(object: &Value) -> Vec<Unit> {
             role: f.name.as_deref().and_then(role_of),
             part: (!single).then(|| f.name.unwrap_or_else(|| format!("template-{i}"))),
             replicas: f.replicas,
-            members: vec![member(f.group, f.template.clone(), &f.path)],
+            members: f.members,
             ..Unit::default()
         })
         .collect()
 }
 
 /// What the levels above say of a template.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Above<'a> {
-    replicas: u64,
-    group: u64,
+    replicas: Count,
+    group: Count,
     name: Option<&'a str>,
 }
 
-fn walk<'a>(value: &'a Value, path: &str, above: Above<'_>, depth: usize, found: &mut Vec<Found<'a>>) {
+fn is_template(value: &Value) -> bool {
+    value["spec"]["containers"].as_array().is_some_and(|c| !c.is_empty())
+}
+
+fn walk(value: &Value, path: &str, above: &Above<'_>, depth: usize, found: &mut Vec<Found>) {
     if depth > MAX_DEPTH {
         return;
     }
     match value {
         Value::Object(map) => {
-            if value["spec"]["containers"].as_array().is_some_and(|c| !c.is_empty()) {
+            if is_template(value) {
                 found.push(Found {
-                    template: value,
-                    path: format!("{path}.spec"),
-                    replicas: above.replicas,
-                    group: above.group,
+                    members: vec![member(above.group.clone(), value.clone(), &format!("{path}.spec"))],
+                    replicas: above.replicas.clone(),
                     name: above.name.map(String::from),
                 });
                 return;
             }
-            let own = number(&value["replicas"]).unwrap_or(1);
             let own_name = text(&value["name"]).or_else(|| text(&value["groupName"]));
             let here = Above {
-                replicas: above.replicas.saturating_mul(own),
+                replicas: above.replicas.clone().times(Count::of(&value["replicas"], 1)),
                 // AIBrix: a role's replica is so many pods.
-                group: number(&value["podGroupSize"]).unwrap_or(above.group).max(1),
+                group: match &value["podGroupSize"] {
+                    Value::Null => above.group.clone(),
+                    size => Count::of(size, 1).map(|n| n.max(1)),
+                },
                 name: own_name.as_deref().or(above.name),
             };
-            for (key, below) in map {
-                walk(below, &format!("{path}.{key}"), here, depth + 1, found);
+            let group = group(value, path);
+            if let Some(group) = &group {
+                found.push(Found {
+                    members: group.members.clone(),
+                    replicas: here.replicas.clone(),
+                    name: here.name.map(String::from),
+                });
+            }
+            let taken = |key: &String| group.as_ref().is_some_and(|g| g.keys.contains(key));
+            for (key, below) in map.iter().filter(|(key, _)| !taken(key)) {
+                walk(below, &format!("{path}.{key}"), &here, depth + 1, found);
             }
         }
         Value::Array(items) => {
@@ -114,22 +127,126 @@ fn walk<'a>(value: &'a Value, path: &str, above: Above<'_>, depth: usize, found:
     }
 }
 
-/// GPUs asked for anywhere in the object, in the words of Kubernetes' resources: of such an object nothing may be lost silently.
+/// A leader and its workers, side by side in one mapping.
+struct Group {
+    members: Vec<Member>,
+    keys: Vec<String>,
+}
+
+/// Words for the one pod of a group that the others join, and for those.
+const LEADERS: &[&str] = &[
+    "leader",
+    "head",
+    "master",
+    "entry",
+    "primary",
+    "launcher",
+    "coordinator",
+    "driver",
+];
+const WORKERS: &[&str] = &["worker", "follower", "secondary", "executor"];
+/// How many pods a group has, the leader among them; and how many workers.
+const SIZES: &[&str] = &[
+    "size",
+    "groupSize",
+    "group_size",
+    "podGroupSize",
+    "nodes",
+    "nodeCount",
+    "numNodes",
+    "nnodes",
+];
+const WORKER_COUNTS: &[&str] = &["workerReplicas", "workers", "workerCount", "numWorkers", "workerSize"];
+
+/// `leaderTemplate` beside `workerTemplate`, `leader: {template}` beside `worker: {template}`: one server over several pods.
+fn group(value: &Value, path: &str) -> Option<Group> {
+    let map = value.as_object()?;
+    let of = |words: &[&str]| {
+        map.iter().find_map(|(key, below)| {
+            let lower = key.to_ascii_lowercase();
+            let named = words.iter().any(|w| lower.starts_with(w));
+            let inner = ["template", "podTemplate"].iter().find(|k| is_template(&below[**k]));
+            match (named, is_template(below), inner) {
+                (true, true, _) => Some((key, below, below, format!("{path}.{key}.spec"))),
+                (true, false, Some(inner)) => Some((key, below, &below[*inner], format!("{path}.{key}.{inner}.spec"))),
+                _ => None,
+            }
+        })
+    };
+    let (leader, worker) = (of(LEADERS)?, of(WORKERS)?);
+    let stated = |value: &Value, keys: &[&str]| {
+        keys.iter()
+            .map(|k| value[*k].clone())
+            .find(|v| v.is_number() || v.is_string())
+    };
+    let unstated = || Count::Unknown("the size of the group, which is not stated".into());
+    let workers = stated(value, SIZES)
+        .map(|n| Count::of(&n, 1).map(|n| n.saturating_sub(1)))
+        .or_else(|| stated(value, WORKER_COUNTS).map(|n| Count::of(&n, 1)))
+        .or_else(|| stated(worker.1, &["replicas", "size", "count"]).map(|n| Count::of(&n, 1)))
+        .unwrap_or_else(unstated);
+    let leaders = stated(leader.1, &["replicas"]).map_or(Count::Known(1), |n| Count::of(&n, 1));
+    Some(Group {
+        members: vec![
+            member(leaders, leader.2.clone(), &leader.3),
+            member(workers, worker.2.clone(), &worker.3),
+        ],
+        keys: vec![leader.0.clone(), worker.0.clone()],
+    })
+}
+
+/// GPUs asked for anywhere in the object, in the words of Kubernetes' resources or in those that operators have for them: of
+/// such an object nothing may be lost silently.
 pub(super) fn asks_for_gpus(value: &Value, is_device: fn(&str) -> bool, depth: usize) -> bool {
     if depth > MAX_DEPTH {
         return false;
     }
+    let asked = |v: &Value| !matches!(v, Value::Null | Value::Bool(false)) && number(v) != Some(0);
     match value {
         Value::Object(map) => map.iter().any(|(key, below)| {
             let amounts = matches!(key.as_str(), "limits" | "requests");
-            let devices = |m: &serde_json::Map<String, Value>| {
-                m.iter().any(|(k, v)| is_device(k) && number(v).is_some_and(|n| n > 0))
-            };
-            amounts && below.as_object().is_some_and(devices) || asks_for_gpus(below, is_device, depth + 1)
+            let devices =
+                |m: &serde_json::Map<String, Value>| m.iter().any(|(k, v)| (is_device(k) || says_gpu(k)) && asked(v));
+            amounts && below.as_object().is_some_and(devices)
+                || (says_gpu(key) && (below.is_number() || below["quantity"].is_number()) && asked(below))
+                || asks_for_gpus(below, is_device, depth + 1)
         }),
         Value::Array(items) => items.iter().any(|v| asks_for_gpus(v, is_device, depth + 1)),
         _ => false,
     }
+}
+
+/// Names of fields that count GPUs: "gpu", "numGpus", "gpu_count", "gpusPerReplica".
+fn says_gpu(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase().replace(['_', '-'], "");
+    let known = [
+        "gpu",
+        "gpus",
+        "gpucount",
+        "numgpus",
+        "numgpu",
+        "ngpus",
+        "gpunum",
+        "gpunumber",
+        "acceleratorcount",
+    ];
+    known.contains(&lower.as_str()) || (lower.starts_with("gpusper") || lower.starts_with("gpuper"))
+}
+
+/// Kinds of an operator that nobody knows here, which serve models by their name: their pods stand elsewhere.
+pub(super) fn serves_by_name(object: &Value) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let serves = [
+        "InferenceService",
+        "LLMService",
+        "ModelServing",
+        "ModelDeployment",
+        "InferenceDeployment",
+        "LLMEngine",
+        "Playground",
+    ];
+    version.contains('.') && serves.iter().any(|s| kind.contains(s))
 }
 
 /// `KubeAI`'s Model: engine, URL and a resource profile ("nvidia-gpu-l4:2").
@@ -176,10 +293,11 @@ pub(super) fn kubeai_model(spec: &Value) -> Vec<Unit> {
         "containers": [{"name": "server", "image": serves["image"], "resources": {"limits": {resource: count}}}],
         "nodeSelector": {"gpu": gpu},
     }});
+    let stated = [&spec["replicas"], &spec["minReplicas"]]
+        .into_iter()
+        .find(|v| !v.is_null());
     vec![Unit {
-        replicas: number(&spec["replicas"])
-            .or_else(|| number(&spec["minReplicas"]))
-            .unwrap_or(0),
+        replicas: Count::of(stated.unwrap_or(&Value::Null), 0),
         members: vec![member(1, template, "spec")],
         serves: Some(serves),
         ..Unit::default()
@@ -221,7 +339,7 @@ pub(super) fn vllm_runtime(spec: &Value) -> Vec<Unit> {
         "nodeSelector": deploy["nodeSelector"], "affinity": deploy["affinity"], "tolerations": deploy["tolerations"],
     }});
     vec![Unit {
-        replicas: number(&deploy["replicas"]).unwrap_or(1),
+        replicas: Count::of(&deploy["replicas"], 1),
         members: vec![member(1, template, "spec.deploymentConfig")],
         serves: Some(json!({"image": image, "command": ["vllm", "serve"], "args": args})),
         ..Unit::default()

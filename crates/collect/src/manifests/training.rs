@@ -2,7 +2,8 @@
 //! (kubeflow/trainer pkg/runtime/core/trainingruntime.go, plugins/jobset/builder.go, plugins/mpi/mpi.go).
 
 use super::around::{Around, namespace, overlay};
-use super::kinds::{Unit, list_mut, member, number, set, text};
+use super::count::Count;
+use super::kinds::{Unit, list_mut, member, set, text};
 use serde_json::{Value, json};
 
 /// Says which of a runtime's jobs trains.
@@ -32,7 +33,7 @@ pub(super) fn train_job(object: &Value, around: &Around<'_>) -> Vec<Unit> {
         member(count, merged["template"]["spec"]["template"].clone(), "spec.trainer")
     });
     vec![Unit {
-        replicas: 1,
+        replicas: 1.into(),
         members: members.collect(),
         lacks: runtime.is_none().then(|| format!("{kind} {name}")),
         ..Unit::default()
@@ -48,22 +49,20 @@ fn trains(job: &Value) -> bool {
 }
 
 /// Pods of one job of the runtime.
-fn nodes(job: &Value, spec: &Value, runtime: &Value) -> u64 {
-    let (asked, policy) = (number(&spec["trainer"]["numNodes"]), &runtime["mlPolicy"]);
-    let written = || {
-        let pods = number(&job["template"]["spec"]["parallelism"]).unwrap_or(1);
-        pods.saturating_mul(number(&job["replicas"]).unwrap_or(1))
-    };
+fn nodes(job: &Value, spec: &Value, runtime: &Value) -> Count {
+    let (asked, policy) = (&spec["trainer"]["numNodes"], &runtime["mlPolicy"]);
+    let of_policy = || Count::of(&policy["numNodes"], 1);
     let mpi = policy["mpi"].is_object();
     match asked {
         // The launcher is one of the nodes, where it trains too.
-        Some(asked) if mpi && job["name"] == "node" => {
+        asked if mpi && job["name"] == "node" && !asked.is_null() => {
             let launchers = u64::from(launcher_trains(runtime));
-            asked.saturating_sub(launchers).max(1)
+            Count::of(asked, 1).map(|n| n.saturating_sub(launchers).max(1))
         }
-        _ if mpi && trains(job) => number(&policy["numNodes"]).unwrap_or(1),
-        _ if trains(job) => asked.or_else(|| number(&policy["numNodes"])).unwrap_or(1),
-        _ => written(),
+        _ if mpi && trains(job) => of_policy(),
+        Value::Null if trains(job) => of_policy(),
+        asked if trains(job) => Count::of(asked, 1),
+        _ => Count::of(&job["template"]["spec"]["parallelism"], 1).times(Count::of(&job["replicas"], 1)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Text to objects: YAML and JSON, several documents a file, with the line of every key. Hostile input ends in an error
 //! with its line, in bounded time and memory.
 
+use super::template;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
@@ -32,6 +33,16 @@ impl Document {
 
     pub(crate) fn has_line(&self, path: &str) -> bool {
         matches!(self.nearest(path), (1.., ""))
+    }
+
+    /// The path, or as much of it as there is.
+    pub(crate) fn existing(&self, path: &str) -> String {
+        let (mut value, mut lines, mut rest) = (&self.value, &self.lines, path);
+        while let Some((next, below, left)) = lines.step(value, rest) {
+            (value, lines, rest) = (next, below, left);
+        }
+        let known = path.len() - rest.len();
+        path[..known].trim_end_matches('.').to_string()
     }
 
     /// The last line that is known on the way down, and what of the path is left there.
@@ -107,8 +118,36 @@ pub(super) struct Unread {
     pub(super) reason: String,
 }
 
-/// All documents of a text.
-pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
+
+/// What a text holds.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) documents: Vec<Document>,
+    /// Documents that are not read, beside the others.
+    pub(super) broken: Vec<Unread>,
+    /// Lines of keys that stand twice in one mapping: the last one counts, as for kubectl and helm.
+    pub(super) twice: Vec<u64>,
+}
+
+impl Parsed {
+    fn add(&mut self, file: &str, nodes: Vec<Node>, lines_before: u64) {
+        for node in nodes {
+            let document = document(file, node, lines_before, &mut self.twice);
+            self.documents.push(document);
+        }
+    }
+}
+
+/// All documents of a text. One that cannot be read loses only itself.
+pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, Unread> {
     let text = std::str::from_utf8(bytes).map_err(|e| Unread {
         line: Some(memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() as u64 + 1),
         reason: if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
@@ -118,12 +157,45 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
         },
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some(line) = helm_template(text) {
-        return Err(Unread {
-            line: Some(line),
-            reason: "it is a Helm template that is not rendered: 'helm template RELEASE CHART | gpuwaste check -' renders and checks it".into(),
-        });
+    let mut parsed = Parsed::default();
+    if template::helm(text).is_none()
+        && let Ok(nodes) = nodes(text)
+    {
+        parsed.add(file, nodes, 0);
+        return Ok(parsed);
     }
+    // JSON allows tabs where YAML does not.
+    if let Some(documents) = json(file, text) {
+        parsed.documents = documents;
+        return Ok(parsed);
+    }
+    for (lines_before, part) in template::documents(text) {
+        if let Some(line) = template::helm(part) {
+            parsed.broken.push(Unread {
+                line: Some(lines_before + line),
+                reason: "it is a Helm template that is not rendered: 'helm template RELEASE CHART | gpuwaste check -' renders and checks it".into(),
+            });
+            continue;
+        }
+        match nodes(part) {
+            Ok(nodes) => parsed.add(file, nodes, lines_before),
+            Err(error) => {
+                // Placeholders that are no YAML: what stands around them is read.
+                let filled = template::without_placeholders(part);
+                match filled.as_deref().map(nodes) {
+                    Some(Ok(nodes)) => parsed.add(file, nodes, lines_before),
+                    _ => parsed.broken.push(Unread {
+                        line: error.line.map(|line| lines_before + line),
+                        ..error
+                    }),
+                }
+            }
+        }
+    }
+    Ok(parsed)
+}
+
+fn nodes(text: &str) -> Result<Vec<Node>, Unread> {
     let budget = serde_saphyr::budget! {
         max_depth: MAX_DEPTH,
         max_documents: 100_000,
@@ -132,15 +204,15 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
         max_recorded_anchor_events: 200_000,
     };
     let aliases = serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 };
-    let options = serde_saphyr::options! { budget: budget, alias_limits: aliases };
-    match serde_saphyr::from_multiple_with_options::<Node>(text, options) {
-        Ok(nodes) => Ok(nodes.into_iter().map(|n| document(file, n)).collect()),
-        // JSON allows tabs where YAML does not.
-        Err(error) => json(file, text).ok_or_else(|| Unread {
-            line: error.location().map(|l| l.line()).filter(|l| *l > 0),
-            reason: first_line(&error.to_string()),
-        }),
-    }
+    let options = serde_saphyr::options! {
+        budget: budget,
+        alias_limits: aliases,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+    };
+    serde_saphyr::from_multiple_with_options::<Node>(text, options).map_err(|error| Unread {
+        line: error.location().map(|l| l.line()).filter(|l| *l > 0),
+        reason: first_line(&error.to_string()),
+    })
 }
 
 /// The parser's message in our words: without the place, which is told beside it, and without words of the text.
@@ -151,9 +223,6 @@ fn first_line(message: &str) -> String {
         Some((place, rest)) if place.starts_with("line ") => rest,
         _ => line,
     };
-    if line.starts_with("duplicate mapping key") {
-        return "a key stands twice in one mapping".into();
-    }
     if ["budget", "recursion limit", "alias replay", "alias expansion"]
         .iter()
         .any(|w| line.contains(w))
@@ -180,35 +249,9 @@ fn json(file: &str, text: &str) -> Option<Vec<Document>> {
     Some(values.ok()?.into_iter().map(of).collect())
 }
 
-/// The line of the first Helm directive. KServe's own templates (`{{ .Spec… }}` in a string) are valid YAML and stay.
-fn helm_template(text: &str) -> Option<u64> {
-    const WORDS: &[&str] = &[
-        ".Values",
-        ".Release",
-        ".Chart",
-        "include ",
-        "template ",
-        "define ",
-        ".Files",
-        ".Capabilities",
-    ];
-    if !text.contains("{{") {
-        return None;
-    }
-    text.lines()
-        .position(|line| {
-            line.match_indices("{{").any(|(at, _)| {
-                let rest = &line[at + 2..];
-                let inner = rest.split("}}").next().unwrap_or(rest);
-                WORDS.iter().any(|w| inner.contains(w))
-            })
-        })
-        .map(|at| at as u64 + 1)
-}
-
-fn document(file: &str, node: Node) -> Document {
-    let line = node.line.max(1);
-    let (value, lines) = plain(node);
+fn document(file: &str, node: Node, lines_before: u64, twice: &mut Vec<u64>) -> Document {
+    let line = node.line.max(1) + lines_before;
+    let (value, lines) = plain(node, lines_before, twice);
     Document {
         file: file.into(),
         line,
@@ -217,28 +260,35 @@ fn document(file: &str, node: Node) -> Document {
     }
 }
 
-fn plain(node: Node) -> (Value, Lines) {
+fn plain(node: Node, lines_before: u64, twice: &mut Vec<u64>) -> (Value, Lines) {
     let (value, below) = match node.value {
         Tree::Leaf(value) => (value, Vec::new()),
         Tree::List(items) => {
-            let (values, lines) = items.into_iter().map(plain).unzip();
+            let items = items.into_iter().map(|item| plain(item, lines_before, twice));
+            let (values, lines) = items.unzip();
             (Value::Array(values), lines)
         }
         Tree::Map(mut entries) => {
-            // As the map will have them, so that lines need no keys of their own.
+            // As the map will have them, so that lines need no keys of their own; of one key the last.
             entries.sort_by(|a, b| a.0.cmp(&b.0));
-            entries.dedup_by(|a, b| a.0 == b.0);
             let mut map = Map::new();
-            let mut below = Vec::with_capacity(entries.len());
+            let mut below: Vec<Lines> = Vec::with_capacity(entries.len());
             for (key, item) in entries {
-                let (value, lines) = plain(item);
-                map.insert(key, value);
+                let line = item.line + lines_before;
+                let (value, lines) = plain(item, lines_before, twice);
+                if map.insert(key, value).is_some() {
+                    twice.push(line);
+                    below.pop();
+                }
                 below.push(lines);
             }
             (Value::Object(map), below)
         }
     };
-    let line = u32::try_from(node.line).unwrap_or(0);
+    let line = match node.line {
+        0 => 0,
+        line => u32::try_from(line + lines_before).unwrap_or(0),
+    };
     let below = below.into_boxed_slice();
     (value, Lines { line, below })
 }
@@ -347,18 +397,14 @@ mod tests {
 
     #[test]
     fn documents_have_lines() {
-        let docs = parse(
-            "f.yaml",
-            b"kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n",
-        )
-        .unwrap();
+        let docs = read("kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n");
         assert_eq!(docs.len(), 2);
         assert_eq!(docs[1].line_of("spec.x[1].y"), 8);
         assert_eq!(docs[1].line_of("spec.x[1].unheard.of"), 8);
         assert_eq!(docs[1].value["spec"]["x"][1]["y"], "2");
         // Keys with dots, keys that begin alike, and what has no line of its own.
         let text = "spec:\n  b.c/d: 1\n  b:\n    c: 2\n  bc: 3\nkind: List\nitems:\n- kind: A\n  z: 1\n- kind: B\n  a:\n  - 1\n  - 2\n";
-        let list = parse("f.yaml", text.as_bytes()).unwrap().remove(0);
+        let list = read(text).remove(0);
         let lines = |paths: &[&str]| paths.iter().map(|p| list.line_of(p)).collect::<Vec<_>>();
         assert_eq!(
             lines(&["spec.b.c/d", "spec.b.c", "spec.bc", "spec.bcd", "nothing"]),
@@ -374,13 +420,28 @@ mod tests {
 
     #[test]
     fn anchors_and_merge_keys_are_followed() {
-        let docs = parse("f", b"a: &x {m: 1}\nb:\n  <<: *x\n  n: 2\n").unwrap();
+        let docs = read("a: &x {m: 1}\nb:\n  <<: *x\n  n: 2\n");
         assert_eq!(docs[0].value["b"]["m"], 1);
+        // What stands there itself wins, wherever it stands.
+        for text in [
+            "a: &x {m: 1}\nb:\n  m: 2\n  <<: *x\n",
+            "a: &x {m: 1}\nb:\n  <<: *x\n  m: 2\n",
+        ] {
+            let parsed = parse("f", text.as_bytes()).unwrap();
+            assert_eq!(parsed.documents[0].value["b"]["m"], 2, "{text}");
+            assert!(parsed.twice.is_empty(), "{text}");
+        }
     }
 
     #[test]
     fn hostile_text_is_refused_with_its_line() {
-        let refused = |text: &[u8]| parse("f", text).unwrap_err();
+        let refused = |text: &[u8]| match parse("f", text) {
+            Err(unread) => unread,
+            Ok(mut parsed) => {
+                assert!(parsed.documents.is_empty(), "{parsed:?}");
+                parsed.broken.remove(0)
+            }
+        };
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_string();
         for i in 1..12 {
             let last = i - 1;
@@ -392,7 +453,6 @@ mod tests {
         refused(bomb.as_bytes());
         refused("[".repeat(50_000).as_bytes());
         refused("{a: ".repeat(50_000).as_bytes());
-        assert_eq!(refused(b"a: 1\nb: 2\na: 3\n").line, Some(3), "duplicate key");
         assert_eq!(refused(b"a:\n\tb: 1\n").line, Some(2), "tab");
         assert_eq!(refused(b"a: 1\nb: \xff\n").line, Some(2), "not UTF-8");
         let helm = refused(b"kind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n");
@@ -400,10 +460,62 @@ mod tests {
             helm.line == Some(3) && helm.reason.contains("helm template"),
             "{helm:?}"
         );
-        assert_eq!(
-            parse("f", b"\xef\xbb\xbfkind: A\r\nspec: 1\r\n").unwrap()[0].value["spec"],
-            1
+        assert_eq!(read("\u{feff}kind: A\r\nspec: 1\r\n")[0].value["spec"], 1);
+        assert_eq!(read("{\n\t\"kind\": \"A\"}\n")[0].value["kind"], "A");
+    }
+
+    #[test]
+    fn one_broken_document_loses_only_itself() {
+        let text =
+            "kind: A\n---\nkind: B\nspec: [\n---\nkind: C\nspec:\n  x: 1\n--- # last\nkind: D\nname: {{ .Values.x }}\n";
+        let parsed = parse("f", text.as_bytes()).unwrap();
+        let kinds: Vec<&str> = parsed
+            .documents
+            .iter()
+            .filter_map(|d| d.value["kind"].as_str())
+            .collect();
+        assert_eq!(kinds, ["A", "C"]);
+        assert_eq!(parsed.documents[1].line_of("spec.x"), 8, "lines are the file's");
+        let lines: Vec<Option<u64>> = parsed.broken.iter().map(|b| b.line).collect();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[0].is_some_and(|l| (3..=5).contains(&l)) && lines[1] == Some(11),
+            "{lines:?}"
         );
-        assert_eq!(parse("f", b"{\n\t\"kind\": \"A\"}\n").unwrap()[0].value["kind"], "A");
+    }
+
+    #[test]
+    fn of_a_key_that_stands_twice_the_last_counts() {
+        let parsed = parse("f", b"a: 1\nb:\n  c: 2\n  d: 0\n  c: 3\na: 4\n").unwrap();
+        assert_eq!(
+            parsed.documents[0].value,
+            serde_json::json!({"a": 4, "b": {"c": 3, "d": 0}})
+        );
+        assert_eq!(parsed.documents[0].line_of("b.c"), 5);
+        let mut twice = parsed.twice;
+        twice.sort_unstable();
+        assert_eq!(twice, [5, 6]);
+    }
+
+    #[test]
+    fn placeholders_that_are_no_yaml_are_read_around() {
+        for (text, value) in [
+            ("replicas: {{ replicas }}\nx: 1\n", "$(replicas)"),
+            ("replicas: @REPLICAS@\nx: 1\n", "$(REPLICAS)"),
+            ("replicas: %REPLICAS%\nx: 1\n", "$(REPLICAS)"),
+            ("{replicas: ${REPLICAS}, x: 1}\n", "$(REPLICAS)"),
+            ("replicas: ${REPLICAS}\nx: 1\n", "${REPLICAS}"),
+            ("replicas: <n>\nx: 1\n", "<n>"),
+        ] {
+            let docs = read(text);
+            assert_eq!(docs[0].value["replicas"], value, "{text}");
+            assert_eq!(docs[0].value["x"], 1, "{text}");
+        }
+    }
+
+    fn read(text: &str) -> Vec<Document> {
+        let parsed = parse("f.yaml", text.as_bytes()).unwrap();
+        assert!(parsed.broken.is_empty(), "{:?}", parsed.broken);
+        parsed.documents
     }
 }

@@ -80,6 +80,8 @@ pub enum Setting {
     TensorParallel,
     PipelineParallel,
     DataParallel,
+    /// What multiplies TP × PP × DP, or stands beside it: nodes of a group, context parallelism, stages, several servers.
+    FurtherParallel,
     MaxModelLen,
     MaxNumSeqs,
     MaxNumBatchedTokens,
@@ -88,6 +90,11 @@ pub enum Setting {
     Quantization,
     Dtype,
     KvCacheDtype,
+    /// The side of a prefill/decode split.
+    Role,
+    /// Another one that memory or speed hang on: offloading, a draft model, adapters, block sizes, eager mode, expert
+    /// parallelism.
+    Sizing,
     /// One that no conclusion about GPUs, memory or speed hangs on.
     Other,
 }
@@ -218,12 +225,16 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// Where `setting` is stated, if that could not be read. A value that was read (by another way) settles it.
+    /// Where `setting` is stated, if that could not be read. A value that was read (by another way) settles it; of a model
+    /// that is a path or a URI the files are unread as long as nothing else names it: its name is what somebody called them.
     pub fn unread(&self, setting: Setting) -> Option<&UnreadSetting> {
         let read = match setting {
             Setting::Engine => self.engine.is_some(),
             Setting::EngineVersion => self.engine_version.is_some(),
-            Setting::Model => self.model.is_some(),
+            Setting::Model => self
+                .model
+                .as_deref()
+                .is_some_and(|m| !m.starts_with('/') && !m.contains("://")),
             Setting::TensorParallel => self.tensor_parallel.is_some(),
             Setting::PipelineParallel => self.pipeline_parallel.is_some(),
             Setting::DataParallel => self.data_parallel.is_some(),
@@ -238,19 +249,21 @@ impl EngineSettings {
             Setting::Quantization => self.quantization.is_some(),
             Setting::Dtype => self.dtype.is_some(),
             Setting::KvCacheDtype => self.kv_cache_dtype.is_some(),
-            Setting::Any | Setting::Other => false,
+            Setting::Role => self.role.is_some(),
+            Setting::Any | Setting::FurtherParallel | Setting::Sizing | Setting::Other => false,
         };
         self.unread
             .iter()
             .find(|u| !read && (u.setting == setting || u.setting == Setting::Any))
     }
 
-    /// Where a part of TP × PP × DP is stated, if that could not be read: how many GPUs the server uses is then not known.
+    /// Where a part of the parallelism is stated, if that could not be read: how many GPUs the server uses is then not known.
     pub fn unread_parallelism(&self) -> Option<&UnreadSetting> {
         [
             Setting::TensorParallel,
             Setting::PipelineParallel,
             Setting::DataParallel,
+            Setting::FurtherParallel,
         ]
         .into_iter()
         .find_map(|s| self.unread(s))

@@ -169,6 +169,15 @@ impl Check for ParallelismMismatch {
                 out.not_assessed(support::UNSEEN.0, support::UNSEEN.1, slots);
                 continue;
             }
+            if let Some(place) = workload.settings.as_ref().and_then(|s| s.unread_parallelism()) {
+                let reason = format!("its parallelism was not read: {}", place.place);
+                out.not_assessed(
+                    &reason,
+                    "give what states it: the file, ConfigMap or rendered manifest",
+                    slots,
+                );
+                continue;
+            }
             match workload.settings.as_ref().filter(|_| explicit) {
                 Some(settings) if settings.nodes.is_none_or(|n| n <= 1) => {
                     out.assessed.extend(&slots);

@@ -249,6 +249,12 @@ impl<'a> Case<'a> {
             .settings
             .as_ref()
             .ok_or(("no serving engine was recognised", "see 'gpuwaste catalog engines'"))?;
+        if settings.unread_parallelism().is_some() {
+            return Err((
+                "its parallelism stands where it was not read",
+                "give what states it: the file, ConfigMap or rendered manifest",
+            ));
+        }
         let model = workload.model.as_ref().ok_or((
             "the model is not in the catalogue, or not named",
             "see 'gpuwaste catalog models'",

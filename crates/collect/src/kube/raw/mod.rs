@@ -71,6 +71,10 @@ impl RawMeta {
         self.creation_timestamp
     }
 
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
     pub(super) fn deleted_at(&self) -> Option<Timestamp> {
         self.deletion_timestamp
     }

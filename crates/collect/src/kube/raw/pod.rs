@@ -47,7 +47,8 @@ pub fn pod_of_template(
     template: serde_json::Value,
     map: impl Fn(&str) -> Option<BTreeMap<String, String>>,
 ) -> Option<(Pod, BTreeSet<String>)> {
-    let raw: RawPod = serde_json::from_value(template).ok()?;
+    let mut raw: RawPod = serde_json::from_value(template).ok()?;
+    raw.fill_fields();
     let wants = raw.wants();
     let mut pod = raw.into_pod(&[]);
     let lacking = config_maps::fill(&mut pod, wants, map);
@@ -57,6 +58,13 @@ pub fn pod_of_template(
 impl RawPod {
     pub(in crate::kube) fn node(&self) -> Option<&str> {
         self.spec.node_name.as_deref().filter(|n| !n.is_empty())
+    }
+
+    /// Variables that are labels of the pod get their values.
+    pub(in crate::kube) fn fill_fields(&mut self) {
+        for container in &mut self.spec.containers {
+            container.fill_fields(self.metadata.labels());
+        }
     }
 
     /// Containers with settings in ConfigMaps, of those that hold GPUs.
@@ -101,8 +109,7 @@ impl RawPod {
                 fill(container, raw);
             }
         }
-        if let Some(uri) = &model_uri {
-            let model = crate::engine::model_of_uri(uri);
+        if let Some(model) = model_uri.as_deref().and_then(crate::engine::model_of_uri) {
             for settings in containers.iter_mut().filter_map(|c| c.server.as_deref_mut()) {
                 crate::engine::mounted(settings, &model);
             }
