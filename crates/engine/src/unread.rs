@@ -209,7 +209,8 @@ fn is_token(text: &str) -> bool {
 pub(crate) fn is_stand_in(text: &str) -> bool {
     let text = text.trim();
     is_to_be_replaced(text)
-        || (is_token(text) && text.contains('_'))
+        // Names of cards, models and GGUF types have digits ("GA102GL_A10", "Q4_K_M"), words that wait for a value have none.
+        || (is_token(text) && text.contains('_') && !text.contains(|c: char| c.is_ascii_digit()))
         || (text.len() >= 3 && text.bytes().all(|b| matches!(b, b'X' | b'x')))
 }
 
@@ -333,6 +334,10 @@ mod tests {
             "",
             "AWQ",
             "T5",
+            "Q4_K_M",
+            "IQ4_XS",
+            "GA102GL_A10",
+            "ARWKV_7B_R1_16K",
         ] {
             assert!(!is_stand_in(text), "{text}");
         }

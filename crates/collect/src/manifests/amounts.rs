@@ -191,7 +191,7 @@ fn hidden(container: &Value) -> Option<Remark> {
     }
     let by_variable = VISIBLE.iter().find_map(|name| {
         let variables = container["env"].as_array().into_iter().flatten();
-        let own = variables.filter(|v| v["name"] == *name).last()?;
+        let own = variables.rev().find(|v| v["name"] == *name)?;
         Some((*name, seen(own["value"].as_str()?, held)?))
     });
     let (name, visible) = by_variable.or_else(|| in_words(container, held))?;
@@ -272,8 +272,8 @@ fn unasked(template: &Value, pod: &Pod) -> Option<Remark> {
     let takes = |container: &&Value| {
         let variables = container["env"].as_array().into_iter().flatten();
         let value = variables
-            .filter(|v| v["name"] == "NVIDIA_VISIBLE_DEVICES")
-            .last()
+            .rev()
+            .find(|v| v["name"] == "NVIDIA_VISIBLE_DEVICES")
             .and_then(|v| v["value"].as_str());
         value.is_some_and(|v| !matches!(v, "" | "none" | "void"))
     };
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn said(container: Value) -> Vec<(String, bool)> {
+    fn said(container: &Value) -> Vec<(String, bool)> {
         let template = json!({"spec": {"containers": [container]}});
         let pod = Pod::default();
         let all = remarks(&template, &pod).into_iter();
@@ -340,13 +340,13 @@ mod tests {
             (json!({"limits": {"aliyun.com/gpu-mem": "4"}}), "aliyun.com/gpu-mem"),
         ] {
             assert_eq!(
-                said(json!({"resources": resources})),
+                said(&json!({"resources": resources})),
                 [(what.to_string(), true)],
                 "{resources}"
             );
         }
         assert_eq!(
-            said(json!({"resources": {"limits": {"nvidia.com/gpu": "2", "cpu": "${CPU}"}}})),
+            said(&json!({"resources": {"limits": {"nvidia.com/gpu": "2", "cpu": "${CPU}"}}})),
             []
         );
         let shared = json!({"metadata": {"annotations": {"gpu-fraction": "0.5"}}, "spec": {"containers": [{}]}});
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn what_the_api_server_refuses_is_said() {
-        let of = |resources: Value| said(json!({"resources": resources})).len();
+        let of = |resources: Value| said(&json!({"resources": resources})).len();
         assert_eq!(of(json!({"requests": {"nvidia.com/gpu": "4"}})), 1);
         assert_eq!(
             of(json!({"requests": {"nvidia.com/gpu": "2"}, "limits": {"nvidia.com/gpu": "4"}})),
@@ -375,7 +375,7 @@ mod tests {
     fn devices_that_a_container_hides_from_itself() {
         let of = |name: &str, value: &str| {
             let env = json!([{"name": name, "value": value}]);
-            said(json!({"env": env, "resources": {"limits": {"nvidia.com/gpu": "2"}}}))
+            said(&json!({"env": env, "resources": {"limits": {"nvidia.com/gpu": "2"}}}))
                 .first()
                 .map(|(what, _)| what.clone())
         };
@@ -394,7 +394,8 @@ mod tests {
             assert_eq!(of("CUDA_VISIBLE_DEVICES", value), expected, "{value}");
         }
         assert!(of("HIP_VISIBLE_DEVICES", "1").is_some() && of("OTHER", "1").is_none());
-        let script = |text: &str| said(json!({"args": [text], "resources": {"limits": {"nvidia.com/gpu": "4"}}})).len();
+        let script =
+            |text: &str| said(&json!({"args": [text], "resources": {"limits": {"nvidia.com/gpu": "4"}}})).len();
         assert_eq!(script("export CUDA_VISIBLE_DEVICES=0,1; vllm serve m"), 1);
         assert_eq!(script("CUDA_VISIBLE_DEVICES=0,1 a & CUDA_VISIBLE_DEVICES=2,3 b"), 0);
         assert_eq!(script("CUDA_VISIBLE_DEVICES=$i a"), 0);
@@ -402,7 +403,7 @@ mod tests {
 
     #[test]
     fn gpus_that_are_taken_without_asking() {
-        let taken = |value: &str| said(json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": value}]})).len();
+        let taken = |value: &str| said(&json!({"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": value}]})).len();
         assert_eq!((taken("all"), taken("0"), taken("void"), taken("none")), (1, 1, 0, 0));
     }
 }

@@ -275,8 +275,8 @@ impl Making<'_> {
             engine::leave_unread(settings, &unit.unread);
             let place = |s: &EngineSettings| {
                 let effective = s.unread.iter().filter(|u| {
-                    !matches!(u.setting, Setting::Other | Setting::EngineVersion)
-                        && !(u.setting == Setting::Model && s.model.is_some())
+                    let by_path = u.setting == Setting::Model && s.model.is_some();
+                    !by_path && !matches!(u.setting, Setting::Other | Setting::EngineVersion)
                 });
                 let mut all: Vec<(&str, &str)> =
                     effective.map(|u| (setting_name(u.setting), u.place.as_str())).collect();

@@ -53,6 +53,11 @@ pub(super) fn documents(text: &str) -> Vec<(u64, &str)> {
     parts.filter(|(_, part)| says(part)).collect()
 }
 
+/// Words of templates that make text come and go.
+const BRANCHES: &[&str] = &[
+    "if", "else", "end", "range", "with", "define", "block", "template", "include",
+];
+
 /// The text with `$(name)` for each placeholder that YAML takes for something else: `{{ x }}`, `${x}` in braces, `@X@`,
 /// `%X%`. `None`: there is none, or it has branches of its own (`{{ if }}`, `{% for %}`), of which nobody knows which hold.
 pub(super) fn without_placeholders(text: &str) -> Option<String> {
@@ -63,36 +68,29 @@ pub(super) fn without_placeholders(text: &str) -> Option<String> {
     let mut rest = text;
     let mut found = false;
     while !rest.is_empty() {
-        match placeholder(rest) {
-            Some((length, name)) => {
-                let word = name
-                    .trim_matches(['-', ' '])
-                    .split_whitespace()
-                    .next()
-                    .unwrap_or_default();
-                if [
-                    "if", "else", "end", "range", "with", "define", "block", "template", "include",
-                ]
-                .contains(&word)
-                {
-                    return None;
-                }
-                found = true;
-                let name: String = word
-                    .chars()
-                    .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
-                    .collect();
-                out.push_str("$(");
-                out.push_str(if name.is_empty() { "_" } else { &name });
-                out.push(')');
-                rest = &rest[length..];
-            }
-            None => {
-                let next = rest.chars().next().map_or(1, char::len_utf8);
-                out.push_str(&rest[..next]);
-                rest = &rest[next..];
-            }
+        let Some((length, name)) = placeholder(rest) else {
+            let next = rest.chars().next().map_or(1, char::len_utf8);
+            out.push_str(&rest[..next]);
+            rest = &rest[next..];
+            continue;
+        };
+        let word = name
+            .trim_matches(['-', ' '])
+            .split_whitespace()
+            .next()
+            .unwrap_or_default();
+        if BRANCHES.contains(&word) {
+            return None;
         }
+        found = true;
+        let name: String = word
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
+            .collect();
+        out.push_str("$(");
+        out.push_str(if name.is_empty() { "_" } else { &name });
+        out.push(')');
+        rest = &rest[length..];
     }
     found.then_some(out)
 }
