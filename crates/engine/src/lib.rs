@@ -18,6 +18,7 @@ mod tgi;
 mod triton;
 mod trtllm;
 mod vllm;
+pub mod width;
 
 use gpuwaste_facts::{snapshot, units};
 

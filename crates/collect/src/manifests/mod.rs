@@ -3,6 +3,7 @@
 mod around;
 mod kinds;
 mod live;
+mod planned;
 mod pods;
 mod serving;
 mod shape;
@@ -10,6 +11,7 @@ mod training;
 mod yaml;
 
 pub use live::{Described, described};
+pub use planned::{Asked, snapshot};
 
 use crate::snapshot::cluster::{Controller, Pod};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};

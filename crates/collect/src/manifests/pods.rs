@@ -5,9 +5,11 @@ use super::kinds::{self, Unit};
 use super::yaml::Document;
 use super::{Manifests, shape};
 use crate::engine::{self, ContainerSpec};
-use crate::kube::pod_of_template;
+use crate::kube::{parse_ignore, pod_of_template};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, is_device};
+use crate::snapshot::cluster::{
+    Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod, is_device,
+};
 use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -159,6 +161,9 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
             name,
             replicas: Some(stated),
             group_size: (per_replica > 1).then_some(per_replica),
+            ignore: kinds::text(&object["metadata"]["annotations"]["gpuwaste.dev/ignore"])
+                .as_deref()
+                .and_then(parse_ignore),
             ..Controller::default()
         });
     }
@@ -455,9 +460,14 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
     let full = index.map_or(path.to_string(), |i| format!("{path}.containers[{i}]"));
     let at = |below: &str| (document.line_of(&format!("{full}{below}")), format!("{full}{below}"));
     let mut notes = Vec::new();
-    let mut note = |below: &str, text: String| {
+    let mut note = |about: NoteAbout, below: &str, text: String| {
         let (line, path) = at(below);
-        notes.push(Note { line, path, text });
+        notes.push(Note {
+            line,
+            path,
+            text,
+            about,
+        });
     };
     if let Some(holder) = holder {
         let written = document.has_line(&format!("{full}.image"));
@@ -468,6 +478,7 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
             );
             if !digest && matches!(tag, None | Some("latest" | "nightly" | "main" | "dev")) {
                 note(
+                    NoteAbout::Image,
                     ".image",
                     format!(
                         "image {image} is not pinned: a restart may bring another engine version, with another memory need"
@@ -478,12 +489,14 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
         if !holder.requests.devices.is_empty() && path.contains("emplate") {
             if holder.requests.cpu.is_none() {
                 note(
+                    NoteAbout::CpuRequest,
                     ".resources",
                     "no CPU request: the scheduler may put it where the engine starves".into(),
                 );
             }
             if holder.requests.memory.is_none() {
                 note(
+                    NoteAbout::MemoryRequest,
                     ".resources",
                     "no memory request: it may be evicted, or killed, first".into(),
                 );

@@ -24,6 +24,10 @@ impl Check for CpuPodsOnGpuNode {
         explain::CPU_PODS
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let mut pools: BTreeMap<PoolKey<'_>, Vec<(&Node, Guests<'_>)>> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! idle-schedule: hours of the week without any request, in every week seen: nights and weekends, priced.
 
-use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::fleet::{Bins, Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
@@ -25,6 +25,10 @@ impl Check for IdleSchedule {
 
     fn explain(&self) -> &'static str {
         explain::IDLE_SCHEDULE
+    }
+
+    fn needs_activity(&self) -> bool {
+        true
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
@@ -116,14 +120,7 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
         )
     };
     judged.cap_by_price(fleet, &slots);
-    let claims = slots
-        .iter()
-        .map(|s| Claim {
-            slot: *s,
-            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(share)),
-            vacates: false,
-        })
-        .collect();
+    let claims = support::part_of(fleet, workload, &slots, share);
     let spoken = spoken(bins.hourly_end, &runs);
     let number = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)

@@ -33,6 +33,10 @@ impl Check for MigLayout {
         &[Some("unpartitioned"), Some("mismatch")]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         unpartitioned(fleet, &context.settings.thresholds, out);

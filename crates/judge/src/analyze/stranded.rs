@@ -31,6 +31,10 @@ impl Check for StrandedGpu {
         &[Some("host"), Some("scatter")]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let mut taken = BTreeSet::new();

@@ -5,18 +5,20 @@ mod cut;
 mod intel;
 mod labels;
 mod mig;
+mod planned;
 #[cfg(test)]
 mod tests;
 
 pub(super) use mig::MigShape;
 
 use super::dra::{DeviceKey, NodeDevices};
-use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
+use super::{Node, NodeId, Slot, WHOLE_GPU};
 use crate::catalog::instances;
 use crate::catalog::prices::{PriceBook, PriceQuery, price_of};
 use crate::snapshot::cluster::Node as Seen;
 use cut::{CUSTOM_SHARING, absurd, cut};
 use jiff::Timestamp;
+pub(super) use labels::UNNAMED;
 use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
 use std::collections::HashSet;
 
@@ -88,8 +90,21 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     ]);
     let of_type = instance_type.as_deref().and_then(instances::gpu_of_type);
     let (gpu, gpu_name, unknown_gpu) = gpu_of(seen, of_type.map(|(g, _)| g), around);
-    let slots = cut(seen, gpu, of_type.map(|(_, n)| n), &around.dra);
-    let gpus = (slots.iter().map(|s| s.weight).sum::<u64>() / WHOLE_GPU) as u32;
+    let mut slots = cut(seen, gpu, of_type.map(|(_, n)| n), &around.dra);
+    if seen.planned {
+        planned::asked_for(&mut slots);
+    }
+    let weight = slots.iter().map(|s| s.weight).sum::<u64>();
+    let gpus = if seen.planned {
+        weight.div_ceil(WHOLE_GPU)
+    } else {
+        weight / WHOLE_GPU
+    } as u32;
+    let bought_with = if seen.planned {
+        planned::bought_with(of_type.map(|(_, n)| n), gpus)
+    } else {
+        gpus
+    };
     let cloud = cloud_of(seen, instance_type.as_deref());
     let region = first(&[
         "topology.kubernetes.io/region",
@@ -104,9 +119,14 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         region: region.as_deref(),
         capacity_type,
         gpu,
-        gpus,
+        gpus: bought_with,
     };
-    let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
+    let (mut price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
+    if seen.planned {
+        let sized = of_type.is_some_and(|(_, n)| n == bought_with);
+        let entry = price_entry.and_then(|i| around.prices.entries.get(i));
+        price = planned::part(price, entry, sized, weight, bought_with);
+    }
     let cordon = seen.taints.iter().find(|t| t.key == "node.kubernetes.io/unschedulable");
     let node = Node {
         cluster: around.cluster,
@@ -120,7 +140,8 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         gpu,
         gpu_name,
         gpus,
-        price: NodePrice { ..price },
+        price,
+        planned: seen.planned,
         created_at: seen.created_at,
         ready: seen.ready.clone(),
         unschedulable: seen.unschedulable,

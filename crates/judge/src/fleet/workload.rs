@@ -80,6 +80,8 @@ pub struct Workload {
     /// The queue that admitted it (Kueue, Volcano, KAI); `None`: none.
     pub queue: Option<String>,
     pub observed: Observed,
+    /// Written, and not there yet: nothing of what it does can be known.
+    pub planned: bool,
     /// Manifests only: where it stands.
     pub origin: Option<Origin>,
     pub ignore: Option<Ignore>,

@@ -102,6 +102,8 @@ pub(super) fn cut(
         .find_map(|k| label_count(k))
         .or_else(|| label_count("nvidia.com/gpu.count").filter(|_| single_mig.is_none()))
     });
+    // A plan is for what it asks, whatever the node is bought with.
+    let owned = owned.filter(|_| !seen.planned);
     let for_mig = owned.map(|n| n.saturating_sub(cards(&slots)));
     slots.extend(mig::mig_slots(&mig, &shape, for_mig));
     // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.

@@ -159,7 +159,9 @@ impl Maker {
             Life::Silent => self.dice.chance(50),
             _ => false,
         };
-        for _ in 0..gpus {
+        for index in 0..gpus {
+            // What its parallelism leaves out does nothing.
+            let works = works && (life != Life::HalfUsed || index < gpus / 2);
             let at = host.take(resource);
             let place = &mut host.places[at];
             place.pods.push(PodName {
