@@ -97,7 +97,8 @@ fn unpartitioned(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ],
             claims: support::claims(fleet, &slots, false),
             fix: Fix::told(format!(
-                "Choose a layout that uses the whole card (label nvidia.com/mig.config, MIG manager): {}.",
+                "Choose a layout that uses the whole card on {} (label nvidia.com/mig.config, MIG manager): {}.",
+                support::nodes_of(fleet, &slots),
                 fitting(fleet, &slots)
             )),
             // Nobody can ask for them: more than free.

@@ -228,6 +228,24 @@ pub(super) fn of_pool(fleet: &Fleet, node: &Node) -> Subject {
     }
 }
 
+/// Nodes named before the others are counted.
+const NAMED: usize = 5;
+
+/// "gpu-1, gpu-2 and 3 more": the nodes of these slots.
+pub(super) fn nodes_of(fleet: &Fleet, slots: &[SlotId]) -> String {
+    let nodes = slots.iter().map(|s| fleet.node(fleet.slot(*s).node).name.as_str());
+    named(&nodes.collect::<BTreeSet<_>>())
+}
+
+pub(super) fn named(names: &BTreeSet<&str>) -> String {
+    let first: Vec<&str> = names.iter().take(NAMED).copied().collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!("{}{more}", first.join(", "))
+}
+
 /// A workload's claims on slots that it would leave: of a shared one, its pods' shares (R1); where who shares it is a guess,
 /// the least that they can be.
 pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) -> Vec<Claim> {
