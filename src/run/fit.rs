@@ -245,7 +245,11 @@ fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
 
 fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Result<Vec<Tier<'a>>> {
     if let Some(region) = args.region.as_deref() {
-        let rows = || instances::all().iter().filter(|r| r.region.eq_ignore_ascii_case(region));
+        let rows = || {
+            instances::all()
+                .iter()
+                .filter(|r| r.region.eq_ignore_ascii_case(region))
+        };
         if rows().next().is_none() {
             bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
         }

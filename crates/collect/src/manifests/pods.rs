@@ -7,9 +7,8 @@ use super::{Manifests, shape};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::{parse_ignore, pod_of_template};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{
-    Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod, is_device,
-};
+use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod};
+use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
 use std::collections::BTreeSet;

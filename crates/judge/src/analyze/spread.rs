@@ -90,16 +90,18 @@ fn all_of(workload: &Workload, settings: &EngineSettings, stated: Parallelism) -
     Ok(held / rest)
 }
 
-/// Whether the GPU is seen at work; `None`: nothing is seen of it, or it may be a neighbour's work.
+/// Whether the GPU is seen at work, by any source (R11); `None`: nothing is seen of it, its sources contradict each other, or
+/// it may be a neighbour's work. One that works rarely works: its most counts beside what the witness tells of its usual.
 pub(super) fn is_at_work(fleet: &Fleet, slot: SlotId, t: &Thresholds) -> Option<bool> {
-    let activity = fleet
-        .slot(slot)
-        .activity
-        .as_ref()
-        .filter(|a| a.attributed && !a.shared)?;
+    let slot = fleet.slot(slot);
+    let activity = slot.activity.as_ref().filter(|a| a.attributed && !a.shared)?;
     let most = [activity.engine_active, activity.gpu_util, activity.busy]
         .into_iter()
         .filter_map(|s| s?.max)
-        .reduce(f64::max)?;
-    Some(most > t.idle_gpu_activity)
+        .reduce(f64::max);
+    let works = &slot.facts.works;
+    if works.claimed() || most.is_some_and(|m| m > t.idle_gpu_activity) {
+        return Some(true);
+    }
+    works.denied().then_some(false)
 }

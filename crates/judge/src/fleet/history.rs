@@ -131,6 +131,7 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
             let created = fleet.workloads[w].created_at;
             fleet.workloads[w].observed = observed(load, history, created, share.min(1.0), live, settings);
         }
+        fleet.workloads[w].unbroken = unbroken(fleet, WorkloadId(w), &stems, history);
         // Device and CPU figures stand on their own: an engine without metrics has them too.
         for load in stems {
             let since = load.first.or(fleet.workloads[w].created_at);
@@ -143,6 +144,24 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
             );
         }
     }
+}
+
+/// Whether counters prove what holes of the history hide: the same processes ran through all of it, and there are samples
+/// at both ends, between which nothing was counted.
+fn unbroken(fleet: &Fleet, id: WorkloadId, stems: &[&LoadHistory], history: &History) -> bool {
+    let workload = fleet.workload(id);
+    let start = history.end.as_second() - i64::try_from(history.window_seconds).unwrap_or(i64::MAX);
+    let old = |p: &super::PodId| fleet.pod(*p).started_at.is_some_and(|at| at.as_second() <= start);
+    let [load] = stems else { return false };
+    let ends = |hours: &[Option<f64>]| {
+        let near = hours.len().min(2);
+        near > 0 && hours[..near].iter().any(Option::is_some) && hours[hours.len() - near..].iter().any(Option::is_some)
+    };
+    workload.pods.iter().all(old)
+        && load.restarts == Some(0.0)
+        && load.requests_total == Some(0.0)
+        && load.output_tokens_total == Some(0.0)
+        && ends(&load.hourly)
 }
 
 /// Nothing of the series is older than the pod: a StatefulSet gives its pods their predecessors' names.
@@ -333,6 +352,7 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
     for row in history.gpus.iter().filter(|r| r.holder.is_some() && recent(r)) {
         *sharers.entry(device_of(row)).or_default() += 1;
     }
+    unheld(fleet, history, index);
     for p in 0..fleet.pods.len() {
         let pod = &fleet.pods[p];
         if pod.cluster != index || pod.slots.is_empty() {
@@ -356,7 +376,56 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
             };
             let row = rows.remove(at);
             let shared = fleet.slot(slot).holders.len() > 1 || sharers.get(&device_of(row)).is_some_and(|n| *n > 1);
+            let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
+            fleet.slots[slot.0].live = live.map(Box::new);
             fleet.slots[slot.0].activity = Some(activity(row, history, shared));
+        }
+    }
+}
+
+/// What devices did while nobody held them, onto the slots that nobody holds: by the device's name where an exporter gave
+/// it, else by its node, where as many devices as slots are without a holder.
+fn unheld(fleet: &mut Fleet, history: &History, index: usize) {
+    let mut by_node: HashMap<&str, Vec<&GpuHistory>> = HashMap::new();
+    let recent = |r: &&GpuHistory| {
+        r.last
+            .is_some_and(|l| seconds(l, history.end) <= 3.0 * history.bin_seconds as f64)
+    };
+    for row in history
+        .gpus
+        .iter()
+        .filter(|r| r.holder.is_none() && r.mig.is_none())
+        .filter(recent)
+    {
+        by_node
+            .entry(row.node.as_deref().unwrap_or_default())
+            .or_default()
+            .push(row);
+    }
+    for n in (0..fleet.nodes.len())
+        .filter(|n| fleet.nodes[*n].cluster == index)
+        .collect::<Vec<_>>()
+    {
+        let Some(mut rows) = by_node.remove(fleet.nodes[n].name.as_str()) else {
+            continue;
+        };
+        let mut slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
+        slots.retain(|s| !fleet.slot(*s).is_allocated() && fleet.slot(*s).mig_profile.is_none());
+        let mut found: Vec<(SlotId, &GpuHistory)> = Vec::new();
+        slots.retain(|s| {
+            let at = rows.iter().position(|r| r.uuid == fleet.slot(*s).name);
+            found.extend(at.map(|at| (*s, rows.remove(at))));
+            at.is_none()
+        });
+        // Slots without names: any order will do, for nobody holds any of them.
+        let unnamed = slots.iter().all(|s| fleet.slot(*s).name.starts_with("slot-"));
+        if unnamed && rows.len() == slots.len() {
+            found.extend(slots.into_iter().zip(rows));
+        }
+        for (slot, row) in found {
+            let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
+            fleet.slots[slot.0].live = live.map(Box::new);
+            fleet.slots[slot.0].activity = Some(activity(row, history, false));
         }
     }
 }
@@ -383,6 +452,9 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
         tensor: profiled(row.tensor),
         dram: profiled(row.dram),
         power_watts: stat(row.power_watts, bins),
+        memory_used: stat(row.memory_used_bytes, bins),
+        held: Some(row.holder.is_some()),
+        at_rest_seconds: row.last_active.map(|l| seconds(l, history.end).clamp(0.0, window)),
         shared,
         attributed: true,
     }

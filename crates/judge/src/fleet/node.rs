@@ -66,6 +66,8 @@ pub struct Node {
 /// A whole device as its node's exporter shows it.
 #[derive(Clone, Debug, Default)]
 pub struct Device {
+    /// Empty: the exporter names none.
+    pub uuid: String,
     pub activity: GpuActivity,
     /// The pods that the exporter names as its holders; empty: it names none that is known.
     pub named: Vec<PodId>,

@@ -21,6 +21,7 @@ const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
         Some("too-few"),
         "a server with more ranks than GPUs does not start: that is found before it runs",
     ),
+    ("dark-capacity", Some("unmanaged"), "built after the recording"),
 ];
 
 #[test]

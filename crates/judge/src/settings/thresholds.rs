@@ -189,6 +189,12 @@ thresholds! {
         idle_activity: Share = 0.02,
         /// Non-servers: engine activity at or under this is idle (1 %).
         idle_gpu_activity: Share = 0.01,
+        /// Jobs and unknown pods that worked before are idle after this without activity, seconds (ours: 24 h).
+        idle_stretch_seconds: Seconds = 24 * 3600,
+        /// Servers and notebooks, which people leave over a weekend, after this, seconds (ours: 96 h).
+        idle_stretch_of_people_seconds: Seconds = 96 * 3600,
+        /// Memory that nobody holds is what is left of dead processes after so long without activity, seconds (ours: 1 h).
+        memory_held_seconds: Seconds = 3600,
     }
     StrandedGpu stranded_gpu "stranded-gpu" {
         /// Stranding: vCPU one GPU's server needs where the tier's own pods do not tell (vLLM: 2 × (2 + 1)).

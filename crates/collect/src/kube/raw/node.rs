@@ -4,7 +4,8 @@ use super::{RawCondition, RawMeta, condition, lenient, time};
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::spec::resources;
-use crate::snapshot::cluster::{Node, Taint, is_device};
+use crate::snapshot::cluster::{Node, Taint};
+use crate::snapshot::resources::is_device;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -96,6 +97,7 @@ impl RawNode {
 
     pub(in crate::kube) fn into_node(self, keep: &[String]) -> Node {
         let ignore = self.metadata.ignore();
+        let registered = self.metadata.annotations.registered;
         Node {
             name: self.metadata.name,
             created_at: self.metadata.creation_timestamp,
@@ -110,6 +112,7 @@ impl RawNode {
             capacity: resources(&self.status.capacity),
             allocatable: resources(&self.status.allocatable),
             planned: false,
+            registered,
             ignore,
         }
     }

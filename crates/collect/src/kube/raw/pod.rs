@@ -145,7 +145,7 @@ impl RawPod {
             started_at: status.start_time,
             deleted_at: self.metadata.deletion_timestamp,
             priority: spec.priority,
-            mirror: self.metadata.annotations.mirror.is_some(),
+            mirror: self.metadata.annotations.mirror,
             labels: labels::of_pod(self.metadata.labels, keep),
             owner,
             ready: condition(&status.conditions, "Ready"),

@@ -350,7 +350,11 @@ impl Maker {
         if host.returnable && !host.occupied && host.places.iter().all(vacated) {
             // A node goes as surely as the least sure of what has to be done for it: what is surer is only reusable.
             let sure = |life: Life| !host.estimated_price && !matches!(life, Life::IdleSince3h | Life::Standby);
-            let all_sure = host.places.iter().flat_map(|p| &p.holders).all(|j| sure(host.jobs[*j].life));
+            let all_sure = host
+                .places
+                .iter()
+                .flat_map(|p| &p.holders)
+                .all(|j| sure(host.jobs[*j].life));
             let counts = |place: &Place| {
                 let lives = place.holders.iter().map(|j| host.jobs[*j].life);
                 let unsure = lives.clone().filter(|life| !sure(*life)).count();
