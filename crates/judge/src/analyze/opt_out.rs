@@ -205,4 +205,25 @@ mod tests {
             some(&["dark-capacity"], "", Some("it gives no reason"))
         );
     }
+
+    #[test]
+    fn a_suppression_names_a_check_or_a_part_that_some_check_declares() {
+        let known: Vec<String> = names().collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let policy = |check: &str| {
+            let text = format!("[[suppress]]\ncheck = \"{check}\"\nsubject = \"*\"\nreason = \"r\"\n");
+            crate::settings::parse(&text, "gpuwaste.toml", &known).map(|_| ())
+        };
+        for name in &known {
+            assert_eq!(policy(name), Ok(()), "{name}");
+        }
+        for (wrong, near) in [
+            ("parallelism-mismatch/to-few", "parallelism-mismatch/too-few"),
+            ("spec-hygiene/memory-reqest", "spec-hygiene/memory-request"),
+            ("kv-presure", "kv-pressure"),
+        ] {
+            let refused = policy(wrong).expect_err(wrong);
+            assert!(refused.contains(&format!("did you mean '{near}'")), "{refused}");
+        }
+    }
 }

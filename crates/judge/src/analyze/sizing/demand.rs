@@ -8,6 +8,9 @@ use crate::fleet::{Observed, ObservedBy, Stat, Workload};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineSettings;
 
+/// Mean length of answers of one token each, with a few that the engine counted at the window's edges (ours).
+const ONE_TOKEN: f64 = 1.5;
+
 /// Tokens that one engine may be asked to hold at once, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::analyze) struct Admitted {
@@ -95,6 +98,11 @@ impl Demand {
             peak_kv_tokens: wanted.min(capacity) as f64,
             ..Self::default()
         })
+    }
+
+    /// What a prefill half does, whose other half writes the answers, whether or not anything names its role.
+    pub(in crate::analyze) fn ends_after_one_token(&self) -> bool {
+        self.output_length.is_some_and(|tokens| tokens < ONE_TOKEN)
     }
 
     /// Why the load is not measured.

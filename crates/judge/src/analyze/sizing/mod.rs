@@ -196,6 +196,12 @@ fn plan(
 ) -> Result<Plan, Lack> {
     let (fleet, workload, t) = (context.fleet, context.fleet.workload(id), &context.settings.thresholds);
     let demand = demand(context, workload, held, &current)?;
+    if demand.ends_after_one_token() {
+        return Err(lack(
+            "its requests end after one token: it is the prefill half of a split server, or classifies; that load is not a model's that generates",
+            "say its role (kv_producer) where it has one",
+        ));
+    }
     if kv_pressure::is_short(context, id)? {
         return Err(lack(
             "its KV cache is too small for what it is asked (kv-pressure): less would be no saving",
