@@ -11,7 +11,7 @@ use gpuwaste_collect as collect;
 use gpuwaste_engine as engine;
 use gpuwaste_facts::{snapshot, units};
 use gpuwaste_fit as fit;
-use gpuwaste_judge::{self as judge, analyze, fleet, report, settings, verdict};
+use gpuwaste_judge::{self as judge, analyze, report, settings, verdict};
 
 use std::process::ExitCode;
 

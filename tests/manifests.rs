@@ -8,6 +8,7 @@ use common::{command, finish, run, same};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use tempfile::tempdir;
 
 fn fixtures() -> PathBuf {
@@ -613,6 +614,86 @@ fn gates_and_codes_are_those_of_scan() {
     ])
     .expect(1, &["max-new-waste"]);
     check(&["more.yaml", "--baseline", "base.json"]).expect(0, &["fixed since the baseline"]);
+}
+
+#[test]
+fn a_reader_that_closes_first_changes_neither_verdict_nor_other_outputs() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("wide.yaml"), server(&[("GPUS", "2"), ("CPU", "8")])).unwrap();
+    for (limit, code) in [("0.1", 1), ("100", 0)] {
+        for format in ["table", "json", "sarif"] {
+            let baseline = format!("base-{code}-{format}.json");
+            let mut child = command(dir.path(), &["check", "wide.yaml", "--format", format])
+                .args(["--max-waste", limit, "--write-baseline", &baseline])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            drop(child.stdout.take());
+            let done = child.wait_with_output().unwrap();
+            let said = String::from_utf8(done.stderr).unwrap();
+            assert_eq!(done.status.code(), Some(code), "{format}: {said}");
+            assert!(!said.contains("Broken pipe"), "{said}");
+            assert!(dir.path().join(&baseline).exists(), "{baseline}");
+        }
+    }
+}
+
+#[test]
+fn an_owners_opt_out_holds_for_manifests_in_the_form_that_findings_advise() {
+    let dir = tempdir().unwrap();
+    let with = |value: &str| {
+        let text = server(&[("GPUS", "2"), ("CPU", "5"), ("IMAGE", "vllm/vllm-openai:latest")]);
+        let noted = format!("metadata:\n  annotations: {{gpuwaste.dev/ignore: \"{value}\"}}\n");
+        fs::write(dir.path().join("web.yaml"), text.replacen("metadata:\n", &noted, 1)).unwrap();
+        let report = run(dir.path(), &["check", "web.yaml", "--format", "json"])
+            .expect(0, &[])
+            .json();
+        let checks = |status: &str| -> Vec<String> {
+            let all = report["findings"].as_array().unwrap().iter();
+            all.filter(|f| f["status"] == status)
+                .map(|f| f["check"].as_str().unwrap_or_default().to_owned())
+                .collect()
+        };
+        (checks("new"), checks("suppressed"), report["gaps"].to_string())
+    };
+    // A reason alone: an opt-out of all.
+    let (found, kept, gaps) = with("failover spare, reviewed 2026-10");
+    assert_eq!(found, Vec::<String>::new());
+    assert!(
+        kept.len() >= 3 && kept.contains(&"parallelism-mismatch".into()),
+        "{kept:?}"
+    );
+    assert!(!gaps.contains("gpuwaste.dev/ignore"), "{gaps}");
+    // A check in front: of that one.
+    let (found, kept, _) = with("parallelism-mismatch the second GPU is for a batch job");
+    assert_eq!(kept, ["parallelism-mismatch"]);
+    assert!(found.contains(&"spec-hygiene".into()), "{found:?}");
+    // A check that is misspelt suppresses nothing, and that is told.
+    let (found, kept, gaps) = with("parallelism-mismach the second GPU is for a batch job");
+    assert!(kept.is_empty() && found.contains(&"parallelism-mismatch".into()));
+    assert!(gaps.contains("parallelism-mismach"), "{gaps}");
+}
+
+#[test]
+fn a_region_of_no_price_is_refused_and_named() {
+    let dir = tempdir().unwrap();
+    let fit = |region: &str| {
+        run(
+            dir.path(),
+            &[
+                "fit",
+                "Qwen/Qwen2.5-7B-Instruct",
+                "--format",
+                "json",
+                "--region",
+                region,
+            ],
+        )
+    };
+    let known = fit("us-east-1").expect(0, &[]).json().to_string();
+    assert!(known.contains("\"usd_per_hour\":1."), "{known}");
+    fit("no-such-region").expect(2, &["no-such-region", "catalog instances"]);
 }
 
 #[test]

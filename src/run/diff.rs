@@ -1,6 +1,6 @@
 //! diff: two reports or snapshots, in dollars per hour and in work done.
 
-use super::{policy, snapshot_file};
+use super::{output, policy, snapshot_file};
 use crate::cli::{DiffArgs, DiffFormat};
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
@@ -19,13 +19,17 @@ pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
     policy::prices(args.prices.as_deref(), &mut settings)?;
     let (old, new) = (read(&args.old, &settings)?, read(&args.new, &settings)?);
     let difference = difference::between(&old, &new);
-    let mut out = BufWriter::new(io::stdout().lock());
-    match args.format {
-        DiffFormat::Table => difference::table(&difference, &mut out)?,
-        DiffFormat::Json => writeln!(out, "{}", serde_json::to_string_pretty(&difference)?)?,
-    }
-    out.flush()?;
+    output::unless_closed(show(&difference, args.format))?;
     gate(&difference, args.max_new_waste)
+}
+
+fn show(difference: &Difference, format: DiffFormat) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match format {
+        DiffFormat::Table => difference::table(difference, &mut out)?,
+        DiffFormat::Json => writeln!(out, "{}", serde_json::to_string_pretty(difference)?)?,
+    }
+    Ok(out.flush()?)
 }
 
 /// Waste of findings that the old report did not have, or had with less money.
@@ -54,12 +58,13 @@ fn gate(difference: &Difference, limit: Option<f64>) -> Result<ExitCode> {
     if grown.usd() <= limit {
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(
+    let told = writeln!(
         io::stderr(),
         "gpuwaste: gate max-new-waste: {:.2} $/h is over the limit of {limit:.2} by {:.2}",
         grown.usd(),
         grown.usd() - limit
-    )?;
+    );
+    output::unless_closed(told.map_err(Into::into))?;
     Ok(ExitCode::from(1))
 }
 

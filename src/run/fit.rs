@@ -244,10 +244,21 @@ fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
 }
 
 fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Result<Vec<Tier<'a>>> {
-    if let Some(region) = args.region.as_deref()
-        && !instances::all().iter().any(|r| r.region.eq_ignore_ascii_case(region))
-    {
-        bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
+    if let Some(region) = args.region.as_deref() {
+        let rows = || {
+            instances::all()
+                .iter()
+                .filter(|r| r.region.eq_ignore_ascii_case(region))
+        };
+        if rows().next().is_none() {
+            bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
+        }
+        if !rows().any(|r| !r.is_special_offer() && r.on_demand.is_some()) {
+            bail!(
+                "the catalogue has no on-demand price of an instance in '{region}', only offers of other kinds ({} rows); leave --region out for medians over clouds",
+                rows().count()
+            );
+        }
     }
     Ok(cards
         .iter()

@@ -63,11 +63,7 @@ pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args
     };
     for (format, file) in outputs {
         match file {
-            None => {
-                let mut out = BufWriter::new(io::stdout().lock());
-                format.render(report, &options, &mut out)?;
-                out.flush()?;
-            }
+            None => unless_closed(to_stdout(*format, report, &options))?,
             Some(path) => {
                 let name = path.display();
                 let mut out = BufWriter::new(File::create(path).with_context(|| format!("could not write {name}"))?);
@@ -86,6 +82,20 @@ pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args
         }
     }
     Ok(())
+}
+
+fn to_stdout(format: Format, report: &Report, options: &RenderOptions) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    format.render(report, options, &mut out)?;
+    Ok(out.flush()?)
+}
+
+/// A reader that has seen enough is no failure: what else there is to write is still written, and the verdict stands.
+pub(super) fn unless_closed(written: Result<()>) -> Result<()> {
+    match written {
+        Err(error) if super::is_broken_pipe(&error) => Ok(()),
+        other => other,
+    }
 }
 
 /// Gates first, then what the policy and the baseline have to say, then what could not be read.

@@ -1,13 +1,14 @@
 //! scan, collect, doctor.
 
 use super::{output, policy, snapshot_file, source};
-use crate::analyze::{self, Context as CheckContext};
+use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
 use crate::collect;
 use crate::judge::{self, Case};
 use crate::report::Format;
 use crate::report::rows::GroupBy;
 use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 use crate::verdict::Baseline;
 use anyhow::{Context, Result, anyhow};
 use std::io::{self, Write};
@@ -20,58 +21,75 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let outputs = output::parse(&args.report)?;
-    let mut settings = policy::settings(&args.report)?;
+    let settings = policy::settings(&args.report)?;
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
-    let mut snapshot = source::snapshot(
+    let snapshot = source::snapshot(
         &args.source,
         keep_labels(&settings, group_by.as_ref()),
         settings.thresholds.bin_limits(),
     )?;
-    if let Some(folder) = &args.report.models {
-        let (book, gaps) = collect::models::read(folder)?;
-        settings.models = book;
-        snapshot.gaps.extend(gaps);
-    }
-    let fleet = judge::join(&snapshot, &settings);
-    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
-        wanted(id, &args.report, &settings)
-    });
-    let case = Case {
-        snapshot: &snapshot,
-        fleet: &fleet,
-        outcomes: &outcomes,
-        settings: &settings,
-        group_by: group_by.as_ref(),
-        baseline: known.as_ref(),
+    let judged = Judged {
+        snapshot,
+        settings,
+        group_by,
+        baseline: known,
+        expected: Expected::default(),
     };
-    conclude(&case, &outputs, &args.report, args.source.quiet, args.source.verbose)
+    judged.conclude(&outputs, &args.report, args.source.quiet, args.source.verbose)
 }
 
 /// `--check` and `--skip`.
-pub(super) fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
+fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
     (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !settings.skip.iter().any(|c| c == id)
 }
 
-/// The report, wherever it goes, and the exit code.
-pub(super) fn conclude(
-    case: &Case<'_>,
-    outputs: &[(Format, Option<PathBuf>)],
-    args: &ReportArgs,
-    quiet: bool,
-    verbose: bool,
-) -> Result<ExitCode> {
-    let (report, verdict) = case.judge();
-    output::write(&report, outputs, args)?;
-    if let Some(path) = &args.write_baseline {
-        let text = Baseline::of(&report).to_json()?;
-        std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
+/// What is judged, and by what.
+pub(super) struct Judged {
+    pub(super) snapshot: Snapshot,
+    pub(super) settings: Settings,
+    pub(super) group_by: Option<GroupBy>,
+    pub(super) baseline: Option<Baseline>,
+    pub(super) expected: Expected,
+}
+
+impl Judged {
+    /// The one way to a report, wherever it goes, and to the exit code: that is the verdict's, whoever reads the report.
+    pub(super) fn conclude(
+        mut self,
+        outputs: &[(Format, Option<PathBuf>)],
+        args: &ReportArgs,
+        quiet: bool,
+        verbose: bool,
+    ) -> Result<ExitCode> {
+        if let Some(folder) = &args.models {
+            let (book, gaps) = collect::models::read(folder)?;
+            self.settings.models = book;
+            self.snapshot.gaps.extend(gaps);
+        }
+        let fleet = judge::join(&self.snapshot, &self.settings);
+        let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
+        let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
+        let case = Case {
+            snapshot: &self.snapshot,
+            fleet: &fleet,
+            outcomes: &outcomes,
+            settings: &self.settings,
+            group_by: self.group_by.as_ref(),
+            baseline: self.baseline.as_ref(),
+        };
+        let (report, verdict) = case.judge();
+        output::write(&report, outputs, args)?;
+        if let Some(path) = &args.write_baseline {
+            let text = Baseline::of(&report).to_json()?;
+            std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
+        }
+        output::unless_closed(output::tell(&report, &verdict, outputs, quiet, verbose))?;
+        Ok(ExitCode::from(verdict.code))
     }
-    output::tell(&report, &verdict, outputs, quiet, verbose)?;
-    Ok(ExitCode::from(verdict.code))
 }
 
 /// Labels that the snapshot must keep beside its own list.

@@ -31,7 +31,7 @@ class History:
         gpu, _, _, _ = fleet.TYPES[node["type"]]
         _, mib, tdp, _ = fleet.GPUS[gpu]
         exporter = 'namespace="gpu-operator",pod="nvidia-dcgm-exporter-vx7k2",container="nvidia-dcgm-exporter"'
-        for index, uuid, model, pod, _, _ in self.made.devices(node):
+        for index, uuid, model, pod, _, _, used in self.made.devices(node):
             base = f'gpu="{index}",UUID="{uuid}",modelName="{model}",Hostname="{node["name"]}",job="nvidia-dcgm-exporter",instance="{node["name"]}:9400"'
             born = self.now - node["age"] + 300
             # Before its pod came nobody held it, or one of the same workload that an update replaced.
@@ -47,7 +47,7 @@ class History:
                     owner = exporter + "".join(f',exported_{k}="{v}"' for k, v in theirs) if self.moved else ",".join(f'{k}="{v}"' for k, v in theirs)
                 rows = {}
                 for t in times:
-                    for name, value in activity(holder, t, mib, tdp).items():
+                    for name, value in activity(holder if used else None, t, mib, tdp).items():
                         rows.setdefault(name, []).append((t, value))
                 for name, samples in rows.items():
                     yield f"{name}{{{base},{owner}}}", samples

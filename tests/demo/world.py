@@ -209,8 +209,8 @@ class World:
         return ip
 
     def devices(self, n):
-        """(index, UUID, model name, holder, MIG profile, instance) of each GPU that its exporter sees; a time-sliced card tells one of its
-        holders. A card in MIG instances is one row an instance, all under the card's UUID."""
+        """(index, UUID, model name, holder, MIG profile, instance, whether the holder uses it) of each GPU that its exporter sees; a
+        time-sliced card tells one of its holders. A card in MIG instances is one row an instance, all under the card's UUID."""
         gpu, count, _, _ = fleet.TYPES[n["type"]]
         product = fleet.GPUS[gpu][0]
         model = "NVIDIA A100 80GB PCIe" if product.startswith("NVIDIA-A100-80GB") else product.replace("-", " ")
@@ -219,29 +219,34 @@ class World:
             uuid = f"GPU-{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
             held = self.held[n["name"]]
             if not n.get("mig"):
-                yield i, uuid, model, held[i] if i < len(held) else None, None, None
+                pod = held[i] if i < len(held) else None
+                # What a server's parallelism leaves out does nothing.
+                rank = sum(1 for h in held[:i] if h is pod)
+                yield i, uuid, model, pod, None, None, pod is None or not pod["w"].get("tp") or rank < pod["w"]["tp"]
                 continue
             holders = {profile: [h for h in held if h["w"]["mig"] == profile] for profile in n["mig"]}
             profiles = [profile for profile, number in n["mig"].items() for _ in range(number)]
             for instance, profile in enumerate(profiles):
-                yield i, uuid, model, holders[profile].pop(0) if holders[profile] else None, profile, instance + 3
+                yield i, uuid, model, holders[profile].pop(0) if holders[profile] else None, profile, instance + 3, True
 
     def dcgm_page(self, n, count, product, mib, tdp, ahead):
         rows = []
-        for i, uuid, model, pod, profile, instance in self.devices(n):
+        for i, uuid, model, pod, profile, instance, used in self.devices(n):
             labels = f'gpu="{i}",UUID="{uuid}",pci_bus_id="00000000:{i + 4:02X}:00.0",device="nvidia{i}",modelName="{model}",Hostname="{n["name"]}"'
             if profile:
                 labels += f',GPU_I_PROFILE="{profile}",GPU_I_ID="{instance}"'
                 mib = int(fleet.MIG_GIB[profile] * 1024)
             if pod:
                 labels += f',container="server",namespace="{pod["w"]["ns"]}",pod="{pod["name"]}"'
-            values = activity(pod, self.now, mib, tdp)
+            values = activity(pod if used else None, self.now, mib, tdp)
             if profile:
                 # No utilization of an instance is known to the driver.
                 del values["DCGM_FI_DEV_GPU_UTIL"]
+            # A counter: what was drawn until now, and what has been since.
+            until = values["DCGM_FI_DEV_POWER_USAGE"] * 1000 * n["age"]
             values["DCGM_FI_DEV_POWER_USAGE"] = round(values["DCGM_FI_DEV_POWER_USAGE"] * (1.02 if ahead else 1), 1)
             values["DCGM_FI_DEV_FB_FREE"], values["DCGM_FI_DEV_FB_RESERVED"] = mib - values["DCGM_FI_DEV_FB_USED"] - 600, 600
-            values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] = int(values["DCGM_FI_DEV_POWER_USAGE"] * 1000 * (n["age"] + ahead))
+            values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] = int(until + values["DCGM_FI_DEV_POWER_USAGE"] * 1000 * ahead)
             rows += [f"{name}{{{labels}}} {value}" for name, value in values.items()]
         return "\n".join(rows) + "\n"
 

@@ -24,6 +24,7 @@ mod unread;
 mod unsaid;
 mod uri;
 mod vllm;
+pub mod width;
 
 pub use image::Image;
 pub use unread::{has_placeholder, has_stand_in, is_to_be_replaced, placeholder_in};

@@ -133,6 +133,35 @@ fn vllm_settings_are_read_by_name() {
 }
 
 #[test]
+fn a_connector_carries_cache_to_others_unless_it_only_moves_it_to_the_host() {
+    let transfers = |config: &str| {
+        let s = read(
+            "vllm/vllm-openai:v0.12.0",
+            &[],
+            &["--model=m", "--kv-transfer-config", config],
+            &[],
+        );
+        (s.kv_transfer, s.role)
+    };
+    for (config, expected) in [
+        (r#"{"kv_connector":"NixlConnector","kv_role":"kv_both"}"#, true),
+        (r#"{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}"#, true),
+        (r#"{"kv_connector":"OffloadingConnector","kv_role":"kv_both"}"#, false),
+        (
+            r#"{"kv_connector":"MultiConnector","kv_connector_extra_config":{"connectors":[{"kv_connector":"OffloadingConnector"}]}}"#,
+            false,
+        ),
+        (
+            r#"{"kv_connector":"MultiConnector","kv_connector_extra_config":{"connectors":[{"kv_connector":"OffloadingConnector"},{"kv_connector":"NixlConnector"}]}}"#,
+            true,
+        ),
+    ] {
+        assert_eq!(transfers(config), (expected, None), "{config}");
+    }
+    assert!(!read("vllm/vllm-openai:v0.12.0", &[], &["--model=m"], &[]).kv_transfer);
+}
+
+#[test]
 fn the_other_engines_of_the_seed() {
     let s = read(
         "lmsysorg/sglang:v0.5.3",

@@ -177,6 +177,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         enforce_eager: flags.switch("enforce-eager"),
         prefix_caching: flags.switch("enable-prefix-caching"),
         role: role(flags, spec.env("KV_ROLE")),
+        kv_transfer: transfers_kv(flags),
         lora: flags
             .switch("enable-lora")
             .or_else(|| flags.has(&["lora-modules"]).then_some(true)),
@@ -213,6 +214,18 @@ fn stretched(flags: &Flags, spec: &ContainerSpec) -> bool {
         || overrides.contains("max_position_embeddings")
         || flags.has(&["rope-scaling"])
         || allowed.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true"))
+}
+
+/// Whether a connector carries KV cache to or from other servers. One that only moves blocks to the host's own memory does
+/// not; LMCache may do either, by a file of its own.
+fn transfers_kv(flags: &Flags) -> bool {
+    let text = flags.text(&["kv-transfer-config"]).unwrap_or_default();
+    let named: Vec<&str> = text
+        .split('"')
+        .filter(|word| word.ends_with("Connector") || word.ends_with("ConnectorV1"))
+        .collect();
+    let to_host = |name: &&str| name.contains("Offload") || *name == "MultiConnector";
+    text.contains("kv_connector") && !(named.iter().any(|n| n.contains("Offload")) && named.iter().all(to_host))
 }
 
 /// The role in a prefill/decode split, where the arguments say it: `kv_producer` and `kv_consumer` of the transfer

@@ -39,6 +39,7 @@ const NODE: &[&str] = &[
     "volcano.sh/",
     "node-role.kubernetes.io/",
     "kubernetes.io/hostname",
+    "kubernetes.io/arch",
 ];
 
 const POD: &[&str] = &[

@@ -20,8 +20,8 @@ use crate::snapshot::cluster::{Cluster, Node};
 use crate::snapshot::{Gap, Source};
 use api::{Api, ReadError};
 use connect::Target;
-pub use raw::pod_of_template;
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
+pub use raw::{parse_ignore, pod_of_template};
 use std::collections::HashSet;
 
 /// What one cluster gave.

@@ -7,6 +7,7 @@ mod count;
 mod environments;
 mod kinds;
 mod live;
+mod planned;
 mod pods;
 mod serving;
 mod shape;
@@ -16,6 +17,7 @@ mod training;
 mod yaml;
 
 pub use live::{Described, described};
+pub use planned::{Asked, snapshot};
 
 use crate::snapshot::cluster::{Controller, Pod};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};

@@ -9,9 +9,11 @@ use super::kinds::{self, Unit};
 use super::yaml::Document;
 use super::{Manifests, shape, spark};
 use crate::engine::{self, ContainerSpec};
-use crate::kube::pod_of_template;
+use crate::kube::{parse_ignore, pod_of_template};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Condition, Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod};
+use crate::snapshot::cluster::{
+    Condition, Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod,
+};
 use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
 use serde_json::Value;
@@ -151,6 +153,9 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
             name,
             replicas: stated,
             group_size: (per_replica > 1).then_some(per_replica),
+            ignore: kinds::text(&object["metadata"]["annotations"]["gpuwaste.dev/ignore"])
+                .as_deref()
+                .and_then(parse_ignore),
             ..Controller::default()
         });
     }
@@ -614,9 +619,14 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
     let full = document.existing(&found.unwrap_or_else(|| path.to_string()));
     let at = |below: &str| (document.line_of(&format!("{full}{below}")), format!("{full}{below}"));
     let mut notes = Vec::new();
-    let mut note = |below: &str, text: String| {
+    let mut note = |about: NoteAbout, below: &str, text: String| {
         let (line, path) = at(below);
-        notes.push(Note { line, path, text });
+        notes.push(Note {
+            line,
+            path,
+            text,
+            about,
+        });
     };
     if let Some(holder) = holder {
         let written = document.has_line(&format!("{full}.image"));
@@ -627,6 +637,7 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
             );
             if !digest && matches!(tag, None | Some("latest" | "nightly" | "main" | "dev")) {
                 note(
+                    NoteAbout::Image,
                     ".image",
                     format!(
                         "image {image} is not pinned: a restart may bring another engine version, with another memory need"
@@ -652,12 +663,14 @@ fn origin(document: &Document, path: &str, template: &Value, pod: &Pod) -> Origi
         if !holder.requests.devices.is_empty() && path.contains("emplate") {
             if holder.requests.cpu.is_none() && !states("cpu") {
                 note(
+                    NoteAbout::CpuRequest,
                     ".resources",
                     "no CPU request: the scheduler may put it where the engine starves".into(),
                 );
             }
             if holder.requests.memory.is_none() && !states("memory") {
                 note(
+                    NoteAbout::MemoryRequest,
                     ".resources",
                     "no memory request: it may be evicted, or killed, first".into(),
                 );

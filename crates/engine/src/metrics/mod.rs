@@ -70,12 +70,17 @@ pub fn engine_page(text: &[u8], at: Timestamp, expected: Option<EngineKind>) -> 
     })
 }
 
-/// Which of the figures that make idleness an engine's pages tell at all.
+/// Which of the figures that idleness and sizes are judged by an engine's pages tell at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     pub running: bool,
     pub prompt_tokens: bool,
     pub output_tokens: bool,
+    /// Seconds to the first token and between tokens.
+    pub latencies: bool,
+    pub preemptions: bool,
+    /// Tokens of requests, prompt and output.
+    pub lengths: bool,
 }
 
 /// Ray Serve speaks vLLM's vocabulary.
@@ -96,6 +101,9 @@ pub fn told(engine: EngineKind) -> Told {
             running: !t.running.is_empty(),
             prompt_tokens: !t.prompt_tokens.is_empty(),
             output_tokens: !t.output_tokens.is_empty(),
+            latencies: !t.ttft.is_empty() && !t.itl.is_empty(),
+            preemptions: !t.preemptions.is_empty(),
+            lengths: !t.prompt_length.is_empty() && !t.output_length.is_empty(),
         })
 }
 

@@ -96,6 +96,9 @@ pub struct Node {
     pub ready: Option<Condition>,
     pub capacity: Resources,
     pub allocatable: Resources,
+    /// Nobody has it: what a manifest's pods would be placed on, as far as they say, with just the devices that they ask for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub planned: bool,
     /// Cards as a sharing layer registered them (annotations `hami.io/node-…-register`, `volcano.sh/node-vgpu-register`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub registered: Vec<RegisteredGpu>,
@@ -158,11 +161,12 @@ pub struct Condition {
     pub reason: Option<String>,
 }
 
-/// `gpuwaste.dev/ignore: "check[,check] reason"`.
+/// `gpuwaste.dev/ignore: "check[,check] reason"`, or a bare reason: which of the two it is, only who knows the checks can say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ignore {
-    /// Check ids, or "all".
+    /// The words of the list in front: check ids, "all", or the first words of a bare reason.
     pub checks: Vec<String>,
+    /// What stands behind them; may be empty.
     pub reason: String,
 }
 
@@ -242,6 +246,18 @@ pub struct Note {
     pub line: u64,
     pub path: String,
     pub text: String,
+    pub about: NoteAbout,
+}
+
+/// What a manifest leaves open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteAbout {
+    /// The version of the image.
+    #[default]
+    Image,
+    CpuRequest,
+    MemoryRequest,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -176,6 +176,10 @@ pub struct EngineSettings {
     pub prefix_caching: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<ServerRole>,
+    /// KV cache goes to, or comes from, other servers over a connector (vLLM's `--kv-transfer-config`): unless its role is
+    /// told, it may be one half of a split server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kv_transfer: bool,
     /// LoRA adapters are enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<bool>,

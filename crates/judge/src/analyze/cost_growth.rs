@@ -29,6 +29,10 @@ impl Check for CostGrowth {
         &[Some("workload"), Some("namespace"), Some("fleet")]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         for cluster in 0..fleet.clusters.len() {

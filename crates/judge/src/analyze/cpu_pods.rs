@@ -24,6 +24,10 @@ impl Check for CpuPodsOnGpuNode {
         explain::CPU_PODS
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let mut pools: BTreeMap<PoolKey<'_>, Vec<(&Node, Guests<'_>)>> = BTreeMap::new();
@@ -131,8 +135,10 @@ fn finding(fleet: &Fleet, t: &Thresholds, nodes: &[(&Node, Guests<'_>)]) -> Opti
         claims: Vec::new(),
         fix: Fix {
             summary: format!(
-                "Taint the pool for GPU pods only (nvidia.com/gpu:NoSchedule) and let {}/{} and its like run elsewhere.",
-                largest.namespace, largest.name
+                "Taint the pool for GPU pods only (nvidia.com/gpu:NoSchedule) and let {}/{} and its like run elsewhere than on {}.",
+                largest.namespace,
+                largest.name,
+                support::named(&nodes.iter().map(|(n, _)| n.name.as_str()).collect())
             ),
             ..Fix::default()
         },

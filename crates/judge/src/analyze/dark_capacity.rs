@@ -42,6 +42,10 @@ impl Check for DarkCapacity {
         ]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let t = &context.settings.thresholds;
@@ -145,6 +149,7 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "nodes could not be read: others may share the GPU, and what it costs is unknown",
                 "grant what 'gpuwaste rbac' prints",
             ),
+            (Reason::Planned, _) => ("it is planned: nothing runs of it yet", "scan once it runs"),
             (Reason::ClaimsInvisible, _) => (
                 "resource claims could not be listed: one of them may hold it",
                 "grant what 'gpuwaste rbac' prints",

@@ -1,6 +1,6 @@
 //! idle-schedule: hours of the week without any request, in every week seen: nights and weekends, priced.
 
-use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::fleet::{Bins, Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
@@ -27,6 +27,10 @@ impl Check for IdleSchedule {
         explain::IDLE_SCHEDULE
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let t = &context.settings.thresholds;
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
@@ -46,10 +50,15 @@ impl Check for IdleSchedule {
     }
 }
 
+/// Whole weeks seen. The window begins at its first whole bin: up to an hour of it is not there, and counts as unseen.
+fn weeks(bins: &Bins) -> usize {
+    (bins.hourly.len() + 1) / WEEK
+}
+
 /// At least a week, with samples in 80 % of its hours.
 fn covered(bins: &Bins) -> bool {
     let seen = bins.hourly.iter().flatten().count();
-    bins.hourly.len() >= WEEK && seen as f64 >= crate::fleet::history::COVERED * bins.hourly.len() as f64
+    weeks(bins) >= 1 && seen as f64 >= crate::fleet::history::COVERED * bins.hourly.len() as f64
 }
 
 /// Hours of the week, counted back from the window's end, without a request in any week seen.
@@ -106,7 +115,7 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
         .replicas_low
         .map_or(replicas, |r| (r.floor() as usize).clamp(1, replicas));
     let share = hours / WEEK as f64 * low as f64 / replicas as f64;
-    let weeks = bins.hourly.len() / WEEK;
+    let weeks = weeks(bins);
     let mut judged = if weeks >= 2 {
         Judged::measured("quiet in the same hours of every week seen")
     } else {
@@ -116,14 +125,7 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
         )
     };
     judged.cap_by_price(fleet, &slots);
-    let claims = slots
-        .iter()
-        .map(|s| Claim {
-            slot: *s,
-            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(share)),
-            vacates: false,
-        })
-        .collect();
+    let claims = support::part_of(fleet, workload, &slots, share);
     let spoken = spoken(bins.hourly_end, &runs);
     let number = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
@@ -230,6 +232,17 @@ mod tests {
         let quiet = quiet(&bins(hourly));
         assert!(!quiet[5] && !quiet[7] && quiet[6]);
         assert_eq!(quiet.iter().filter(|q| **q).count(), WEEK - 2);
+    }
+
+    #[test]
+    fn a_window_of_whole_weeks_may_lack_the_hour_that_it_began_in() {
+        for (hours, seen) in [(166, 0), (167, 1), (168, 1), (334, 1), (335, 2)] {
+            let bins = bins(vec![Some(0.0); hours]);
+            assert_eq!((weeks(&bins), covered(&bins)), (seen, seen > 0), "{hours}");
+        }
+        // That hour is not known to be quiet.
+        let quiet = quiet(&bins(vec![Some(0.0); WEEK - 1]));
+        assert!(!quiet[0] && quiet[1..].iter().all(|q| *q));
     }
 
     #[test]

@@ -33,6 +33,10 @@ impl Check for MigLayout {
         &[Some("unpartitioned"), Some("mismatch")]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         unpartitioned(fleet, &context.settings.thresholds, out);
@@ -93,7 +97,8 @@ fn unpartitioned(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ],
             claims: support::claims(fleet, &slots, false),
             fix: Fix::told(format!(
-                "Choose a layout that uses the whole card (label nvidia.com/mig.config, MIG manager): {}.",
+                "Choose a layout that uses the whole card on {} (label nvidia.com/mig.config, MIG manager): {}.",
+                support::nodes_of(fleet, &slots),
                 fitting(fleet, &slots)
             )),
             // Nobody can ask for them: more than free.

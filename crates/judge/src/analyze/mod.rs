@@ -1,6 +1,7 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
 mod cost_growth;
+mod cpu_gpu_imbalance;
 mod cpu_pods;
 mod dark_capacity;
 pub mod examples;
@@ -10,16 +11,16 @@ mod exporters_tests;
 pub mod finding;
 #[cfg(test)]
 mod history_tests;
-mod hygiene;
 mod idle_schedule;
 mod kv_pressure;
 mod low_utilization;
-pub mod manifest;
 mod mig_layout;
 #[cfg(test)]
 mod mig_tests;
+pub mod opt_out;
 mod over_replicated;
 mod oversized;
+mod parallelism_mismatch;
 #[cfg(test)]
 mod policy_tests;
 mod sharing;
@@ -28,6 +29,8 @@ mod sharing_tests;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
+mod spec_hygiene;
+mod spread;
 mod starved;
 mod stranded;
 mod support;
@@ -60,14 +63,29 @@ pub trait Check: Sync {
         &[None]
     }
 
+    /// It judges what was done: of a plan, which nothing runs of yet, it has nothing to say.
+    fn needs_activity(&self) -> bool {
+        false
+    }
+
     /// Judges the whole fleet. Pure: everything it needs is in its arguments.
     fn run(&self, context: &Context<'_>, out: &mut Outcome);
+}
+
+/// What the user expects of servers that nobody has seen at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Tokens of one request, prompt and output.
+    pub context_tokens: Option<u64>,
+    /// Requests at once on one replica.
+    pub concurrency: Option<u64>,
 }
 
 /// What every check gets.
 pub struct Context<'a> {
     pub fleet: &'a Fleet,
     pub settings: &'a Settings,
+    pub expected: Expected,
     /// Made by the first check that asks: three of them speak from one plan.
     sizing: OnceCell<Sizing>,
 }
@@ -77,13 +95,17 @@ impl<'a> Context<'a> {
         Self {
             fleet,
             settings,
+            expected: Expected::default(),
             sizing: OnceCell::new(),
         }
     }
 
+    pub fn expecting(self, expected: Expected) -> Self {
+        Self { expected, ..self }
+    }
+
     fn sizing(&self) -> &Sizing {
-        self.sizing
-            .get_or_init(|| Sizing::new(self.fleet, &self.settings.thresholds))
+        self.sizing.get_or_init(|| Sizing::new(self))
     }
 }
 
@@ -127,15 +149,15 @@ pub const CHECKS: &[&dyn Check] = &[
     &oversized::OversizedTier,
     &over_replicated::OverReplicated,
     &kv_pressure::KvPressure,
-    &hygiene::CpuGpuImbalance,
-    &hygiene::ParallelismMismatch,
+    &cpu_gpu_imbalance::CpuGpuImbalance,
+    &parallelism_mismatch::ParallelismMismatch,
     &idle_schedule::IdleSchedule,
     &cost_growth::CostGrowth,
     &sharing::SharingMismatch,
     &mig_layout::MigLayout,
     &cpu_pods::CpuPodsOnGpuNode,
     &low_utilization::LowUtilization,
-    &manifest::SpecHygiene,
+    &spec_hygiene::SpecHygiene,
 ];
 
 /// Its check is known, and says that it has this part.
@@ -145,20 +167,27 @@ fn is_declared(finding: &Finding) -> bool {
         .any(|c| c.id() == finding.check && c.parts().contains(&finding.part))
 }
 
-/// Runs the checks that `wanted` accepts, in the registry's order.
+/// Runs the checks that `wanted` accepts, in the registry's order. Those that judge what was done are left out where nothing
+/// runs yet.
 pub fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'static str, Outcome)> {
-    CHECKS
+    let fleet = context.fleet;
+    let has_life = !fleet.is_a_plan();
+    let mut outcomes: Vec<(&'static str, Outcome)> = CHECKS
         .iter()
-        .filter(|c| wanted(c.id()))
+        .filter(|c| wanted(c.id()) && (has_life || !c.needs_activity()))
         .map(|check| {
             let mut out = Outcome::default();
             check.run(context, &mut out);
-            support::set_aside_unread_owners(context.fleet, &mut out);
+            support::set_aside_unread_owners(fleet, &mut out);
             for finding in &mut out.findings {
                 debug_assert!(is_declared(finding), "{}/{:?}", finding.check, finding.part);
-                support::apply_opt_out(context.fleet, finding);
+                opt_out::apply(fleet, finding);
             }
             (check.id(), out)
         })
-        .collect()
+        .collect();
+    if let Some((_, first)) = outcomes.first_mut() {
+        first.gaps.extend(opt_out::gaps(fleet));
+    }
+    outcomes
 }

@@ -24,14 +24,18 @@ impl Check for OverReplicated {
         explain::OVER_REPLICATED
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         for (id, workload) in support::workloads(context.fleet) {
             let slots = support::slots_of(workload);
             match &context.sizing().judgements[id.0] {
                 Judgement::NoServer | Judgement::Dark => {}
-                Judgement::Lacks(lack) => out.not_assessed(lack.reason, lack.remedy, slots),
-                Judgement::Planned(plan) => match &plan.cut {
-                    Err(lack) => out.not_assessed(lack.reason, lack.remedy, slots),
+                Judgement::Lacks(lack) => out.lacks(lack, slots),
+                Judgement::Sized(plan) => match &plan.cut {
+                    Err(lack) => out.lacks(lack, slots),
                     Ok(cut) => {
                         out.assessed.extend(slots);
                         if !plan.leave.is_empty() {
@@ -54,7 +58,7 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
         .collect();
     let d = &plan.demand;
     let mut judged = Judged::measured("a week of load, and what a replica was seen to serve");
-    if let Some(why) = support::little_history(d, t) {
+    if let Some(why) = d.doubt(t) {
         judged.cap(Confidence::Estimated, &why);
     }
     if !cut.capacity_observed {
@@ -76,15 +80,9 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
         "Run"
     };
     Finding {
-        check: ID,
-        part: None,
         kind: FindingKind::Recoverable,
         rank: ClaimRank::OverReplicated,
         title: format!("{}: {now} replicas, {stay} carry its busiest time", workload.name),
-        subject: support::of_workload(fleet, workload),
-        workload: Some(id),
-        confidence: judged.level,
-        confidence_reasons: judged.reasons,
         evidence: vec![
             Evidence::number(
                 "replicas_low",
@@ -110,7 +108,7 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
                 if cut.capacity_observed { source } else { "fit" },
             ),
         ],
-        claims: support::claims(fleet, &slots, true),
+        claims: support::claims_of(fleet, workload, &slots),
         fix: Fix {
             summary: format!(
                 "{verb} {stay} replicas of {} {}/{} instead of {now}: its busiest five minutes need {}, and one may fail.",
@@ -122,7 +120,6 @@ fn finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, p
             placement: Some(plan.placement()),
             patch: sizing::patch(fleet, workload, plan),
         },
-        ignored: None,
-        trend_usd_per_hour: None,
+        ..support::of_one(fleet, ID, None, (id, workload), judged)
     }
 }

@@ -5,10 +5,10 @@ use super::sizing::{self, Judgement, Plan, Target};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::catalog::mig;
-use crate::fit::{FitConfidence, Placement};
+use crate::fit::{FitConfidence, Placement, Service};
 use crate::fleet::{Fleet, PriceSource, Slot, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
-use crate::units::UsdPerHour;
+use crate::units::{Bytes, UsdPerHour};
 
 pub(crate) struct OversizedTier;
 
@@ -34,9 +34,9 @@ impl Check for OversizedTier {
             let slots = support::slots_of(workload);
             match &sizing.judgements[id.0] {
                 Judgement::NoServer | Judgement::Dark => {}
-                Judgement::Lacks(lack) => out.not_assessed(lack.reason, lack.remedy, slots),
-                Judgement::Planned(plan) => match &plan.target {
-                    Err(lack) => out.not_assessed(lack.reason, lack.remedy, slots),
+                Judgement::Lacks(lack) => out.lacks(lack, slots),
+                Judgement::Sized(plan) => match &plan.target {
+                    Err(lack) => out.lacks(lack, slots),
                     Ok(target) => {
                         out.assessed.extend(slots);
                         if let Some(target) = target {
@@ -57,12 +57,8 @@ fn claims(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target, save
         .stay
         .iter()
         .flat_map(|r| {
-            let kept = if target.same_tier {
-                target.parallelism.gpus() as usize
-            } else {
-                0
-            };
-            sizing::used(workload, *r, plan.parallelism).into_iter().skip(kept)
+            let kept = if target.same_tier { target.gpus as usize } else { 0 };
+            sizing::used(workload, *r, plan.gpus).into_iter().skip(kept)
         })
         .collect();
     let weights: Vec<u64> = slots
@@ -111,29 +107,26 @@ fn finding(
     let ratio = held.usd() / cost.usd();
     let replicas = plan.stay.len() as u32;
     let name = &workload.name;
-    let now = count(replicas * plan.parallelism.gpus(), &plan.gpu.name);
-    let then = count(replicas * target.parallelism.gpus(), &target.gpu.name);
-    let placement = Some(plan.placement());
+    let now = count(replicas * plan.gpus, &plan.gpu.name);
+    let then = count(replicas * target.gpus, &target.gpu.name);
+    let title = if plan.demand.on_paper {
+        format!("{name}: {now} where {then} hold what it admits ({ratio:.1}× the cost it needs)")
+    } else {
+        format!("{name}: {now} do the work of {then} ({ratio:.1}× the cost it needs)")
+    };
     let judged = confidence(fleet, t, workload, plan, target);
     Some(Finding {
-        check: ID,
-        part: None,
         kind: FindingKind::Recoverable,
         rank: ClaimRank::Oversized,
-        title: format!("{name}: {now} do the work of {then} ({ratio:.1}× the cost it needs)"),
-        subject: support::of_workload(fleet, workload),
-        workload: Some(id),
-        confidence: judged.level,
-        confidence_reasons: judged.reasons,
+        title,
         evidence: evidence(t, workload, plan, target, held, ratio),
         claims: claims(fleet, workload, plan, target, held - cost),
         fix: Fix {
             summary: summary(fleet, workload, plan, target),
-            placement,
+            placement: Some(plan.placement()),
             patch: sizing::patch(fleet, workload, plan),
         },
-        ignored: None,
-        trend_usd_per_hour: None,
+        ..support::of_one(fleet, ID, None, (id, workload), judged)
     })
 }
 
@@ -143,17 +136,13 @@ fn count(gpus: u32, name: &str) -> String {
 
 /// R6: measured only with a calibrated fit, a measured latency and a week of history.
 fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, target: &Target) -> Judged {
-    let demand = &plan.demand;
-    let mut judged = Judged::measured("a week of load, a fit calibrated by the server, latency scaled from its own");
-    if let Some(why) = support::little_history(demand, t) {
-        judged.cap(Confidence::Estimated, &why);
-    }
-    if !target.service.by_ratio {
-        judged.cap(
-            Confidence::Estimated,
-            "throughput by the roofline, not scaled from a measurement",
-        );
-    }
+    let mut judged = match &target.service {
+        Some(service) => of_load(t, plan, service),
+        None => Judged::at(
+            Confidence::Assumed,
+            "no load is known before it runs: memory was judged, speed was not",
+        ),
+    };
     match target.placement.confidence {
         FitConfidence::Measured => {}
         FitConfidence::Estimated => judged.cap(
@@ -162,25 +151,25 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
         ),
         FitConfidence::Assumed => judged.cap(Confidence::Assumed, "settings of the engine's version are assumed"),
     }
-    if target.service.slower {
-        judged.cap(Confidence::Estimated, "tokens come slower than now, within the limit");
-    }
-    if demand.hit_rate.is_some_and(|h| h > t.prefix_hit_rate) {
-        judged.note(Confidence::Estimated, "the spare KV cache is your prefix cache");
-    }
     if !workload.settings_confirmed {
         judged.cap(
             Confidence::Estimated,
             "the arguments as written; the server itself was not asked",
         );
     }
-    if target.gpu.instance.is_some() {
+    if target.lowered.is_some() {
+        judged.note(
+            Confidence::Estimated,
+            "it must ask for less CPU or memory than now: what it uses of them was not judged",
+        );
+    }
+    if target.gpu.instance.is_some() && target.service.is_some() {
         judged.note(
             Confidence::Estimated,
             "no step times of MIG instances are known: speed is its share of the card's",
         );
     }
-    if !target.offered {
+    if !target.offered && !workload.planned {
         judged.note(
             Confidence::Estimated,
             "no node offers this profile: it saves once the card's layout is changed",
@@ -194,13 +183,42 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
             Confidence::Estimated,
             "the target's list price is older than stale_price_days",
         ),
-        PriceSource::RegionGuess => judged.cap(Confidence::Estimated, "the target's price is another region's"),
+        PriceSource::RegionGuess => judged.cap(
+            Confidence::Estimated,
+            "the target's price is another region's or another capacity type's",
+        ),
         PriceSource::GpuMedian | PriceSource::Unknown => {
             judged.cap(
                 Confidence::Assumed,
                 "the target's price is the GPU model's median over clouds",
             );
         }
+    }
+    judged
+}
+
+/// What was seen of its load, and how its speed elsewhere is known.
+fn of_load(t: &Thresholds, plan: &Plan, service: &Service) -> Judged {
+    let mut judged = Judged::measured("its load over the window is known");
+    if plan.calibrated {
+        judged
+            .reasons
+            .push("the memory model is calibrated by the server's own KV capacity".into());
+    }
+    if let Some(why) = plan.demand.doubt(t) {
+        judged.cap(Confidence::Estimated, &why);
+    }
+    if !service.by_ratio {
+        judged.cap(
+            Confidence::Estimated,
+            "throughput by the roofline, not scaled from a measurement",
+        );
+    }
+    if service.slower {
+        judged.cap(Confidence::Estimated, "tokens come slower than now, within the limit");
+    }
+    if plan.demand.hit_rate.is_some_and(|h| h > t.prefix_hit_rate) {
+        judged.note(Confidence::Estimated, "the spare KV cache is your prefix cache");
     }
     judged
 }
@@ -213,37 +231,53 @@ fn evidence(
     held: UsdPerHour,
     ratio: f64,
 ) -> Vec<Evidence> {
+    let cost = target.quote.usd_per_hour.usd();
+    let mut all = vec![
+        Evidence::number("tier_ratio", ratio, "ratio", "catalog").expected(1.0),
+        Evidence::number("cost_held", held.usd(), "usd/h", "catalog").expected(cost),
+    ];
+    let peak = plan.demand.peak_kv_tokens;
+    // On paper of one engine, headroom included; else of all replicas together.
+    let (wanted, ranks) = if plan.demand.on_paper {
+        all.push(Evidence::number("kv_tokens_needed", peak, "tokens", "manifest"));
+        (peak, 1)
+    } else {
+        all.extend(of_demand(t, workload, plan, target));
+        let each = peak / f64::from(plan.stay.len() as u32);
+        (t.kv_headroom * each, target.parallelism.data)
+    };
+    if let Some(capacity) = tokens(&target.placement, ranks) {
+        all.push(Evidence::number("target_kv_capacity_tokens", capacity, "tokens", "fit").expected(wanted));
+    }
+    all
+}
+
+fn tokens(placement: &Placement, ranks: u32) -> Option<f64> {
+    placement.kv_capacity.map(|b| b.low.0 as f64 * f64::from(ranks))
+}
+
+/// What it was seen to do, and what the target would do of it.
+fn of_demand(t: &Thresholds, workload: &Workload, plan: &Plan, target: &Target) -> Vec<Evidence> {
     let d = &plan.demand;
     let n = f64::from(plan.stay.len() as u32);
     let source = if d.history { "prometheus" } else { "engine" };
     let seen = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, source).window(d.window_seconds, d.coverage)
     };
-    let tokens = |p: &Placement, ranks: u32| p.kv_capacity.map(|b| b.low.0 as f64 * f64::from(ranks));
     let mut all = vec![
-        Evidence::number("tier_ratio", ratio, "ratio", "catalog").expected(1.0),
-        Evidence::number("cost_held", held.usd(), "usd/h", "catalog").expected(target.quote.usd_per_hour.usd()),
         seen("peak_kv_tokens_per_replica", d.peak_kv_tokens / n, "tokens"),
         seen("peak_running_per_replica", d.peak_running / n, "requests"),
         seen("output_tokens_per_second_p95", d.output_tokens_per_second, "tokens/s"),
         seen("prompt_tokens_per_second_p95", d.prompt_tokens_per_second, "tokens/s"),
     ];
-    let told = workload
-        .kv_capacity
-        .map(|c| c.0 as f64 * f64::from(plan.parallelism.data));
-    if let Some(capacity) = told
-        .or_else(|| tokens(&plan.current, plan.parallelism.data))
-        .filter(|c| *c > 0.0)
-    {
+    let ranks = plan.parallelism.data;
+    let told = workload.kv_capacity.map(|c| c.0 as f64 * f64::from(ranks));
+    let capacity = told.or_else(|| tokens(&plan.current, ranks));
+    if let Some(capacity) = capacity.filter(|c| *c > 0.0) {
         all.push(seen("kv_cache_peak", d.peak_kv_tokens / n / capacity, "ratio").expected(1.0 / t.kv_headroom));
     }
-    if let Some(capacity) = tokens(&target.placement, target.parallelism.data) {
-        all.push(
-            Evidence::number("target_kv_capacity_tokens", capacity, "tokens", "fit")
-                .expected(t.kv_headroom * d.peak_kv_tokens / n),
-        );
-    }
-    if let Some(capacity) = target.service.output_capacity {
+    let service = target.service.as_ref();
+    if let Some(capacity) = service.and_then(|s| s.output_capacity) {
         let capacity = capacity * f64::from(target.parallelism.data);
         all.push(
             Evidence::number("target_output_tokens_per_second", capacity, "tokens/s", "fit")
@@ -253,7 +287,7 @@ fn evidence(
     if let Some(now) = d.inter_token_latency {
         all.push(seen("inter_token_latency_p95", now, "seconds"));
     }
-    if let Some(then) = target.service.inter_token_latency {
+    if let Some(then) = service.and_then(|s| s.inter_token_latency) {
         let limit = d
             .inter_token_latency
             .map_or(t.slo_itl_seconds, |now| (t.latency_growth * now).max(t.slo_itl_seconds));
@@ -267,33 +301,18 @@ fn evidence(
 
 fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> String {
     let replicas = plan.stay.len();
-    let each = if target.parallelism.gpus() == 1 {
+    let each = if target.gpus == 1 {
         format!("one {}", target.gpu.name)
     } else {
-        format!("{} × {}", target.parallelism.gpus(), target.gpu.name)
-    };
-    let place = match (&target.quote.rent, &target.gpu.instance) {
-        (Some(rent), _) => format!(" (rent {rent})"),
-        (None, Some(_)) if target.offered => {
-            let is_free = |s: &&Slot| {
-                let here = fleet.node(s.node).cluster == workload.cluster;
-                here && s.state == SlotState::Free && is_one(fleet, s, target)
-            };
-            let free = fleet.slots.iter().filter(is_free).count();
-            format!(" of this cluster (ask for {}; {free} free now)", target.resource)
-        }
-        (None, Some(_)) => format!(
-            ": ask for {}, which no node hands out yet, so that a card must be cut anew first (nvidia.com/mig.config)",
-            target.resource
-        ),
-        (None, None) => " of this cluster".to_string(),
+        format!("{} × {}", target.gpus, target.gpu.name)
     };
     let mut text = format!(
-        "Move {} {}/{} to {replicas} {} on {each}{place}",
+        "Move {} {}/{} to {replicas} {} on {each}{}",
         workload.kind,
         workload.namespace,
         workload.name,
         if replicas == 1 { "replica" } else { "replicas" },
+        place(fleet, workload, target)
     );
     if target.parallelism.tensor != plan.parallelism.tensor {
         text.push_str(&format!(
@@ -301,13 +320,57 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
             target.parallelism.tensor, plan.parallelism.tensor
         ));
     }
-    if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, target.service.inter_token_latency) {
+    if let Some(need) = &target.lowered {
+        text.push_str(&format!(
+            ", once its requests are lowered to {:.0} vCPU and {:.0} GiB in all, which its processes need",
+            need.cores,
+            need.memory / Bytes::GIB
+        ));
+    }
+    let then = target.service.as_ref().and_then(|s| s.inter_token_latency);
+    if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, then) {
         text.push_str(&format!(
             "; tokens then come every {:.0} ms instead of {:.0}",
             then * 1e3,
             now * 1e3
         ));
     }
-    text.push_str(". Try one replica under load first.");
+    text.push_str(match target.service {
+        Some(_) => ". Try one replica under load first.",
+        None => ". It holds the model and what it admits; measure its speed before moving.",
+    });
     text
+}
+
+/// Where the target is to be had.
+fn place(fleet: &Fleet, workload: &Workload, target: &Target) -> String {
+    if let Some(rent) = &target.quote.rent {
+        return format!(" (rent {rent})");
+    }
+    let part = target.gpu.instance.is_some();
+    if !target.here {
+        return match (part, workload.planned) {
+            (false, _) => String::new(),
+            (true, true) => format!(" (ask for {})", target.resource),
+            (true, false) => format!(
+                ": ask for {}, which no node hands out yet, so that a card must be cut anew first (nvidia.com/mig.config)",
+                target.resource
+            ),
+        };
+    }
+    let is_free = |s: &&Slot| {
+        let node = fleet.node(s.node);
+        let meant = if part {
+            is_one(fleet, s, target)
+        } else {
+            s.mig_profile.is_none() && node.gpu.is_some_and(|g| g.name == target.gpu.name)
+        };
+        node.cluster == workload.cluster && s.state == SlotState::Free && meant
+    };
+    let free = fleet.slots.iter().filter(is_free).count();
+    if part {
+        format!(" of this cluster (ask for {}; {free} free now)", target.resource)
+    } else {
+        format!(" of this cluster ({free} free now)")
+    }
 }

@@ -1,15 +1,11 @@
 //! No documented key of the policy file is dead: for each there is a value that changes what is judged of some fleet.
 
-use super::finding::Finding;
 use super::history_tests::{figure, requests};
 use super::sizing_tests::{served, with_history};
-use super::tests::{ago, report_by, server, snapshot};
-use super::{Context, manifest};
-use crate::catalog::prices::PriceBook;
-use crate::fleet;
+use super::tests::{ago, planned, report_by};
 use crate::settings::{KEYS, Settings, parse};
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::{ContainerRole, Origin};
+use crate::snapshot::cluster::ContainerRole;
 use crate::snapshot::gpu::PodName;
 use crate::snapshot::history::GpuHistory;
 use serde_json::{Value, json};
@@ -108,24 +104,12 @@ fn judged(fleet: &Snapshot, settings: &Settings) -> Value {
                 .retain(|k, _| k != "reason" && k != "remedy");
         }
     }
-    let on_paper = {
-        let fleet = fleet::join(fleet, &PriceBook::default(), settings);
-        let nothing = manifest::Expected {
-            context_tokens: None,
-            concurrency: None,
-        };
-        let outcomes = manifest::sizes(&Context::new(&fleet, settings), nothing);
-        let name = |f: &Finding| format!("{}/{:?}", f.check, f.part);
-        let found = outcomes.iter().flat_map(|(_, o)| o.findings.iter().map(name));
-        found.collect::<Vec<_>>()
-    };
     json!([
         all["findings"],
         all["checks"],
         all["totals"],
         all["workloads"],
-        all["nodes"],
-        on_paper
+        all["nodes"]
     ])
 }
 
@@ -199,14 +183,7 @@ fn prefix_cached() -> Snapshot {
 }
 
 fn of_a_manifest() -> Snapshot {
-    let mut pod = server("a", "n", 8, 9 * DAY);
-    pod.origin = Some(Origin {
-        file: "deploy.yaml".into(),
-        line: 12,
-        path: "spec.template.spec.containers[0]".into(),
-        notes: Vec::new(),
-    });
-    snapshot(vec![super::tests::node("n", 9 * DAY, true)], vec![pod], Vec::new())
+    planned(|_| {})
 }
 
 /// The fleets of the checks' own tests, those of the check first, and the demo.

@@ -339,6 +339,24 @@ fn what_is_not_known_is_not_sized() {
 }
 
 #[test]
+fn half_of_a_split_server_is_not_sized_whether_or_not_its_role_is_told() {
+    let sized = |snap: &Snapshot| fired(snap).iter().any(|(c, _)| *c == "oversized-tier");
+    assert!(sized(&served(1, SMALL, 1e5)), "the whole one is");
+    // Each request ends after its first token: the other half writes the rest.
+    let mut prefill = served(1, SMALL, 1e5);
+    for reading in &mut prefill.clusters[0].engines[0].readings {
+        reading.output_tokens = reading.requests;
+    }
+    assert!(!sized(&prefill));
+    // A connector that both sends and takes (kv_both), as far as anybody is told.
+    let mut connected = served(1, SMALL, 1e5);
+    if let Some(settings) = connected.clusters[0].pods[0].containers[0].server.as_mut() {
+        settings.kv_transfer = true;
+    }
+    assert!(!sized(&connected));
+}
+
+#[test]
 fn a_running_server_that_tells_its_blocks_fits_whatever_the_model_says() {
     // 8 × H100 cannot hold 405B in 16 bits, but here it runs.
     let mut pod = replica("app", 0, 8, LARGE);

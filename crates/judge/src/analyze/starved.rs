@@ -1,6 +1,6 @@
 //! cpu-gpu-imbalance over a window: bins with a queue or the usual load in which the CPU was short and the GPU not busy.
 
-use super::finding::{Claim, ClaimRank, Evidence, Finding, FindingKind, Fix};
+use super::finding::{ClaimRank, Evidence, Finding, FindingKind, Fix};
 use super::support;
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
@@ -52,14 +52,7 @@ pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &
     }
     let mut judged = support::of_history(o);
     judged.cap_by_price(fleet, &slots);
-    let claims = slots
-        .iter()
-        .map(|s| Claim {
-            slot: *s,
-            usd_per_hour: fleet.slot(*s).price.map(|p| p.scale(lost)),
-            vacates: false,
-        })
-        .collect();
+    let claims = support::part_of(fleet, workload, &slots, lost);
     let number = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
     };

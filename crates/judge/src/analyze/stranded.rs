@@ -31,6 +31,10 @@ impl Check for StrandedGpu {
         &[Some("host"), Some("scatter")]
     }
 
+    fn needs_activity(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         let mut taken = BTreeSet::new();
@@ -218,9 +222,15 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
         evidence,
         claims: support::claims(fleet, &stranded, false),
         fix: Fix::told(match blocker(fleet, first.node) {
-                Some(pod) => format!("Move {pod} off the GPU node (taint it for GPU pods only), or lower its requests."),
-                None => "Lower the CPU and memory requests of the GPU pods there to what they use: they leave nothing for the GPUs that are free.".into(),
-            }),
+            Some(pod) => format!(
+                "Move {pod} off {} (taint it for GPU pods only), or lower its requests.",
+                fleet.node(first.node).name
+            ),
+            None => format!(
+                "Lower the CPU and memory requests of the GPU pods on {} to what they use: they leave nothing for the GPUs that are free.",
+                support::nodes_of(fleet, &stranded)
+            ),
+        }),
         ..judged.recoverable(ID, "host", ClaimRank::Stranded, support::of_pool(fleet, node))
     })
 }

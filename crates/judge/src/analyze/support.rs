@@ -1,31 +1,42 @@
-//! What several checks need: subjects, confidence of prices, scope, opt-outs.
+//! What several checks need: subjects, confidence of prices, scope, claims on a workload's GPUs.
 
 use super::Outcome;
 use super::finding::{Claim, ClaimRank, Confidence, Finding, FindingKind, Fix, Subject};
-use super::sizing::Demand;
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
-use crate::settings::Thresholds;
-use crate::snapshot::cluster::Ignore;
 use crate::units::UsdPerHour;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+
+/// Why something is not assessed, and what would let it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) reason: Cow<'static, str>,
+    pub(super) remedy: Cow<'static, str>,
+}
+
+pub(super) const fn lack(reason: &'static str, remedy: &'static str) -> Lack {
+    Lack {
+        reason: Cow::Borrowed(reason),
+        remedy: Cow::Borrowed(remedy),
+    }
+}
+
+impl Outcome {
+    pub(super) fn lacks(&mut self, lack: &Lack, slots: impl IntoIterator<Item = SlotId>) {
+        self.not_assessed(&lack.reason, &lack.remedy, slots);
+    }
+}
+
+/// A window of history begins at its first whole bin, so that up to one bin of what was asked for is not in it.
+pub(super) fn lasts(window_seconds: f64, bin_seconds: Option<f64>, needed: u64) -> bool {
+    window_seconds + bin_seconds.unwrap_or(0.0) >= needed as f64
+}
 
 /// A confidence under construction: the worst input decides, and says why (R6).
 #[derive(Clone, Debug)]
 pub(super) struct Judged {
     pub(super) level: Confidence,
     pub(super) reasons: Vec<String>,
-}
-
-/// Why the load behind a size is not measured.
-pub(super) fn little_history(demand: &Demand, t: &Thresholds) -> Option<String> {
-    if !demand.history {
-        let factor = t.peak_factor;
-        return Some(format!(
-            "no history: the busiest time is taken as {factor} × the mean since start"
-        ));
-    }
-    let days = t.measured_sizing_seconds as f64 / 86_400.0;
-    (demand.window_seconds < t.measured_sizing_seconds as f64).then(|| format!("less than {days:.0} days of history"))
 }
 
 impl Judged {
@@ -115,6 +126,32 @@ impl Judged {
     }
 }
 
+/// As said of one workload and nothing that could be written as more: the rest by struct update.
+pub(super) fn of_one(
+    fleet: &Fleet,
+    check: &'static str,
+    part: Option<&'static str>,
+    (id, workload): (WorkloadId, &Workload),
+    judged: Judged,
+) -> Finding {
+    Finding {
+        check,
+        part,
+        kind: FindingKind::AtRisk,
+        rank: ClaimRank::None,
+        title: String::new(),
+        subject: of_workload(fleet, workload),
+        workload: Some(id),
+        confidence: judged.level,
+        confidence_reasons: judged.reasons,
+        evidence: Vec::new(),
+        claims: Vec::new(),
+        fix: Fix::default(),
+        ignored: None,
+        trend_usd_per_hour: None,
+    }
+}
+
 /// Nothing of how large, how shared or how dear its GPUs are was read.
 pub(super) fn on_unseen_nodes(fleet: &Fleet, slots: &[SlotId]) -> bool {
     slots.iter().any(|s| fleet.node(fleet.slot(*s).node).unseen)
@@ -191,6 +228,24 @@ pub(super) fn of_pool(fleet: &Fleet, node: &Node) -> Subject {
     }
 }
 
+/// Nodes named before the others are counted.
+const NAMED: usize = 5;
+
+/// "gpu-1, gpu-2 and 3 more": the nodes of these slots.
+pub(super) fn nodes_of(fleet: &Fleet, slots: &[SlotId]) -> String {
+    let nodes = slots.iter().map(|s| fleet.node(fleet.slot(*s).node).name.as_str());
+    named(&nodes.collect::<BTreeSet<_>>())
+}
+
+pub(super) fn named(names: &BTreeSet<&str>) -> String {
+    let first: Vec<&str> = names.iter().take(NAMED).copied().collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!("{}{more}", first.join(", "))
+}
+
 /// A workload's claims on slots that it would leave: of a shared one, its pods' shares (R1); where who shares it is a guess,
 /// the least that they can be.
 pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) -> Vec<Claim> {
@@ -211,6 +266,16 @@ pub(super) fn claims_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) ->
         vacates: true,
     };
     slots.iter().map(claim).collect()
+}
+
+/// Claims on a part of what a workload pays for slots that it keeps.
+pub(super) fn part_of(fleet: &Fleet, workload: &Workload, slots: &[SlotId], part: f64) -> Vec<Claim> {
+    let mut claims = claims_of(fleet, workload, slots);
+    for claim in &mut claims {
+        claim.usd_per_hour = claim.usd_per_hour.map(|usd| usd.scale(part));
+        claim.vacates = false;
+    }
+    claims
 }
 
 /// Full claims on slots.
@@ -294,29 +359,4 @@ pub(super) fn set_aside_unread_owners(fleet: &Fleet, out: &mut Outcome) {
         "grant what 'gpuwaste rbac' prints",
         slots,
     );
-}
-
-/// Marks a finding that the owner of its subject opted out of.
-pub(super) fn apply_opt_out(fleet: &Fleet, finding: &mut Finding) {
-    let covers = |ignore: &Ignore| {
-        ignore.checks.iter().any(|c| {
-            c == "all" || c == finding.check || finding.part.is_some_and(|p| *c == format!("{}/{p}", finding.check))
-        })
-    };
-    let of_workload = finding
-        .workload
-        .and_then(|w| fleet.workload(w).ignore.as_ref())
-        .filter(|i| covers(i));
-    let of_nodes = || {
-        let ignores: Vec<Option<&Ignore>> = finding
-            .claims
-            .iter()
-            .map(|c| fleet.node(fleet.slot(c.slot).node).ignore.as_ref())
-            .collect();
-        // A pool's finding is opted out only where every node of it is.
-        (finding.workload.is_none() && !ignores.is_empty() && ignores.iter().all(|i| i.is_some_and(covers)))
-            .then(|| ignores[0])
-            .flatten()
-    };
-    finding.ignored = of_workload.or_else(of_nodes).map(|i| i.reason.clone());
 }

@@ -9,8 +9,8 @@ use crate::report::ledger::Ledger;
 use crate::report::{self, Input};
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
-    Cluster, Condition, Container, ContainerState, Exit, Node, Note, Origin, OwnerRef, Pod, PodPhase, PodsRead,
-    Resources,
+    Cluster, Condition, Container, ContainerState, Exit, Node, Note, NoteAbout, Origin, OwnerRef, Pod, PodPhase,
+    PodsRead, Resources,
 };
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -327,30 +327,110 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A manifest whose image has no version, and one that names it.
+/// A Deployment that a manifest asks for: Qwen2.5-7B on one L4 of AWS's us-east-1, four requests of 4096 tokens at once.
+pub(super) fn planned(change: impl FnOnce(&mut Pod)) -> Snapshot {
+    let mut pod = Pod {
+        phase: PodPhase::Pending,
+        ready: None,
+        created_at: None,
+        started_at: None,
+        owner: Some(OwnerRef {
+            group: "apps".into(),
+            kind: "Deployment".into(),
+            name: "a".into(),
+        }),
+        origin: Some(Origin {
+            file: "deploy.yaml".into(),
+            line: 12,
+            path: "spec.template.spec.containers[0]".into(),
+            notes: Vec::new(),
+        }),
+        ..server("a-0", "for-a-0", 1, 0)
+    };
+    let container = &mut pod.containers[0];
+    (container.state, container.ready) = (None, false);
+    container.requests.cpu = Some(MilliCores(6_000));
+    container.requests.memory = Some(Bytes(24 << 30));
+    if let Some(settings) = container.server.as_deref_mut() {
+        settings.model = Some("Qwen/Qwen2.5-7B-Instruct".into());
+        settings.engine_version = Some("0.11.0".into());
+        settings.max_model_len = Some(4096);
+        settings.max_num_seqs = Some(4);
+    }
+    change(&mut pod);
+    snapshot(vec![planned_node(&pod, "g6.xlarge")], vec![pod], Vec::new())
+}
+
+pub(super) fn planned_node(pod: &Pod, kind: &str) -> Node {
+    let amounts = Resources {
+        devices: pod.requests().devices,
+        ..Resources::default()
+    };
+    let label = |k: &str, v: &str| (k.to_string(), v.to_string());
+    Node {
+        name: pod.node.clone().unwrap_or_default(),
+        labels: [
+            label("node.kubernetes.io/instance-type", kind),
+            label("topology.kubernetes.io/region", "us-east-1"),
+            label("karpenter.sh/capacity-type", "on-demand"),
+        ]
+        .into(),
+        capacity: amounts.clone(),
+        allocatable: amounts,
+        planned: true,
+        ..Node::default()
+    }
+}
+
+/// A manifest whose image has no version, and one that names it; and the like.
 fn manifest_cases() -> Vec<Case> {
-    let manifest = |notes: Vec<Note>| {
-        let pod = Pod {
-            origin: Some(Origin {
-                file: "deploy.yaml".into(),
-                line: 12,
-                path: "spec.template.spec.containers[0]".into(),
-                notes,
-            }),
-            ..server("a", "n", 8, 9 * DAY)
+    let noted = |about: NoteAbout, part: &'static str| {
+        let note = Note {
+            line: 14,
+            path: "spec.template.spec.containers[0].image".into(),
+            text: "something is left open".into(),
+            about,
         };
-        snapshot(vec![node("n", 9 * DAY, true)], vec![pod], Vec::new())
+        let told = planned(|p| p.origin.as_mut().unwrap().notes = vec![note]);
+        (("spec-hygiene", Some(part)), told, planned(|_| {}))
     };
-    let unpinned = Note {
-        line: 14,
-        path: "spec.template.spec.containers[0].image".into(),
-        text: "the image has no version".into(),
+    let memory = |gib: u64| planned(|p| p.containers[0].requests.memory = Some(Bytes(gib << 30)));
+    let set = |change: fn(&mut EngineSettings)| planned(|p| change(p.containers[0].server.as_deref_mut().unwrap()));
+    let devices = |count: u64| {
+        planned(|p| {
+            p.containers[0].requests.devices = [("nvidia.com/gpu".to_string(), count)].into();
+            p.containers[0].requests.cpu = Some(MilliCores(8_000));
+        })
     };
-    vec![(
-        ("spec-hygiene", Some("image")),
-        manifest(vec![unpinned]),
-        manifest(Vec::new()),
-    )]
+    let on = |kind: &str| {
+        let mut snap = planned(|_| {});
+        let node = planned_node(&snap.clusters[0].pods[0], kind);
+        snap.clusters[0].nodes = Some(vec![node]);
+        snap
+    };
+    vec![
+        noted(NoteAbout::Image, "image"),
+        noted(NoteAbout::CpuRequest, "cpu-request"),
+        noted(NoteAbout::MemoryRequest, "memory-request"),
+        (("spec-hygiene", Some("memory")), memory(7), memory(8)),
+        (
+            ("undersized-tier", None),
+            set(|s| s.model = Some("Qwen/Qwen2.5-14B-Instruct".into())),
+            set(|_| {}),
+        ),
+        (
+            ("parallelism-mismatch", Some("too-few")),
+            set(|s| s.tensor_parallel = Some(2)),
+            set(|_| {}),
+        ),
+        (("parallelism-mismatch", None), devices(2), devices(1)),
+        (
+            ("kv-pressure", Some("config")),
+            set(|s| s.max_num_seqs = Some(64)),
+            set(|_| {}),
+        ),
+        (("oversized-tier", None), on("p5.48xlarge"), on("g6.2xlarge")),
+    ]
 }
 
 #[test]

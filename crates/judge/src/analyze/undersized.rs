@@ -1,11 +1,11 @@
 //! undersized-tier: a placement that cannot hold the model, so that it fails.
 
-use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, FixPlacement};
-use super::sizing::{self, Held, Market};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, FixPlacement};
+use super::sizing::{self, Held};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::catalog::mig;
-use crate::fit::{self, FitVerdict, Placement};
+use crate::fit::{FitConfidence, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, StuckReason, Workload, WorkloadClass, WorkloadId};
 
 pub(crate) struct UndersizedTier;
@@ -29,108 +29,146 @@ impl Check for UndersizedTier {
         let fleet = context.fleet;
         for (id, workload) in support::workloads(fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);
-            // Ready servers fit by definition.
-            if workload.replicas.iter().all(|r| r.ready_since.is_some()) {
+            if !may_fail(workload) {
                 out.assessed.extend(slots);
                 continue;
             }
-            match sizing::held(fleet, workload) {
-                Err(lack) => out.not_assessed(lack.reason, lack.remedy, slots),
-                Ok(held) => match misfit(&held) {
-                    Misfit::Unknown => out.not_assessed(
-                        "whether the model fits depends on what no source states",
-                        "see 'gpuwaste fit MODEL'",
-                        slots,
-                    ),
-                    Misfit::Fits => out.assessed.extend(slots),
-                    Misfit::TooSmall(placement) => {
-                        out.assessed.extend(slots);
-                        let market = &context.sizing().market;
-                        out.findings
-                            .extend(finding(fleet, market, id, workload, &held, &placement));
-                    }
-                },
+            let held = match sizing::held(fleet, workload) {
+                Ok(held) => held,
+                Err(lack) => {
+                    out.lacks(&lack, slots);
+                    continue;
+                }
+            };
+            let placement = held.placed();
+            match placement.verdict {
+                FitVerdict::Tight | FitVerdict::Unknown => out.not_assessed(
+                    "whether the model fits depends on what no source states",
+                    "see 'gpuwaste fit MODEL'",
+                    slots,
+                ),
+                FitVerdict::Fits => out.assessed.extend(slots),
+                FitVerdict::DoesNotFit => {
+                    out.assessed.extend(slots);
+                    out.findings.extend(finding(context, id, workload, &held, &placement));
+                }
             }
         }
     }
 }
 
-enum Misfit {
-    Unknown,
-    Fits,
-    TooSmall(Box<Placement>),
+/// Ready servers fit by definition.
+fn may_fail(workload: &Workload) -> bool {
+    workload.planned || workload.replicas.iter().any(|r| r.ready_since.is_none())
 }
 
-fn misfit(held: &Held<'_>) -> Misfit {
-    let placement = fit::place(held.model, held.settings, held.gpu, held.parallelism, None);
-    match placement.verdict {
-        FitVerdict::Fits => Misfit::Fits,
-        FitVerdict::DoesNotFit => Misfit::TooSmall(Box::new(placement)),
-        FitVerdict::Tight | FitVerdict::Unknown => Misfit::Unknown,
-    }
+/// It is not known to run, and its model does not fit the GPUs that it uses.
+pub(super) fn is_misfit(fleet: &Fleet, workload: &Workload) -> bool {
+    may_fail(workload)
+        && sizing::held(fleet, workload).is_ok_and(|held| held.placed().verdict == FitVerdict::DoesNotFit)
 }
 
 /// The cause of a pod that is stuck, where it is that its model does not fit: dark-capacity tells it, and has the dollars.
-pub(super) fn cause(fleet: &Fleet, market: &Market, workload: &Workload) -> Option<(String, Option<FixPlacement>)> {
-    let held = sizing::held(fleet, workload).ok()?;
-    let Misfit::TooSmall(placement) = misfit(&held) else {
-        return None;
-    };
-    Some((placement.reason, remedy(fleet, market, workload, &held)))
+pub(super) fn cause(context: &Context<'_>, workload: &Workload) -> Option<(String, Option<FixPlacement>)> {
+    let held = sizing::held(context.fleet, workload).ok().filter(|h| !h.is_by_name())?;
+    let placement = held.placed();
+    (placement.verdict == FitVerdict::DoesNotFit).then(|| (placement.reason, remedy(context, workload, &held)))
 }
 
-fn remedy(fleet: &Fleet, market: &Market, workload: &Workload, held: &Held<'_>) -> Option<FixPlacement> {
-    let slot = fleet.slot(*support::slots_of(workload).first()?);
-    let (mut fix, _) = sizing::smallest_that_fits(market, fleet.node(slot.node), slot, held)?;
-    let replicas = workload.replicas.len() as u32;
-    fix.replicas = replicas;
-    fix.usd_per_hour = fix.usd_per_hour.map(|u| u.times(u64::from(replicas)));
-    Some(fix)
+fn remedy(context: &Context<'_>, workload: &Workload, held: &Held<'_>) -> Option<FixPlacement> {
+    let market = &context.sizing().market;
+    sizing::smallest_that_fits(context.fleet, market, workload, held, &context.settings.thresholds)
 }
 
 pub(super) fn advice(fix: Option<&FixPlacement>) -> String {
-    match fix {
-        Some(fix) => match mig::named(&fix.gpu).and_then(|g| g.instance.as_ref()) {
-            Some(instance) => format!(
-                "It fits one {} (nvidia.com/mig-{}), or a smaller profile with quantized weights or a shorter context.",
-                fix.gpu, instance.profile
-            ),
-            None => format!(
-                "It fits {} × {} (tensor parallelism {}), or fewer with quantized weights or a shorter context.",
-                fix.gpus, fix.gpu, fix.tensor_parallel
-            ),
-        },
-        None => "No tier within reach holds it: use quantized weights, a shorter context, or several nodes.".into(),
+    let Some(fix) = fix else {
+        return "No tier within reach holds it: use quantized weights, a shorter context, or several nodes.".into();
+    };
+    if let Some(instance) = mig::named(&fix.gpu).and_then(|g| g.instance.as_ref()) {
+        return format!(
+            "It fits one {} (nvidia.com/mig-{}), or a smaller profile with quantized weights or a shorter context.",
+            fix.gpu, instance.profile
+        );
     }
+    // Without a price of its own: GPUs that it holds already.
+    if fix.usd_per_hour.is_none() {
+        return format!(
+            "It fits {} of the GPUs that it holds: raise the tensor parallelism to {}.",
+            fix.gpus, fix.tensor_parallel
+        );
+    }
+    format!(
+        "It fits {} × {} (tensor parallelism {}), or fewer with quantized weights or a shorter context.",
+        fix.gpus, fix.gpu, fix.tensor_parallel
+    )
+}
+
+/// Slots at risk: of a plan all, live those of pods that fail and are not told as stuck.
+fn failing(fleet: &Fleet, workload: &Workload) -> Vec<SlotId> {
+    if workload.planned {
+        return support::slots_of(workload);
+    }
+    let fails = |reason: StuckReason| matches!(reason, StuckReason::CrashLoop | StuckReason::NotReady);
+    let pods = workload.pods.iter().map(|p| fleet.pod(*p));
+    let of_pods = pods.filter(|p| p.stuck.as_ref().is_some_and(|s| fails(s.reason)));
+    of_pods
+        .flat_map(|p| p.slots.iter().copied())
+        .filter(|s| fleet.slot(*s).state == SlotState::Unknown)
+        .collect()
 }
 
 fn finding(
-    fleet: &Fleet,
-    market: &Market,
+    context: &Context<'_>,
     id: WorkloadId,
     workload: &Workload,
     held: &Held<'_>,
     placement: &Placement,
 ) -> Option<Finding> {
-    let failing: Vec<_> = workload
-        .pods
-        .iter()
-        .map(|p| fleet.pod(*p))
-        .filter_map(|p| Some((p, p.stuck.as_ref()?)))
-        .filter(|(_, s)| matches!(s.reason, StuckReason::CrashLoop | StuckReason::NotReady))
-        .collect();
-    let slots: Vec<SlotId> = failing
-        .iter()
-        .flat_map(|(p, _)| p.slots.iter().copied())
-        .filter(|s| fleet.slot(*s).state == SlotState::Unknown)
-        .collect();
+    let fleet = context.fleet;
+    let slots = failing(fleet, workload);
     if slots.is_empty() {
         return None;
     }
-    let looping = failing
-        .iter()
-        .any(|(_, s)| s.reason == StuckReason::CrashLoop && s.restarts > 0);
-    let mut judged = if looping && held.model.verified {
+    let mut judged = confidence(fleet, workload, held, placement);
+    judged.cap_by_price(fleet, &slots);
+    let fix = remedy(context, workload, held);
+    let reason = placement.reason.trim_end_matches('.');
+    let used = held.spread.gpus;
+    let more = workload.gpus_per_replica.filter(|n| *n > used);
+    let title = format!(
+        "{}: {} does not fit {used} × {}{}",
+        workload.name,
+        workload.model_label().unwrap_or("its model"),
+        held.gpu.name,
+        more.map(|n| format!(", of {n} that it holds")).unwrap_or_default()
+    );
+    Some(Finding {
+        rank: ClaimRank::AtRisk,
+        title,
+        evidence: evidence(fleet, workload, held, placement),
+        claims: support::part_of(fleet, workload, &slots, 1.0),
+        fix: Fix {
+            summary: format!("{reason}. {}", advice(fix.as_ref())),
+            placement: fix,
+            patch: None,
+        },
+        ..support::of_one(fleet, ID, None, (id, workload), judged)
+    })
+}
+
+fn restarts(fleet: &Fleet, workload: &Workload) -> Option<u64> {
+    let stuck = workload.pods.iter().filter_map(|p| fleet.pod(*p).stuck.as_ref());
+    stuck.map(|s| s.restarts).max()
+}
+
+fn confidence(fleet: &Fleet, workload: &Workload, held: &Held<'_>, placement: &Placement) -> Judged {
+    let is_looping = |p: &crate::fleet::PodId| {
+        let stuck = fleet.pod(*p).stuck.as_ref();
+        stuck.is_some_and(|s| s.reason == StuckReason::CrashLoop && s.restarts > 0)
+    };
+    let mut judged = if workload.planned {
+        Judged::at(Confidence::Estimated, "the memory model, not a running server")
+    } else if workload.pods.iter().any(is_looping) && held.model.verified {
         Judged::measured(
             "it restarts again and again, and its specification cannot fit even at the good end of the band",
         )
@@ -140,54 +178,41 @@ fn finding(
             "it is not Ready; the memory model says that it cannot be",
         )
     };
-    judged.cap_by_price(fleet, &slots);
-    let fix = remedy(fleet, market, workload, held);
+    if held.is_by_name() {
+        judged.cap(Confidence::Assumed, "the model is known by its name only");
+    }
+    // What a loop of crashes shows needs no defaults.
+    if placement.confidence == FitConfidence::Assumed && judged.level < Confidence::Measured {
+        judged.cap(
+            Confidence::Assumed,
+            "the model's facts, or the engine's defaults, are assumed",
+        );
+    }
+    judged
+}
+
+fn evidence(fleet: &Fleet, workload: &Workload, held: &Held<'_>, placement: &Placement) -> Vec<Evidence> {
+    let usable = held.gpu.memory_usable.unwrap_or(held.gpu.memory);
     let mut evidence = vec![
         Evidence::text("fit_verdict", "does-not-fit", "fit"),
         Evidence::text("fit_reason", &placement.reason, "fit"),
-        Evidence::number(
-            "restarts",
-            failing.iter().map(|(_, s)| s.restarts).max().unwrap_or(0) as f64,
-            "restarts",
-            "kubernetes",
-        ),
     ];
+    if let Some(restarts) = restarts(fleet, workload) {
+        evidence.push(Evidence::number("restarts", restarts as f64, "restarts", "kubernetes"));
+    }
+    evidence.push(Evidence::number("gpu_memory", usable.0 as f64, "bytes", "catalog"));
     if let Some(weights) = placement.weights_per_gpu {
         evidence.push(
             Evidence::number("weights_per_gpu", weights.0 as f64, "bytes", "fit").expected(held.gpu.memory.0 as f64),
         );
     }
-    Some(Finding {
-        check: ID,
-        part: None,
-        kind: FindingKind::AtRisk,
-        rank: ClaimRank::AtRisk,
-        title: format!(
-            "{}: {} cannot fit {} × {}",
-            workload.name,
-            workload.model_label().unwrap_or("its model"),
-            held.parallelism.gpus(),
-            held.gpu.name
-        ),
-        subject: support::of_workload(fleet, workload),
-        workload: Some(id),
-        confidence: judged.level,
-        confidence_reasons: judged.reasons,
-        evidence,
-        claims: slots
-            .iter()
-            .map(|s| Claim {
-                slot: *s,
-                usd_per_hour: fleet.slot(*s).price,
-                vacates: false,
-            })
-            .collect(),
-        fix: Fix {
-            summary: advice(fix.as_ref()),
-            placement: fix,
-            patch: None,
-        },
-        ignored: None,
-        trend_usd_per_hour: None,
-    })
+    if let Some(overhead) = &placement.overhead_per_gpu {
+        let value = overhead.value.0 as f64;
+        evidence.push(Evidence::number("overhead_per_gpu", value, "bytes", "fit"));
+    }
+    if let Some(capacity) = &placement.kv_capacity {
+        let value = capacity.value.0 as f64;
+        evidence.push(Evidence::number("kv_capacity", value, "tokens", "fit"));
+    }
+    evidence
 }

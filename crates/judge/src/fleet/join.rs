@@ -87,7 +87,7 @@ fn join_cluster(
     let mut plans: Vec<SlotPlan> = Vec::new();
     let first_slot = fleet.slots.len();
     let mut by_name: HashMap<&str, NodeId> = HashMap::new();
-    let mut unknown: BTreeMap<String, u32> = BTreeMap::new();
+    let mut unknown: BTreeMap<(String, bool), u32> = BTreeMap::new();
     let published = dra::inventory(cluster, &mut fleet.gaps);
     let taken = dra::allocated(cluster.dra.as_deref());
     let unseen = unseen_nodes(cluster);
@@ -130,7 +130,7 @@ fn join_cluster(
         } else {
             used_prices.extend(described.price_entry);
             if let Some(name) = described.unknown_gpu {
-                *unknown.entry(name).or_default() += described.node.gpus;
+                *unknown.entry((name, described.node.planned)).or_default() += described.node.gpus;
             }
         }
         let id = NodeId(fleet.nodes.len());
@@ -143,19 +143,18 @@ fn join_cluster(
         by_name.insert(&seen.name, id);
         fleet.nodes.push(described.node);
     }
-    for (name, gpus) in unknown {
-        fleet.gaps.push(Gap {
-            source: format!("cluster {}", cluster.name),
-            what: format!("GPU model '{name}' on {gpus} GPUs"),
-            reason: "the catalogue has no such GPU".into(),
-            effect: "no list price, and no model is sized against it".into(),
-            remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),
-        });
+    for ((name, planned), gpus) in unknown {
+        fleet.gaps.push(unknown_gpu(cluster, &name, gpus, planned));
     }
     let first_pod = fleet.pods.len();
     for seen in &cluster.pods {
         let node = seen.node.as_deref().and_then(|n| by_name.get(n).copied());
-        fleet.pods.push(pod_of(seen, index, node));
+        let mut pod = pod_of(seen, index, node);
+        if node.is_some_and(|n| fleet.node(n).planned) {
+            // What is not there yet waits for nothing.
+            pod.stuck = None;
+        }
+        fleet.pods.push(pod);
         let id = PodId(fleet.pods.len() - 1);
         if let Some(node) = node.filter(|_| seen.holds()) {
             let node = &mut fleet.nodes[node.0];
@@ -171,6 +170,26 @@ fn join_cluster(
     workloads::build(fleet, cluster, index, first_pod);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+}
+
+/// GPUs whose model is not in the catalogue, or that nothing names.
+fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {
+    if planned && (name == nodes::UNNAMED || name.contains('/')) {
+        return Gap {
+            source: "manifests".into(),
+            what: format!("the GPU model of {gpus} GPUs"),
+            reason: "neither a node selector nor an affinity says which GPU".into(),
+            effect: "they have no price, and no model is sized against them".into(),
+            remedy: "give --gpu NAME, or select nodes by GPU or instance type".into(),
+        };
+    }
+    Gap {
+        source: format!("cluster {}", cluster.name),
+        what: format!("GPU model '{name}' on {gpus} GPUs"),
+        reason: "the catalogue has no such GPU".into(),
+        effect: "no list price, and no model is sized against it".into(),
+        remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),
+    }
 }
 
 /// Whole devices that exporters show, by node, each once and in the order of their indices.
@@ -288,6 +307,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         device_containers: seen.containers.iter().filter(|c| c.has_devices()).count(),
         device_container: device.map(|c| c.name.clone()),
         device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
+        device_request_cpu: device.and_then(|c| c.requests.cpu),
+        device_request_memory: device.and_then(|c| c.requests.memory),
         oom_killed_at: device
             .and_then(|c| c.last_exit.as_ref())
             .filter(|e| e.reason.as_deref() == Some("OOMKilled"))

@@ -113,6 +113,12 @@ impl Fleet {
         })
     }
 
+    /// All of it is written in manifests, and nothing is there yet.
+    pub fn is_a_plan(&self) -> bool {
+        let some = !self.nodes.is_empty() || !self.workloads.is_empty();
+        some && self.nodes.iter().all(|n| n.planned) && self.workloads.iter().all(|w| w.planned)
+    }
+
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }

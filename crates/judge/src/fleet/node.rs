@@ -43,6 +43,8 @@ pub struct Node {
     pub custom_sharing: bool,
     /// The cluster's nodes could not be read: it has what visible pods hold there, whoever else may share that.
     pub unseen: bool,
+    /// Nobody has it yet: it is as large, and as dear, as what a manifest's pods ask for.
+    pub planned: bool,
     pub allocatable_cpu: Option<MilliCores>,
     pub allocatable_memory: Option<Bytes>,
     pub allocatable_pods: Option<u64>,

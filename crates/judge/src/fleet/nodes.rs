@@ -7,6 +7,7 @@ mod intel;
 mod labels;
 mod mig;
 mod mixed;
+mod planned;
 #[cfg(test)]
 mod tests;
 mod vgpu;
@@ -14,14 +15,15 @@ mod vgpu;
 pub(super) use mig::MigShape;
 
 use super::dra::{DeviceKey, NodeDevices};
-use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
+use super::{Node, NodeId, Slot, WHOLE_GPU};
 use crate::catalog::instances;
-use crate::catalog::prices::{PriceBook, PriceQuery, PriceSource, price_of};
+use crate::catalog::prices::{NodePrice, PriceBook, PriceQuery, PriceSource, price_of};
 use crate::fleet::slot::SlotModel;
 use crate::fleet::state::Reason;
 use crate::snapshot::cluster::Node as Seen;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
+pub(super) use labels::UNNAMED;
 use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
 use std::collections::HashSet;
 
@@ -144,8 +146,16 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     let of_type = instance_type.as_deref().and_then(instances::gpu_of_type);
     let (gpu, gpu_name, unknown_gpu) = gpu_of(seen, of_type.map(|(g, _)| g), around);
     let Cut { mut slots, doubt } = cut(seen, gpu, of_type.map(|(_, n)| n), around);
+    if seen.planned {
+        planned::asked_for(&mut slots);
+    }
     let weight: u64 = slots.iter().map(|s| s.weight).sum();
     let gpus = weight.div_ceil(WHOLE_GPU) as u32;
+    let bought_with = if seen.planned {
+        planned::bought_with(of_type.map(|(_, n)| n), gpus)
+    } else {
+        gpus
+    };
     let cloud = cloud_of(seen, instance_type.as_deref());
     let region = first(&[
         "topology.kubernetes.io/region",
@@ -160,10 +170,16 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         region: region.as_deref(),
         capacity_type,
         gpu,
-        gpus,
+        gpus: bought_with,
     };
     let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
-    let price = of_parts(price, weight, gpus, doubt.is_some());
+    let price = if seen.planned {
+        let sized = of_type.is_some_and(|(_, n)| n == bought_with);
+        let entry = price_entry.and_then(|i| around.prices.entries.get(i));
+        planned::part(price, entry, sized, weight, bought_with)
+    } else {
+        of_parts(price, weight, gpus, doubt.is_some())
+    };
     let mixed = mixed::models(&mut slots, around, &query, &price);
     let (gpu, gpu_name, unknown_gpu, price) = match mixed {
         Some(mixed) => (None, mixed.name, mixed.unknown, mixed.price),
@@ -183,6 +199,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         gpu_name,
         gpus,
         price,
+        planned: seen.planned,
         created_at: seen.created_at,
         ready: seen.ready.clone(),
         unschedulable: seen.unschedulable,

@@ -51,6 +51,9 @@ pub struct Pod {
     pub device_container: Option<String>,
     /// CPU limit of that container, else its request; `None`: neither is set.
     pub device_cpu: Option<MilliCores>,
+    /// Its requests; `None`: not set.
+    pub device_request_cpu: Option<MilliCores>,
+    pub device_request_memory: Option<Bytes>,
     /// pod-template-hash or the like: replicas of an older one are about to go.
     pub revision: Option<String>,
     /// That container's last run ended as OOMKilled, then.

@@ -33,6 +33,8 @@ pub enum Reason {
     HoldersInvisible,
     /// Its node could not be read: it may be part of a shared GPU, with holders that nobody sees.
     NodeUnread,
+    /// Nobody has its node yet.
+    Planned,
     /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
     CustomSharing,
     /// Which of the node's shared cards its pods are on is not told, and another of these pods works.
@@ -83,6 +85,9 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     let slot = fleet.slot(id);
     let node = fleet.node(slot.node);
     let cluster = &fleet.clusters[node.cluster];
+    if node.planned {
+        return (SlotState::Unknown, Reason::Planned, None);
+    }
     if !node.is_ready() {
         return (
             SlotState::Unhealthy,

@@ -121,6 +121,8 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
             cluster.owners_refused.contains(&o.kind)
                 && !controllers.contains_key(&(o.kind.as_str(), key.namespace.as_str(), o.name.as_str()))
         });
+        let placed = |p: &PodId| fleet.pod(*p).node.is_some_and(|n| fleet.node(n).planned);
+        workload.planned = workload.origin.is_some() || pods.iter().any(placed);
         workload.model = model(&fleet.models, &workload);
         workload.replicas = replicas(fleet, &workload, &pods, &seen);
         workload.pods = pods;

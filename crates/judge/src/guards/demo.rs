@@ -16,6 +16,11 @@ const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
         None,
         "it judges manifests, and the demo is a running fleet",
     ),
+    (
+        "parallelism-mismatch",
+        Some("too-few"),
+        "a server with more ranks than GPUs does not start: that is found before it runs",
+    ),
     ("dark-capacity", Some("unmanaged"), "built after the recording"),
     ("low-utilization", None, "built after the recording"),
 ];

@@ -3,8 +3,8 @@
 
 use super::fingerprint;
 use crate::analyze::Outcome;
-use crate::analyze::finding::{Claim, Finding, FindingKind};
-use crate::fleet::{Fleet, Node, Slot, SlotId, WorkloadId};
+use crate::analyze::finding::{Claim, Confidence, Finding, FindingKind};
+use crate::fleet::{Fleet, Node, Slot, SlotId};
 use crate::units::UsdPerHour;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +30,19 @@ pub struct Resolved {
     pub claims: Vec<Option<UsdPerHour>>,
     /// Σ of the priced claims; `None`: none is priced, or the finding claims nothing.
     pub usd_per_hour: Option<UsdPerHour>,
-    /// The part of it on nodes that can go (R5).
+    /// The part of it on nodes that can go (R5), as surely as the finding itself is sure.
     pub now: UsdPerHour,
+    /// Other findings that must be acted on too before one of its nodes is empty: indices into [`Ledger::findings`].
+    pub with: BTreeSet<usize>,
+}
+
+/// A node that is empty once findings are acted on, and whose bill then stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Returnable {
+    /// Those findings: every holder of every GPU leaves by one of them.
+    by: BTreeSet<usize>,
+    /// Of the least sure of them.
+    confidence: Confidence,
 }
 
 impl<'a> Ledger<'a> {
@@ -62,58 +73,97 @@ impl<'a> Ledger<'a> {
         let returnable = self.returnable_nodes(&counted);
         for (i, resolved) in findings.iter_mut().enumerate() {
             let finding = self.findings[i];
-            if finding.kind == FindingKind::Recoverable && counted.contains(&i) {
-                resolved.now = finding
-                    .claims
-                    .iter()
-                    .zip(&resolved.claims)
-                    .filter(|(claim, _)| returnable[self.fleet.slot(claim.slot).node.0])
-                    .filter_map(|(_, usd)| *usd)
-                    .sum();
+            if finding.kind != FindingKind::Recoverable || !counted.contains(&i) {
+                continue;
+            }
+            for (claim, usd) in finding.claims.iter().zip(&resolved.claims) {
+                let Some(node) = &returnable[self.fleet.slot(claim.slot).node.0] else {
+                    continue;
+                };
+                // What is surer than what else has to be done is no bill that stops, but GPUs for others.
+                if node.confidence >= finding.confidence {
+                    resolved.now += usd.unwrap_or_default();
+                }
+                resolved.with.extend(node.by.iter().filter(|other| **other != i));
             }
         }
         Resolution { findings }
     }
 
     /// R5: nodes that are empty once the counted findings are acted on, and whose bill then stops.
-    fn returnable_nodes(&self, counted: &BTreeSet<usize>) -> Vec<bool> {
-        let mut leaving: BTreeMap<SlotId, BTreeSet<Option<WorkloadId>>> = BTreeMap::new();
+    fn returnable_nodes(&self, counted: &BTreeSet<usize>) -> Vec<Option<Returnable>> {
+        let mut leaving: BTreeMap<SlotId, Vec<usize>> = BTreeMap::new();
         for &i in counted {
             let finding = self.findings[i];
             if finding.kind == FindingKind::Recoverable {
                 for claim in finding.claims.iter().filter(|c| c.vacates) {
-                    leaving.entry(claim.slot).or_default().insert(finding.workload);
+                    leaving.entry(claim.slot).or_default().push(i);
                 }
             }
         }
-        let vacated: Vec<bool> = (0..self.fleet.slots.len())
-            .map(|slot| self.is_vacated(SlotId(slot), &leaving))
+        let vacated: Vec<Option<BTreeSet<usize>>> = (0..self.fleet.slots.len())
+            .map(|slot| self.vacated_by(SlotId(slot), &leaving))
             .collect();
-        self.fleet.nodes.iter().map(|n| self.can_go(n, &vacated)).collect()
+        self.fleet
+            .nodes
+            .iter()
+            .map(|node| self.can_go(node, &vacated).then(|| self.returnable(node, &vacated)))
+            .collect()
     }
 
-    /// Every holder of a shared GPU must leave, not just one of them.
-    fn is_vacated(&self, slot: SlotId, leaving: &BTreeMap<SlotId, BTreeSet<Option<WorkloadId>>>) -> bool {
-        let Some(workloads) = leaving.get(&slot) else {
-            return false;
+    fn returnable(&self, node: &Node, vacated: &[Option<BTreeSet<usize>>]) -> Returnable {
+        let by: BTreeSet<usize> = node
+            .slot_ids()
+            .filter_map(|slot| vacated[slot.0].as_ref())
+            .flatten()
+            .copied()
+            .collect();
+        let confidence = by.iter().map(|i| self.findings[*i].confidence).min();
+        Returnable {
+            by,
+            // Nothing has to be done for it.
+            confidence: confidence.unwrap_or(Confidence::Measured),
+        }
+    }
+
+    /// The findings by which every holder of the GPU leaves, the surest for each; none where nobody holds it. `None`: somebody
+    /// stays.
+    fn vacated_by(&self, slot: SlotId, leaving: &BTreeMap<SlotId, Vec<usize>>) -> Option<BTreeSet<usize>> {
+        let findings = leaving.get(&slot)?;
+        let surest = |of: &dyn Fn(&Finding) -> bool| {
+            let fitting = findings.iter().filter(|i| of(self.findings[**i]));
+            fitting
+                .max_by_key(|i| (self.findings[**i].confidence, Reverse(**i)))
+                .copied()
         };
-        let holders = &self.fleet.slot(slot).holders;
-        holders.len() <= 1
-            || workloads.contains(&None)
-            || holders
-                .iter()
-                .all(|&pod| workloads.contains(&self.fleet.pod(pod).workload))
+        let slot = self.fleet.slot(slot);
+        if !slot.is_allocated() {
+            return Some(BTreeSet::new());
+        }
+        // One finding about the GPU itself, or one about whoever is alone on it.
+        let alone = slot.holders.len() <= 1;
+        if let Some(one) = surest(&|f| alone || f.workload.is_none()) {
+            return Some([one].into());
+        }
+        // Every holder of a shared GPU must leave, not just one of them.
+        let each = slot.holders.iter().map(|&pod| {
+            let workload = self.fleet.pod(pod).workload;
+            surest(&|f| f.workload == workload)
+        });
+        each.collect()
     }
 
-    fn can_go(&self, node: &Node, vacated: &[bool]) -> bool {
-        node.capacity_type.can_be_returned()
+    fn can_go(&self, node: &Node, vacated: &[Option<BTreeSet<usize>>]) -> bool {
+        let is_empty = |slot: SlotId| vacated[slot.0].is_some();
+        !node.planned
+            && node.capacity_type.can_be_returned()
             && node.slot_count > 0
-            && node.slot_ids().all(|slot| vacated[slot.0])
+            && node.slot_ids().all(is_empty)
             && node
                 .pods
                 .iter()
                 .map(|&pod| self.fleet.pod(pod))
-                .all(|pod| pod.node_bound || (!pod.slots.is_empty() && pod.slots.iter().all(|slot| vacated[slot.0])))
+                .all(|pod| pod.node_bound || (!pod.slots.is_empty() && pod.slots.iter().all(|slot| is_empty(*slot))))
     }
 
     /// The slot a claim is on, with its node.

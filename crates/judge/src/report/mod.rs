@@ -19,7 +19,7 @@ pub mod text;
 mod totals;
 
 use crate::analyze::Outcome;
-use crate::analyze::finding::{Finding, FindingKind};
+use crate::analyze::finding::{Evidence, Finding, FindingKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use crate::units::sum_known;
 use document::{Grade, PolicyUse, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
@@ -142,7 +142,7 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         at_risk_usd_per_hour: resolved.usd_per_hour.filter(|_| finding.kind == FindingKind::AtRisk),
         confidence: finding.confidence,
         confidence_reasons: finding.confidence_reasons.clone(),
-        evidence: finding.evidence.clone(),
+        evidence: evidence(ledger, finding, resolved),
         claims: claims(ledger, finding, resolved),
         fix: ReportFix {
             summary: finding.fix.summary.clone(),
@@ -157,6 +157,22 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         status_reason: reason,
         owner: rows::owner(ledger.fleet, finding, input.owner_labels),
     }
+}
+
+/// What the check saw, and what else has to be done before a node can go.
+fn evidence(ledger: &Ledger<'_>, finding: &Finding, resolved: &Resolved) -> Vec<Evidence> {
+    let mut evidence = finding.evidence.clone();
+    if !resolved.with.is_empty() {
+        let named = |i: &usize| {
+            let other = ledger.findings[*i];
+            let subject = text::subject_name(&other.subject);
+            let part = other.part.map(|p| format!("/{p}")).unwrap_or_default();
+            format!("{}{part} of {subject} ({})", other.check, other.confidence.name())
+        };
+        let all: Vec<String> = resolved.with.iter().map(named).collect();
+        evidence.push(Evidence::text("node_empties_only_with", &all.join("; "), "ledger"));
+    }
+    evidence
 }
 
 fn claims(ledger: &Ledger<'_>, finding: &Finding, resolved: &Resolved) -> Vec<ReportClaim> {

@@ -4,7 +4,7 @@ use super::document::{Figure, Group, Groups, Hourly, ObservedFigures, ReportNode
 use super::ledger::{Ledger, Resolution};
 use super::totals;
 use crate::analyze::finding::{Finding, FindingKind};
-use crate::fleet::{Fleet, Node, Observed, Slot, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -146,9 +146,7 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         sleep_mode: settings.sleep_mode,
         asleep: workload.observed.asleep,
         queue: workload.queue.clone(),
-        // A manifest that leaves its GPUs open has no price, rather than one of 0.
-        usd_per_hour: price(fleet, workload)
-            .filter(|_| workload.origin.is_none() || workload.gpus_per_replica.is_some()),
+        usd_per_hour: price(fleet, workload),
         state: state(fleet, workload).to_owned(),
         class: workload.class.name().to_owned(),
         observed: observed(&workload.observed),
@@ -164,8 +162,13 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
     }
 }
 
-/// Its pods' shares of their GPUs; `None` where one of them has no price.
+/// Its pods' shares of their GPUs; `None` where one of them has no price, and for what has no GPU yet: a job that waits, or
+/// a manifest that leaves its GPUs open, is not free of charge.
 fn price(fleet: &Fleet, workload: &Workload) -> Option<UsdPerHour> {
+    let waits = |p: &PodId| fleet.pod(*p).slots.is_empty() && fleet.pod(*p).node.is_none();
+    if workload.gpus_per_replica.is_none() && workload.pods.iter().all(waits) {
+        return None;
+    }
     let pods: BTreeSet<_> = workload.pods.iter().copied().collect();
     let slots: BTreeSet<_> = pods.iter().flat_map(|&p| fleet.pod(p).slots.iter().copied()).collect();
     slots

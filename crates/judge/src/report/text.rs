@@ -268,6 +268,9 @@ fn named(sources: &[&str]) -> String {
     text
 }
 
+/// What checks say where a limit is their own.
+pub const NOTHING_TO_DO: &str = "nothing to do";
+
 /// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
 pub struct Unassessed<'r> {
     /// (check, reason, GPUs, dollars), largest first.
@@ -296,7 +299,7 @@ pub fn unassessed(report: &Report) -> Unassessed<'_> {
     }
     let remedy = votes
         .into_iter()
-        .filter(|(remedy, _)| !remedy.is_empty())
+        .filter(|(remedy, _)| !remedy.is_empty() && *remedy != NOTHING_TO_DO)
         .max_by(|(a, x), (b, y)| x.0.cmp(&y.0).then(x.1.total_cmp(&y.1)).then_with(|| b.cmp(a)))
         .map(|(remedy, (_, gpus, usd))| (remedy, gpus, usd));
     Unassessed {

@@ -99,7 +99,7 @@ struct RawSuppression {
     expires: Option<toml::Value>,
 }
 
-/// Reads a policy file. `checks` are the known check ids; `file` is its name as the user gave it.
+/// Reads a policy file. `checks` are the known check ids, and their parts ("dark-capacity/idle"); `file` is its name as the user gave it.
 ///
 /// # Errors
 /// Names the line, the key and the nearest known one, or the value and what would be accepted.
@@ -196,12 +196,20 @@ fn amount(key: &str, written: Option<Spanned<f64>>) -> Result<Option<f64>, Misfi
 }
 
 fn known_check(name: &str, checks: &[&str]) -> Result<(), String> {
-    let id = name.split('/').next().unwrap_or(name);
-    if checks.contains(&id) {
+    if checks.contains(&name) {
         return Ok(());
     }
-    let near = nearest(id, checks.iter().copied()).unwrap_or_default();
-    Err(format!("there is no check '{name}': did you mean '{near}'?"))
+    // A part that its check does not have: the others of it are meant.
+    let of_check = name.split_once('/').map(|(id, _)| format!("{id}/"));
+    let parts = checks
+        .iter()
+        .copied()
+        .filter(|c| of_check.as_deref().is_some_and(|id| c.starts_with(id)));
+    let near = nearest(name, parts).or_else(|| nearest(name, checks.iter().copied()));
+    Err(format!(
+        "there is no check '{name}': did you mean '{}'?",
+        near.unwrap_or_default()
+    ))
 }
 
 fn suppression(raw: RawSuppression, line: usize, checks: &[&str]) -> Result<Suppression, String> {
@@ -274,7 +282,13 @@ mod tests {
     use super::super::print;
     use super::*;
 
-    const CHECKS: [&str; 3] = ["dark-capacity", "kv-pressure", "oversized-tier"];
+    const CHECKS: [&str; 5] = [
+        "dark-capacity",
+        "dark-capacity/idle",
+        "dark-capacity/stuck",
+        "kv-pressure",
+        "oversized-tier",
+    ];
 
     fn read(text: &str) -> Result<Settings, String> {
         parse(text, "gpuwaste.toml", &CHECKS)
@@ -326,6 +340,11 @@ mod tests {
                 "[[suppress]]\ncheck = \"idle\"\nsubject = \"*\"\nreason = \"r\"\n",
                 1,
                 "no check 'idle'",
+            ),
+            (
+                "[[suppress]]\ncheck = \"dark-capacity/idel\"\nsubject = \"*\"\nreason = \"r\"\n",
+                1,
+                "did you mean 'dark-capacity/idle'",
             ),
             (
                 "[[suppress]]\ncheck = \"all\"\nsubject = \"*\"\nreason = \"r\"\nexpires = \"soon\"\n",

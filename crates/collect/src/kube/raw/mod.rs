@@ -98,17 +98,23 @@ impl RawMeta {
     }
 }
 
-/// `"check[,check] reason"`; without a reason it is no opt-out.
-fn parse_ignore(text: &str) -> Option<Ignore> {
-    let (checks, reason) = text.trim().split_once(char::is_whitespace)?;
-    let checks: Vec<String> = checks
-        .split(',')
-        .map(|c| c.trim().to_string())
-        .filter(|c| !c.is_empty())
-        .collect();
-    let reason: String = reason.trim().chars().take(200).collect();
-    (!checks.is_empty() && !reason.is_empty()).then_some(Ignore { checks, reason })
+/// `gpuwaste.dev/ignore`: `"check[, check] reason"`, or a reason alone: the words of the list in front, and what stands behind them.
+pub fn parse_ignore(text: &str) -> Option<Ignore> {
+    let text: String = text.chars().take(MAX_IGNORE).collect();
+    let mut words = text.split_whitespace();
+    let mut checks: Vec<String> = Vec::new();
+    for word in words.by_ref() {
+        checks.extend(word.split(',').filter(|c| !c.is_empty()).map(String::from));
+        if !word.ends_with(',') {
+            break;
+        }
+    }
+    let reason = words.collect::<Vec<_>>().join(" ");
+    (!checks.is_empty()).then_some(Ignore { checks, reason })
 }
+
+/// Characters of an opt-out that are kept.
+const MAX_IGNORE: usize = 240;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -146,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_opt_out_needs_a_reason() {
+    fn an_opt_out_is_a_list_and_what_stands_behind_it() {
         assert_eq!(
             parse_ignore("dark-capacity,kv-pressure canary until Friday"),
             Some(Ignore {
@@ -154,7 +160,14 @@ mod tests {
                 reason: "canary until Friday".into()
             })
         );
-        assert_eq!(parse_ignore("dark-capacity"), None);
+        let read = |text: &str| parse_ignore(text).map(|i| (i.checks.join("|"), i.reason));
+        let is = |checks: &str, reason: &str| Some((checks.to_string(), reason.to_string()));
+        assert_eq!(
+            read("dark-capacity, kv-pressure  canary"),
+            is("dark-capacity|kv-pressure", "canary")
+        );
+        assert_eq!(read("dark-capacity"), is("dark-capacity", ""));
+        assert_eq!(read("failover spare, reviewed"), is("failover", "spare, reviewed"));
         assert_eq!(parse_ignore(" "), None);
     }
 }

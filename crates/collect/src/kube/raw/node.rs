@@ -111,6 +111,7 @@ impl RawNode {
             ready: condition(&self.status.conditions, "Ready"),
             capacity: resources(&self.status.capacity),
             allocatable: resources(&self.status.allocatable),
+            planned: false,
             registered,
             ignore,
         }

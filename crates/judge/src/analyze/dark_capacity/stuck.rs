@@ -66,7 +66,7 @@ pub(super) fn stuck(context: &Context<'_>, out: &mut Outcome) {
         };
         // A model that cannot fit is the cause, told here and not a second time.
         let cause = matches!(worst.reason, StuckReason::CrashLoop | StuckReason::NotReady)
-            .then(|| undersized::cause(fleet, &context.sizing().market, workload))
+            .then(|| undersized::cause(context, workload))
             .flatten();
         let what = if cause.is_some() {
             "does not fit its GPUs, and restarts"

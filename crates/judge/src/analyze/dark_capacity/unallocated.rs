@@ -39,10 +39,13 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         }
         let node = fleet.node(fleet.slot(slots[0]).node);
         let nodes: BTreeSet<usize> = slots.iter().map(|s| fleet.slot(*s).node.0).collect();
-        let whole = nodes
+        let wholly = |n: &&usize| fleet.nodes[**n].slot_ids().all(|s| slots.contains(&s));
+        let empty: BTreeSet<&str> = nodes
             .iter()
-            .filter(|n| fleet.nodes[**n].slot_ids().all(|s| slots.contains(&s)))
-            .count();
+            .filter(wholly)
+            .map(|n| fleet.nodes[*n].name.as_str())
+            .collect();
+        let whole = empty.len();
         let mut judged = if slots.iter().all(|s| fleet.slot(*s).free_for_a_day) {
             Judged::measured("history shows them free for at least 80 % of the last 24 h")
         } else {

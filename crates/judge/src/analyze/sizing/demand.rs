@@ -1,16 +1,51 @@
-//! What a workload is asked to do at its busiest: from history where there is one, else from counters since start.
+//! What a workload is asked to do at its busiest: from history where there is one, else from counters since start, and for
+//! what nobody has seen at work from what it may be asked at most.
 
+use crate::analyze::Expected;
+use crate::analyze::support;
 use crate::fit::{Current, Load, Placement};
 use crate::fleet::{Observed, ObservedBy, Stat, Workload};
 use crate::settings::Thresholds;
+use crate::snapshot::server::EngineSettings;
+
+/// Mean length of answers of one token each, with a few that the engine counted at the window's edges (ours).
+const ONE_TOKEN: f64 = 1.5;
+
+/// Tokens that one engine may be asked to hold at once, and who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::analyze) struct Admitted {
+    pub(in crate::analyze) tokens: u64,
+    pub(in crate::analyze) by: &'static str,
+}
+
+impl Admitted {
+    /// As the user expects, else as the settings limit both ways.
+    pub(in crate::analyze) fn of(settings: &EngineSettings, expected: Expected, ranks: u32) -> Option<Self> {
+        if let (Some(context), Some(concurrency)) = (expected.context_tokens, expected.concurrency) {
+            let tokens = context.saturating_mul(concurrency).div_ceil(u64::from(ranks.max(1)));
+            return Some(Self {
+                tokens,
+                by: "--context-tokens x --concurrency",
+            });
+        }
+        Some(Self {
+            tokens: settings.max_model_len?.saturating_mul(settings.max_num_seqs?),
+            by: "max_model_len x max_num_seqs",
+        })
+    }
+}
 
 /// Of the whole workload, all replicas together.
 #[derive(Clone, Debug, Default)]
 pub(in crate::analyze) struct Demand {
     pub(in crate::analyze) window_seconds: f64,
     pub(in crate::analyze) coverage: Option<f64>,
+    /// Length of a bin of history, seconds.
+    pub(in crate::analyze) bin_seconds: Option<f64>,
     /// Distributions over time; otherwise means since start, raised to peaks by rule.
     pub(in crate::analyze) history: bool,
+    /// Nothing was seen: what it may be asked to hold is all that is known, its speed cannot be judged.
+    pub(in crate::analyze) on_paper: bool,
     pub(in crate::analyze) prompt_tokens_per_second: f64,
     pub(in crate::analyze) output_tokens_per_second: f64,
     /// Busiest time's output tokens/s.
@@ -42,6 +77,7 @@ impl Demand {
         };
         demand.window_seconds = o.window_seconds;
         demand.coverage = o.coverage;
+        demand.bin_seconds = o.bins.as_ref().map(|b| b.bin_seconds);
         demand.engines = workload.replicas.len() as f64 * f64::from(ranks);
         demand.hit_rate = o.prefix_hit_rate;
         demand.inter_token_latency = o.inter_token_latency_p95;
@@ -50,6 +86,36 @@ impl Demand {
         demand.prompt_length = each(o.prompt_tokens);
         demand.output_length = each(o.output_tokens);
         Some(demand)
+    }
+
+    /// Of one engine that was never seen at work: a smaller home must hold what it admits, with headroom, but no more than
+    /// the present one does.
+    pub(in crate::analyze) fn on_paper(admitted: Admitted, current: &Placement, t: &Thresholds) -> Option<Self> {
+        let capacity = current.kv_capacity.as_ref()?.value.0;
+        let wanted = (admitted.tokens as f64 * t.kv_headroom).ceil() as u64;
+        Some(Self {
+            on_paper: true,
+            peak_kv_tokens: wanted.min(capacity) as f64,
+            ..Self::default()
+        })
+    }
+
+    /// What a prefill half does, whose other half writes the answers, whether or not anything names its role.
+    pub(in crate::analyze) fn ends_after_one_token(&self) -> bool {
+        self.output_length.is_some_and(|tokens| tokens < ONE_TOKEN)
+    }
+
+    /// Why the load is not measured.
+    pub(in crate::analyze) fn doubt(&self, t: &Thresholds) -> Option<String> {
+        if !self.history {
+            let factor = t.peak_factor;
+            return Some(format!(
+                "no history: the busiest time is taken as {factor} × the mean since start"
+            ));
+        }
+        let days = t.measured_sizing_seconds as f64 / 86_400.0;
+        let long = support::lasts(self.window_seconds, self.bin_seconds, t.measured_sizing_seconds);
+        (!long).then(|| format!("less than {days:.0} days of history"))
     }
 
     /// The part of one of `engines` engines, with what the present placement was measured to do.

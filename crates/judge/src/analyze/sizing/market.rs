@@ -1,12 +1,18 @@
 //! What a workload could run on instead, and what that would cost: the tiers of its own cluster at the share price they
-//! have there, and the instance types of its cloud's region as whole instances (checks.md, oversized-tier).
+//! have there, and what can be rented where it runs (checks.md, oversized-tier). Prices are compared with prices of the same
+//! kind only (R1): a median over clouds says nothing beside a list price, nor that beside a price of one's own.
 
+mod fleet_tiers;
 pub(in crate::analyze) mod parts;
+mod rented;
 
-use crate::catalog::gpus::{self, GpuFacts};
-use crate::catalog::instances::{self, InstanceRow};
-use crate::fleet::{CapacityType, Fleet, Node, PriceSource, WHOLE_GPU};
+use super::HostNeed;
+use crate::catalog::gpus::GpuFacts;
+use crate::catalog::prices::PriceBook;
+use crate::fleet::{CapacityType, Fleet, Node, PriceSource};
+use crate::settings::Settings;
 use crate::units::UsdPerHour;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// A GPU tier within reach.
@@ -23,6 +29,8 @@ pub(in crate::analyze) struct Tier {
     pub(in crate::analyze) resource: String,
     /// Nodes have it, or a cloud rents it out. Otherwise a card would have to be cut anew.
     pub(in crate::analyze) offered: bool,
+    /// Nodes of this cluster have it.
+    pub(in crate::analyze) here: bool,
 }
 
 /// A node shape: one that the fleet has (paid by the share), or one that would have to be rented as a whole.
@@ -33,8 +41,12 @@ struct Offer {
     gpus: u32,
     /// A MIG instance: one is all that an engine can have.
     single: bool,
+    /// What pods can have of it.
     cores: f64,
     memory: f64,
+    /// Nothing more can be placed on such nodes.
+    full: bool,
+    arch: &'static str,
     cost: Cost,
 }
 
@@ -46,18 +58,11 @@ enum Cost {
     Whole(UsdPerHour),
 }
 
-/// What one replica needs of its host.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::analyze) struct HostNeed {
-    pub(in crate::analyze) cores: f64,
-    pub(in crate::analyze) memory: f64,
-}
-
 /// The cheapest way to have `replicas` on a tier.
 #[derive(Clone, Debug)]
 pub(in crate::analyze) struct Quote {
     pub(in crate::analyze) usd_per_hour: UsdPerHour,
-    /// The instance type to rent; `None`: nodes of this tier are in the fleet already.
+    /// The instance type to rent; `None`: nodes of this tier are in the fleet already, or no type is meant.
     pub(in crate::analyze) rent: Option<String>,
 }
 
@@ -65,50 +70,90 @@ impl Tier {
     /// Cost of `replicas` × `gpus` GPUs, or `None` where no shape of this tier hosts one replica. Shares of nodes that the
     /// fleet has, else whole instances: free GPUs are never free of charge.
     pub(in crate::analyze) fn quote(&self, gpus: u32, replicas: u32, need: HostNeed) -> Option<Quote> {
-        let cost = |offer: &Offer| {
-            let per_node = if offer.single && gpus > 1 {
-                0
-            } else {
-                offer.gpus / gpus.max(1)
-            };
-            let share = f64::from(gpus) / f64::from(offer.gpus.max(1));
-            if per_node == 0 || offer.cores * share < need.cores || offer.memory * share < need.memory {
-                return None;
-            }
-            Some(match offer.cost {
-                Cost::Share(usd) => Quote {
-                    usd_per_hour: usd.times(u64::from(gpus) * u64::from(replicas)),
-                    rent: None,
-                },
-                Cost::Whole(usd) => Quote {
-                    usd_per_hour: usd.times(u64::from(replicas.div_ceil(per_node))),
-                    rent: Some(offer.instance_type.clone()),
-                },
-            })
-        };
         self.offers
             .iter()
-            .filter_map(cost)
+            .filter_map(|offer| offer.quote(gpus, replicas, need))
             .min_by(|a, b| a.usd_per_hour.cmp(&b.usd_per_hour).then_with(|| a.rent.cmp(&b.rent)))
     }
 
     /// GPUs of the largest node.
     pub(in crate::analyze) fn most_gpus(&self) -> u32 {
-        self.offers
-            .iter()
-            .map(|o| if o.single { 1 } else { o.gpus })
-            .max()
-            .unwrap_or(0)
+        let gpus = |o: &Offer| if o.single { 1 } else { o.gpus };
+        self.offers.iter().map(gpus).max().unwrap_or(0)
     }
 }
 
-/// Where a workload runs decides what is within reach.
+impl Offer {
+    fn quote(&self, gpus: u32, replicas: u32, need: HostNeed) -> Option<Quote> {
+        let by_gpus = if self.single && gpus > 1 {
+            0
+        } else {
+            self.gpus / gpus.max(1)
+        };
+        if by_gpus == 0 || self.full || self.arch != need.arch {
+            return None;
+        }
+        match self.cost {
+            // What is beside its GPUs is its part of the node: more would strand the others.
+            Cost::Share(usd) => {
+                let share = f64::from(gpus) / f64::from(self.gpus.max(1));
+                let fits = self.cores * share >= need.cores && self.memory * share >= need.memory;
+                fits.then(|| Quote {
+                    usd_per_hour: usd.times(u64::from(gpus) * u64::from(replicas)),
+                    rent: None,
+                })
+            }
+            Cost::Whole(usd) => {
+                let of = |have: f64, need: f64| {
+                    if need > 0.0 {
+                        (have / need).floor()
+                    } else {
+                        f64::INFINITY
+                    }
+                };
+                let by_host = of(self.cores, need.cores).min(of(self.memory, need.memory));
+                let each = f64::from(by_gpus).min(by_host) as u32;
+                (each > 0).then(|| Quote {
+                    usd_per_hour: usd.times(u64::from(replicas.div_ceil(each))),
+                    rent: Some(self.instance_type.clone()),
+                })
+            }
+        }
+    }
+}
+
+/// Prices that can be compared with one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PriceKind {
+    /// The user's own.
+    Own,
+    /// A cloud's list, exact or of its main region.
+    List,
+    /// A GPU model's median over clouds.
+    Median,
+    Unknown,
+}
+
+impl From<PriceSource> for PriceKind {
+    fn from(source: PriceSource) -> Self {
+        match source {
+            PriceSource::User => Self::Own,
+            PriceSource::Catalog | PriceSource::RegionGuess => Self::List,
+            PriceSource::GpuMedian => Self::Median,
+            PriceSource::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Where a workload runs, and how that is paid, decides what is within reach.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     cluster: usize,
     cloud: Option<String>,
     region: Option<String>,
     capacity_type: CapacityType,
+    prices: PriceKind,
+    planned: bool,
 }
 
 impl Place {
@@ -118,8 +163,30 @@ impl Place {
             cloud: node.cloud.clone(),
             region: node.region.clone(),
             capacity_type: node.capacity_type,
+            prices: node.price.source.into(),
+            planned: node.planned,
         }
     }
+
+    /// A node of this cluster, paid for in the same way: a pod cannot be scheduled elsewhere, and a spot node is no
+    /// substitute for an on-demand one.
+    fn is_alike(&self, node: &Node) -> bool {
+        let prices = self.prices == PriceKind::Unknown || self.prices == node.price.source.into();
+        node.cluster == self.cluster
+            && node.capacity_type == self.capacity_type
+            && prices
+            && !node.planned
+            && !node.custom_sharing
+            && node.gpus > 0
+    }
+}
+
+/// What prices are asked of.
+struct Prices<'a> {
+    book: PriceBook,
+    at: Timestamp,
+    stale_days: u64,
+    fleet: &'a Fleet,
 }
 
 /// All tiers, by place; made once a run.
@@ -128,11 +195,19 @@ pub(in crate::analyze) struct Market {
 }
 
 impl Market {
-    pub(in crate::analyze) fn new(fleet: &Fleet) -> Self {
+    pub(in crate::analyze) fn new(fleet: &Fleet, settings: &Settings) -> Self {
+        let prices = Prices {
+            book: PriceBook {
+                entries: settings.prices.clone(),
+            },
+            at: fleet.taken_at,
+            stale_days: settings.thresholds.stale_price_days,
+            fleet,
+        };
         let mut places: BTreeMap<Place, Vec<Tier>> = BTreeMap::new();
         for node in &fleet.nodes {
             let place = Place::of(node);
-            let make = || tiers(fleet, &place);
+            let make = || tiers(&prices, &place);
             places.entry(place.clone()).or_insert_with(make);
         }
         Self { places }
@@ -143,71 +218,16 @@ impl Market {
     }
 }
 
-fn tiers(fleet: &Fleet, place: &Place) -> Vec<Tier> {
-    let mut tiers = of_fleet(fleet, place);
-    tiers.extend(parts::of_fleet(fleet, place));
+fn tiers(prices: &Prices<'_>, place: &Place) -> Vec<Tier> {
+    let mut tiers = fleet_tiers::of(prices.fleet, place);
+    tiers.extend(parts::of_fleet(prices.fleet, place));
     let known: Vec<&str> = tiers.iter().map(|t| t.gpu.name.as_str()).collect();
-    let rented: Vec<Tier> = of_region(place)
+    let rented: Vec<Tier> = rented::of(prices, place)
         .into_iter()
         .filter(|t| !known.contains(&t.gpu.name.as_str()))
         .collect();
     tiers.extend(rented);
     tiers
-}
-
-/// Nodes of the same cluster, since a pod cannot be scheduled elsewhere, and paid for in the same way: a spot node is no
-/// substitute for an on-demand one.
-fn of_fleet(fleet: &Fleet, place: &Place) -> Vec<Tier> {
-    let mut by_gpu: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
-    for node in &fleet.nodes {
-        let whole = node.slot_ids().all(|s| fleet.slot(s).weight == WHOLE_GPU);
-        let alike = node.cluster == place.cluster && node.capacity_type == place.capacity_type;
-        if let Some(gpu) = node
-            .gpu
-            .filter(|_| whole && alike && !node.custom_sharing && node.gpus > 0)
-        {
-            by_gpu.entry(&gpu.name).or_default().push(node);
-        }
-    }
-    by_gpu.into_values().filter_map(|nodes| fleet_tier(&nodes)).collect()
-}
-
-fn fleet_tier(nodes: &[&Node]) -> Option<Tier> {
-    let gpu = nodes.first()?.gpu?;
-    let shares: Option<Vec<UsdPerHour>> = nodes
-        .iter()
-        .map(|n| {
-            Some(UsdPerHour::from_micros(
-                n.price.usd_per_hour?.micros() / i64::from(n.gpus),
-            ))
-        })
-        .collect();
-    // The middle of what this tier's GPUs cost here: the cheapest node may have no room.
-    let mut shares = shares?;
-    shares.sort_unstable();
-    let share = shares[shares.len() / 2];
-    let offers = nodes
-        .iter()
-        .filter_map(|n| {
-            Some(Offer {
-                instance_type: n.instance_type.clone().unwrap_or_default(),
-                gpus: n.gpus,
-                single: false,
-                cores: n.allocatable_cpu?.cores(),
-                memory: n.allocatable_memory?.0 as f64,
-                cost: Cost::Share(share),
-            })
-        })
-        .collect();
-    Some(Tier {
-        gpu,
-        offers,
-        price_source: nodes.iter().map(|n| n.price.source).max()?,
-        stale: nodes.iter().any(|n| n.price.stale),
-        selector: selector(nodes),
-        resource: resource(gpu),
-        offered: true,
-    })
 }
 
 fn resource(gpu: &GpuFacts) -> String {
@@ -234,52 +254,4 @@ fn selector(nodes: &[&Node]) -> Option<(String, String)> {
             .all(|n| n.labels.get(*key) == Some(value))
             .then(|| ((*key).to_string(), value.clone()))
     })
-}
-
-/// Instance types of this cloud's region at the list price of the same kind of capacity. On one's own machines there is
-/// nothing to rent.
-fn of_region(place: &Place) -> Vec<Tier> {
-    let (Some(cloud), Some(region)) = (place.cloud.as_deref(), place.region.as_deref()) else {
-        return Vec::new();
-    };
-    let price = |row: &InstanceRow| match place.capacity_type {
-        CapacityType::OnDemand | CapacityType::Unknown => row.on_demand,
-        CapacityType::Spot => row.spot,
-        // What a commitment for another type would cost is not in any list.
-        CapacityType::Reserved | CapacityType::CapacityBlock | CapacityType::Owned => None,
-    };
-    let here = |row: &&InstanceRow| {
-        row.cloud == cloud
-            && (row.region == region || matches!(row.region.as_str(), "all" | "any"))
-            && !row.is_special_offer()
-    };
-    let mut by_gpu: BTreeMap<&str, Tier> = BTreeMap::new();
-    for row in instances::all().iter().filter(here) {
-        let (Some(gpu), Some(usd), Some(count), Some(cores), Some(memory)) =
-            (gpus::find(&row.gpu), price(row), row.gpus, row.vcpus, row.memory_gib)
-        else {
-            continue;
-        };
-        by_gpu
-            .entry(&gpu.name)
-            .or_insert_with(|| Tier {
-                gpu,
-                offers: Vec::new(),
-                price_source: PriceSource::Catalog,
-                stale: false,
-                selector: None,
-                resource: resource(gpu),
-                offered: true,
-            })
-            .offers
-            .push(Offer {
-                instance_type: row.type_name().to_string(),
-                gpus: count,
-                single: false,
-                cores,
-                memory: memory * crate::units::Bytes::GIB,
-                cost: Cost::Whole(usd),
-            });
-    }
-    by_gpu.into_values().collect()
 }

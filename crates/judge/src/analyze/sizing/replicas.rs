@@ -1,6 +1,7 @@
 //! How many replicas the busiest time needs (checks.md, over-replicated).
 
-use super::{Demand, Lack, lack, slo};
+use super::candidates::slo;
+use super::{Demand, Lack, lack};
 use crate::fit::{self, Placement};
 use crate::fleet::{Fleet, Workload};
 use crate::settings::Thresholds;
@@ -19,7 +20,7 @@ pub(in crate::analyze) struct Cut {
     pub(in crate::analyze) floor: Floor,
     /// Output tokens/s of one replica.
     pub(in crate::analyze) capacity: f64,
-    /// Observed, not modelled.
+    /// What was observed of it decides, without a model.
     pub(in crate::analyze) capacity_observed: bool,
 }
 
@@ -76,12 +77,13 @@ pub(super) fn cut(
         .map_or(ready.len(), |low| (low.floor().max(0.0) as usize).min(ready.len()));
     let load = |n: usize| demand.per_engine(n as u32 * ranks, current);
     let observed = bins.and_then(|b| b.replica_capacity).filter(|c| *c > 0.0);
-    let modelled = || {
-        fit::serves(current, &load(low.max(1)), &slo(t))
-            .output_capacity
-            .map(|c| c * f64::from(ranks))
-    };
-    let Some(capacity) = observed.or_else(modelled).filter(|c| *c > 0.0) else {
+    let modelled = fit::serves(current, &load(low.max(1)), &slo(t))
+        .output_capacity
+        .map(|c| c * f64::from(ranks));
+    // The most that a calm replica served is no more than it was asked for: of one that was never loaded it is far below
+    // what it can do.
+    let capacity = [observed, modelled].into_iter().flatten().reduce(f64::max);
+    let Some(capacity) = capacity.filter(|c| *c > 0.0) else {
         return Err(lack(
             "what one replica can serve is neither observed nor modelled for this model and card",
             "give Prometheus",
@@ -98,6 +100,8 @@ pub(super) fn cut(
     };
     let times = |need: f64, each: f64| (t.replica_headroom * need / each).ceil().max(1.0) as u64;
     let by_tokens = times(demand.peak_output_tokens_per_second, capacity);
+    // What was observed says as much without the model.
+    let by_observed = observed.map(|c| times(demand.peak_output_tokens_per_second, c));
     let by_sequences = times(demand.peak_running, sequences);
     let by_kv = times(demand.peak_kv_tokens, kv);
     let by_load = by_tokens.max(by_sequences).max(by_kv);
@@ -109,9 +113,9 @@ pub(super) fn cut(
     };
     let needed = usize::try_from(by_load.max(floor.replicas)).unwrap_or(usize::MAX);
     // As a whole it must still serve: where the model says no, another replica stays. An observed capacity needs no model.
-    let serves = |n: usize| match fit::serves(current, &load(n), &slo(t)).serves {
-        Some(answer) => answer,
-        None => observed.is_some(),
+    let serves = |n: usize| {
+        let answer = fit::serves(current, &load(n), &slo(t)).serves;
+        answer.unwrap_or(observed.is_some())
     };
     let stay = if low > needed {
         (needed..low).find(|n| serves(*n)).unwrap_or(low)
@@ -126,8 +130,8 @@ pub(super) fn cut(
         by_sequences,
         by_kv,
         floor,
-        capacity,
-        capacity_observed: observed.is_some(),
+        capacity: observed.filter(|_| by_observed == Some(by_tokens)).unwrap_or(capacity),
+        capacity_observed: by_observed.is_some_and(|n| n <= by_tokens.max(by_sequences).max(by_kv)),
     })
 }
 

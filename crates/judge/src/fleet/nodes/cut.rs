@@ -30,7 +30,12 @@ pub(super) struct Cut {
 pub(super) fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, around: &Around<'_>) -> Cut {
     let dra = &around.dra;
     let free = &seen.allocatable.devices;
-    let physical = count::physical(seen, of_type, around);
+    // A plan is for what it asks, whatever the node is bought with.
+    let physical = if seen.planned {
+        Physical::default()
+    } else {
+        count::physical(seen, of_type, around)
+    };
     let mut cut = Cut::default();
     let mut mig: BTreeMap<String, mig::Amount> = BTreeMap::new();
     let replicas = sharing_replicas(seen);

@@ -36,6 +36,9 @@ const GKE_NAMES: &[(&str, &str)] = &[
     ("nvidia-tesla-v100", "V100-SXM2-16GB"),
 ];
 
+/// What stands for a GPU's name where nothing names it.
+pub(in crate::fleet) const UNNAMED: &str = "no label names it";
+
 pub(super) const POOL_LABELS: &[&str] = &[
     "karpenter.sh/nodepool",
     "eks.amazonaws.com/nodegroup",
@@ -150,7 +153,7 @@ pub(super) fn gpu_of(
     (
         None,
         name.clone().unwrap_or_else(|| "unknown".into()),
-        Some(name.unwrap_or_else(|| "no label names it".into())),
+        Some(name.unwrap_or_else(|| UNNAMED.into())),
     )
 }
 
@@ -222,7 +225,7 @@ pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
         // These clouds label what is not on-demand; a missing label is the answer. Commitments are a billing matter
         // that no label shows: the price file is where they belong.
         Some("gcp" | "azure") => CapacityType::OnDemand,
-        None if seen.provider.is_none() => CapacityType::Owned,
+        None if seen.provider.is_none() && !seen.planned => CapacityType::Owned,
         _ => CapacityType::Unknown,
     }
 }

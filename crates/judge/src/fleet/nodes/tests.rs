@@ -1,6 +1,7 @@
 //! Nodes of every kind: what they are cut into, and that the parts add up.
 
 use super::*;
+use crate::catalog::prices::PriceEntry;
 use crate::fleet::CapacityType;
 use crate::snapshot::cluster::Resources;
 use crate::units::UsdPerHour;
@@ -25,11 +26,15 @@ fn node(capacity: &[(&str, u64)], labels: &[(&str, &str)]) -> Seen {
 }
 
 fn described(seen: &Seen) -> Described {
+    priced(seen, &PriceBook::default())
+}
+
+fn priced(seen: &Seen, prices: &PriceBook) -> Described {
     let around = Around {
         cluster: 0,
         cluster_name: "c",
         at: "2026-11-24T00:00:00Z".parse().unwrap(),
-        prices: &PriceBook::default(),
+        prices,
         stale_days: 180,
         exporter: &[],
         sharing_layer: false,
@@ -274,4 +279,63 @@ proptest! {
             prop_assert_eq!(slots.iter().filter_map(|s| s.price).sum::<UsdPerHour>(), UsdPerHour::from_micros(micros));
         }
     }
+}
+
+/// A plan of two of the eight GPUs of a p5.48xlarge.
+fn two_of_eight(capacity_type: &str) -> Seen {
+    let mut plan = Seen {
+        planned: true,
+        ..node(&[("nvidia.com/gpu", 2)], P5)
+    };
+    let key = "karpenter.sh/capacity-type";
+    plan.labels.insert(key.into(), capacity_type.into());
+    plan
+}
+
+#[test]
+fn a_plan_pays_its_part_of_the_node_that_it_would_be_placed_on() {
+    let cost = |seen: &Seen, prices: &PriceBook| priced(seen, prices).node.price.usd_per_hour;
+    let none = PriceBook::default();
+    let whole = described(&node(&[("nvidia.com/gpu", 8)], P5)).node.price.usd_per_hour;
+    let part = cost(&two_of_eight("on-demand"), &none);
+    assert_eq!(part, whole.map(|p| p.scale(0.25)));
+    assert!(part.is_some());
+    // The machine has eight, but six of them are no plan's.
+    let plan = described(&two_of_eight("on-demand"));
+    assert_eq!((plan.node.gpus, plan.slots.len(), plan.node.planned), (2, 2, true));
+    assert!(plan.slots.iter().all(|s| s.healthy));
+    // Of spot capacity no list price is taken.
+    assert_ne!(cost(&two_of_eight("spot"), &none), part);
+
+    let book = |entry: PriceEntry| PriceBook {
+        entries: vec![entry],
+        ..PriceBook::default()
+    };
+    let spot = book(PriceEntry {
+        capacity_type: Some("spot".into()),
+        gpu: Some("H100".into()),
+        usd_per_gpu_hour: Some(2.0),
+        ..PriceEntry::default()
+    });
+    assert_eq!(cost(&two_of_eight("spot"), &spot), UsdPerHour::from_usd(4.0));
+    assert_eq!(cost(&two_of_eight("on-demand"), &spot), part, "it is for spot alone");
+    let node_price = book(PriceEntry {
+        instance_type: Some("p5.48xlarge".into()),
+        usd_per_hour: Some(40.0),
+        ..PriceEntry::default()
+    });
+    assert_eq!(
+        cost(&two_of_eight("on-demand"), &node_price),
+        UsdPerHour::from_usd(10.0)
+    );
+    // A node of a size that nobody knows: its price says nothing of its part.
+    let mut unsized_node = two_of_eight("on-demand");
+    let key = "node.kubernetes.io/instance-type";
+    unsized_node.labels.insert(key.into(), "acme.gpu-box".into());
+    let acme = book(PriceEntry {
+        instance_type: Some("acme.gpu-box".into()),
+        usd_per_hour: Some(40.0),
+        ..PriceEntry::default()
+    });
+    assert_eq!(cost(&unsized_node, &acme), None);
 }

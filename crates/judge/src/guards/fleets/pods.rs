@@ -159,7 +159,9 @@ impl Maker {
             Life::Silent => self.dice.chance(50),
             _ => false,
         };
-        for _ in 0..gpus {
+        for index in 0..gpus {
+            // What its parallelism leaves out does nothing.
+            let works = works && (life != Life::HalfUsed || index < gpus / 2);
             let at = host.take(resource);
             let place = &mut host.places[at];
             place.pods.push(PodName {
@@ -346,7 +348,25 @@ impl Maker {
         };
         let vacated = |place: &Place| !place.lost && place.holders.iter().all(|j| leaves(host.jobs[*j].life));
         if host.returnable && !host.occupied && host.places.iter().all(vacated) {
-            t.now += host.gpu_usd.unwrap_or(0.0) * host.gpus as f64;
+            // A node goes as surely as the least sure of what has to be done for it: what is surer is only reusable.
+            let sure = |life: Life| !host.estimated_price && !matches!(life, Life::IdleSince3h | Life::Standby);
+            let all_sure = host
+                .places
+                .iter()
+                .flat_map(|p| &p.holders)
+                .all(|j| sure(host.jobs[*j].life));
+            let counts = |place: &Place| {
+                let lives = place.holders.iter().map(|j| host.jobs[*j].life);
+                let unsure = lives.clone().filter(|life| !sure(*life)).count();
+                match place.holders.len() {
+                    0 => 1.0,
+                    _ if all_sure => 1.0,
+                    n => unsure as f64 / n as f64,
+                }
+            };
+            // What is in no instance is free too.
+            let gpus: f64 = host.rest + host.places.iter().map(|p| p.share * counts(p)).sum::<f64>();
+            t.now += host.gpu_usd.unwrap_or(0.0) * gpus;
         }
     }
 

@@ -1,9 +1,10 @@
 //! MIG instances as tiers: those that the cluster hands out, and those that a card could be cut into instead.
 
-use super::{Cost, Offer, Place, Tier, selector};
+use super::{Cost, Offer, Place, Tier, fleet_tiers, selector};
+use crate::analyze::sizing::host;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
-use crate::fleet::{Fleet, Node, Slot};
+use crate::fleet::{Fleet, Node, Slot, WHOLE_GPU};
 use crate::units::{Bytes, UsdPerHour};
 use std::collections::BTreeMap;
 
@@ -30,11 +31,7 @@ pub(in crate::analyze) fn agrees(node: &Node, instance: &mig::Instance) -> bool 
 /// MIG instances that device plugins of the cluster hand out: one tier a profile and GPU.
 pub(super) fn of_fleet(fleet: &Fleet, place: &Place) -> Vec<Tier> {
     let mut found: BTreeMap<(&str, &str), Part<'_>> = BTreeMap::new();
-    for node in &fleet.nodes {
-        let alike = node.cluster == place.cluster && node.capacity_type == place.capacity_type;
-        if !alike || node.custom_sharing || node.gpus == 0 {
-            continue;
-        }
+    for node in fleet.nodes.iter().filter(|n| place.is_alike(n)) {
         for slot in node.slot_ids().map(|s| fleet.slot(s)) {
             let (Some(card), Some(profile), Some(resource)) = (node.gpu, &slot.mig_profile, &slot.resource) else {
                 continue;
@@ -49,11 +46,11 @@ pub(super) fn of_fleet(fleet: &Fleet, place: &Place) -> Vec<Tier> {
     }
     found
         .into_iter()
-        .filter_map(|((_, resource), (gpu, slots))| tier(gpu, resource, &slots))
+        .filter_map(|((_, resource), (gpu, slots))| tier(fleet, gpu, resource, &slots))
         .collect()
 }
 
-fn tier(gpu: &'static GpuFacts, resource: &str, slots: &[(&Node, &Slot)]) -> Option<Tier> {
+fn tier(fleet: &Fleet, gpu: &'static GpuFacts, resource: &str, slots: &[(&Node, &Slot)]) -> Option<Tier> {
     let prices: Option<Vec<UsdPerHour>> = slots.iter().map(|(_, s)| s.price).collect();
     let mut prices = prices?;
     prices.sort_unstable();
@@ -62,25 +59,38 @@ fn tier(gpu: &'static GpuFacts, resource: &str, slots: &[(&Node, &Slot)]) -> Opt
     nodes.dedup_by_key(|n| n.first_slot);
     Some(Tier {
         gpu,
-        offers: nodes.iter().filter_map(|n| offer(n, share)).collect(),
+        offers: nodes.iter().filter_map(|n| offer(fleet, n, share)).collect(),
         price_source: nodes.iter().map(|n| n.price.source).max()?,
         stale: nodes.iter().any(|n| n.price.stale),
         selector: selector(&nodes),
         resource: resource.to_string(),
         offered: true,
+        here: true,
     })
 }
 
 /// CPU and memory beside an instance: no more than its whole card's part of the node.
-fn offer(node: &Node, share: UsdPerHour) -> Option<Offer> {
+fn offer(fleet: &Fleet, node: &Node, share: UsdPerHour) -> Option<Offer> {
     Some(Offer {
+        cores: node.allocatable_cpu?.cores(),
+        memory: node.allocatable_memory?.0 as f64,
+        full: fleet_tiers::has_no_pod_slot(fleet, node),
+        ..on_its_node(node, share)
+    })
+}
+
+/// Another instance on the node where the pod is: of CPU and memory it has there what it had.
+fn on_its_node(node: &Node, share: UsdPerHour) -> Offer {
+    Offer {
         instance_type: node.instance_type.clone().unwrap_or_default(),
         gpus: node.gpus,
         single: true,
-        cores: node.allocatable_cpu?.cores(),
-        memory: node.allocatable_memory?.0 as f64,
+        cores: f64::INFINITY,
+        memory: f64::INFINITY,
+        full: false,
+        arch: host::arch_of(node),
         cost: Cost::Share(share),
-    })
+    }
 }
 
 /// Profiles of the same GPU that the card could be cut into instead of `held`, where its node hands instances out by
@@ -112,6 +122,18 @@ pub(in crate::analyze) fn larger(node: &Node, held: &Slot) -> Vec<Tier> {
     profiles(node, held, |new, cost, _| (new.units > own.units).then_some(cost))
 }
 
+/// Of a plan, only the instance that it asks for has a price: a card's is that by slices.
+fn price_of_a_card(node: &Node, held: &Slot) -> Option<UsdPerHour> {
+    if !node.planned {
+        return node
+            .price
+            .usd_per_hour
+            .map(|p| p.scale(1.0 / f64::from(node.gpus.max(1))));
+    }
+    let weight = held.weight.max(1) as f64 / WHOLE_GPU as f64;
+    held.price.map(|p| p.scale(1.0 / weight))
+}
+
 /// Tiers that cutting a card of this node anew would make: `cost` says at which price, from that of the profile's slices.
 fn profiles(
     node: &Node,
@@ -122,21 +144,22 @@ fn profiles(
         .resource
         .as_deref()
         .is_some_and(|r| r.starts_with("nvidia.com/mig-"));
-    let (Some(card), Some(price)) = (node.gpu, node.price.usd_per_hour) else {
+    let (Some(card), Some(price)) = (node.gpu, price_of_a_card(node, held)) else {
         return Vec::new();
     };
-    let slice = |count: u32| price.scale(f64::from(count) / f64::from(node.gpus.max(1) * card.mig_slices()));
+    let slice = |count: u32| price.scale(f64::from(count) / f64::from(card.mig_slices()));
     let cut = |gpu: &'static GpuFacts| {
         let new = gpu.instance.as_ref()?;
         let cost = cost(new, slice(new.slices), &slice)?;
         Some(Tier {
             gpu,
-            offers: vec![offer(node, cost)?],
+            offers: vec![on_its_node(node, cost)],
             price_source: node.price.source,
             stale: node.price.stale,
             selector: selector(&[node]),
             resource: format!("nvidia.com/mig-{}", new.profile),
             offered: false,
+            here: false,
         })
     };
     // Sharers of an instance, and single-strategy nodes whose cards are all cut alike, have no cut of their own.

@@ -1,0 +1,178 @@
+//! What a workload is, in the fit engine's words, and what is missing to say so.
+
+use super::market;
+use crate::analyze::spread::{self, Spread};
+use crate::analyze::support::{self, Lack, lack};
+use crate::catalog::gpus::GpuFacts;
+use crate::catalog::mig;
+use crate::catalog::models::{ModelFacts, ModelSource};
+use crate::fit::{self, Calibration, Parallelism, Placement, search};
+use crate::fleet::{Fleet, SlotId, WHOLE_GPU, Workload};
+use crate::snapshot::server::{EngineSettings, Setting};
+
+/// A model with its settings on a card.
+pub(in crate::analyze) struct Held<'a> {
+    pub(in crate::analyze) model: &'a ModelFacts,
+    pub(in crate::analyze) settings: &'a EngineSettings,
+    /// A card, or the MIG instance of one.
+    pub(in crate::analyze) gpu: &'static GpuFacts,
+    pub(in crate::analyze) spread: Spread,
+    /// One pod, with one container that holds GPUs, is a replica.
+    pub(in crate::analyze) is_one_pod: bool,
+    pub(in crate::analyze) calibration: Option<Calibration>,
+}
+
+impl Held<'_> {
+    pub(in crate::analyze) fn parallelism(&self) -> Parallelism {
+        self.spread.parallelism
+    }
+
+    /// GPUs of a replica that is spread otherwise.
+    pub(in crate::analyze) fn gpus_of(&self, parallelism: Parallelism) -> u32 {
+        search::gpus_of(self.settings, parallelism)
+    }
+
+    /// By the memory model alone, whatever the server says of itself.
+    pub(in crate::analyze) fn placed(&self) -> Placement {
+        fit::place(self.model, self.settings, self.gpu, self.parallelism(), None)
+    }
+
+    /// The model's facts are a guess from its name: its weights are known about, its KV cache is not.
+    pub(in crate::analyze) fn is_by_name(&self) -> bool {
+        self.model.source == ModelSource::Name || self.model.groups.is_empty()
+    }
+}
+
+/// The model, settings and card, or what is missing to say so.
+pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
+    let Some(settings) = workload.settings.as_ref() else {
+        return Err(lack(
+            "no serving engine was recognised",
+            "see 'gpuwaste catalog engines'",
+        ));
+    };
+    let slots = support::slots_of(workload);
+    if support::on_unseen_nodes(fleet, &slots) {
+        return Err(lack(support::UNSEEN.0, support::UNSEEN.1));
+    }
+    if let Some(lack) = unread(settings) {
+        return Err(lack);
+    }
+    let Some(model) = workload.model.as_ref() else {
+        return Err(lack(
+            "the model is not in the catalogue, or not named",
+            "give its config.json with --models DIR",
+        ));
+    };
+    let spread = spread::of(workload)?;
+    let gpu = card(fleet, workload)?;
+    let own = |s: &SlotId| {
+        let slot = fleet.slot(*s);
+        (slot.weight == WHOLE_GPU || gpu.instance.is_some()) && slot.holders.len() == 1
+    };
+    if !slots.iter().all(own) {
+        return Err(lack("it shares GPUs", "nothing to do"));
+    }
+    if workload.gpus_per_replica.is_none_or(|held| spread.gpus > held) && !spread.floating {
+        return Err(lack(
+            "its parallelism does not match the GPUs it holds",
+            "look at parallelism-mismatch, or write the parallelism in the arguments",
+        ));
+    }
+    let calibration = workload.kv_capacity.map(|kv_capacity| Calibration {
+        gpu: gpu.name.clone(),
+        parallelism: spread.parallelism,
+        kv_capacity,
+    });
+    let is_one = |r: &crate::fleet::Replica| r.pods.len() == 1 && fleet.pod(r.pods[0]).device_containers == 1;
+    Ok(Held {
+        model,
+        settings,
+        gpu,
+        spread,
+        is_one_pod: workload.replicas.iter().all(is_one),
+        calibration,
+    })
+}
+
+/// Settings that memory hangs on: what is stated where nobody could read it has no default.
+fn unread(settings: &EngineSettings) -> Option<Lack> {
+    const MEMORY: &[(Setting, &str)] = &[
+        (Setting::Engine, "the engine"),
+        (Setting::Model, "the model"),
+        (Setting::Quantization, "the quantization"),
+        (Setting::Dtype, "the dtype"),
+        (Setting::KvCacheDtype, "the KV cache's dtype"),
+        (Setting::MaxModelLen, "the context length"),
+        (Setting::MaxNumSeqs, "the number of sequences"),
+        (Setting::MaxNumBatchedTokens, "the number of batched tokens"),
+        (Setting::MemoryShare, "the share of memory"),
+    ];
+    MEMORY.iter().find_map(|(setting, what)| {
+        let unread = settings.unread(*setting)?;
+        Some(Lack {
+            reason: format!("{what} is stated where it could not be read: {}", unread.place).into(),
+            remedy:
+                "let it be read (grant the ConfigMap, render the template, check the file in the same run), or state it in the arguments"
+                    .into(),
+        })
+    })
+}
+
+/// The card that all its replicas hold, or the MIG instance of one.
+pub(in crate::analyze) fn card(fleet: &Fleet, workload: &Workload) -> Result<&'static GpuFacts, Lack> {
+    let Some(gpu) = workload.gpu else {
+        return Err(match (workload.planned, workload.gpus_per_replica) {
+            (false, _) => lack("its GPUs are mixed or unknown", "label the nodes with their GPU"),
+            (true, None) => lack("the manifest does not say how many GPUs", "set resources.limits"),
+            (true, Some(_)) => lack(
+                "the manifest does not say which GPU",
+                "give --gpu NAME, or select nodes by GPU or instance type",
+            ),
+        });
+    };
+    let slots = support::slots_of(workload);
+    let profile = |s: &SlotId| fleet.slot(*s).mig_profile.as_deref();
+    let first = slots.first().and_then(profile);
+    if slots.iter().any(|s| profile(s) != first) {
+        return Err(lack(
+            "its replicas hold parts of GPUs of different sizes",
+            "ask for one profile",
+        ));
+    }
+    let Some(profile) = first else {
+        return Ok(gpu);
+    };
+    if gpu.vendor != "nvidia" {
+        return Err(lack(
+            "it holds partitions of a GPU, whose memory depends on the memory mode",
+            "compare the partition's memory with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    }
+    let Some(instance) = mig::find(gpu, profile) else {
+        return Err(lack(
+            "its MIG profile is not one that the catalogue knows of this GPU",
+            "compare its memory with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    };
+    let known = |s: &SlotId| {
+        let node = fleet.node(fleet.slot(*s).node);
+        instance
+            .instance
+            .as_ref()
+            .is_some_and(|i| market::parts::agrees(node, i))
+    };
+    if !slots.iter().all(known) {
+        return Err(lack(
+            "its node labels another memory for its MIG profile than drivers were seen to report",
+            "compare it with 'gpuwaste fit MODEL --gpu-memory-gib'",
+        ));
+    }
+    if workload.gpus_per_replica.is_some_and(|n| n > 1) {
+        return Err(lack(
+            "it holds several MIG instances, and an engine spans one only",
+            "ask for one instance, or for a profile that is as large",
+        ));
+    }
+    Ok(instance)
+}
