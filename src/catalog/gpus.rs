@@ -11,6 +11,9 @@ const MEMORY_TOLERANCE: f64 = 0.07;
 /// A name's own memory may be nominal or usable, binary or decimal.
 const STATED_TOLERANCE: f64 = 0.15;
 
+/// Architectures whose cards share the host's memory.
+const UNIFIED: &[&str] = &["Blackwell GB10", "Jetson Thor", "Jetson Orin"];
+
 /// One GPU model. Tensor peaks are dense; each `None`: the card has no such unit, or no source was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct GpuFacts {
@@ -36,6 +39,8 @@ pub(crate) struct GpuFacts {
     pub(crate) int8_tops: Option<f64>,
     pub(crate) fp4_tflops: Option<f64>,
     pub(crate) tdp: Option<Watts>,
+    /// Memory is the host's, too.
+    pub(crate) unified: bool,
     /// Per GPU, both directions; `None`: PCIe only.
     pub(crate) nvlink_gb_s: Option<f64>,
     pub(crate) mig_profiles: Vec<MigProfile>,
@@ -53,6 +58,11 @@ pub(crate) struct MigProfile {
 }
 
 impl GpuFacts {
+    /// The card shares its memory with the host (GB10): what is free is what the operating system leaves.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.unified
+    }
+
     /// Slices that MIG divides it into: A30 and RTX PRO 6000 4, RTX PRO 5000/4500 2, others 7 (NVIDIA MIG user guide).
     pub(crate) fn mig_slices(&self) -> u32 {
         match self.name.as_str() {
@@ -107,6 +117,7 @@ fn load() -> Catalog {
             int8_tops: number("int8_dense_tops"),
             fp4_tflops: number("fp4_dense_tflops"),
             tdp: number("tdp_w").map(Watts),
+            unified: UNIFIED.contains(&cell("architecture")),
             nvlink_gb_s: number("nvlink_gb_s"),
             mig_profiles: mig_profiles(cell("mig_profiles")),
             instance: None,

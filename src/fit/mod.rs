@@ -5,15 +5,21 @@
 #[cfg(feature = "internals")]
 #[allow(unreachable_pub, reason = "re-exported by the feature")]
 pub mod bench;
+mod amount;
+mod bands;
 mod defaults;
 mod instance;
+mod judge;
 mod kv;
 mod limits;
 mod memory;
-mod overhead;
+mod paths;
+mod pool;
 mod quantization;
 mod roofline;
 pub(crate) mod search;
+mod sglang;
+mod steps;
 mod throughput;
 mod weights;
 
@@ -24,7 +30,7 @@ pub(crate) use throughput::serves;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
-use crate::units::{Bytes, Tokens};
+use crate::units::{Bytes, Ratio, Tokens};
 
 /// How one replica is spread over GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +40,13 @@ pub(crate) struct Parallelism {
     pub(crate) data: u32,
 }
 
+impl Default for Parallelism {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
 impl Parallelism {
-    #[cfg(any(test, feature = "internals"))]
     pub(crate) const ONE: Self = Self {
         tensor: 1,
         pipeline: 1,
@@ -49,14 +60,19 @@ impl Parallelism {
 }
 
 /// What a live server told of its own memory, with the placement it told it for: replaces the estimate of the overhead
-/// for this engine, GPU and parallelism.
-#[derive(Clone, Debug, PartialEq)]
+/// for this engine, GPU and parallelism, or moves it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Calibration {
-    /// Catalogue name of the GPU it was seen on.
+    /// Catalogue name of the GPU it holds for.
     pub(crate) gpu: String,
     pub(crate) parallelism: Parallelism,
     /// KV capacity of one engine (data-parallel rank), as the server says.
     pub(crate) kv_capacity: Tokens,
+    /// Set where the server is like this one but for one thing: how much more of the card its pool had than estimated. The
+    /// estimate moves by it, the band stays.
+    pub(crate) moved: Option<Ratio>,
+    /// Where it comes from, in one sentence; empty: from the server itself.
+    pub(crate) reason: String,
 }
 
 /// The answer of the memory model.

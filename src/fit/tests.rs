@@ -149,6 +149,7 @@ fn a_servers_own_count_replaces_the_estimate() {
         gpu: "L40S".into(),
         parallelism: Parallelism::ONE,
         kv_capacity: Tokens(158_656),
+        ..Calibration::default()
     };
     let settings = EngineSettings {
         max_model_len: Some(32_768),
@@ -244,9 +245,17 @@ fn requests_of_compressed_and_sparse_models_take_what_servers_said() {
 fn hybrids_count_tokens_as_their_version_does() {
     let model = "Qwen/Qwen3.6-35B-A3B";
     let settings = at("0.20.0", 65_536, "fp8");
+    let settings = EngineSettings {
+        prefix_caching: Some(true),
+        ..settings
+    };
     assert!((request(model, "H200", 1, &settings) / (3.07 / 4.03) - 1.0).abs() < 0.02);
     let tokens = |version: &str| {
-        let p = on(model, "H200", 1, &at(version, 65_536, "fp8"));
+        let settings = EngineSettings {
+            engine_version: Some(version.into()),
+            ..settings.clone()
+        };
+        let p = on(model, "H200", 1, &settings);
         p.kv_capacity.unwrap().value.0 as f64 / p.kv_per_gpu.unwrap().gib()
     };
     assert!(

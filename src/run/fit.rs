@@ -128,10 +128,14 @@ fn model(args: &FitArgs) -> Result<ModelFacts> {
         );
     }
     let near = models::nearest(name);
+    let own = "--models DIR reads its config.json";
     if near.is_empty() {
-        bail!("no model is known by the name '{name}'; 'gpuwaste catalog models' lists them");
+        bail!("no model is known by the name '{name}'; {own}, 'gpuwaste catalog models' lists what is known");
     }
-    bail!("no model is known by the name '{name}'; nearest: {}", near.join(", "))
+    bail!(
+        "no model is known by the name '{name}'; {own}; nearest: {}",
+        near.join(", ")
+    )
 }
 
 fn settings(args: &FitArgs) -> EngineSettings {
@@ -342,6 +346,7 @@ fn document(model: &ModelFacts, found: &[Candidate]) -> Value {
             "parameters": model.parameters,
             "active_parameters": model.active_parameters.or(model.parameters.filter(|_| model.experts.is_none())),
             "source": source(model),
+            "base": model.base,
             "confidence": if model.verified { "verified" } else if source(model) == "name" { "assumed" } else { "reported" },
         },
         "placements": found.iter().map(placement).collect::<Vec<_>>(),
@@ -395,7 +400,12 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
     let length = length.map_or_else(String::new, |l| format!(" · {l} tokens a request"));
     let wanted = tokens.map_or_else(String::new, |t| format!(" · {t} tokens to hold at once"));
     let _ = writeln!(out, "{}  {size} · {quantization}{length}{wanted}\n", model.id);
-    if model.source == models::ModelSource::Name {
+    if let Some(base) = &model.base {
+        let _ = writeln!(
+            out,
+            "Not in the catalogue: its architecture is assumed to be that of {base}, and nothing is said to fit.\n--models DIR reads its config.json.\n"
+        );
+    } else if model.source == models::ModelSource::Name {
         let near = models::nearest(&model.id);
         let hint = if near.is_empty() {
             String::new()

@@ -170,6 +170,7 @@ pub(super) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>
         gpu: gpu.name.clone(),
         parallelism,
         kv_capacity,
+        ..Calibration::default()
     });
     Ok(Held {
         model,

@@ -1,0 +1,68 @@
+//! Bytes of which only a band is known.
+
+/// `low <= value <= high`; bytes unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Amount {
+    pub(super) low: f64,
+    pub(super) value: f64,
+    pub(super) high: f64,
+}
+
+impl Amount {
+    pub(super) const ZERO: Self = Self::exact(0.0);
+
+    pub(super) const fn exact(value: f64) -> Self {
+        Self {
+            low: value,
+            value,
+            high: value,
+        }
+    }
+
+    pub(super) fn new(low: f64, value: f64, high: f64) -> Self {
+        Self {
+            low: low.min(value),
+            value,
+            high: high.max(value),
+        }
+    }
+
+    /// The ends as factors of the value.
+    pub(super) fn around(value: f64, low: f64, high: f64) -> Self {
+        Self::new(value * low, value, value * high)
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            low: self.low + other.low,
+            value: self.value + other.value,
+            high: self.high + other.high,
+        }
+    }
+
+    /// What is larger at each end: of two things that are not held at the same time.
+    pub(super) fn larger(self, other: Self) -> Self {
+        Self {
+            low: self.low.max(other.low),
+            value: self.value.max(other.value),
+            high: self.high.max(other.high),
+        }
+    }
+
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self {
+            low: self.low * factor,
+            value: self.value * factor,
+            high: self.high * factor,
+        }
+    }
+
+    /// One of two paths is taken, and which is not known: the band covers both, the value lies between.
+    pub(super) fn either(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            value: f64::midpoint(self.value, other.value),
+            high: self.high.max(other.high),
+        }
+    }
+}
