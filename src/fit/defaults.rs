@@ -131,7 +131,7 @@ fn falls_back(version: Option<Version>, model: &ModelFacts, gpu: &GpuFacts) -> b
 /// Total memory as CUDA reports it: the driver keeps a part of what nvidia-smi shows.
 ///
 /// Measured on logged start-ups (`total_gpu_memory` of vLLM): A100-80 79.2 of 80, cards above 100 GiB −0.7, below
-/// 20 GiB −0.26, others −0.45 GiB.
+/// 20 GiB −0.26 (Blackwell −0.45), others −0.45 GiB.
 pub(super) fn cuda_total(gpu: &GpuFacts) -> Bytes {
     if let Some(told) = gpu.memory_cuda {
         return told;
@@ -142,7 +142,7 @@ pub(super) fn cuda_total(gpu: &GpuFacts) -> Bytes {
         0.8
     } else if gib > 100.0 {
         0.7
-    } else if gib < 20.0 {
+    } else if gib < 20.0 && !gpu.architecture.starts_with("Blackwell") {
         0.26
     } else {
         0.45

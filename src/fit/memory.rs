@@ -112,6 +112,7 @@ impl Case<'_> {
             .pooled()
             .then(|| Bytes(left.value.max(0.0) as u64))
             .filter(|_| contexts.first().is_some_and(|c| !c.is_empty()));
+        placement.kv_band = placement.kv_per_gpu.map(|_| band(left));
         self.judge(&mut placement, &contexts, left, &ledger, weights);
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;

@@ -120,6 +120,8 @@ pub(crate) struct Placement {
     pub(crate) overhead_per_gpu: Option<Band<Bytes>>,
     /// Left for the KV cache.
     pub(crate) kv_per_gpu: Option<Bytes>,
+    /// Its band.
+    pub(crate) kv_band: Option<Band<Bytes>>,
     /// Growth of a long sequence by one token (full-attention layers), on the fullest GPU.
     pub(crate) kv_bytes_per_token_per_gpu: Option<f64>,
     /// Tokens one engine (data-parallel rank) can hold; the band's low end is the bad one.

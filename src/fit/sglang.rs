@@ -12,11 +12,23 @@ pub(super) fn fraction(case: &Case<'_>, raised: bool) -> f64 {
     let shown = case.gpu.memory_usable.unwrap_or(case.total).max(case.total);
     let mib = shown.gib() * 1024.0;
     let reserved = match case.engine.version {
+        Some(v) if v < Version(0, 4, 7) => mib * (1.0 - by_ranks(case)),
         Some(v) if v < Version(0, 5, 0) => by_card(case, mib),
         _ => by_step(case, mib, raised),
     };
     let own = (1.0 - reserved / mib).clamp(0.1, 0.95);
     (own * towers(case)).clamp(0.1, 0.95)
+}
+
+/// Fixed shares by the number of ranks (`server_args.py` of 0.4.3; which release changed it is not known: 0.4.9 has).
+fn by_ranks(case: &Case<'_>) -> f64 {
+    match case.parallelism.tensor {
+        0 | 1 => 0.88,
+        2..=3 => 0.87,
+        4..=7 => 0.85,
+        8..=15 => 0.81,
+        _ => 0.79,
+    }
 }
 
 /// `server_args.py` of 0.4.9.

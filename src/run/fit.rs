@@ -181,7 +181,8 @@ fn cards(args: &FitArgs) -> Result<Vec<GpuFacts>> {
         ..gpu.clone()
     };
     if args.gpu.is_empty() {
-        if let Some(told) = told.filter(|_| args.tp.is_some()) {
+        // A memory without a card is a card of that memory, not every tier with it.
+        if let Some(told) = told {
             return Ok(vec![unnamed(told)]);
         }
         return Ok(gpus::all()
@@ -230,12 +231,16 @@ fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
     if let Some(gpu) = gpus::find_with_memory(name, gib.map(|g| g * 1024.0)).or_else(|| gpus::find(name)) {
         return Ok(gpu.clone());
     }
+    if let Some(gpu) = gpus::vgpu(name) {
+        return Ok(gpu);
+    }
     let near = gpus::nearest(name);
-    if let Some(gib) = gib.or_else(|| gpus::memory_in_name(name)) {
+    let told = gib.map(Bytes::from_gib);
+    if let Some(memory) = told.or_else(|| gpus::memory_in_name(name).map(gpus::reported_of_name)) {
         // An unknown card whose memory is told, by the flag or by its name, can still be judged for memory.
         return Ok(GpuFacts {
             name: name.to_string(),
-            ..unnamed(Bytes::from_gib(gib))
+            ..unnamed(memory)
         });
     }
     if near.is_empty() {
@@ -378,6 +383,7 @@ fn placement(c: &Candidate) -> Value {
         "overhead_bytes_per_gpu": p.overhead_per_gpu.map(|o| o.value.0),
         "overhead_band_bytes_per_gpu": p.overhead_per_gpu.map(|o| [o.low.0, o.high.0]),
         "kv_bytes_per_gpu": p.kv_per_gpu.map(|b| b.0),
+        "kv_band_bytes_per_gpu": p.kv_band.map(|k| [k.low.0, k.high.0]),
         "kv_bytes_per_token_per_gpu": p.kv_bytes_per_token_per_gpu,
         "kv_capacity_tokens": p.kv_capacity.map(|k| k.value.0),
         "kv_capacity_band_tokens": p.kv_capacity.map(|k| [k.low.0, k.high.0]),

@@ -289,7 +289,8 @@ pub(super) fn stem(name: &str) -> String {
     {
         rest = before;
     }
-    rest.to_string()
+    // "mistral-7b-instruct-v0.1" and "mistral-7b-v0.1".
+    rest.replace("-instruct-v", "-v").replace("-chat-v", "-v")
 }
 
 /// Ids of rows most like `name`, nearest first, for error messages.

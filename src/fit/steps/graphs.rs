@@ -7,11 +7,11 @@ use super::super::defaults::{Rules, Version};
 use crate::units::Bytes;
 
 /// GiB a layer of all sizes of a start: logged 0.016 to 0.05 on V1 (0.5 for 28 layers, 1.88 for 36, 2.37 for 48, 1.13 for 32
-/// before 0.20; nine threads), 0.01 to 0.03 on V0.
+/// before 0.20; nine threads; the ends hold eight of ten), 0.01 to 0.03 on V0.
 const A_LAYER: Amount = Amount {
     low: 0.005,
     value: 0.024,
-    high: 0.05,
+    high: 0.036,
 };
 /// As measured before the pool since 0.18: the first capture, and one more for each size (0.53 for 28 layers, 1.58 for 32
 /// hybrid layers; four threads).

@@ -18,6 +18,19 @@ const ONE: Amount = gib(0.0, 0.1, 0.35);
 /// The captures of the graphs' estimate leave something behind since 0.18, and FlashInfer's workspace (394 MiB) is counted
 /// where its attention runs (Blackwell, Turing).
 const ONE_LATER: Amount = gib(0.05, 0.3, 0.9);
+/// FlashInfer's workspace (`VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE`, 394 MiB), where its attention is the first choice: Turing
+/// and data-centre Blackwell (`CudaPlatform._get_backend_priorities`, 0.19 to 0.33).
+const WORKSPACE: f64 = 0.385;
+
+fn workspace(case: &Case<'_>) -> Amount {
+    let first = matches!(case.gpu.compute_capability, Some((7, 5) | (10, _)));
+    match case.engine.version {
+        Some(v) if v < Version(0, 11, 0) => Amount::ZERO,
+        _ if first => gib(0.0, WORKSPACE, WORKSPACE),
+        _ => Amount::ZERO,
+    }
+}
+
 /// Buffers of NCCL and of the engine's own all-reduce: 0.54 (0.11), 1.38 (0.10.2), 0.2 over PCIe, 2.07 (0.19) at two ranks
 /// (five threads).
 const SEVERAL: Amount = gib(0.15, 0.7, 1.6);
@@ -36,6 +49,9 @@ pub(super) fn context(_: &Case<'_>) -> Amount {
 pub(super) fn vllm(case: &Case<'_>) -> Amount {
     let later = case.engine.is_v1() && case.engine.version.is_none_or(|v| v >= Version(0, 18, 0));
     let mut own = if later { ONE_LATER } else { ONE };
+    if case.engine.is_v1() {
+        own = own.plus(workspace(case));
+    }
     // V0 before 0.7 counted a part of the context.
     if !case.engine.is_v1() && case.engine.version.is_none_or(|v| v < Version(0, 7, 0)) {
         own = own.plus(gib(0.1, 0.26, 0.4));
@@ -64,7 +80,7 @@ pub(super) fn late(case: &Case<'_>) -> Amount {
     }
     // Kernels of mixtures keep workspaces by the tokens of a step.
     if case.model.experts.is_some() {
-        own = own.plus(gib(0.0, 0.3, 1.0));
+        own = own.plus(gib(0.0, 0.4, 1.8));
     }
     if case.settings.speculative == Some(true) {
         own = own.plus(gib(0.0, 0.3, 1.0));
@@ -89,8 +105,8 @@ pub(super) fn sglang(case: &Case<'_>) -> Amount {
         3..=4 => gib(0.5, 1.0, 2.0),
         _ => gib(1.2, 2.4, 3.4),
     };
-    // Others use the card, too: logged up to 4.2 GiB of 79 more.
-    let others = gib(0.0, 0.0, 0.02 * case.total.gib());
+    // Others use the card, too: logged up to 4.2 GiB of 79 more, 7 of 93 (three threads).
+    let others = gib(0.0, 0.003, 0.055).times(case.total.gib());
     own.plus(others).times(Bytes::GIB)
 }
 
