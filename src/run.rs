@@ -8,10 +8,8 @@ mod fit;
 mod output;
 mod policy;
 mod scan;
-pub(crate) mod snapshot_file;
+mod snapshot_file;
 mod source;
-#[cfg(test)]
-pub(crate) use {scan::report_of, source::demo};
 
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::rights::{RbacRequest, rbac};

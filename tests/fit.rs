@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 /// The configurations that the catalogue's own tests count.
-const CONFIGS: &str = include_str!("../src/catalog/models/config/configs.json");
+const CONFIGS: &str = include_str!("../crates/catalog/src/models/config/configs.json");
 
 fn fit(folder: &Path, args: &[&str]) -> Done {
     let mut all = vec!["fit"];

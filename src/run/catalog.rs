@@ -1,13 +1,13 @@
 //! explain and catalog.
 
 use super::print;
-use super::scan::report_of;
 use super::source::demo;
 use crate::analyze::CHECKS;
 use crate::analyze::examples::EXAMPLES;
 use crate::catalog::{gpus, instances, models, prices};
 use crate::cli::{CatalogArgs, CatalogKind};
 use crate::engine::ENGINES;
+use crate::judge::report_of;
 use crate::report::example;
 use crate::report::terminal::wrap;
 use crate::settings::Settings;

@@ -4,11 +4,12 @@ use super::{output, policy, scan};
 use crate::analyze::{self, Context as CheckContext, Outcome, manifest};
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
-use crate::catalog::prices::{PriceBook, PriceSource};
+use crate::catalog::prices::PriceSource;
 use crate::cli::CheckArgs;
 use crate::collect;
 use crate::collect::manifests::{self, Manifests};
-use crate::fleet::{self, Fleet};
+use crate::fleet::Fleet;
+use crate::judge::{self, Case};
 use crate::report::rows::GroupBy;
 use crate::snapshot::cluster::{Cluster, Condition, Node, Pod, PodPhase, PodPlacement, PodsRead};
 use crate::snapshot::{SCHEMA, Snapshot, SourceStatus};
@@ -87,10 +88,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         settings.models = book;
         snapshot.gaps.extend(gaps);
     }
-    let prices = PriceBook {
-        entries: settings.prices.clone(),
-    };
-    let mut fleet = fleet::join(&snapshot, &prices, &settings);
+    let mut fleet = judge::join(&snapshot, &settings);
     settle(&mut fleet, &types);
     drop_unasked(&mut fleet);
     let context = CheckContext::new(&fleet, &settings);
@@ -105,7 +103,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
             merge(&mut outcomes, id, outcome);
         }
     }
-    let case = scan::Case {
+    let case = Case {
         snapshot: &snapshot,
         fleet: &fleet,
         outcomes: &outcomes,

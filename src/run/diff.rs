@@ -1,6 +1,6 @@
 //! diff: two reports or snapshots, in dollars per hour and in work done.
 
-use super::{policy, scan, snapshot_file};
+use super::{policy, snapshot_file};
 use crate::cli::{DiffArgs, DiffFormat};
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
@@ -97,5 +97,5 @@ fn read(path: &Path, settings: &Settings) -> Result<Report> {
     }
     let snapshot = snapshot_file::decode(bytes.as_slice())
         .with_context(|| format!("{name} is neither a report (scan --format json) nor a snapshot (collect)"))?;
-    Ok(scan::report_of(&snapshot, settings))
+    Ok(crate::judge::report_of(&snapshot, settings))
 }

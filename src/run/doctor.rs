@@ -1,11 +1,9 @@
 //! What could be read, with which rights, in which metrics' words, and what each check lacks.
 
-use super::scan::{Case, judge};
 use super::source;
 use crate::analyze::{self, Context as CheckContext};
-use crate::catalog::prices::PriceBook;
 use crate::cli::DoctorArgs;
-use crate::fleet;
+use crate::judge::{self, Case};
 use crate::report::document::Report;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -24,16 +22,17 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     }
     let settings = Settings::default();
     let snapshot = source::snapshot(&args.source, Vec::new(), settings.thresholds.bin_limits())?;
-    let fleet = fleet::join(&snapshot, &PriceBook::default(), &settings);
+    let fleet = judge::join(&snapshot, &settings);
     let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
-    let (report, verdict) = judge(&Case {
+    let case = Case {
         snapshot: &snapshot,
         fleet: &fleet,
         outcomes: &outcomes,
         settings: &settings,
         group_by: None,
         baseline: None,
-    });
+    };
+    let (report, verdict) = case.judge();
     let mut out = BufWriter::new(io::stdout().lock());
     sources(&mut out, &report)?;
     for cluster in &snapshot.clusters {

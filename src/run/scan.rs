@@ -1,18 +1,14 @@
 //! scan, collect, doctor.
 
 use super::{output, policy, snapshot_file, source};
-use crate::analyze::{self, Context as CheckContext, Outcome};
-use crate::catalog::prices::PriceBook;
+use crate::analyze::{self, Context as CheckContext};
 use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
 use crate::collect;
-use crate::fleet::{self, Fleet};
-use crate::report::document::{PolicyUse, Report};
-use crate::report::ledger::Ledger;
+use crate::judge::{self, Case};
+use crate::report::Format;
 use crate::report::rows::GroupBy;
-use crate::report::{self, Format, Input};
 use crate::settings::Settings;
-use crate::snapshot::Snapshot;
-use crate::verdict::{self, Baseline, Verdict};
+use crate::verdict::Baseline;
 use anyhow::{Context, Result, anyhow};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -40,10 +36,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         settings.models = book;
         snapshot.gaps.extend(gaps);
     }
-    let prices = PriceBook {
-        entries: settings.prices.clone(),
-    };
-    let fleet = fleet::join(&snapshot, &prices, &settings);
+    let fleet = judge::join(&snapshot, &settings);
     let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
         wanted(id, &args.report, &settings)
     });
@@ -71,7 +64,7 @@ pub(super) fn conclude(
     quiet: bool,
     verbose: bool,
 ) -> Result<ExitCode> {
-    let (report, verdict) = judge(case);
+    let (report, verdict) = case.judge();
     output::write(&report, outputs, args)?;
     if let Some(path) = &args.write_baseline {
         let text = Baseline::of(&report).to_json()?;
@@ -88,65 +81,6 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
         keep.push(label.clone());
     }
     keep
-}
-
-/// A snapshot's report by the settings alone: no gates, no baseline.
-pub(crate) fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
-    let prices = PriceBook {
-        entries: settings.prices.clone(),
-    };
-    let fleet = fleet::join(snapshot, &prices, settings);
-    let outcomes = analyze::run(&CheckContext::new(&fleet, settings), |id| {
-        !settings.skip.iter().any(|c| c == id)
-    });
-    judge(&Case {
-        snapshot,
-        fleet: &fleet,
-        outcomes: &outcomes,
-        settings,
-        group_by: None,
-        baseline: None,
-    })
-    .0
-}
-
-/// What is judged, and by what.
-pub(super) struct Case<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) fleet: &'a Fleet,
-    pub(super) outcomes: &'a [(&'static str, Outcome)],
-    pub(super) settings: &'a Settings,
-    pub(super) group_by: Option<&'a GroupBy>,
-    pub(super) baseline: Option<&'a Baseline>,
-}
-
-pub(super) fn judge(case: &Case<'_>) -> (Report, Verdict) {
-    let ledger = Ledger::new(case.fleet, case.outcomes);
-    let ran = |check: &str| {
-        let id = check.split('/').next().unwrap_or(check);
-        case.outcomes.iter().any(|(known, _)| *known == id)
-            || (id == "all" && case.outcomes.len() == analyze::CHECKS.len())
-    };
-    let suppressed = verdict::suppress(&ledger, case.settings, ran);
-    let input = Input {
-        outcomes: case.outcomes,
-        sources: &case.snapshot.sources,
-        gaps: &case.snapshot.gaps,
-        group_by: case.group_by,
-        suppressed: &suppressed.reasons,
-        policy: PolicyUse {
-            file: case.settings.file.clone(),
-            suppressions: suppressed.uses,
-        },
-        owner_labels: &case.settings.owner_labels,
-    };
-    let mut report = report::build(&ledger, &input);
-    if let Some(baseline) = case.baseline {
-        baseline.apply(&mut report, &ledger, case.outcomes, case.settings.tolerance);
-    }
-    let statuses = verdict::statuses(&report, &ledger, &suppressed.reasons, case.baseline);
-    let verdict = verdict::judge(&mut report, &ledger, &statuses, &case.settings.gates);
-    (report, verdict)
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

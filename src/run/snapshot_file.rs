@@ -193,4 +193,31 @@ mod tests {
         assert!(format!("{:#}", decode(&b"\n"[..]).unwrap_err()).contains("empty"));
         assert!(format!("{:#}", decode(&b"PK\x03\x04zip"[..]).unwrap_err()).contains("not a gpuwaste snapshot"));
     }
+
+    #[test]
+    fn no_bytes_make_reading_a_snapshot_panic() {
+        // A linear congruential generator (Knuth's constants): the same bytes every time.
+        let mut state = 29_u64;
+        let mut below = |n: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        let whole = include_bytes!("../../fixtures/demo/snapshot.json.zst");
+        let mut text = zstd::decode_all(&whole[..]).unwrap();
+        text.truncate(200_000);
+        for _ in 0..400 {
+            let mut bytes = text.clone();
+            for _ in 0..=below(3) {
+                let at = below(bytes.len());
+                match below(3) {
+                    0 => bytes[at] = below(256) as u8,
+                    1 => bytes.truncate(at.max(1)),
+                    _ => drop(bytes.splice(at..at, [b'{', b'"', b'[', 0xff])),
+                }
+            }
+            assert!(!format!("{:#}", decode(bytes.as_slice()).unwrap_err()).is_empty());
+        }
+    }
 }

@@ -194,7 +194,7 @@ def exporters():
 
 
 def metrics():
-    for out in subprocess.run(["cargo", "test", "--release", "--lib", "-q", "--features", "internals", "--", "--nocapture", "bench_"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines():
+    for out in subprocess.run(["cargo", "bench", "-q", "-p", "gpuwaste-engine", "--bench", "metrics"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines():
         if "MB/s" in out:
             print(out)
 

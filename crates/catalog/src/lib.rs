@@ -1,0 +1,12 @@
+//! GPUs, instances, prices, models: embedded data rows and look-ups.
+
+// Tests compare figures that must be exact.
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
+pub mod gpus;
+pub mod instances;
+pub mod mig;
+pub mod models;
+pub mod prices;
+
+use gpuwaste_facts::units;

@@ -1,0 +1,586 @@
+//! What a node costs (R1): the user's price, else the catalogue's row, else a marked guess, else unknown.
+
+use super::gpus::GpuFacts;
+use super::instances::{self, InstanceRow};
+use crate::units::UsdPerHour;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Deserialize;
+
+/// How a node is paid for (R5: only on-demand and spot nodes can be handed back at once).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CapacityType {
+    OnDemand,
+    Spot,
+    /// Reservation, committed use, savings plan.
+    Reserved,
+    CapacityBlock,
+    /// Bare metal of one's own.
+    Owned,
+    #[default]
+    Unknown,
+}
+
+impl CapacityType {
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::OnDemand => Some("on-demand"),
+            Self::Spot => Some("spot"),
+            Self::Reserved => Some("reserved"),
+            Self::CapacityBlock => Some("capacity-block"),
+            Self::Owned => Some("owned"),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The bill stops when the node is empty.
+    pub const fn can_be_returned(self) -> bool {
+        matches!(self, Self::OnDemand | Self::Spot)
+    }
+}
+
+/// Where a node's price comes from, best first (R1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PriceSource {
+    /// `--prices` or the policy file.
+    User,
+    /// Exact catalogue row: cloud, type, region, capacity type.
+    Catalog,
+    /// Same type in the cloud's main region.
+    RegionGuess,
+    /// The GPU model's median × GPUs.
+    GpuMedian,
+    #[default]
+    Unknown,
+}
+
+impl PriceSource {
+    pub const ALL: [Self; 5] = [
+        Self::User,
+        Self::Catalog,
+        Self::RegionGuess,
+        Self::GpuMedian,
+        Self::Unknown,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Catalog => "catalog",
+            Self::RegionGuess => "region-guess",
+            Self::GpuMedian => "gpu-median",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// P(n): what the whole node costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodePrice {
+    /// `None`: unknown, never 0.
+    pub usd_per_hour: Option<UsdPerHour>,
+    pub source: PriceSource,
+    /// The price row's date as written in the catalogue ("2026-07-20", "2026-07"); `None` for user prices without one.
+    pub as_of: Option<String>,
+    /// The row is older than 180 days at `taken_at` (R6: then estimated). False for user prices.
+    pub stale: bool,
+}
+
+/// What the price look-up needs to know of a node.
+#[derive(Clone, Debug, Default)]
+pub struct PriceQuery<'a> {
+    pub cluster: &'a str,
+    pub node: &'a str,
+    pub cloud: Option<&'a str>,
+    pub instance_type: Option<&'a str>,
+    pub region: Option<&'a str>,
+    pub capacity_type: CapacityType,
+    pub gpu: Option<&'a GpuFacts>,
+    pub gpus: u32,
+}
+
+/// The user's prices: `--prices FILE` and the policy file's `[[price]]` tables. The first entry that matches wins.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceBook {
+    #[serde(default, rename = "price")]
+    pub entries: Vec<PriceEntry>,
+}
+
+/// One price of the user's own. Every key that is given must match; `*` matches any run of characters.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PriceEntry {
+    pub cluster: Option<String>,
+    pub node: Option<String>,
+    pub instance_type: Option<String>,
+    pub region: Option<String>,
+    /// on-demand, spot, reserved, capacity-block, owned.
+    pub capacity_type: Option<String>,
+    /// Any spelling of a GPU.
+    pub gpu: Option<String>,
+    /// Of the whole node.
+    pub usd_per_hour: Option<f64>,
+    /// Of one GPU; the node costs this times its GPUs.
+    pub usd_per_gpu_hour: Option<f64>,
+    /// When the price was looked up: "2026-11-01".
+    pub as_of: Option<String>,
+    /// Only "USD".
+    pub currency: Option<String>,
+}
+
+const PRICE_KEYS: [&str; 10] = [
+    "cluster",
+    "node",
+    "instance_type",
+    "region",
+    "capacity_type",
+    "gpu",
+    "usd_per_hour",
+    "usd_per_gpu_hour",
+    "as_of",
+    "currency",
+];
+
+impl PriceBook {
+    /// Reads a price file (TOML).
+    ///
+    /// # Errors
+    /// Names the line, the key and the nearest known one; refuses other currencies, amounts that are not above 0,
+    /// entries with two amounts or none, and entries that match every node.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let book: Self = toml::from_str(text).map_err(|e| explain(text, &e))?;
+        for (index, entry) in book.entries.iter().enumerate() {
+            entry
+                .check()
+                .map_err(|why| format!("line {}: {why}", entry_line(text, index)))?;
+        }
+        if book.entries.is_empty() {
+            return Err("it has no [[price]] entry; 'gpuwaste catalog prices --template' writes an example".into());
+        }
+        Ok(book)
+    }
+
+    /// The first entry that matches, with its index.
+    fn find(&self, query: &PriceQuery<'_>) -> Option<(usize, &PriceEntry)> {
+        self.entries.iter().enumerate().find(|(_, e)| e.matches(query))
+    }
+}
+
+/// toml's message with the line in front and the nearest known key behind.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let line = error
+        .span()
+        .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error.message();
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    let hint = unknown.and_then(|key| {
+        PRICE_KEYS
+            .iter()
+            .chain(&["price"])
+            .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
+    });
+    match (unknown, hint) {
+        (Some(key), Some(near)) => format!("line {line}: unknown key '{key}': did you mean '{near}'?"),
+        _ => format!("line {line}: {message}"),
+    }
+}
+
+/// The line of the n-th `[[price]]` header.
+fn entry_line(text: &str, index: usize) -> usize {
+    text.lines()
+        .enumerate()
+        .filter(|(_, l)| l.trim_start().starts_with("[[price]]"))
+        .nth(index)
+        .map_or(1, |(i, _)| i + 1)
+}
+
+impl PriceEntry {
+    /// Refuses what no node could be priced by.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(currency) = self.currency.as_deref().filter(|c| !c.eq_ignore_ascii_case("usd")) {
+            return Err(format!(
+                "currency '{currency}': prices are USD only; convert it and say the day in as_of"
+            ));
+        }
+        let amount = match (self.usd_per_hour, self.usd_per_gpu_hour) {
+            (Some(amount), None) | (None, Some(amount)) => amount,
+            (None, None) => return Err("no amount: give usd_per_hour (of the node) or usd_per_gpu_hour".into()),
+            (Some(_), Some(_)) => return Err("two amounts: give usd_per_hour or usd_per_gpu_hour, not both".into()),
+        };
+        if !amount.is_finite() || amount <= 0.0 || amount > 100_000.0 {
+            return Err(format!(
+                "{amount} is no price: an amount above 0 and up to 100000 USD per hour is expected"
+            ));
+        }
+        if let Some(kind) = self
+            .capacity_type
+            .as_deref()
+            .filter(|c| CapacityType::parse(c).is_none())
+        {
+            return Err(format!(
+                "capacity_type '{kind}': use on-demand, spot, reserved, capacity-block or owned"
+            ));
+        }
+        if let Some(gpu) = self.gpu.as_deref().filter(|g| super::gpus::find(g).is_none()) {
+            let near = super::gpus::nearest(gpu).join(", ");
+            return Err(format!(
+                "gpu '{gpu}' is not in the catalogue{}",
+                if near.is_empty() {
+                    String::new()
+                } else {
+                    format!("; near: {near}")
+                }
+            ));
+        }
+        let keys = [
+            &self.cluster,
+            &self.node,
+            &self.instance_type,
+            &self.region,
+            &self.capacity_type,
+            &self.gpu,
+        ];
+        if keys.iter().all(|k| k.is_none()) {
+            return Err(
+                "it matches every node: give at least one of cluster, node, instance_type, region, capacity_type, gpu"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn matches(&self, query: &PriceQuery<'_>) -> bool {
+        let text = |pattern: &Option<String>, value: Option<&str>| {
+            pattern.as_deref().is_none_or(|p| value.is_some_and(|v| glob(p, v)))
+        };
+        text(&self.cluster, Some(query.cluster))
+            && text(&self.node, Some(query.node))
+            && text(&self.instance_type, query.instance_type)
+            && text(&self.region, query.region)
+            && self
+                .capacity_type
+                .as_deref()
+                .is_none_or(|c| CapacityType::parse(c) == Some(query.capacity_type))
+            && self.gpu.as_deref().is_none_or(|g| {
+                super::gpus::find(g).is_some_and(|row| query.gpu.is_some_and(|own| own.name == row.name))
+            })
+    }
+
+    fn amount(&self, gpus: u32) -> Option<UsdPerHour> {
+        self.usd_per_hour.and_then(UsdPerHour::from_usd).or_else(|| {
+            self.usd_per_gpu_hour
+                .and_then(UsdPerHour::from_usd)
+                .map(|p| p.times(u64::from(gpus)))
+        })
+    }
+}
+
+impl CapacityType {
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::OnDemand,
+            Self::Spot,
+            Self::Reserved,
+            Self::CapacityBlock,
+            Self::Owned,
+        ]
+        .into_iter()
+        .find(|c| c.name() == Some(text))
+    }
+}
+
+/// `*` matches any run of characters; everything else itself, whatever its case.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// R1, and the index of the user's entry that decided (so that entries nobody used can be named).
+pub fn price_of(
+    query: &PriceQuery<'_>,
+    book: &PriceBook,
+    at: Timestamp,
+    stale_days: u64,
+) -> (NodePrice, Option<usize>) {
+    if let Some((index, entry)) = book.find(query) {
+        let price = NodePrice {
+            usd_per_hour: entry.amount(query.gpus),
+            source: PriceSource::User,
+            as_of: entry.as_of.clone(),
+            stale: false,
+        };
+        return (price, Some(index));
+    }
+    (catalog_price(query, at, stale_days), None)
+}
+
+fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> NodePrice {
+    let rows: Vec<&InstanceRow> = query
+        .instance_type
+        .map(|t| {
+            instances::of_type(t)
+                .filter(|r| query.cloud.is_none_or(|c| r.cloud == c))
+                .collect()
+        })
+        .unwrap_or_default();
+    let amount = |row: &InstanceRow| match query.capacity_type {
+        CapacityType::Spot => row.spot,
+        // What a reservation costs is nobody's list price; the on-demand price would overstate it, so only the user knows.
+        CapacityType::Reserved | CapacityType::Owned => None,
+        CapacityType::CapacityBlock => row.on_demand.filter(|_| row.is_special_offer()),
+        CapacityType::OnDemand | CapacityType::Unknown => row.on_demand.filter(|_| !row.instance_type.contains('(')),
+    };
+    let everywhere = |row: &InstanceRow| matches!(row.region.as_str(), "all" | "any");
+    let found = |row: &InstanceRow, source: PriceSource| {
+        amount(row).map(|usd| NodePrice {
+            usd_per_hour: Some(usd),
+            source,
+            as_of: Some(row.as_of.clone()),
+            stale: is_stale(&row.as_of, at, stale_days),
+        })
+    };
+    // An unknown capacity type is not an exact row: on-demand is then a guess.
+    let exact = if query.capacity_type == CapacityType::Unknown {
+        PriceSource::RegionGuess
+    } else {
+        PriceSource::Catalog
+    };
+    let here = rows
+        .iter()
+        .filter(|r| query.region == Some(r.region.as_str()) || everywhere(r))
+        .find_map(|r| found(r, exact));
+    let main = || {
+        rows.iter()
+            .filter(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()))
+            .find_map(|r| found(r, PriceSource::RegionGuess))
+    };
+    // The median is an on-demand price: for spot, reserved and owned nodes it is still only an assumption (R6).
+    let median = || {
+        let usd = instances::gpu_median(query.gpu?)?.times(u64::from(query.gpus));
+        Some(NodePrice {
+            usd_per_hour: Some(usd),
+            source: PriceSource::GpuMedian,
+            as_of: Some(instances::MEDIANS_AS_OF.into()),
+            stale: is_stale(instances::MEDIANS_AS_OF, at, stale_days),
+        })
+    };
+    here.or_else(main).or_else(median).unwrap_or_default()
+}
+
+/// Older than `days` at `at`; a partial date counts from its end, one that is unknown is stale.
+fn is_stale(as_of: &str, at: Timestamp, days: u64) -> bool {
+    let mut parts = as_of.split('-').map(|p| p.parse::<i16>().ok());
+    let Some(year) = parts.next().flatten() else {
+        return true;
+    };
+    let month = parts.next().map_or(Some(12), |m| m.and_then(|m| i8::try_from(m).ok()));
+    let day = parts.next().map_or(Some(28), |d| d.and_then(|d| i8::try_from(d).ok()));
+    let date = month.zip(day).and_then(|(m, d)| Date::new(year, m, d).ok());
+    let Some(start) = date.and_then(|d| d.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()) else {
+        return true;
+    };
+    let age = at.as_second().saturating_sub(start.timestamp().as_second());
+    age > i64::try_from(days.saturating_mul(86_400)).unwrap_or(i64::MAX)
+}
+
+/// A price file to fill in: the instance types given (or an example), with today's catalogue price as a comment.
+pub fn template(types: &[(String, Option<String>, CapacityType)]) -> String {
+    let mut text = String::from(
+        "# Your prices. The first entry that matches a node wins; '*' matches any run of characters.\n\
+         # Keys: cluster, node, instance_type, region, capacity_type (on-demand, spot, reserved, capacity-block, owned), gpu;\n\
+         # usd_per_hour is the whole node's price, usd_per_gpu_hour one GPU's. USD only. as_of is when you looked it up.\n",
+    );
+    let example = [(
+        "p5.48xlarge".to_string(),
+        Some("us-east-1".to_string()),
+        CapacityType::Reserved,
+    )];
+    for (instance_type, region, capacity) in if types.is_empty() { &example[..] } else { types } {
+        let row = instances::of_type(instance_type)
+            .find(|r| !r.is_special_offer() && region.as_deref().is_none_or(|x| x == r.region));
+        let list = row.and_then(|r| r.on_demand.map(|p| (p, &r.as_of)));
+        text.push_str("\n[[price]]\n");
+        text.push_str(&format!("instance_type = \"{instance_type}\"\n"));
+        if let Some(region) = region {
+            text.push_str(&format!("region = \"{region}\"\n"));
+        }
+        if let Some(capacity) = capacity.name() {
+            text.push_str(&format!("capacity_type = \"{capacity}\"\n"));
+        }
+        match list {
+            Some((usd, as_of)) => text.push_str(&format!(
+                "usd_per_hour = {}  # on-demand list price of {as_of}: put yours\n",
+                usd.usd()
+            )),
+            None => text.push_str("usd_per_hour = 1.00  # not in the catalogue: put yours\n"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpus;
+
+    fn now() -> Timestamp {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    fn price(query: &PriceQuery<'_>) -> NodePrice {
+        price_of(query, &PriceBook::default(), now(), 180).0
+    }
+
+    #[test]
+    fn prices_fall_from_row_to_region_to_median_to_unknown() {
+        let h100 = gpus::find("H100-SXM5-80GB");
+        let query = PriceQuery {
+            cloud: Some("aws"),
+            instance_type: Some("p5.48xlarge"),
+            region: Some("us-east-1"),
+            capacity_type: CapacityType::OnDemand,
+            gpu: h100,
+            gpus: 8,
+            ..PriceQuery::default()
+        };
+        let exact = price(&query);
+        assert_eq!(
+            (exact.usd_per_hour, exact.source),
+            (UsdPerHour::from_usd(55.04), PriceSource::Catalog)
+        );
+        let elsewhere = price(&PriceQuery {
+            region: Some("mars-north-1"),
+            ..query.clone()
+        });
+        assert_eq!(
+            (elsewhere.usd_per_hour, elsewhere.source),
+            (UsdPerHour::from_usd(55.04), PriceSource::RegionGuess)
+        );
+        let spot = price(&PriceQuery {
+            capacity_type: CapacityType::Spot,
+            ..query.clone()
+        });
+        assert_eq!(
+            (spot.usd_per_hour, spot.source),
+            (UsdPerHour::from_usd(19.4933), PriceSource::Catalog)
+        );
+        let own = price(&PriceQuery {
+            cloud: None,
+            instance_type: None,
+            capacity_type: CapacityType::Owned,
+            ..query.clone()
+        });
+        assert_eq!(own.source, PriceSource::GpuMedian);
+        assert!(own.usd_per_hour.is_some_and(|p| p.usd() > 8.0));
+        let unknown = price(&PriceQuery {
+            instance_type: Some("dgx-mystery"),
+            gpu: None,
+            ..query
+        });
+        assert_eq!(unknown, NodePrice::default());
+    }
+
+    #[test]
+    fn a_reservation_is_never_priced_by_the_list() {
+        let query = PriceQuery {
+            cloud: Some("aws"),
+            instance_type: Some("p5.48xlarge"),
+            region: Some("us-east-1"),
+            capacity_type: CapacityType::Reserved,
+            gpus: 8,
+            ..PriceQuery::default()
+        };
+        assert_eq!(price(&query).source, PriceSource::Unknown);
+    }
+
+    #[test]
+    fn the_users_price_wins() {
+        let book =
+            PriceBook::parse("[[price]]\nnode = \"gpu-*\"\ngpu = \"H100 80GB\"\nusd_per_gpu_hour = 2.5\n").unwrap();
+        let query = PriceQuery {
+            node: "gpu-07",
+            gpu: gpus::find("H100-SXM5-80GB"),
+            gpus: 8,
+            ..PriceQuery::default()
+        };
+        let (price, used) = price_of(&query, &book, now(), 180);
+        assert_eq!(
+            (price.usd_per_hour, price.source, used),
+            (UsdPerHour::from_usd(20.0), PriceSource::User, Some(0))
+        );
+        let other = PriceQuery { node: "cpu-1", ..query };
+        assert_eq!(price_of(&other, &book, now(), 180).1, None);
+    }
+
+    #[test]
+    fn a_typo_in_a_price_file_names_the_line() {
+        let error = PriceBook::parse("[[price]]\ninstance_typ = \"p5.48xlarge\"\nusd_per_hour = 1.0\n").unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("did you mean 'instance_type'"),
+            "{error}"
+        );
+        let error = PriceBook::parse(
+            "[[price]]\nnode = \"a\"\nusd_per_hour = 1\n\n[[price]]\nnode = \"b\"\nusd_per_hour = -3\n",
+        )
+        .unwrap_err();
+        assert!(error.contains("line 5") && error.contains("-3"), "{error}");
+        let error = PriceBook::parse("[[price]\n").unwrap_err();
+        assert!(error.contains("line 1"), "{error}");
+        for (text, word) in [
+            ("[[price]]\nnode=\"a\"\n", "no amount"),
+            ("[[price]]\nusd_per_hour=1.0\n", "every node"),
+            ("[[price]]\nnode=\"a\"\nusd_per_hour=nan\n", "no price"),
+            ("[[price]]\nnode=\"a\"\ncurrency=\"EUR\"\nusd_per_hour=1.0\n", "EUR"),
+            ("[[price]]\ngpu=\"H100 SMX\"\nusd_per_hour=1.0\n", "H100-SXM5-80GB"),
+            ("", "no [[price]]"),
+        ] {
+            let error = PriceBook::parse(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn dates_may_be_partial() {
+        assert!(!is_stale("2026-07-20", now(), 180));
+        assert!(is_stale("2026-01-21", now(), 180));
+        assert!(!is_stale("2026-08", now(), 180));
+        assert!(is_stale("unknown", now(), 180));
+    }
+
+    #[test]
+    fn the_template_is_a_price_file() {
+        let text = template(&[
+            ("p5.48xlarge".into(), Some("us-east-1".into()), CapacityType::OnDemand),
+            ("odd".into(), None, CapacityType::Unknown),
+        ]);
+        let book = PriceBook::parse(&text).unwrap();
+        assert_eq!(book.entries.len(), 2);
+        assert_eq!(book.entries[0].usd_per_hour, Some(55.04));
+        assert!(PriceBook::parse(&template(&[])).is_ok());
+    }
+
+    #[test]
+    fn globs_match_as_people_expect() {
+        assert!(glob("gpu-*", "GPU-12"));
+        assert!(glob("*h100*", "aks-h100-vmss01"));
+        assert!(glob("exact", "exact"));
+        assert!(!glob("exact", "exactly"));
+        assert!(!glob("a*b*c", "abd"));
+        assert!(!glob("ab*ba", "aba"), "parts do not overlap");
+    }
+}

@@ -1,0 +1,175 @@
+//! What stands above and beside pods: owners, autoscalers, budgets, CPU use.
+
+use super::{RawMeta, RawOwner, lenient, time};
+use crate::kube::labels;
+use crate::kube::quantity;
+use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage};
+use crate::units::MilliCores;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+/// Any object above pods: Deployment, StatefulSet, Job, LeaderWorkerSet, …
+#[derive(Deserialize)]
+pub(in crate::kube) struct RawController {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: RawControllerSpec,
+    #[serde(default)]
+    status: RawControllerStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawControllerSpec {
+    #[serde(deserialize_with = "number")]
+    replicas: Option<u64>,
+    leader_worker_template: Option<RawGroup>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawGroup {
+    #[serde(deserialize_with = "number")]
+    size: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawControllerStatus {
+    #[serde(deserialize_with = "time")]
+    completion_time: Option<Timestamp>,
+}
+
+/// A count; custom resources may hold anything under that name.
+fn number<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<serde_json::Value>::deserialize(d)?.and_then(|v| v.as_u64()))
+}
+
+impl RawController {
+    pub(in crate::kube) fn into_controller(self, group: &str, kind: &str, keep: &[String]) -> Controller {
+        Controller {
+            group: group.into(),
+            kind: kind.into(),
+            owner: self.metadata.owner(),
+            ignore: self.metadata.ignore(),
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            replicas: self.spec.replicas,
+            group_size: self.spec.leader_worker_template.and_then(|t| t.size),
+            created_at: self.metadata.creation_timestamp,
+            completed_at: self.status.completion_time,
+            labels: labels::of_pod(self.metadata.labels, keep),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::kube) struct RawAutoscaler {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: RawAutoscalerSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawAutoscalerSpec {
+    min_replicas: Option<u64>,
+    max_replicas: u64,
+    scale_target_ref: RawOwner,
+}
+
+impl RawAutoscaler {
+    pub(in crate::kube) fn into_autoscaler(self) -> Autoscaler {
+        let target = self.spec.scale_target_ref;
+        Autoscaler {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            target: OwnerRef {
+                group: target
+                    .api_version
+                    .split_once('/')
+                    .map_or(String::new(), |(g, _)| g.into()),
+                kind: target.kind,
+                name: target.name,
+            },
+            // Kubernetes' default.
+            min_replicas: self.spec.min_replicas.unwrap_or(1),
+            max_replicas: self.spec.max_replicas,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::kube) struct RawBudget {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: RawBudgetSpec,
+    #[serde(default)]
+    status: RawBudgetStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawBudgetSpec {
+    selector: Option<RawSelector>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawSelector {
+    #[serde(deserialize_with = "lenient")]
+    match_labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "lenient")]
+    match_expressions: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawBudgetStatus {
+    desired_healthy: Option<u64>,
+}
+
+impl RawBudget {
+    pub(in crate::kube) fn into_budget(self) -> DisruptionBudget {
+        DisruptionBudget {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            match_labels: self
+                .spec
+                .selector
+                .filter(|s| s.match_expressions.is_empty())
+                .map(|s| s.match_labels),
+            desired_healthy: self.status.desired_healthy,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(in crate::kube) struct RawPodMetrics {
+    metadata: RawMeta,
+    #[serde(default)]
+    containers: Vec<RawContainerMetrics>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawContainerMetrics {
+    name: String,
+    #[serde(deserialize_with = "lenient")]
+    usage: BTreeMap<String, String>,
+}
+
+impl RawPodMetrics {
+    pub(in crate::kube) fn into_usage(self) -> PodUsage {
+        let cpu = self.containers.into_iter().filter_map(|c| {
+            let cores = quantity::parse(c.usage.get("cpu")?)?;
+            Some((c.name, MilliCores((cores * 1000.0).round() as u64)))
+        });
+        PodUsage {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            cpu: cpu.collect(),
+        }
+    }
+}

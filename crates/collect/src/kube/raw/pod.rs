@@ -1,0 +1,214 @@
+//! Pods: who holds what where, and what runs in them.
+
+use super::placement::{RawAffinity, RawToleration, placement};
+use super::status::{RawClaim, RawPodStatus, claims_of, fill};
+use super::{RawCondition, RawMeta, condition, lenient};
+use crate::kube::config_maps::{self, Wants};
+use crate::kube::labels;
+use crate::kube::spec::{RawContainer, RawVolume};
+use crate::snapshot::cluster::{Container, Pod, PodPhase, PodPlacement};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Deserialize)]
+pub(in crate::kube) struct RawPod {
+    metadata: RawMeta,
+    #[serde(default)]
+    spec: RawPodSpec,
+    #[serde(default)]
+    status: RawPodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawPodSpec {
+    node_name: Option<String>,
+    priority: Option<i64>,
+    #[serde(deserialize_with = "lenient")]
+    containers: Vec<RawContainer>,
+    #[serde(deserialize_with = "lenient")]
+    init_containers: Vec<RawContainer>,
+    #[serde(deserialize_with = "lenient")]
+    node_selector: BTreeMap<String, String>,
+    affinity: Option<RawAffinity>,
+    #[serde(deserialize_with = "lenient")]
+    tolerations: Vec<RawToleration>,
+    #[serde(deserialize_with = "lenient")]
+    topology_spread_constraints: Vec<serde::de::IgnoredAny>,
+    #[serde(deserialize_with = "lenient")]
+    resource_claims: Vec<RawClaim>,
+    #[serde(deserialize_with = "lenient")]
+    volumes: Vec<RawVolume>,
+}
+
+/// The pod that a template would make, and the `ConfigMap`s with its servers' settings that `map` does not know; `None`:
+/// parts of it have the wrong shape.
+pub fn pod_of_template(
+    template: serde_json::Value,
+    map: impl Fn(&str) -> Option<BTreeMap<String, String>>,
+) -> Option<(Pod, BTreeSet<String>)> {
+    let raw: RawPod = serde_json::from_value(template).ok()?;
+    let wants = raw.wants();
+    let mut pod = raw.into_pod(&[]);
+    let lacking = config_maps::fill(&mut pod, wants, map);
+    Some((pod, lacking))
+}
+
+impl RawPod {
+    pub(in crate::kube) fn node(&self) -> Option<&str> {
+        self.spec.node_name.as_deref().filter(|n| !n.is_empty())
+    }
+
+    /// Containers with settings in ConfigMaps, of those that hold GPUs.
+    pub(in crate::kube) fn wants(&self) -> Vec<Wants> {
+        let claims = !self.spec.resource_claims.is_empty();
+        self.spec
+            .containers
+            .iter()
+            .filter(|c| claims || c.asks_for_devices())
+            .filter_map(|c| c.wants(&self.metadata.namespace, &self.metadata.name, &self.spec.volumes))
+            .collect()
+    }
+
+    pub(in crate::kube) fn into_pod(self, keep: &[String]) -> Pod {
+        let owner = self.metadata.owner();
+        let ignore = self.metadata.ignore();
+        let (spec, status) = (self.spec, self.status);
+        let placement = placement(
+            spec.node_selector,
+            spec.affinity.as_ref(),
+            spec.tolerations,
+            !spec.topology_spread_constraints.is_empty(),
+        );
+        let fetched = spec
+            .init_containers
+            .iter()
+            .find_map(RawContainer::fetched)
+            .map(String::from);
+        let model_uri = fetched.or(self.metadata.annotations.model_uri);
+        let mut containers: Vec<Container> = spec
+            .init_containers
+            .into_iter()
+            .map(|c| c.into_container(true))
+            .chain(spec.containers.into_iter().map(|c| c.into_container(false)))
+            .collect();
+        for raw in status
+            .init_container_statuses
+            .into_iter()
+            .chain(status.container_statuses)
+        {
+            if let Some(container) = containers.iter_mut().find(|c| c.name == raw.name) {
+                fill(container, raw);
+            }
+        }
+        if let Some(uri) = &model_uri {
+            let model = crate::engine::model_of_uri(uri);
+            for settings in containers.iter_mut().filter_map(|c| c.server.as_deref_mut()) {
+                crate::engine::mounted(settings, &model);
+            }
+        }
+        // Beside GPU pods only what a pod takes from its node matters: 50,000 of them must not fill memory and snapshots.
+        let plain = |c: &Container| !c.has_devices() && c.server.is_none() && c.role.is_none();
+        if spec.resource_claims.is_empty() && containers.iter().all(plain) {
+            for container in &mut containers {
+                *container = Container {
+                    name: std::mem::take(&mut container.name),
+                    kind: container.kind,
+                    requests: std::mem::take(&mut container.requests),
+                    ..Container::default()
+                };
+            }
+        }
+        let scheduled = status.conditions.iter().find(|c| c.kind == "PodScheduled");
+        let unbound = spec.node_name.as_deref().is_none_or(str::is_empty);
+        // Where pods on GPUs may run decides whether moving one makes room.
+        let on_gpus =
+            !spec.resource_claims.is_empty() || containers.iter().any(|c| c.server.is_some() || c.has_devices());
+        let (resource_claims, claimed_resources) = claims_of(
+            spec.resource_claims,
+            &status.resource_claim_statuses,
+            status.extended_resource_claim_status,
+        );
+        Pod {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            uid: self.metadata.uid.unwrap_or_default(),
+            node: spec.node_name.filter(|n| !n.is_empty()),
+            phase: match status.phase.as_deref() {
+                Some("Pending") => PodPhase::Pending,
+                Some("Running") => PodPhase::Running,
+                Some("Succeeded") => PodPhase::Succeeded,
+                Some("Failed") => PodPhase::Failed,
+                _ => PodPhase::Unknown,
+            },
+            created_at: self.metadata.creation_timestamp,
+            started_at: status.start_time,
+            deleted_at: self.metadata.deletion_timestamp,
+            priority: spec.priority,
+            mirror: self.metadata.annotations.mirror.is_some(),
+            labels: labels::of_pod(self.metadata.labels, keep),
+            owner,
+            ready: condition(&status.conditions, "Ready"),
+            waits_for_gpus: scheduled.filter(|_| unbound).and_then(|c| {
+                Some(
+                    c.message.as_deref()?.contains("nvidia.com/")
+                        || c.message.as_deref()?.contains("amd.com/")
+                        || c.message.as_deref()?.contains("resourceclaim")
+                        // "cannot allocate all claims": the DRA plugin of the scheduler.
+                        || c.message.as_deref()?.contains("claim"),
+                )
+            }),
+            scheduled: scheduled.map(RawCondition::condition),
+            ip: status.pod_ip.filter(|ip| !ip.is_empty()),
+            placement: (unbound || on_gpus)
+                .then_some(placement)
+                .filter(|p| *p != PodPlacement::default()),
+            containers,
+            resource_claims,
+            claimed_resources,
+            origin: None,
+            ignore,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MilliCores;
+
+    #[test]
+    fn a_pod_is_trimmed_and_holds_no_secrets() {
+        let text = r#"{"metadata":{"name":"p","namespace":"n","uid":"u","creationTimestamp":"2026-11-01T00:00:00Z",
+            "annotations":{"kubectl.kubernetes.io/last-applied-configuration":"CANARY-1","gpuwaste.dev/ignore":"all test"},
+            "labels":{"app":"x","api-key":"CANARY-2"},
+            "ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"p-abc","controller":true}]},
+          "spec":{"nodeName":"n1","containers":[{"name":"c","image":"vllm/vllm-openai:v0.11.0","command":["sh","-c","vllm serve org/m --api-key CANARY-3 --tensor-parallel-size 2"],
+            "env":[{"name":"HF_TOKEN","value":"CANARY-4"},{"name":"S","valueFrom":{"secretKeyRef":{"name":"CANARY-5","key":"k"}}}],
+            "resources":{"limits":{"nvidia.com/gpu":"2","cpu":"4","memory":"8Gi","ephemeral-storage":"1Gi"}}}]},
+          "status":{"phase":"Running","conditions":[{"type":"Ready","status":"True","lastTransitionTime":"2026-11-02T00:00:00Z","message":"CANARY-6"}],
+            "containerStatuses":[{"name":"c","ready":true,"restartCount":2,"state":{"running":{"startedAt":"2026-11-02T00:00:00Z"}},
+              "lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled","message":"CANARY-7"}}}]}}"#;
+        let pod = serde_json::from_str::<RawPod>(text).unwrap().into_pod(&[]);
+        let container = &pod.containers[0];
+        assert_eq!(container.requests.devices["nvidia.com/gpu"], 2);
+        assert_eq!(
+            container.requests.cpu,
+            Some(MilliCores(4000)),
+            "a limit without a request is the request"
+        );
+        assert_eq!(container.server.as_ref().and_then(|s| s.tensor_parallel), Some(2));
+        assert_eq!(container.last_exit.as_ref().map(|e| e.code), Some(137));
+        assert_eq!(pod.ignore.as_ref().map(|i| i.checks.clone()), Some(vec!["all".into()]));
+        let stored = format!("{} {pod:?}", serde_json::to_string(&pod).unwrap());
+        assert!(!stored.contains("CANARY"), "{stored}");
+    }
+
+    #[test]
+    fn nulls_and_missing_parts_are_no_error() {
+        let pod = serde_json::from_str::<RawPod>(
+            r#"{"metadata":{"name":"p","labels":null,"ownerReferences":null},"spec":{"containers":null},"status":{"conditions":null,"startTime":null}}"#,
+        );
+        assert!(pod.is_ok());
+    }
+}

@@ -1,0 +1,409 @@
+//! Text to objects: YAML and JSON, several documents a file, with the line of every key. Hostile input ends in an error
+//! with its line, in bounded time and memory.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+use std::fmt;
+
+/// No manifest is larger; an etcd object may have 1.5 MiB, a rendered chart a few dozen of them.
+pub(super) const MAX_BYTES: u64 = 32 << 20;
+/// Kubernetes objects nest some 20 levels deep; custom resources twice that.
+const MAX_DEPTH: usize = 96;
+
+/// One object and where it stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Document {
+    pub file: String,
+    /// First line of the object.
+    pub line: u64,
+    pub value: Value,
+    pub lines: Lines,
+}
+
+impl Document {
+    /// Line of the path (`spec.template.spec.containers[0].image`), or of the nearest parent that has one.
+    pub(crate) fn line_of(&self, path: &str) -> u64 {
+        match self.nearest(path).0 {
+            0 => self.line,
+            line => u64::from(line),
+        }
+    }
+
+    pub(crate) fn has_line(&self, path: &str) -> bool {
+        matches!(self.nearest(path), (1.., ""))
+    }
+
+    /// The last line that is known on the way down, and what of the path is left there.
+    fn nearest<'p>(&self, path: &'p str) -> (u32, &'p str) {
+        let (mut value, mut lines, mut rest) = (&self.value, &self.lines, path);
+        let mut found = (lines.line, path);
+        while let Some((next, below, left)) = lines.step(value, rest) {
+            (value, lines, rest) = (next, below, left);
+            if lines.line > 0 {
+                found = (lines.line, rest);
+            }
+        }
+        found
+    }
+
+    /// The items of a list, each as a document of its own.
+    pub(super) fn into_items(mut self) -> Vec<Self> {
+        let Some(Value::Array(items)) = self.value.get_mut("items").map(Value::take) else {
+            return Vec::new();
+        };
+        let at = self.value.as_object().and_then(|m| m.keys().position(|k| k == "items"));
+        let lines = at.and_then(|at| self.lines.below.get_mut(at)).map(std::mem::take);
+        let mut lines = lines.unwrap_or_default().below.into_iter();
+        let items = items.into_iter().map(|value| {
+            let lines = lines.next().unwrap_or_default();
+            Self {
+                file: self.file.clone(),
+                line: if lines.line > 0 { lines.line.into() } else { self.line },
+                value,
+                lines,
+            }
+        });
+        items.collect()
+    }
+}
+
+/// The lines of a value and, in the order of its keys or items, of what is in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines {
+    /// 0: not known.
+    line: u32,
+    below: Box<[Lines]>,
+}
+
+impl Lines {
+    /// One key or index down. Keys may have dots of their own: the longest that fits is meant.
+    fn step<'a, 'p>(&'a self, value: &'a Value, path: &'p str) -> Option<(&'a Value, &'a Self, &'p str)> {
+        match value {
+            Value::Array(items) => {
+                let (index, left) = path.strip_prefix('[')?.split_once(']')?;
+                let index = index.parse::<usize>().ok()?;
+                Some((items.get(index)?, self.below.get(index)?, left))
+            }
+            Value::Object(map) => {
+                let path = path.strip_prefix('.').unwrap_or(path);
+                map.iter()
+                    .zip(&self.below)
+                    .filter_map(|((key, value), lines)| {
+                        let left = path.strip_prefix(key.as_str())?;
+                        (left.is_empty() || left.starts_with(['.', '['])).then_some((value, lines, left))
+                    })
+                    .min_by_key(|(_, _, left)| left.len())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a file is not read, with the line where known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) line: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// All documents of a text.
+pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Document>, Unread> {
+    let text = std::str::from_utf8(bytes).map_err(|e| Unread {
+        line: Some(memchr::memchr_iter(b'\n', &bytes[..e.valid_up_to()]).count() as u64 + 1),
+        reason: if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            "it is UTF-16: save it as UTF-8".into()
+        } else {
+            "it is not UTF-8".into()
+        },
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(line) = helm_template(text) {
+        return Err(Unread {
+            line: Some(line),
+            reason: "it is a Helm template that is not rendered: 'helm template RELEASE CHART | gpuwaste check -' renders and checks it".into(),
+        });
+    }
+    let budget = serde_saphyr::budget! {
+        max_depth: MAX_DEPTH,
+        max_documents: 100_000,
+        max_nodes: 4_000_000,
+        max_events: 12_000_000,
+        max_recorded_anchor_events: 200_000,
+    };
+    let aliases = serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 };
+    let options = serde_saphyr::options! { budget: budget, alias_limits: aliases };
+    match serde_saphyr::from_multiple_with_options::<Node>(text, options) {
+        Ok(nodes) => Ok(nodes.into_iter().map(|n| document(file, n)).collect()),
+        // JSON allows tabs where YAML does not.
+        Err(error) => json(file, text).ok_or_else(|| Unread {
+            line: error.location().map(|l| l.line()).filter(|l| *l > 0),
+            reason: first_line(&error.to_string()),
+        }),
+    }
+}
+
+/// The parser's message in our words: without the place, which is told beside it, and without words of the text.
+fn first_line(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let line = match line.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => line,
+    };
+    if line.starts_with("duplicate mapping key") {
+        return "a key stands twice in one mapping".into();
+    }
+    if ["budget", "recursion limit", "alias replay", "alias expansion"]
+        .iter()
+        .any(|w| line.contains(w))
+    {
+        return format!(
+            "its depth, size or anchors are beyond what any manifest has ({})",
+            line.split('{').next().unwrap_or(line).trim()
+        );
+    }
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn json(file: &str, text: &str) -> Option<Vec<Document>> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+    let of = |value| Document {
+        file: file.into(),
+        line: 1,
+        value,
+        lines: Lines::default(),
+    };
+    Some(values.ok()?.into_iter().map(of).collect())
+}
+
+/// The line of the first Helm directive. KServe's own templates (`{{ .Spec… }}` in a string) are valid YAML and stay.
+fn helm_template(text: &str) -> Option<u64> {
+    const WORDS: &[&str] = &[
+        ".Values",
+        ".Release",
+        ".Chart",
+        "include ",
+        "template ",
+        "define ",
+        ".Files",
+        ".Capabilities",
+    ];
+    if !text.contains("{{") {
+        return None;
+    }
+    text.lines()
+        .position(|line| {
+            line.match_indices("{{").any(|(at, _)| {
+                let rest = &line[at + 2..];
+                let inner = rest.split("}}").next().unwrap_or(rest);
+                WORDS.iter().any(|w| inner.contains(w))
+            })
+        })
+        .map(|at| at as u64 + 1)
+}
+
+fn document(file: &str, node: Node) -> Document {
+    let line = node.line.max(1);
+    let (value, lines) = plain(node);
+    Document {
+        file: file.into(),
+        line,
+        value,
+        lines: Lines { line: 0, ..lines },
+    }
+}
+
+fn plain(node: Node) -> (Value, Lines) {
+    let (value, below) = match node.value {
+        Tree::Leaf(value) => (value, Vec::new()),
+        Tree::List(items) => {
+            let (values, lines) = items.into_iter().map(plain).unzip();
+            (Value::Array(values), lines)
+        }
+        Tree::Map(mut entries) => {
+            // As the map will have them, so that lines need no keys of their own.
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.dedup_by(|a, b| a.0 == b.0);
+            let mut map = Map::new();
+            let mut below = Vec::with_capacity(entries.len());
+            for (key, item) in entries {
+                let (value, lines) = plain(item);
+                map.insert(key, value);
+                below.push(lines);
+            }
+            (Value::Object(map), below)
+        }
+    };
+    let line = u32::try_from(node.line).unwrap_or(0);
+    let below = below.into_boxed_slice();
+    (value, Lines { line, below })
+}
+
+/// A value with its line.
+struct Node {
+    line: u64,
+    value: Tree,
+}
+
+enum Tree {
+    Leaf(Value),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Tree>::deserialize(d)?;
+        Ok(Self {
+            line: spanned.referenced.line(),
+            value: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Bool(v)))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(v.into()))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Number::from_f64(v).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::String(v.into())))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::String(v)))
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(d)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<Node>()? {
+            items.push(item);
+        }
+        Ok(Tree::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let mut value: Node = map.next_value()?;
+            if key.referenced.line() > 0 {
+                value.line = key.referenced.line();
+            }
+            entries.push((key.value, value));
+        }
+        Ok(Tree::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_have_lines() {
+        let docs = parse(
+            "f.yaml",
+            b"kind: A\n---\n# c\nkind: B\nspec:\n  x:\n    - y: 1\n    - y: \"2\"\n",
+        )
+        .unwrap();
+        assert_eq!(docs.len(), 2);
+        assert_eq!(docs[1].line_of("spec.x[1].y"), 8);
+        assert_eq!(docs[1].line_of("spec.x[1].unheard.of"), 8);
+        assert_eq!(docs[1].value["spec"]["x"][1]["y"], "2");
+        // Keys with dots, keys that begin alike, and what has no line of its own.
+        let text = "spec:\n  b.c/d: 1\n  b:\n    c: 2\n  bc: 3\nkind: List\nitems:\n- kind: A\n  z: 1\n- kind: B\n  a:\n  - 1\n  - 2\n";
+        let list = parse("f.yaml", text.as_bytes()).unwrap().remove(0);
+        let lines = |paths: &[&str]| paths.iter().map(|p| list.line_of(p)).collect::<Vec<_>>();
+        assert_eq!(
+            lines(&["spec.b.c/d", "spec.b.c", "spec.bc", "spec.bcd", "nothing"]),
+            [2, 4, 5, 1, 1]
+        );
+        assert!(list.has_line("items[1].a[1]") && !list.has_line("items[1].a[2]") && !list.has_line("spec.b.x"));
+        let items = list.into_items();
+        assert_eq!(
+            (items[1].line, items[1].line_of("a[1]"), items[0].line_of("z")),
+            (10, 13, 9)
+        );
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_followed() {
+        let docs = parse("f", b"a: &x {m: 1}\nb:\n  <<: *x\n  n: 2\n").unwrap();
+        assert_eq!(docs[0].value["b"]["m"], 1);
+    }
+
+    #[test]
+    fn hostile_text_is_refused_with_its_line() {
+        let refused = |text: &[u8]| parse("f", text).unwrap_err();
+        let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_string();
+        for i in 1..12 {
+            let last = i - 1;
+            bomb += &format!(
+                "a{i}: &a{i} [*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last},*a{last}]\n"
+            );
+        }
+        // Unbounded, each of these would run out of memory or stack.
+        refused(bomb.as_bytes());
+        refused("[".repeat(50_000).as_bytes());
+        refused("{a: ".repeat(50_000).as_bytes());
+        assert_eq!(refused(b"a: 1\nb: 2\na: 3\n").line, Some(3), "duplicate key");
+        assert_eq!(refused(b"a:\n\tb: 1\n").line, Some(2), "tab");
+        assert_eq!(refused(b"a: 1\nb: \xff\n").line, Some(2), "not UTF-8");
+        let helm = refused(b"kind: Deployment\nmetadata:\n  name: {{ .Values.name }}\n");
+        assert!(
+            helm.line == Some(3) && helm.reason.contains("helm template"),
+            "{helm:?}"
+        );
+        assert_eq!(
+            parse("f", b"\xef\xbb\xbfkind: A\r\nspec: 1\r\n").unwrap()[0].value["spec"],
+            1
+        );
+        assert_eq!(parse("f", b"{\n\t\"kind\": \"A\"}\n").unwrap()[0].value["kind"], "A");
+    }
+}

@@ -1,0 +1,218 @@
+//! Questions about devices: activity, power and memory of each, and under whom they were.
+
+use super::{Asker, Cut, Part, coalesced, distribution, stemmed, tag};
+use crate::prometheus::words::{DEVICE_FIGURES, DeviceName, Maker, Owner};
+
+impl Asker<'_> {
+    /// One figure under all its names: `function(name[range])`, scaled, one after the other.
+    pub(super) fn device_union(&self, id: &str, function: &str, range: &str) -> Option<String> {
+        self.union_of(id, |n| Some(self.named(n, function, range, "", false)))
+    }
+
+    fn union_of(&self, id: &str, each: impl Fn(&DeviceName) -> Option<String>) -> Option<String> {
+        let figure = DEVICE_FIGURES.iter().find(|f| f.id == id)?;
+        let known = figure.names.iter().filter(|n| self.words.has(n.name));
+        let parts: Vec<String> = known.filter_map(each).collect();
+        (!parts.is_empty()).then(|| parts.join(" or "))
+    }
+
+    /// One name's devices under DCGM's labels. `model`: with the model's name under its label, too.
+    fn named(&self, of: &DeviceName, function: &str, range: &str, matcher: &str, model: bool) -> String {
+        let uuid = self.words.uuid();
+        // A partitioned AMD card shows its activity on partition 0 only: whose it is cannot be told.
+        let whole = match of.maker {
+            Maker::Amd => "gpu_compute_partition_type!~\"(?i:dpx|tpx|qpx|cpx)\",",
+            Maker::Nvidia | Maker::Gaudi => "",
+        };
+        let selector = self
+            .words
+            .selector(of.name, &format!("{whole}{}{matcher}", self.scope.devices));
+        let read = format!("{function}({selector}{range}){}", of.scale);
+        let copied =
+            |x: String, to: &str, from: &str| format!("label_replace({x},\"{to}\",\"$1\",\"{from}\",\"(.+)\")");
+        match of.maker {
+            Maker::Nvidia => read,
+            Maker::Amd => {
+                // serial_number may be empty, gpu_uuid is optional.
+                let one = format!("label_join({read},\"{uuid}\",\"/\",\"hostname\",\"gpu_id\")");
+                if model {
+                    copied(copied(one, "modelName", "card_model"), "modelName", "card_series")
+                } else {
+                    one
+                }
+            }
+            Maker::Gaudi => {
+                let one = copied(
+                    copied(read, "exported_pod", "pod_name"),
+                    "exported_namespace",
+                    "pod_namespace",
+                );
+                if uuid == "UUID" { one } else { copied(one, uuid, "UUID") }
+            }
+        }
+    }
+
+    /// Share of time that any kernel ran: GR_ENGINE, of other makers' devices their own figure; else GPU_UTIL.
+    pub(super) fn active_union(&self, function: &str, range: &str) -> Option<String> {
+        let Some(engine) = self.device_union("gr", function, range) else {
+            return self.device_union("util", function, range);
+        };
+        let foreign = self.union_of("util", |n| {
+            (n.maker != Maker::Nvidia).then(|| self.named(n, function, range, "", false))
+        });
+        Some(
+            [Some(engine), foreign]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" or "),
+        )
+    }
+
+    /// The labels that name a device's holder, and the union with the holder's name under them.
+    fn owned(&self, union: &str) -> (String, &'static str) {
+        match self.words.owner {
+            Owner::Nobody => (union.to_string(), ""),
+            Owner::Plain => (union.to_string(), ",namespace,pod"),
+            Owner::Exported => (union.to_string(), ",exported_namespace,exported_pod"),
+            Owner::Both => (coalesced(union), ",namespace,pod"),
+        }
+    }
+
+    fn device(&self, union: &str, more: &str) -> String {
+        let (union, owner) = self.owned(union);
+        format!("max by({},GPU_I_ID{owner}{more})({union})", self.words.uuid())
+    }
+
+    /// Devices under `namespace`, `pod`, whatever the scrape made of these labels.
+    pub(super) fn device_by_pod(&self, union: &str, more: &str) -> String {
+        let uuid = self.words.uuid();
+        let union = match self.words.owner {
+            Owner::Plain | Owner::Nobody => union.to_string(),
+            Owner::Exported | Owner::Both => coalesced(union),
+        };
+        format!("max by({uuid},GPU_I_ID,namespace,pod{more})({union})")
+    }
+
+    /// max(SM, tensor, DRAM) of each bin: kept apart by a label until the maximum is taken. Memory alone says little of
+    /// other makers' devices.
+    pub(super) fn busy_union(&self) -> Option<String> {
+        let parts: Vec<String> = ["sm", "tensor", "dram"]
+            .iter()
+            .filter_map(|id| {
+                let range = format!("[{}s]", self.scope.bin);
+                let union = self.union_of(id, |n| {
+                    (n.maker == Maker::Nvidia).then(|| self.named(n, "avg_over_time", &range, "", false))
+                })?;
+                Some(format!("label_replace({union},\"f\",\"{id}\",\"\",\"\")"))
+            })
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(" or "))
+    }
+
+    pub(in crate::prometheus) fn device_parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut add = |text: String| {
+            parts.push(Part {
+                cut: Cut::Devices,
+                text,
+            });
+        };
+        let bin = format!("[{}s]", self.scope.bin);
+        let (w, wb) = (self.w(), self.wb());
+        for figure in DEVICE_FIGURES {
+            let Some(union) = self.device_union(figure.id, "avg_over_time", &bin) else {
+                continue;
+            };
+            let each = self.device(&union, "");
+            for stat in distribution(&each, &wb, figure.id) {
+                add(stat);
+            }
+            // Peaks are of raw samples: a bin's mean hides them.
+            if let Some(raw) = self.device_union(figure.id, "max_over_time", &w) {
+                add(tag(&self.device(&raw, ""), &format!("{}.max", figure.id)));
+            }
+        }
+        if let Some(busy) = self.busy_union() {
+            let each = self.device(&busy, "");
+            for stat in distribution(&each, &wb, "busy") {
+                add(stat);
+            }
+            add(tag(&format!("max_over_time(({each}){wb})"), "busy.max"));
+        }
+        if let Some(alive) = self.presence() {
+            let more: String = ["GPU_I_PROFILE", "Hostname", "hostname", "node"]
+                .iter()
+                .filter(|l| self.words.gpu_labels.contains(**l))
+                .map(|l| format!(",{l}"))
+                .collect();
+            let each = self.device(&alive, &more);
+            add(tag(&format!("min_over_time(timestamp({each}){wb})"), "dev.first"));
+            add(tag(&format!("max_over_time(timestamp({each}){wb})"), "dev.last"));
+            // Where devices do not name their holders, one without a holder may be anybody's.
+            if self.words.owner != Owner::Nobody {
+                add(tag(
+                    &format!("count_over_time(({each})[1d:{}s])", self.scope.bin),
+                    "dev.day",
+                ));
+            }
+        }
+        parts
+    }
+
+    /// Any figure that every device has: it is there when the device is.
+    pub(super) fn presence(&self) -> Option<String> {
+        self.presence_of("", false)
+    }
+
+    fn presence_of(&self, matcher: &str, model: bool) -> Option<String> {
+        let range = format!("[{}s]", self.scope.bin);
+        let of = |id: &str| self.union_of(id, |n| Some(self.named(n, "last_over_time", &range, matcher, model)));
+        ["power", "gr", "util", "fb"].into_iter().find_map(of)
+    }
+
+    /// Devices × bins under each workload, shared devices in equal parts; instances without their parents.
+    pub(in crate::prometheus) fn usage_parts(&self) -> Vec<Part> {
+        // Where devices do not name their holders nobody knows which of them are free.
+        let (Some(alive), true) = (self.presence(), self.words.owner != Owner::Nobody) else {
+            return Vec::new();
+        };
+        let uuid = self.words.uuid();
+        let more: String = ["GPU_I_PROFILE", "modelName", "model_name"]
+            .iter()
+            .filter(|l| self.words.gpu_labels.contains(**l) || (**l == "modelName" && self.words.foreign()))
+            .map(|l| format!(",{l}"))
+            .collect();
+        let Some(named) = self.presence_of("", true) else {
+            return Vec::new();
+        };
+        let mut all = self.device_by_pod(&named, &more);
+        if self.words.gpu_labels.contains("GPU_I_ID")
+            && let Some(children) = self.presence_of("GPU_I_ID!=\"\",", false)
+        {
+            // A card cut into instances may have rows of its own too, without an instance: never add parent and children.
+            all = format!("({all} unless on({uuid},GPU_I_ID)max by({uuid})({children}))");
+        }
+        let wb = self.wb();
+        let keys = format!("namespace,w{more}");
+        let shares = format!("({all})*0+1");
+        let split = format!("({shares})/on({uuid},GPU_I_ID)group_left()count by({uuid},GPU_I_ID)({all})");
+        let held = format!("sum by({keys})({})", stemmed(&split));
+        let mut parts = vec![
+            tag(&format!("sum_over_time(({held}){wb})"), "use.gpus"),
+            tag(&format!("count_over_time((count({alive})){wb})"), "use.bins"),
+        ];
+        let bin = format!("[{}s]", self.scope.bin);
+        if let Some(active) = self.active_union("avg_over_time", &bin) {
+            let busy = format!("sum by({keys})({})", stemmed(&self.device_by_pod(&active, &more)));
+            parts.push(tag(&format!("sum_over_time(({busy}){wb})"), "use.busy"));
+        }
+        parts
+            .into_iter()
+            .map(|text| Part {
+                cut: Cut::Nothing,
+                text,
+            })
+            .collect()
+    }
+}

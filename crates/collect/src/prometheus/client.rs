@@ -1,0 +1,260 @@
+//! One store, asked politely: few requests at once, patience where it asks for it.
+
+use super::answer::{AskError, Data, Raw, Told, decode};
+use super::auth::Auth;
+use crate::kube::api::{Api, ReadError};
+use futures::StreamExt;
+use http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// Queries in flight: Prometheus runs 20 at most by default, for everybody together.
+const AT_ONCE: usize = 3;
+/// No answer of aggregated rows is larger; more is a mistake.
+const MAX_ANSWER: usize = 64 << 20;
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What a query component may carry unescaped (RFC 3986), to keep URLs short.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b',')
+    .remove(b'*')
+    .remove(b':')
+    .remove(b'/')
+    .remove(b'!');
+
+/// Where a store is.
+pub(super) enum Place {
+    /// Through the API server's service proxy: GET only, and the API server keeps the Authorization header.
+    Proxy { api: Api, path: String },
+    Url {
+        client: reqwest::Client,
+        base: String,
+        auth: Auth,
+    },
+}
+
+pub(super) struct Store {
+    pub(super) place: Place,
+    /// For reports: never with credentials.
+    pub(super) name: String,
+    pub(super) timeout: Duration,
+    pub(super) gate: Semaphore,
+    pub(super) queries: AtomicU64,
+    pub(super) lookups: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    /// Mimir wants a tenant even where there is one only.
+    pub(super) tenant: bool,
+}
+
+impl Store {
+    pub(super) fn new(place: Place, name: String, limit: Duration) -> Self {
+        Self {
+            place,
+            name,
+            timeout: limit,
+            gate: Semaphore::new(AT_ONCE),
+            queries: AtomicU64::new(0),
+            lookups: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            tenant: false,
+        }
+    }
+
+    /// Metadata: names, labels, build, flags. Always GET.
+    pub(super) async fn look_up<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Told<T>, AskError> {
+        self.lookups.fetch_add(1, Relaxed);
+        self.ask(path, parameters, false).await
+    }
+
+    /// A query; POST where the user gave the URL, GET through the proxy.
+    pub(super) async fn query(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Told<Data>, AskError> {
+        self.queries.fetch_add(1, Relaxed);
+        let post = matches!(self.place, Place::Url { .. });
+        self.ask(path, parameters, post).await
+    }
+
+    async fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        post: bool,
+    ) -> Result<Told<T>, AskError> {
+        let form: Vec<String> = parameters
+            .iter()
+            .map(|(k, v)| format!("{k}={}", utf8_percent_encode(v, QUERY)))
+            .collect();
+        let form = form.join("&");
+        let _turn = self.gate.acquire().await;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let read = timeout(self.timeout, self.exchange(path, &form, post))
+                .await
+                .unwrap_or(Err(AskError::TimedOut(self.timeout)));
+            let (error, wait) = match read {
+                Ok(raw) => {
+                    let wait = raw.retry_after;
+                    match decode(&raw) {
+                        Ok(told) => return Ok(told),
+                        Err(error) => (error, wait),
+                    }
+                }
+                Err(error) => (error, None),
+            };
+            if tried >= 2 || !error.is_momentary() {
+                return Err(error);
+            }
+            sleep(wait.unwrap_or(Duration::from_secs(1)).min(LONGEST_WAIT)).await;
+        }
+    }
+
+    async fn exchange(&self, path: &str, form: &str, post: bool) -> Result<Raw, AskError> {
+        let raw = match &self.place {
+            Place::Proxy { api, path: base } => {
+                let full = format!("{base}{path}{}{form}", if form.is_empty() { "" } else { "?" });
+                let tenant: &[(&str, &str)] = if self.tenant {
+                    &[("X-Scope-OrgID", "anonymous")]
+                } else {
+                    &[]
+                };
+                let answer = api
+                    .once_with(&full, MAX_ANSWER, tenant)
+                    .await
+                    .map_err(|error| match error {
+                        ReadError::TimedOut(limit) => AskError::TimedOut(limit),
+                        ReadError::Body(reason) => {
+                            AskError::NotPrometheus(format!("the answer was cut off ({reason})"))
+                        }
+                        // The API server breaks off where the store did.
+                        ReadError::Connect { reason, .. } if reason.contains("before message completed") => {
+                            AskError::NotPrometheus(format!("the answer was cut off ({reason})"))
+                        }
+                        other => AskError::Connect(other.to_string()),
+                    })?;
+                if answer.code == 403 && is_api_servers_own(&answer.body) {
+                    return Err(AskError::ProxyForbidden);
+                }
+                if answer.code >= 400 && is_api_servers_own(&answer.body) {
+                    let error = answer.error(&full);
+                    return Err(match (answer.code, error) {
+                        (code, ReadError::Status { message, .. }) => AskError::Status { code, message },
+                        (_, other) => AskError::Connect(other.to_string()),
+                    });
+                }
+                Raw {
+                    code: answer.code,
+                    json: answer.json,
+                    body: answer.body,
+                    retry_after: answer.retry_after,
+                }
+            }
+            Place::Url { client, base, auth } => direct(client, base, auth, path, form, post, self.timeout).await?,
+        };
+        self.bytes.fetch_add(raw.body.len() as u64, Relaxed);
+        Ok(raw)
+    }
+}
+
+/// A Status object is the API server's word, not the store's.
+fn is_api_servers_own(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: Option<String>,
+    }
+    serde_json::from_slice::<Kind>(body).is_ok_and(|k| k.kind.as_deref() == Some("Status"))
+}
+
+async fn direct(
+    client: &reqwest::Client,
+    base: &str,
+    auth: &Auth,
+    path: &str,
+    form: &str,
+    post: bool,
+    limit: Duration,
+) -> Result<Raw, AskError> {
+    let (method, url, body) = if post {
+        (http::Method::POST, format!("{base}{path}"), form.as_bytes().to_vec())
+    } else {
+        let url = format!("{base}{path}{}{form}", if form.is_empty() { "" } else { "?" });
+        (http::Method::GET, url, Vec::new())
+    };
+    let mut headers = HeaderMap::new();
+    if post {
+        let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(http::header::CONTENT_TYPE, form);
+    }
+    auth.apply(method.as_str(), &url, &body, &mut headers)
+        .map_err(|e| AskError::Connect(format!("the request could not be signed: {e}")))?;
+    let response = client
+        .request(method, &url)
+        .headers(headers)
+        .body(body)
+        .send()
+        .await
+        .map_err(|e| explain(&e, limit))?;
+    let code = response.status().as_u16();
+    let header = |name: http::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok());
+    let json = header(http::header::CONTENT_TYPE).is_some_and(|t| t.contains("json"));
+    let retry_after = header(http::header::RETRY_AFTER)
+        .and_then(|v| v.parse().ok())
+        .map(Duration::from_secs);
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|e| {
+            if e.is_timeout() {
+                explain(&e, limit)
+            } else {
+                AskError::NotPrometheus(format!("the answer was cut off after {} bytes", body.len()))
+            }
+        })?;
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            return Err(AskError::NotPrometheus(format!(
+                "the answer is larger than {} MiB",
+                MAX_ANSWER >> 20
+            )));
+        }
+    }
+    Ok(Raw {
+        code,
+        json,
+        body,
+        retry_after,
+    })
+}
+
+/// Without the URL: it may hold credentials.
+fn explain(error: &reqwest::Error, limit: Duration) -> AskError {
+    if error.is_timeout() && !error.is_connect() {
+        return AskError::TimedOut(limit);
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let cause = cause.to_string();
+    AskError::Connect(if cause.contains("UnknownIssuer") {
+        "TLS: its certificate is signed by a CA that this machine does not know; name it with --prometheus-ca-file"
+            .into()
+    } else if error.is_connect() {
+        format!("no connection ({cause})")
+    } else {
+        format!("the request failed ({cause})")
+    })
+}

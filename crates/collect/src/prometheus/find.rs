@@ -1,0 +1,387 @@
+//! Finding a store in a cluster by the labels that charts and operators give their services.
+
+use super::client::{Place, Store};
+use crate::kube::api::{Api, ReadError};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a store is, best reach first: Thanos, Mimir and VictoriaMetrics keep more than one Prometheus does, and count
+/// the series of HA pairs once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flavour {
+    Thanos,
+    Mimir,
+    VmSelect,
+    VmSingle,
+    Prometheus,
+}
+
+struct Known {
+    key: &'static str,
+    values: &'static [&'static str],
+    flavour: Flavour,
+}
+
+/// Service labels (robusta-krr's list, the charts of kube-prometheus-stack, Thanos, VictoriaMetrics and Mimir).
+const KNOWN: &[Known] = &[
+    Known {
+        key: "app.kubernetes.io/name",
+        values: &["thanos-query", "thanos-query-frontend", "thanos-querier"],
+        flavour: Flavour::Thanos,
+    },
+    Known {
+        key: "app",
+        values: &["thanos-query", "thanos-querier"],
+        flavour: Flavour::Thanos,
+    },
+    Known {
+        key: "app.kubernetes.io/name",
+        values: &["mimir"],
+        flavour: Flavour::Mimir,
+    },
+    Known {
+        key: "app.kubernetes.io/name",
+        values: &["vmselect"],
+        flavour: Flavour::VmSelect,
+    },
+    Known {
+        key: "app",
+        values: &["vmselect"],
+        flavour: Flavour::VmSelect,
+    },
+    Known {
+        key: "app.kubernetes.io/name",
+        values: &["vmsingle", "victoria-metrics-single"],
+        flavour: Flavour::VmSingle,
+    },
+    Known {
+        key: "app",
+        values: &[
+            "kube-prometheus-stack-prometheus",
+            "prometheus",
+            "prometheus-server",
+            "prometheus-operator-prometheus",
+            "rancher-monitoring-prometheus",
+            "prometheus-prometheus",
+            "stack-prometheus",
+        ],
+        flavour: Flavour::Prometheus,
+    },
+    Known {
+        key: "app.kubernetes.io/name",
+        values: &["prometheus"],
+        flavour: Flavour::Prometheus,
+    },
+    Known {
+        key: "operated-prometheus",
+        values: &["true"],
+        flavour: Flavour::Prometheus,
+    },
+];
+
+/// Components of a chart that answer no queries.
+const NOT_QUERIERS: &[&str] = &[
+    "alertmanager",
+    "pushgateway",
+    "kube-state-metrics",
+    "node-exporter",
+    "operator",
+    "sidecar",
+    "store",
+    "storegateway",
+    "compact",
+    "receive",
+    "ruler",
+    "ingester",
+    "distributor",
+    "store-gateway",
+    "compactor",
+    "querier-headless",
+];
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawService {
+    metadata: Meta,
+    spec: Spec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Meta {
+    name: String,
+    namespace: String,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    ports: Vec<RawPort>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawPort {
+    name: Option<String>,
+    port: u16,
+}
+
+/// A service that may answer queries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Candidate {
+    pub(super) flavour: Flavour,
+    pub(super) namespace: String,
+    pub(super) service: String,
+    pub(super) port: u16,
+    https: bool,
+}
+
+/// Selectors of the lists that find them: one a label key.
+pub fn selectors() -> Vec<String> {
+    let mut by_key: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for known in KNOWN {
+        by_key.entry(known.key).or_default().extend(known.values);
+    }
+    // `app.kubernetes.io/name=thanos` with component query is the chart's other spelling.
+    by_key.entry("app.kubernetes.io/name").or_default().push("thanos");
+    by_key
+        .into_iter()
+        .map(|(key, values)| format!("{key} in ({})", values.join(",")))
+        .collect()
+}
+
+/// Where charts, operators and distributions put a store by their own documentation: kube-prometheus-stack, Prometheus
+/// Operator's and Bitnami's examples, Thanos, VictoriaMetrics, Mimir, Rancher, OpenShift, GKE.
+const MONITORING: &[&str] = &[
+    "monitoring",
+    "prometheus",
+    "observability",
+    "kube-prometheus-stack",
+    "thanos",
+    "victoria-metrics",
+    "vm",
+    "mimir",
+    "cattle-monitoring-system",
+    "openshift-monitoring",
+    "openshift-user-workload-monitoring",
+    "gmp-public",
+];
+
+/// What a search came upon.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    pub(super) found: Vec<Candidate>,
+    /// Services of all namespaces may not be listed: those whose were, and those that refused too.
+    pub(super) partly: Option<(Vec<String>, Vec<String>)>,
+}
+
+/// Lists services by label: of the cluster, or where that is refused of the namespaces that a store may be in.
+pub(super) async fn candidates(api: &Api, namespaces: &[String]) -> Result<Search, ReadError> {
+    let mut search = Search::default();
+    match labelled(api, "/api/v1/services").await {
+        Ok(found) => search.found = found,
+        Err(error) if error.is_forbidden() => {
+            let usual = MONITORING.iter().map(|n| (*n).to_string());
+            let mut places: Vec<String> = namespaces.to_vec();
+            places.extend(usual.filter(|n| !namespaces.contains(n)));
+            let reads = places.iter().map(|n| async move {
+                let path = format!("/api/v1/namespaces/{n}/services");
+                labelled(api, &path).await
+            });
+            let (mut looked, mut refused) = (Vec::new(), Vec::new());
+            for (place, read) in places.iter().zip(futures::future::join_all(reads).await) {
+                match read {
+                    Ok(found) => {
+                        looked.push(place.clone());
+                        search.found.extend(found);
+                    }
+                    Err(error) if error.is_forbidden() => refused.push(place.clone()),
+                    Err(error) => return Err(error),
+                }
+            }
+            search.partly = Some((looked, refused));
+        }
+        Err(error) => return Err(error),
+    }
+    search.found.sort();
+    search
+        .found
+        .dedup_by(|a, b| a.namespace == b.namespace && a.service == b.service);
+    Ok(search)
+}
+
+async fn labelled(api: &Api, path: &str) -> Result<Vec<Candidate>, ReadError> {
+    let mut found = Vec::new();
+    for selector in selectors() {
+        let coded = percent_encoding::utf8_percent_encode(&selector, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let services = api.list::<RawService>(&format!("{path}?labelSelector={coded}")).await?;
+        found.extend(services.iter().filter_map(candidate));
+    }
+    Ok(found)
+}
+
+fn candidate(service: &RawService) -> Option<Candidate> {
+    let labels = &service.metadata.labels;
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    let component = label("app.kubernetes.io/component")
+        .or(label("component"))
+        .unwrap_or_default();
+    if NOT_QUERIERS.contains(&component) {
+        return None;
+    }
+    let flavour = if label("app.kubernetes.io/name") == Some("thanos") && component.starts_with("query") {
+        Flavour::Thanos
+    } else {
+        KNOWN
+            .iter()
+            .find(|k| label(k.key).is_some_and(|v| k.values.contains(&v)))?
+            .flavour
+    };
+    if flavour == Flavour::Mimir && !matches!(component, "query-frontend" | "gateway" | "nginx" | "") {
+        return None;
+    }
+    let usual: &[u16] = match flavour {
+        Flavour::Thanos => &[9090, 10902, 9091, 80],
+        Flavour::Mimir => &[8080, 80],
+        Flavour::VmSelect => &[8481],
+        Flavour::VmSingle => &[8428, 8429],
+        Flavour::Prometheus => &[9090, 80],
+    };
+    let ports = &service.spec.ports;
+    let named = |p: &&RawPort| {
+        p.name
+            .as_deref()
+            .is_some_and(|n| matches!(n, "http" | "web" | "http-web" | "https" | "http-metrics"))
+    };
+    let port = usual
+        .iter()
+        .find_map(|u| ports.iter().find(|p| p.port == *u))
+        .or_else(|| ports.iter().find(named))
+        .or_else(|| {
+            ports
+                .iter()
+                .find(|p| !p.name.as_deref().is_some_and(|n| n.contains("grpc")))
+        })?;
+    Some(Candidate {
+        flavour,
+        namespace: service.metadata.namespace.clone(),
+        service: service.metadata.name.clone(),
+        port: port.port,
+        https: port.port == 443 || port.name.as_deref() == Some("https"),
+    })
+}
+
+impl Candidate {
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}:{}", self.namespace, self.service, self.port)
+    }
+
+    /// The API's path prefix below the proxy.
+    fn prefix(&self) -> &'static str {
+        match self.flavour {
+            Flavour::VmSelect => "/select/0/prometheus",
+            Flavour::Mimir => "/prometheus",
+            _ => "",
+        }
+    }
+
+    pub(super) fn store(&self, api: &Api, timeout: Duration) -> Store {
+        let scheme = if self.https { "https:" } else { "" };
+        let path = format!(
+            "/api/v1/namespaces/{}/services/{scheme}{}:{}/proxy{}",
+            self.namespace,
+            self.service,
+            self.port,
+            self.prefix()
+        );
+        let mut store = Store::new(
+            Place::Proxy {
+                api: Api {
+                    client: api.client.clone(),
+                    timeout,
+                },
+                path,
+            },
+            self.name(),
+            timeout,
+        );
+        store.tenant = self.flavour == Flavour::Mimir;
+        store
+    }
+
+    /// What to run and which flag to give where the proxy does not do.
+    pub(super) fn way_round(&self, with_token: bool) -> String {
+        let (scheme, local) = (if self.https { "https" } else { "http" }, 19090);
+        let token = if with_token {
+            " --prometheus-token-file FILE"
+        } else {
+            ""
+        };
+        format!(
+            "'kubectl port-forward -n {} svc/{} {local}:{}', then '--prometheus {scheme}://127.0.0.1:{local}{}{token}'",
+            self.namespace,
+            self.service,
+            self.port,
+            self.prefix()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(labels: &[(&str, &str)], ports: &[(&str, u16)]) -> RawService {
+        RawService {
+            metadata: Meta {
+                name: "s".into(),
+                namespace: "monitoring".into(),
+                labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            },
+            spec: Spec {
+                ports: ports
+                    .iter()
+                    .map(|(n, p)| RawPort {
+                        name: Some(n.to_string()),
+                        port: *p,
+                    })
+                    .collect(),
+            },
+        }
+    }
+
+    #[test]
+    fn queriers_are_told_from_the_rest_of_their_charts() {
+        let name = "app.kubernetes.io/name";
+        let part = "app.kubernetes.io/component";
+        let found = |labels: &[(&str, &str)], ports: &[(&str, u16)]| {
+            candidate(&service(labels, ports)).map(|c| (c.flavour, c.port))
+        };
+        assert_eq!(
+            found(
+                &[("app", "kube-prometheus-stack-prometheus")],
+                &[("http-web", 9090), ("reloader-web", 8080)]
+            ),
+            Some((Flavour::Prometheus, 9090))
+        );
+        assert_eq!(
+            found(
+                &[(name, "thanos"), (part, "query")],
+                &[("grpc", 10901), ("http", 10902)]
+            ),
+            Some((Flavour::Thanos, 10902))
+        );
+        assert_eq!(
+            found(&[(name, "prometheus"), (part, "alertmanager")], &[("http", 9093)]),
+            None
+        );
+        assert_eq!(found(&[(name, "mimir"), (part, "ingester")], &[("http", 8080)]), None);
+        assert_eq!(
+            found(&[(name, "vmselect")], &[("http", 8481)]),
+            Some((Flavour::VmSelect, 8481))
+        );
+        assert_eq!(found(&[(name, "grafana")], &[("http", 80)]), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! History: Prometheus, Thanos, VictoriaMetrics, Mimir and what speaks their API. Found by label in the cluster, or named.
+
+mod answer;
+mod ask;
+mod auth;
+mod client;
+pub mod find;
+mod open;
+mod read;
+mod record;
+mod rounds;
+mod words;
+
+use super::kube::api::Api;
+use super::options::{CollectOptions, StoreMode};
+use crate::snapshot::cluster::Cluster;
+use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
+use answer::AskError;
+use jiff::{SignedDuration, Timestamp};
+
+/// Every request to a store, for `--dry-run`.
+pub fn dry_run(mode: &StoreMode) -> Vec<String> {
+    let paths = [
+        ("GET", "/api/v1/label/__name__/values", "which metric names it has"),
+        ("GET", "/api/v1/labels", "how devices and pods are labelled"),
+        ("GET", "/api/v1/label/cluster/values", "which clusters it holds"),
+        ("GET", "/api/v1/status/buildinfo", "what it is"),
+        ("GET", "/api/v1/status/runtimeinfo", "how long it keeps data"),
+        ("QUERY", "/api/v1/query", "aggregates over the window"),
+        ("QUERY", "/api/v1/query_range", "hourly work of the window"),
+    ];
+    let (base, query) = match mode {
+        StoreMode::None => return Vec::new(),
+        StoreMode::Auto => (
+            "/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy".to_string(),
+            "GET",
+        ),
+        StoreMode::Url(url) => (without_credentials(url.trim_end_matches('/')), "POST"),
+    };
+    let search = matches!(mode, StoreMode::Auto).then(|| {
+        "GET /api/v1/namespaces/NAMESPACE/services  # where those of the cluster may not be listed: of -n and of monitoring"
+            .to_string()
+    });
+    let asked = paths.iter().map(|(verb, path, why)| {
+        let verb = if *verb == "QUERY" { query } else { verb };
+        format!("{verb} {base}{path}  # {why}")
+    });
+    search.into_iter().chain(asked).collect()
+}
+
+/// What a cluster's store gave.
+#[derive(Default)]
+pub struct HistoryRead {
+    pub sources: Vec<Source>,
+    pub gaps: Vec<Gap>,
+}
+
+/// Reads a cluster's history into it. `api`: the way into the cluster, for the search.
+pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at: Timestamp) -> HistoryRead {
+    let mut out = HistoryRead::default();
+    let found = match &options.store.mode {
+        StoreMode::None => return out,
+        StoreMode::Url(url) => open::named(url, options, at, &mut out).await,
+        StoreMode::Auto => open::search(api, cluster, options, at, &mut out).await,
+    };
+    let Some((store, words, flavour)) = found else {
+        return out;
+    };
+    match record::record(&store, words, &flavour, cluster, options, at, &mut out.gaps).await {
+        Ok(history) => {
+            let partial = !out.gaps.is_empty();
+            out.sources.push(source(
+                &store.name,
+                if partial {
+                    SourceStatus::Partial
+                } else {
+                    SourceStatus::Ok
+                },
+                record::detail(&store, &flavour, &history),
+                options,
+            ));
+            cluster.history = Some(Box::new(history.history));
+        }
+        Err(gap) => {
+            out.sources
+                .push(source(&store.name, SourceStatus::Failed, gap.reason.clone(), options));
+            out.gaps.push(gap);
+        }
+    }
+    out
+}
+
+fn source(name: &str, status: SourceStatus, detail: String, options: &CollectOptions) -> Source {
+    Source {
+        kind: SourceKind::Prometheus,
+        name: name.into(),
+        status,
+        detail,
+        named: matches!(options.store.mode, StoreMode::Url(_)),
+    }
+}
+
+fn gap(store: &str, what: &str, reason: String, remedy: String) -> Gap {
+    Gap {
+        source: format!("prometheus {store}"),
+        what: what.into(),
+        reason,
+        effect: "what it would tell is not judged by history: counters and live samples are all there is".into(),
+        remedy,
+    }
+}
+
+const ALL: &str = "the window's history";
+
+fn remedy(error: &AskError) -> String {
+    match error {
+        AskError::Unauthorized(_) => {
+            "give --prometheus-token-file, --prometheus-user with --prometheus-password-file, --prometheus-header, --prometheus-client-cert or --prometheus-sigv4-region".into()
+        }
+        AskError::NotPrometheus(_) => "give the URL below which /api/v1/query answers (Mimir: …/prometheus, vmselect: …/select/0/prometheus), and credentials that pass the login".into(),
+        AskError::TimedOut(_) => "raise --timeout, or ask for a shorter --window".into(),
+        AskError::Connect(_) => "check the address, VPN and proxy; --prometheus-ca-file names a CA of your own".into(),
+        AskError::Status { .. } => "ask for a shorter --window, or look at the store's own health".into(),
+        AskError::ProxyForbidden => "grant services/proxy".into(),
+    }
+}
+
+/// Scheme, host and path; never user, password or query.
+fn without_credentials(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
+            let host = host.rsplit_once('@').map_or(host, |(_, h)| h);
+            format!("{scheme}://{host}{}{path}", if path.is_empty() { "" } else { "/" })
+        }
+        None => url.into(),
+    }
+}
+
+fn window(options: &CollectOptions) -> SignedDuration {
+    SignedDuration::from_secs(options.window.as_secs() as i64)
+}
+
+fn stamp(at: Timestamp) -> String {
+    format!("{:.3}", at.as_millisecond() as f64 / 1000.0)
+}

@@ -1,0 +1,225 @@
+//! What came back, and what did not.
+
+use super::jobs::{Job, Key, key};
+use crate::engine::metrics;
+use crate::kube::api::ReadError;
+use crate::snapshot::cluster::Cluster;
+use crate::snapshot::engine::{EngineScrape, ServerIdentity};
+use crate::snapshot::gpu::GpuScrape;
+use crate::snapshot::server::EngineKind;
+use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What came back, by pod and port.
+#[derive(Default)]
+pub(super) struct Results {
+    pub(super) read: BTreeSet<Key>,
+    gpus: BTreeMap<Key, Vec<GpuScrape>>,
+    engines: BTreeMap<Key, EngineScrape>,
+    /// What failed: (reason, remedy) → which.
+    failed: BTreeMap<(String, String), Vec<String>>,
+    forbidden: BTreeSet<String>,
+    out_of_time: usize,
+    /// Pods whose page holds no engine, by namespace and Ray cluster, and the clusters in which another pod's does.
+    silent: BTreeMap<(String, String), Vec<String>>,
+    answered: BTreeSet<(String, String)>,
+}
+
+pub(super) enum Got {
+    /// Pages by path, and why the metrics are not among them.
+    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>),
+    Failed(ReadError),
+    OutOfTime,
+}
+
+impl Results {
+    pub(super) fn add(&mut self, job: &Job, got: Got, first: bool) {
+        let name = format!("{}/{}", job.namespace, job.pod);
+        let (pages, at, cut, refused) = match got {
+            Got::OutOfTime => {
+                self.out_of_time += usize::from(first);
+                return;
+            }
+            Got::Failed(error) if error.is_forbidden() => {
+                self.forbidden.insert(job.namespace.clone());
+                return;
+            }
+            Got::Failed(error) => {
+                if first {
+                    self.fail(
+                        &error.to_string(),
+                        "look at the pod; NetworkPolicies must let the API server in",
+                        name,
+                    );
+                }
+                return;
+            }
+            Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
+        };
+        if let Some(error) = refused.filter(|_| first) {
+            let remedy = "SGLang needs --enable-metrics, llama.cpp --metrics";
+            self.fail(&error.to_string(), remedy, name.clone());
+        }
+        if cut {
+            self.fail(
+                "the page is longer than 8 MiB; what was read to there is used",
+                "look at what the exporter exports",
+                name.clone(),
+            );
+        }
+        let main = pages.iter().find(|(path, _)| *path == job.path);
+        let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
+        match job.engine {
+            None => self.add_gpus(job, main, at, name),
+            Some(engine) => self.add_engine(job, engine, &pages, at, name),
+        }
+    }
+
+    fn fail(&mut self, reason: &str, remedy: &str, what: String) {
+        self.failed
+            .entry((reason.into(), remedy.into()))
+            .or_default()
+            .push(what);
+    }
+
+    fn add_gpus(&mut self, job: &Job, page: &[u8], at: Timestamp, name: String) {
+        let found = metrics::exporter::page(page, at, &job.node);
+        if found.is_empty() {
+            let (reason, remedy) = metrics::exporter::nothing(page);
+            self.fail(reason, remedy, name);
+            return;
+        }
+        self.read.insert(key(job));
+        let known = self.gpus.entry(key(job)).or_default();
+        for gpu in found {
+            match known
+                .iter_mut()
+                .find(|k| k.uuid == gpu.uuid && k.mig == gpu.mig && k.index == gpu.index)
+            {
+                Some(known) => known.readings.extend(gpu.readings),
+                None => known.push(gpu),
+            }
+        }
+    }
+
+    fn add_engine(
+        &mut self,
+        job: &Job,
+        engine: EngineKind,
+        pages: &[(&'static str, Vec<u8>)],
+        at: Timestamp,
+        name: String,
+    ) {
+        let main = pages.iter().find(|(path, _)| *path == job.path);
+        let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
+        let page = metrics::engine_page(main, at, Some(engine));
+        let mut told = page.as_ref().map(|p| p.identity.clone()).unwrap_or_default();
+        for (path, body) in pages {
+            metrics::identity::read(path, body, &mut told);
+        }
+        if page.is_none() && told == ServerIdentity::default() {
+            if let Some(cluster) = &job.any_of {
+                self.silent
+                    .entry((job.namespace.clone(), cluster.clone()))
+                    .or_default()
+                    .push(name);
+                return;
+            }
+            self.fail(
+                "the page holds no metrics of a known engine",
+                "SGLang needs --enable-metrics, llama.cpp --metrics",
+                name,
+            );
+            return;
+        }
+        self.read.insert(key(job));
+        if let Some(cluster) = &job.any_of {
+            self.answered.insert((job.namespace.clone(), cluster.clone()));
+        }
+        let scrape = self.engines.entry(key(job)).or_insert_with(|| EngineScrape {
+            namespace: job.namespace.clone(),
+            pod: job.pod.clone(),
+            pod_uid: job.uid.clone(),
+            container: job.container.clone(),
+            port: job.port,
+            engine: page.as_ref().map(|p| p.engine),
+            identity: told,
+            process_started_at: page.as_ref().and_then(|p| p.process_started_at),
+            readings: Vec::new(),
+        });
+        scrape.readings.extend(page.map(|p| p.reading));
+    }
+
+    pub(super) fn finish(mut self, origin: &str, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
+        let mut gaps = Vec::new();
+        let origin = origin.to_string();
+        // The engine's own process is on one pod of its Ray cluster; the others lend their GPUs.
+        let (silent, answered) = (std::mem::take(&mut self.silent), std::mem::take(&mut self.answered));
+        for (_, pods) in silent.into_iter().filter(|(cluster, _)| !answered.contains(cluster)) {
+            let reason = "no pod of the Ray cluster shows metrics of a known engine";
+            for pod in pods {
+                self.fail(reason, "set log_engine_metrics: true in the LLM's configuration", pod);
+            }
+        }
+        for namespace in &self.forbidden {
+            let pods = jobs.iter().filter(|j| j.namespace == *namespace).count();
+            gaps.push(Gap {
+                source: origin.clone(),
+                what: format!("metrics of {pods} pods in namespace {namespace}"),
+                reason: "403 Forbidden on pods/proxy".into(),
+                effect: "whether they work or idle is unknown; nothing there is called idle or oversized".into(),
+                remedy: format!("'gpuwaste rbac --with scrape --namespace {namespace} | kubectl apply -f -'"),
+            });
+        }
+        for ((reason, remedy), mut pods) in self.failed {
+            pods.sort();
+            pods.dedup();
+            let shown = pods.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let more = if pods.len() > 3 {
+                format!(" and {} more", pods.len() - 3)
+            } else {
+                String::new()
+            };
+            gaps.push(Gap {
+                source: origin.clone(),
+                what: format!("metrics of {shown}{more}"),
+                reason,
+                effect: "what they do is unknown".into(),
+                remedy,
+            });
+        }
+        if self.out_of_time > 0 {
+            gaps.push(Gap {
+                source: origin,
+                what: format!("metrics of {} of {} pods", self.out_of_time, jobs.len()),
+                reason: "the time for scraping was used up".into(),
+                effect: "what they do is unknown".into(),
+                remedy: "raise --scrape-budget".into(),
+            });
+        }
+        let source = |kind: SourceKind, read: usize, asked: usize| {
+            (asked > 0).then(|| Source {
+                kind,
+                name: cluster.name.clone(),
+                status: if read == asked {
+                    SourceStatus::Ok
+                } else if read > 0 {
+                    SourceStatus::Partial
+                } else {
+                    SourceStatus::Failed
+                },
+                detail: format!("{read} of {asked} pods answered"),
+                named: false,
+            })
+        };
+        let asked = |engine: bool| jobs.iter().filter(|j| j.engine.is_some() == engine).count();
+        let sources = [
+            source(SourceKind::Exporter, self.gpus.len(), asked(false)),
+            source(SourceKind::Engine, self.engines.len(), asked(true)),
+        ];
+        cluster.gpus = self.gpus.into_values().flatten().collect();
+        cluster.engines = self.engines.into_values().collect();
+        (sources.into_iter().flatten().collect(), gaps)
+    }
+}

@@ -1,0 +1,127 @@
+//! Container image references.
+
+use crate::snapshot::server::EngineKind;
+
+/// `repository[:tag][@digest]`, lower-cased repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// With registry and path: "nvcr.io/nim/meta/llama-3.1-8b-instruct".
+    pub repository: String,
+    pub tag: Option<String>,
+}
+
+impl Image {
+    pub fn parse(text: &str) -> Self {
+        let text = text.split('@').next().unwrap_or_default();
+        let (repository, tag) = match text.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag.to_string())),
+            _ => (text, None),
+        };
+        Self {
+            repository: repository.to_ascii_lowercase(),
+            tag,
+        }
+    }
+
+    pub fn contains(&self, part: &str) -> bool {
+        self.repository.contains(part)
+    }
+
+    /// The last path segment: "vllm-openai".
+    pub fn base(&self) -> &str {
+        self.repository.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The engine's version where the image is the engine's own: a base image ("ubuntu:22.04"), a platform's
+    /// ("llm-d-cuda:v0.8.1", Dynamo's runtimes) and NVIDIA's monthly builds of vLLM and SGLang count their own versions.
+    pub fn version_of(&self, engine: EngineKind) -> Option<String> {
+        let names: &[&str] = match engine {
+            EngineKind::Vllm => &["vllm"],
+            EngineKind::Sglang => &["sglang"],
+            EngineKind::Tgi => &["text-generation-inference", "tgi"],
+            EngineKind::Trtllm => &["tensorrt-llm", "tensorrt_llm", "trtllm", "trt-llm"],
+            EngineKind::Llamacpp => &["llama.cpp", "llama-cpp", "llamacpp", "llama-server"],
+            // Their tags are read by name, or are the product's own.
+            _ => return self.version(),
+        };
+        let others = ["dynamo", "-runtime", "llm-d", "production-stack"];
+        if !names.iter().any(|n| self.contains(n)) || others.iter().any(|o| self.contains(o)) {
+            return None;
+        }
+        let monthly = |v: &String| {
+            v.split('.')
+                .next()
+                .and_then(|n| n.parse::<u32>().ok())
+                .is_some_and(|n| n >= 20)
+        };
+        self.version().filter(|v| !monthly(v))
+    }
+
+    /// A version in the tag: "v0.11.0" → "0.11.0", "25.03-trtllm-python-py3" → "25.03"; `None` for latest, nightly and hashes.
+    pub fn version(&self) -> Option<String> {
+        let tag = self.tag.as_deref()?;
+        tag.split(['-', '_']).find_map(|part| {
+            let part = part.strip_prefix('v').unwrap_or(part);
+            let digits_and_dots = part.starts_with(|c: char| c.is_ascii_digit()) && part.contains('.');
+            digits_and_dots.then(|| part.to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EngineKind, Image};
+
+    #[test]
+    fn references_come_apart() {
+        let image = Image::parse("registry:5000/Team/vllm-openai:v0.11.0@sha256:abc");
+        assert_eq!(image.repository, "registry:5000/team/vllm-openai");
+        assert_eq!(
+            (image.base(), image.version().as_deref()),
+            ("vllm-openai", Some("0.11.0"))
+        );
+        assert_eq!(
+            Image::parse("nvcr.io/nvidia/tritonserver:25.03-py3")
+                .version()
+                .as_deref(),
+            Some("25.03")
+        );
+        assert_eq!(
+            Image::parse("lmsysorg/sglang:v0.5.3-cu126").version().as_deref(),
+            Some("0.5.3")
+        );
+        for text in ["vllm/vllm-openai", "vllm/vllm-openai:latest", "a/b:nightly", "x:5000/a"] {
+            assert_eq!(Image::parse(text).version(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_engines_own_image_tells_its_version() {
+        for (image, engine, version) in [
+            ("vllm/vllm-openai:v0.11.0", EngineKind::Vllm, Some("0.11.0")),
+            ("mirror.local/team/vllm:0.9.2-cu128", EngineKind::Vllm, Some("0.9.2")),
+            ("nvcr.io/nvidia/vllm:25.09-py3", EngineKind::Vllm, None),
+            ("ubuntu:22.04", EngineKind::Vllm, None),
+            ("ghcr.io/llm-d/llm-d-cuda:v0.8.1", EngineKind::Vllm, None),
+            ("nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.6.0", EngineKind::Vllm, None),
+            (
+                "nvcr.io/nvidia/ai-dynamo/tensorrtllm-runtime:1.0.1",
+                EngineKind::Trtllm,
+                None,
+            ),
+            (
+                "nvcr.io/nvidia/tensorrt-llm/release:1.2.0",
+                EngineKind::Trtllm,
+                Some("1.2.0"),
+            ),
+            ("lmsysorg/sglang:v0.5.3-cu126", EngineKind::Sglang, Some("0.5.3")),
+            (
+                "nvcr.io/nvidia/tritonserver:25.03-trtllm-python-py3",
+                EngineKind::Triton,
+                Some("25.03"),
+            ),
+        ] {
+            assert_eq!(Image::parse(image).version_of(engine).as_deref(), version, "{image}");
+        }
+    }
+}

@@ -1,0 +1,615 @@
+//! Kubernetes objects, trimmed to what gpuwaste reads. A bare host is a cluster of one node without pods.
+
+use super::dra::Dra;
+use super::engine::EngineScrape;
+use super::gpu::GpuScrape;
+use super::history::History;
+use super::server::EngineSettings;
+use crate::units::{Bytes, MilliCores};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One cluster, or what of it could be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Cluster {
+    /// The context's name, or `--cluster-name`.
+    pub name: String,
+    /// uid of the namespace kube-system: the same from every laptop and CI job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// As /version says: "v1.34.2".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Nodes. `None`: could not be listed at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<Node>>,
+    /// GPU-relevant pods: all pods bound to GPU nodes (whatever they request), and unbound pods that ask for GPUs.
+    pub pods: Vec<Pod>,
+    pub pods_read: PodsRead,
+    /// Owners above pods, where they could be read: Deployments, StatefulSets, Jobs, CronJobs, LeaderWorkerSets, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub controllers: Vec<Controller>,
+    /// Kinds of owners that were refused: one that is missing from `controllers` was not read, rather than gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub owners_refused: Vec<String>,
+    /// `None`: could not be listed, so minimum replicas are unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscalers: Option<Vec<Autoscaler>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disruption_budgets: Option<Vec<DisruptionBudget>>,
+    /// metrics.k8s.io, where served: one instant per pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_usage: Option<Vec<PodUsage>>,
+    /// Dynamic resource allocation; `None`: the API server does not serve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dra: Option<Box<Dra>>,
+    /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuScrape>,
+    /// Serving engines, one entry an endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<EngineScrape>,
+    /// What a Prometheus-compatible store told of the window; `None`: none was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Box<History>>,
+}
+
+/// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PodsRead {
+    /// Pods of every namespace that could hold a GPU are in `pods`.
+    pub complete: bool,
+    /// `-n`: findings are limited to these namespaces. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// `-l` as given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Namespaces that were asked for and refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+}
+
+/// A node. Capacity and allocatable keep every extended resource by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Node {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub created_at: Option<Timestamp>,
+    /// Labels of the allow-list in `labels.rs` of the collector: instance type, region, zone, pool, GPU product, MIG, sharing, capacity type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// "aws", "gce", "azure", "oci", … : the scheme of spec.providerID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    pub unschedulable: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+    /// The Ready condition; `None`: the node reports none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Condition>,
+    pub capacity: Resources,
+    pub allocatable: Resources,
+    /// Annotation `gpuwaste.dev/ignore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<Ignore>,
+}
+
+/// Amounts by resource. `devices` holds extended resources: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, …
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Resources {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<MilliCores>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Taint {
+    pub key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    pub effect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+}
+
+/// A condition of a node or pod, with its own since-time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Condition {
+    /// `None`: "Unknown" (the kubelet does not answer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+    /// CamelCase word, never the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `gpuwaste.dev/ignore: "check[,check] reason"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ignore {
+    /// Check ids, or "all".
+    pub checks: Vec<String>,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// spec.nodeName; `None`: unbound, so it holds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    pub phase: PodPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub created_at: Option<Timestamp>,
+    /// status.startTime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub started_at: Option<Timestamp>,
+    /// metadata.deletionTimestamp: Terminating.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub deleted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i64>,
+    /// Static pod (annotation kubernetes.io/config.mirror): leaves with its node.
+    pub mirror: bool,
+    /// Labels of the allow-list: pod-template-hash, LWS, Ray, KServe, Kueue, app.kubernetes.io/*, llm-d.ai/*, and ownership labels asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The controlling owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Condition>,
+    /// The PodScheduled condition: reason "Unschedulable" and since when it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Condition>,
+    /// The scheduler's words on an unbound pod name GPUs ("Insufficient nvidia.com/gpu"); `None`: bound, or it gave no message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for_gpus: Option<bool>,
+    /// status.podIP, to reach it from inside a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Where it may run; kept for unbound pods that ask for GPUs, pods on GPUs (older recordings: servers only) and servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PodPlacement>,
+    pub containers: Vec<Container>,
+    /// `ResourceClaims` in its namespace, by name where the object is known, else as the pod calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource_claims: Vec<String>,
+    /// Extended resources that a claim of `resource_claims` provides instead of a device plugin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claimed_resources: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<Ignore>,
+    /// Manifests only: where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// Where a manifest asks for a pod, and what it leaves open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Origin {
+    pub file: String,
+    pub line: u64,
+    /// `spec.template.spec.containers[0]`.
+    pub path: String,
+    pub notes: Vec<Note>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Note {
+    pub line: u64,
+    pub path: String,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    #[default]
+    Unknown,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct OwnerRef {
+    /// API group without version: "apps", "batch", "leaderworkerset.x-k8s.io", "" for core.
+    pub group: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// Node selection of a pod: nodeSelector and required node affinity, flattened; tolerations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PodPlacement {
+    /// All must match: key → value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// requiredDuringScheduling terms: any one term must match, within it all expressions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub affinity_terms: Vec<Vec<NodeExpression>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Required pod (anti-)affinity or topology spread exists, which gpuwaste does not model.
+    pub other_constraints: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NodeExpression {
+    pub key: String,
+    /// In, NotIn, Exists, DoesNotExist, Gt, Lt.
+    pub operator: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Toleration {
+    /// `None` with operator Exists: tolerates everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    pub exists: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerKind {
+    #[default]
+    Main,
+    Init,
+    /// An init container with restartPolicy Always: runs beside the main containers, its requests add up.
+    Sidecar,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Container {
+    pub name: String,
+    pub kind: ContainerKind,
+    /// `repository[:tag][@digest]`, without registry credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Requests; devices are taken from limits where only limits are written.
+    pub requests: Resources,
+    pub limits: Resources,
+    /// It uses devices of the pod's resource claims.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uses_claims: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// The serving engine found in the image, command, arguments and environment; `None`: not a known server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Box<EngineSettings>>,
+    /// What else it is, as far as the spec tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<ContainerRole>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ContainerState>,
+    pub ready: bool,
+    pub restarts: u64,
+    /// The end of the previous run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Exit>,
+    /// startupProbe: failureThreshold × periodSeconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_seconds: Option<u64>,
+}
+
+impl Container {
+    /// It asks for devices, of a device plugin or by claim.
+    pub fn has_devices(&self) -> bool {
+        self.uses_claims || !self.requests.devices.is_empty()
+    }
+
+    /// The usual port of a GPU exporter, where the image or the container is named after one: not of plugins and drivers,
+    /// which have nothing to tell.
+    pub fn exporter_port(&self) -> Option<u16> {
+        if self.role != Some(ContainerRole::GpuInfrastructure) {
+            return None;
+        }
+        let image = self.image.as_deref().unwrap_or_default();
+        let (_, port) = EXPORTERS
+            .iter()
+            .find(|(name, _)| [image, &self.name].iter().any(|n| n.replace('_', "-").contains(name)))?;
+        Some(*port)
+    }
+}
+
+/// GPU exporters by what their images and their charts' containers are called, and the ports they listen on unless told
+/// otherwise (each project's own documentation).
+const EXPORTERS: &[(&str, u16)] = &[
+    ("dcgm-exporter", 9400),
+    ("device-metrics-exporter", 5000),
+    ("nvidia-gpu-exporter", 9835),
+    ("all-smi", 9090),
+];
+
+/// What a container without a recognised engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerRole {
+    /// DCGM or AMD exporter, device plugin, MPS daemon, driver, node feature discovery: holds nothing.
+    GpuInfrastructure,
+    Notebook,
+    /// Training launcher: torchrun, deepspeed, accelerate, …
+    Training,
+    /// Router, gateway, EPP, simulator, proxy sidecar: no GPU server whatever its metrics say.
+    Routing,
+    /// pause and other overprovisioning placeholders.
+    Placeholder,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Port {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub number: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerState {
+    /// CrashLoopBackOff, ImagePullBackOff, ContainerCreating, PodInitializing, …
+    Waiting {
+        reason: Option<String>,
+    },
+    Running {
+        #[schemars(with = "Option<String>")]
+        since: Option<Timestamp>,
+    },
+    Terminated(Exit),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Exit {
+    /// OOMKilled, Error, Completed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub code: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// An owner above pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Controller {
+    pub group: String,
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerRef>,
+    /// spec.replicas (groups, for a LeaderWorkerSet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u64>,
+    /// Pods in one replica of a multi-node group (LeaderWorkerSet size); `None`: one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub created_at: Option<Timestamp>,
+    /// Jobs: status.completionTime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub completed_at: Option<Timestamp>,
+    /// Allow-listed labels and the ownership labels that the policy names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<Ignore>,
+}
+
+/// A HorizontalPodAutoscaler (KEDA makes one too).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Autoscaler {
+    pub namespace: String,
+    pub name: String,
+    pub target: OwnerRef,
+    pub min_replicas: u64,
+    pub max_replicas: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DisruptionBudget {
+    pub namespace: String,
+    pub name: String,
+    /// matchLabels only; `None`: matchExpressions are used, so the budget may select anything in its namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// status.desiredHealthy: pods that must stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired_healthy: Option<u64>,
+}
+
+/// metrics.k8s.io: one instant, no history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PodUsage {
+    pub namespace: String,
+    pub name: String,
+    /// By container name.
+    pub cpu: BTreeMap<String, MilliCores>,
+}
+
+/// Prefixes of resource names that stand for accelerators, from the device plugins' documentation.
+const DEVICE_PREFIXES: &[&str] = &[
+    "nvidia.com/",
+    "amd.com/",
+    "gpu.intel.com/",
+    "habana.ai/",
+    "google.com/tpu",
+    "aws.amazon.com/neuron",
+    "huawei.com/Ascend",
+    "aliyun.com/gpu",
+    "volcano.sh/vgpu",
+    "tencent.com/vcuda",
+    "rebellions.ai/",
+    "furiosa.ai/",
+    "cambricon.com/",
+    "metax-tech.com/",
+    "mthreads.com/",
+    "iluvatar.ai/",
+    "kunlunxin.com/",
+    "enflame.com/",
+    "cloud-tpus.google.com/",
+    // The API server's own name for "a device of this DeviceClass" (Kubernetes 1.34).
+    "deviceclass.resource.kubernetes.io/",
+];
+
+/// A resource name that stands for GPUs or other accelerators ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu").
+pub fn is_device(resource: &str) -> bool {
+    DEVICE_PREFIXES.iter().any(|p| resource.starts_with(p)) && !resource.starts_with("nvidia.com/gpu.deploy")
+}
+
+/// Label that the collector puts on pods which `-l` selected, since only the API server can match a selector exactly.
+pub const SELECTED: &str = "gpuwaste.dev/selected";
+
+impl Pod {
+    /// The owner, one step up where the name alone tells it: a ReplicaSet "web-5d9c" with template hash "5d9c" is
+    /// Deployment "web"'s, and a worker of a LeaderWorkerSet names its set in a label (its StatefulSet belongs to the leader pod).
+    pub fn owner_above(&self) -> Option<OwnerRef> {
+        let owner = self.owner.clone()?;
+        if let Some(name) = self.labels.get("leaderworkerset.sigs.k8s.io/name") {
+            return Some(OwnerRef {
+                group: "leaderworkerset.x-k8s.io".into(),
+                kind: "LeaderWorkerSet".into(),
+                name: name.clone(),
+            });
+        }
+        let hash = self
+            .labels
+            .get("pod-template-hash")
+            .filter(|_| owner.kind == "ReplicaSet");
+        if let Some(name) = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')) {
+            return Some(OwnerRef {
+                group: "apps".into(),
+                kind: "Deployment".into(),
+                name: name.into(),
+            });
+        }
+        Some(owner)
+    }
+
+    /// Bound and not finished: it holds what it asked for, Pending included (R3).
+    pub fn holds(&self) -> bool {
+        self.node.is_some() && !matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// Requests as Kubernetes counts them: the larger of what runs together and of each init container's moment.
+    pub fn requests(&self) -> Resources {
+        let mut together = Resources::default();
+        let mut moment = Resources::default();
+        for container in &self.containers {
+            match container.kind {
+                ContainerKind::Main | ContainerKind::Sidecar => together.add(&container.requests),
+                // An init container runs beside the sidecars that stand before it.
+                ContainerKind::Init => {
+                    let mut now = together.clone();
+                    now.add(&container.requests);
+                    moment.raise_to(&now);
+                }
+            }
+        }
+        together.raise_to(&moment);
+        together
+    }
+}
+
+impl Resources {
+    fn add(&mut self, other: &Self) {
+        self.combine(other, u64::saturating_add);
+    }
+
+    fn raise_to(&mut self, other: &Self) {
+        self.combine(other, u64::max);
+    }
+
+    fn combine(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        let both = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(with(a.unwrap_or(0), b.unwrap_or(0))),
+        };
+        self.cpu = both(self.cpu.map(|c| c.0), other.cpu.map(|c| c.0)).map(MilliCores);
+        self.memory = both(self.memory.map(|m| m.0), other.memory.map(|m| m.0)).map(Bytes);
+        for (name, count) in &other.devices {
+            let own = self.devices.entry(name.clone()).or_insert(0);
+            *own = with(*own, *count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(kind: ContainerKind, gpus: u64, cores: u64) -> Container {
+        let requests = Resources {
+            cpu: Some(MilliCores(cores * 1000)),
+            devices: [("nvidia.com/gpu".to_string(), gpus)].into(),
+            ..Resources::default()
+        };
+        Container {
+            kind,
+            requests,
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn requests_follow_the_schedulers_arithmetic() {
+        // A sidecar (1 GPU) that starts before an init container (2 GPUs), then a main container (1 GPU).
+        let pod = Pod {
+            containers: vec![
+                container(ContainerKind::Sidecar, 1, 2),
+                container(ContainerKind::Init, 2, 8),
+                container(ContainerKind::Main, 1, 1),
+            ],
+            ..Pod::default()
+        };
+        let requests = pod.requests();
+        assert_eq!(requests.devices["nvidia.com/gpu"], 3, "max(1 + 1, 1 + 2)");
+        assert_eq!(requests.cpu, Some(MilliCores(10_000)), "max(2 + 1, 2 + 8)");
+        assert_eq!(Pod::default().requests(), Resources::default());
+    }
+}

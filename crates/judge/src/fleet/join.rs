@@ -1,0 +1,472 @@
+//! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
+
+use super::nodes::{self, Around, DraView, SlotPlan};
+use super::{
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, dra, history, observed, state, workloads,
+};
+use crate::catalog::prices::PriceBook;
+use crate::settings::Settings;
+use crate::snapshot::cluster::{
+    Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
+};
+use crate::snapshot::gpu::{GpuScrape, each_once};
+use crate::snapshot::{Gap, Snapshot};
+use crate::units::{Bytes, MilliCores};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Joins what was seen into what it means. Pure: the same snapshot, prices and settings give the same fleet.
+pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fleet {
+    let mut fleet = Fleet {
+        taken_at: snapshot.taken_at,
+        window_seconds: snapshot.window_seconds,
+        looks: if snapshot.observe_seconds.is_some() { 2 } else { 1 },
+        models: settings.models.clone(),
+        ..Fleet::default()
+    };
+    let mut used_prices = BTreeSet::new();
+    for cluster in &snapshot.clusters {
+        join_cluster(&mut fleet, cluster, prices, settings, &mut used_prices);
+    }
+    for (index, entry) in prices
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !used_prices.contains(i))
+    {
+        let what = entry
+            .instance_type
+            .as_deref()
+            .or(entry.node.as_deref())
+            .or(entry.gpu.as_deref())
+            .unwrap_or("it");
+        fleet.gaps.push(Gap {
+            source: "prices".into(),
+            what: format!("price entry {} ({what})", index + 1),
+            reason: "it matches no node of this fleet".into(),
+            effect: "it has no effect".into(),
+            remedy: "compare its keys with 'nodes' in the JSON report, or remove it".into(),
+        });
+    }
+    state::decide(&mut fleet, settings);
+    fleet
+}
+
+fn join_cluster(
+    fleet: &mut Fleet,
+    cluster: &Cluster,
+    prices: &PriceBook,
+    settings: &Settings,
+    used_prices: &mut BTreeSet<usize>,
+) {
+    let index = fleet.clusters.len();
+    fleet.clusters.push(ClusterInfo {
+        name: cluster.name.clone(),
+        key: cluster.uid.clone().unwrap_or_else(|| cluster.name.clone()),
+        nodes_known: cluster.nodes.is_some(),
+        pods_known: cluster.pods_read.complete,
+        claims_known: cluster.dra.as_ref().is_none_or(|d| d.claims_complete),
+        by_class: cluster
+            .dra
+            .iter()
+            .flat_map(|d| d.classes.iter().flatten())
+            .filter(|c| c.driver.is_some())
+            .flat_map(|c| {
+                let own = format!("{BY_CLASS}{}", c.name);
+                c.extended_resource.clone().into_iter().chain([own])
+            })
+            .collect(),
+        scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
+        namespaces: cluster.pods_read.namespaces.clone(),
+        selected_only: cluster.pods_read.selector.is_some(),
+        autoscalers_known: cluster.autoscalers.is_some(),
+        budgets_known: cluster.disruption_budgets.is_some(),
+    });
+    let mut plans: Vec<SlotPlan> = Vec::new();
+    let first_slot = fleet.slots.len();
+    let mut by_name: HashMap<&str, NodeId> = HashMap::new();
+    let mut unknown: BTreeMap<String, u32> = BTreeMap::new();
+    let published = dra::inventory(cluster, &mut fleet.gaps);
+    let taken = dra::allocated(cluster.dra.as_deref());
+    let unseen = unseen_nodes(cluster);
+    for seen in cluster.nodes.iter().flatten().chain(&unseen) {
+        let exporter_model = cluster
+            .gpus
+            .iter()
+            .find(|g| g.node == seen.name)
+            .and_then(|g| g.model.as_deref());
+        let around = Around {
+            cluster: index,
+            cluster_name: &cluster.name,
+            at: fleet.taken_at,
+            prices,
+            stale_days: settings.thresholds.stale_price_days,
+            exporter_model,
+            dra: DraView {
+                devices: published.get(seen.name.as_str()),
+                taken: &taken,
+                refused: cluster.dra.as_ref().is_some_and(|d| d.pools.is_none()),
+            },
+        };
+        let mut described = nodes::describe(seen, &around);
+        if described.slots.is_empty() {
+            continue;
+        }
+        if cluster.nodes.is_none() {
+            described.node.unseen = true;
+            described.node.price = super::NodePrice::default();
+            // The rest of a card of which a pod holds an instance is nobody's that was seen.
+            described.slots.retain(|s| s.resource.is_some() || !s.dra.is_empty());
+        } else {
+            used_prices.extend(described.price_entry);
+            if let Some(name) = described.unknown_gpu {
+                *unknown.entry(name).or_default() += described.node.gpus;
+            }
+        }
+        let id = NodeId(fleet.nodes.len());
+        described.node.first_slot = fleet.slots.len();
+        described.node.slot_count = described.slots.len();
+        fleet
+            .slots
+            .extend(nodes::slots_of(&described.node, id, &described.slots));
+        plans.extend(described.slots);
+        by_name.insert(&seen.name, id);
+        fleet.nodes.push(described.node);
+    }
+    for (name, gpus) in unknown {
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", cluster.name),
+            what: format!("GPU model '{name}' on {gpus} GPUs"),
+            reason: "the catalogue has no such GPU".into(),
+            effect: "no list price, and no model is sized against it".into(),
+            remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),
+        });
+    }
+    let first_pod = fleet.pods.len();
+    for seen in &cluster.pods {
+        let node = seen.node.as_deref().and_then(|n| by_name.get(n).copied());
+        fleet.pods.push(pod_of(seen, index, node));
+        let id = PodId(fleet.pods.len() - 1);
+        if let Some(node) = node.filter(|_| seen.holds()) {
+            let node = &mut fleet.nodes[node.0];
+            let pod = &fleet.pods[id.0];
+            node.pods.push(id);
+            node.requested_cpu += pod.cpu;
+            node.requested_memory += pod.memory;
+        }
+    }
+    // Claims name their devices; what a device plugin gave is placed around them.
+    dra::assign(fleet, cluster, first_pod, first_slot, &plans);
+    assign(fleet, cluster, first_pod, first_slot, &plans);
+    workloads::build(fleet, cluster, index, first_pod);
+    observed::attach(fleet, cluster, index, first_pod);
+    history::attach(fleet, cluster, index, settings);
+}
+
+/// Where the nodes could not be read (rights of some namespaces only): one for each that visible pods name, with what these
+/// hold there. Neither a GPU's kind nor its price nor its sharers are known, but that somebody holds it is.
+fn unseen_nodes(cluster: &Cluster) -> Vec<SeenNode> {
+    let mut nodes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let holders = cluster.pods.iter().filter(|p| cluster.nodes.is_none() && p.holds());
+    for pod in holders.filter(|p| !infrastructure(p)) {
+        let Some(node) = pod.node.as_deref() else { continue };
+        for (resource, count) in pod.requests().devices {
+            let all = nodes.entry(node).or_default().entry(resource).or_default();
+            *all = all.saturating_add(count);
+        }
+    }
+    nodes
+        .into_iter()
+        .map(|(name, devices)| SeenNode {
+            name: name.into(),
+            capacity: Resources {
+                devices: devices.clone(),
+                ..Resources::default()
+            },
+            allocatable: Resources {
+                devices,
+                ..Resources::default()
+            },
+            ready: Some(Condition {
+                status: Some(true),
+                ..Condition::default()
+            }),
+            ..SeenNode::default()
+        })
+        .collect()
+}
+
+/// Exporters, plugins, drivers. One beside a container that holds GPUs does not make the pod one of them.
+fn infrastructure(seen: &Seen) -> bool {
+    let is = |c: &Container| c.role == Some(ContainerRole::GpuInfrastructure);
+    seen.containers.iter().any(is) && seen.containers.iter().filter(|c| c.has_devices()).all(is)
+}
+
+fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
+    let mut requests = seen.requests();
+    // A claim provides these, not a device plugin.
+    requests
+        .devices
+        .retain(|name, _| !seen.claimed_resources.contains(name));
+    let roles = || seen.containers.iter().filter_map(|c| c.role);
+    let owner = seen.owner.as_ref();
+    let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
+    let device = seen.containers.iter().find(|c| c.has_devices());
+    Pod {
+        cluster,
+        namespace: seen.namespace.clone(),
+        name: seen.name.clone(),
+        uid: seen.uid.clone(),
+        node: node.filter(|_| seen.holds()),
+        phase: seen.phase,
+        devices: requests.devices,
+        cpu: requests.cpu.unwrap_or(MilliCores(0)),
+        memory: requests.memory.unwrap_or(Bytes(0)),
+        node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
+        infrastructure: infrastructure(seen),
+        placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        stuck: stuck_of(seen),
+        ready: seen.ready.clone(),
+        scheduled: seen.scheduled.clone(),
+        waits_for_gpus: seen.waits_for_gpus,
+        placement: seen.placement.clone(),
+        created_at: seen.created_at,
+        started_at: seen.started_at,
+        restarts: seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0),
+        ignore: seen.ignore.clone(),
+        device_containers: seen.containers.iter().filter(|c| c.has_devices()).count(),
+        device_container: device.map(|c| c.name.clone()),
+        device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
+        oom_killed_at: device
+            .and_then(|c| c.last_exit.as_ref())
+            .filter(|e| e.reason.as_deref() == Some("OOMKilled"))
+            .and_then(|e| e.finished_at),
+        revision: ["pod-template-hash", "rollouts-pod-template-hash"]
+            .iter()
+            .find_map(|key| seen.labels.get(*key).cloned()),
+        claims: !seen.resource_claims.is_empty(),
+        selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
+        ..Pod::default()
+    }
+}
+
+/// Bound and not Ready: why, and since when as far as the API tells.
+fn stuck_of(seen: &Seen) -> Option<Stuck> {
+    let ready = seen.ready.as_ref().is_some_and(|r| r.status == Some(true));
+    let terminating = seen.deleted_at.is_some();
+    if !seen.holds() || (ready && !terminating) {
+        return None;
+    }
+    let waiting = |c: &Container| match &c.state {
+        Some(ContainerState::Waiting { reason }) => reason.clone(),
+        _ => None,
+    };
+    let words: Vec<String> = seen.containers.iter().filter_map(waiting).collect();
+    let has = |names: &[&str]| words.iter().any(|w| names.contains(&w.as_str()));
+    let gpu = seen.containers.iter().find(|c| c.has_devices());
+    let restarts = seen.containers.iter().map(|c| c.restarts).max().unwrap_or(0);
+    // Between two crashes the container runs; a restart long ago is another story.
+    let last_ended_badly = gpu.and_then(|c| c.last_exit.as_ref()).is_some_and(|e| {
+        e.code != 0
+            && matches!(
+                &gpu.and_then(|c| c.state.clone()),
+                Some(ContainerState::Running { .. } | ContainerState::Terminated(_))
+            )
+    });
+    let init_open = seen.containers.iter().any(|c| {
+        c.kind == crate::snapshot::cluster::ContainerKind::Init
+            && !matches!(&c.state, Some(ContainerState::Terminated(exit)) if exit.code == 0)
+    });
+    let reason = if terminating {
+        StuckReason::Terminating
+    } else if has(&[
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+    ]) {
+        StuckReason::ImagePull
+    } else if has(&["CrashLoopBackOff"]) || (restarts > 0 && last_ended_badly) {
+        StuckReason::CrashLoop
+    } else if seen.phase == PodPhase::Unknown || seen.ready.as_ref().is_some_and(|r| r.status.is_none()) {
+        StuckReason::NodeLost
+    } else if init_open && seen.phase == PodPhase::Pending && !has(&["ContainerCreating"]) {
+        StuckReason::Init
+    } else if seen.phase == PodPhase::Pending {
+        StuckReason::Creating
+    } else {
+        StuckReason::NotReady
+    };
+    // Since the pod last was Ready (or began): the Ready condition's own transition, else the pod's start.
+    let since = if terminating {
+        seen.deleted_at
+    } else {
+        seen.ready
+            .as_ref()
+            .and_then(|r| r.since)
+            .or(seen.started_at)
+            .or(seen.created_at)
+    };
+    Some(Stuck {
+        reason,
+        since,
+        restarts,
+        last_exit: gpu.and_then(|c| c.last_exit.clone()),
+        startup_seconds: seen.containers.iter().filter_map(|c| c.startup_seconds).max(),
+    })
+}
+
+/// Prefix of requests for a device of a named class (Kubernetes 1.34).
+const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
+
+/// Puts pods on slots: where an exporter says, else the emptiest first, in the pods' order. NVIDIA's device plugin spreads
+/// the replicas of shared GPUs in the same way (its preferred allocation takes the least shared device), and where pods
+/// that left have made it otherwise, a card is rather called held than free.
+fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
+    let names = name_slots(fleet, cluster, first_slot, plans);
+    let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
+    let mut guessed: BTreeSet<(NodeId, String)> = BTreeSet::new();
+    for index in first_pod..fleet.pods.len() {
+        let pod = &fleet.pods[index];
+        let Some(node) = pod.node.filter(|_| !pod.infrastructure) else {
+            continue;
+        };
+        let (devices, key) = (pod.devices.clone(), (pod.namespace.clone(), pod.name.clone()));
+        let slots: Vec<SlotId> = fleet.nodes[node.0].slot_ids().collect();
+        // A class that provides an extended resource is the claims' business, where no plugin advertises it.
+        let devices = devices.into_iter().filter(|(name, _)| !name.starts_with(BY_CLASS));
+        for (resource, count) in devices {
+            let told = names.get(&key);
+            for placed in 0..count {
+                let free = |id: &&SlotId| {
+                    let plan = &plans[id.0 - first_slot];
+                    plan.resource.as_deref() == Some(resource.as_str())
+                        && (fleet.slots[id.0].holders.len() as u64) < plan.sharers.max(1)
+                };
+                let healthy_first = |id: &&SlotId| {
+                    let plan = &plans[id.0 - first_slot];
+                    (
+                        !told.is_some_and(|t| t.contains(id)),
+                        // A device plugin and DRA on the same cards: a claim's device is the claim's.
+                        !fleet.slots[id.0].claims.is_empty(),
+                        !plan.healthy,
+                        fleet.slots[id.0].holders.len(),
+                        id.0,
+                    )
+                };
+                if let Some(slot) = slots.iter().filter(free).min_by_key(healthy_first).copied() {
+                    if !told.is_some_and(|t| t.contains(&slot)) {
+                        guessed.insert((node, resource.clone()));
+                    }
+                    fleet.slots[slot.0].holders.push(PodId(index));
+                    if !fleet.pods[index].slots.contains(&slot) {
+                        fleet.pods[index].slots.push(slot);
+                    }
+                } else {
+                    let name = format!("{resource} on node {}", fleet.nodes[node.0].name);
+                    let over = crowded.entry(name).or_default();
+                    *over = over.saturating_add(count - placed);
+                    break;
+                }
+            }
+        }
+    }
+    for (node, resource) in guessed {
+        let of_resource = |s: &SlotId| plans[s.0 - first_slot].resource.as_ref() == Some(&resource);
+        let same: Vec<SlotId> = fleet.nodes[node.0].slot_ids().filter(of_resource).collect();
+        for slot in same.iter().filter(|_| same.len() > 1) {
+            fleet.slots[slot.0].guessed = fleet.slots[slot.0].sharers > 1;
+        }
+    }
+    for (what, count) in crowded {
+        fleet.gaps.push(Gap {
+            source: format!("cluster {}", cluster.name),
+            what,
+            reason: format!("pods hold {count} more than the node has"),
+            effect: "these requests are attributed to no GPU".into(),
+            remedy: "the node changed while it was read, or its device plugin restarted: scan again".into(),
+        });
+    }
+    for (offset, plan) in plans.iter().enumerate() {
+        if !plan.healthy {
+            fleet.slots[first_slot + offset].state = super::SlotState::Unhealthy;
+            fleet.slots[first_slot + offset].since = plan.tainted_since;
+        }
+        if plan.resource.is_none() && plan.dra.is_empty() && plan.mig_profile.is_some() {
+            fleet.slots[first_slot + offset].unpartitioned = true;
+        }
+    }
+}
+
+/// Gives slots the UUIDs that exporters tell, in index order, and remembers which pod the exporter saw on which slot.
+fn name_slots(
+    fleet: &mut Fleet,
+    cluster: &Cluster,
+    first_slot: usize,
+    plans: &[SlotPlan],
+) -> HashMap<(String, String), Vec<SlotId>> {
+    let mut told: HashMap<(String, String), Vec<SlotId>> = HashMap::new();
+    let first_node = fleet
+        .nodes
+        .iter()
+        .position(|n| n.first_slot >= first_slot && n.cluster + 1 == fleet.clusters.len())
+        .unwrap_or(fleet.nodes.len());
+    let shown = each_once(&cluster.gpus);
+    for node in first_node..fleet.nodes.len() {
+        let (name, range) = (fleet.nodes[node].name.clone(), fleet.nodes[node].slot_ids());
+        let whole: Vec<SlotId> = range.filter(|s| fleet.slots[s.0].mig_profile.is_none()).collect();
+        let mut devices: Vec<_> = shown
+            .iter()
+            .copied()
+            .filter(|g| g.node == name && g.mig.is_none() && g.uuid.is_some())
+            .collect();
+        devices.sort_by_key(|g| (g.index, g.uuid.clone()));
+        devices.dedup_by(|a, b| a.uuid == b.uuid);
+        // DRA names its devices itself.
+        for slot in whole.iter().filter(|s| plans[s.0 - first_slot].name.is_some()) {
+            let own = |g: &&&GpuScrape| g.uuid.as_ref() == Some(&fleet.slots[slot.0].name);
+            for holder in devices.iter().find(own).iter().flat_map(|g| &g.holders) {
+                told.entry((holder.namespace.clone(), holder.name.clone()))
+                    .or_default()
+                    .push(*slot);
+            }
+        }
+        let named: BTreeSet<String> = whole
+            .iter()
+            .filter(|s| plans[s.0 - first_slot].name.is_some())
+            .map(|s| fleet.slots[s.0].name.clone())
+            .collect();
+        devices.retain(|g| !g.uuid.as_ref().is_some_and(|u| named.contains(u)));
+        let whole: Vec<SlotId> = whole
+            .into_iter()
+            .filter(|s| plans[s.0 - first_slot].name.is_none())
+            .collect();
+        // A device that is lost is in no exporter's list: then those listed are the healthy ones.
+        let healthy: Vec<SlotId> = whole
+            .iter()
+            .copied()
+            .filter(|s| plans[s.0 - first_slot].healthy)
+            .collect();
+        let listed = if devices.len() == whole.len() { whole } else { healthy };
+        if devices.len() != listed.len() {
+            continue;
+        }
+        for (slot, device) in listed.iter().zip(devices) {
+            if plans[slot.0 - first_slot].name.is_none() {
+                fleet.slots[slot.0].name = device.uuid.clone().unwrap_or_default();
+            }
+            for holder in &device.holders {
+                told.entry((holder.namespace.clone(), holder.name.clone()))
+                    .or_default()
+                    .push(*slot);
+            }
+        }
+    }
+    told
+}
+
+impl Node {
+    /// Ready as far as the node says; a node without the condition is not.
+    pub fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(|r| r.status == Some(true))
+    }
+}

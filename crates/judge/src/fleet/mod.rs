@@ -1,0 +1,128 @@
+//! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
+
+mod activity;
+mod dra;
+#[cfg(test)]
+mod dra_tests;
+pub mod history;
+mod history_usage;
+mod join;
+#[cfg(test)]
+mod labels_tests;
+#[cfg(test)]
+mod mig_tests;
+mod node;
+mod nodes;
+mod observed;
+mod pod;
+mod slot;
+pub mod state;
+mod workload;
+mod workloads;
+
+pub use activity::{Bins, GpuActivity, Observed, ObservedBy, Pass, Stat};
+pub use history_usage::{ClusterUsage, Span, UsageItem, Used};
+pub use join::join;
+pub use node::{Device, Node};
+pub use pod::{Pod, Stuck, StuckReason};
+pub use slot::{Claim, Slot, SlotState, WHOLE_GPU};
+pub use workload::{Replica, Workload, WorkloadClass};
+
+use crate::catalog::models::ModelBook;
+pub use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};
+use crate::snapshot::Gap;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+/// Index into [`Fleet::nodes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+/// Index into [`Fleet::slots`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub usize);
+/// Index into [`Fleet::pods`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId(pub usize);
+/// Index into [`Fleet::workloads`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadId(pub usize);
+
+/// The joined fleet: GPU nodes, their slots, the pods on them, and the workloads above the pods.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    pub taken_at: Timestamp,
+    pub window_seconds: Option<u64>,
+    /// Live looks that the scan meant to take: two with `--observe`, else one.
+    pub looks: u32,
+    pub clusters: Vec<ClusterInfo>,
+    /// Nodes with at least one GPU, whatever their state.
+    pub nodes: Vec<Node>,
+    /// Physical GPUs, or MIG instances and unpartitioned remainders, in node order. Each is in exactly one state (R3).
+    pub slots: Vec<Slot>,
+    /// Pods bound to GPU nodes, and unbound pods that ask for GPUs.
+    pub pods: Vec<Pod>,
+    pub workloads: Vec<Workload>,
+    /// DRA claims that hold at least one of the slots.
+    pub claims: Vec<Claim>,
+    /// The user's own models, asked before the catalogue.
+    pub models: ModelBook,
+    /// What was paid for and what was done in two windows, one entry a cluster with history.
+    pub usage: Vec<ClusterUsage>,
+    /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.
+    pub gaps: Vec<Gap>,
+}
+
+#[derive(Clone, Debug, Default)]
+#[allow(
+    dead_code,
+    reason = "joined here, read by the sizing checks that come with the fit engine"
+)]
+pub struct ClusterInfo {
+    pub name: String,
+    /// What fingerprints carry: the uid of kube-system, else the name.
+    pub key: String,
+    /// Nodes were listed. When false, node-level checks are not assessed and coverage is unknown.
+    pub nodes_known: bool,
+    /// Every pod that could hold a GPU was listed. When false, a GPU without a visible holder is `Unknown`, not free.
+    pub pods_known: bool,
+    /// Every DRA claim was listed. When false, a DRA device without a visible holder is `Unknown`, not free.
+    pub claims_known: bool,
+    /// Extended resources that a GPU `DeviceClass` provides.
+    pub by_class: BTreeSet<String>,
+    /// `-n`/`-l`: findings are limited to these pods' workloads.
+    pub scoped: bool,
+    /// `-n`; empty: all.
+    pub namespaces: Vec<String>,
+    /// `-l` was given.
+    pub selected_only: bool,
+    pub autoscalers_known: bool,
+    pub budgets_known: bool,
+}
+
+impl Fleet {
+    /// Whether a pod that asks as this one does could be given the slot.
+    pub fn gives(&self, slot: &Slot, pod: &Pod) -> bool {
+        if pod.claimed_gpus > 0 && slot.dra {
+            return true;
+        }
+        pod.devices.keys().any(|name| {
+            slot.resource.as_ref() == Some(name) || (slot.dra && self.clusters[pod.cluster].by_class.contains(name))
+        })
+    }
+
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    pub fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id.0]
+    }
+
+    pub fn pod(&self, id: PodId) -> &Pod {
+        &self.pods[id.0]
+    }
+
+    pub fn workload(&self, id: WorkloadId) -> &Workload {
+        &self.workloads[id.0]
+    }
+}

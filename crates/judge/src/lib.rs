@@ -1,0 +1,21 @@
+//! From a snapshot to a verdict: `settings` → `fleet` (what was seen means) → `analyze` (findings) → `report` (ranked,
+//! each GPU-hour claimed at most once) → `verdict` (gates, exit code). Pure: no I/O, no clock, no environment.
+
+// Tests compare figures that must be exact.
+#![cfg_attr(test, allow(clippy::float_cmp))]
+
+pub mod analyze;
+pub mod fleet;
+#[cfg(test)]
+mod guards;
+mod pipeline;
+pub mod report;
+pub mod settings;
+pub mod verdict;
+
+use gpuwaste_catalog as catalog;
+use gpuwaste_engine as engine;
+use gpuwaste_facts::{snapshot, units};
+use gpuwaste_fit as fit;
+
+pub use pipeline::{Case, join, report_of};

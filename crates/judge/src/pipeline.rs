@@ -1,0 +1,79 @@
+//! The one way from a snapshot to a report and its verdict, whatever the snapshot was made of.
+
+use crate::analyze::{self, Context, Outcome};
+use crate::catalog::prices::PriceBook;
+use crate::fleet::{self, Fleet};
+use crate::report::document::{PolicyUse, Report};
+use crate::report::ledger::Ledger;
+use crate::report::rows::GroupBy;
+use crate::report::{self, Input};
+use crate::settings::Settings;
+use crate::snapshot::Snapshot;
+use crate::verdict::{self, Baseline, Verdict};
+
+/// What the snapshot means, with the prices of the settings.
+pub fn join(snapshot: &Snapshot, settings: &Settings) -> Fleet {
+    let prices = PriceBook {
+        entries: settings.prices.clone(),
+    };
+    fleet::join(snapshot, &prices, settings)
+}
+
+/// A snapshot's report by the settings alone: no gates, no baseline.
+pub fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
+    let fleet = join(snapshot, settings);
+    let outcomes = analyze::run(&Context::new(&fleet, settings), |id| {
+        !settings.skip.iter().any(|c| c == id)
+    });
+    let case = Case {
+        snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings,
+        group_by: None,
+        baseline: None,
+    };
+    case.judge().0
+}
+
+/// What is judged, and by what.
+pub struct Case<'a> {
+    pub snapshot: &'a Snapshot,
+    pub fleet: &'a Fleet,
+    pub outcomes: &'a [(&'static str, Outcome)],
+    pub settings: &'a Settings,
+    pub group_by: Option<&'a GroupBy>,
+    pub baseline: Option<&'a Baseline>,
+}
+
+impl Case<'_> {
+    /// Ranks, suppresses, compares with the baseline, and asks the gates.
+    pub fn judge(&self) -> (Report, Verdict) {
+        let ledger = Ledger::new(self.fleet, self.outcomes);
+        let ran = |check: &str| {
+            let id = check.split('/').next().unwrap_or(check);
+            self.outcomes.iter().any(|(known, _)| *known == id)
+                || (id == "all" && self.outcomes.len() == analyze::CHECKS.len())
+        };
+        let suppressed = verdict::suppress(&ledger, self.settings, ran);
+        let input = Input {
+            outcomes: self.outcomes,
+            sources: &self.snapshot.sources,
+            gaps: &self.snapshot.gaps,
+            group_by: self.group_by,
+            suppressed: &suppressed.reasons,
+            policy: PolicyUse {
+                file: self.settings.file.clone(),
+                suppressions: suppressed.uses,
+            },
+            owner_labels: &self.settings.owner_labels,
+        };
+        let mut report = report::build(&ledger, &input);
+        if let Some(baseline) = self.baseline {
+            baseline.apply(&mut report, &ledger, self.outcomes, self.settings.tolerance);
+        }
+        let statuses = verdict::statuses(&report, &ledger, &suppressed.reasons, self.baseline);
+        let verdict = verdict::judge(&mut report, &ledger, &statuses, &self.settings.gates);
+        (report, verdict)
+    }
+}

@@ -1,0 +1,383 @@
+//! The report as a document: what `--format json` prints (schema 1), and what every other format renders.
+
+use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
+use crate::snapshot::{Gap, Source};
+use crate::units::UsdPerHour;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub const SCHEMA: u32 = 1;
+
+/// A finished report. Numbers are plain JSON numbers, money is USD per hour; `null` is not known, never 0.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    pub schema: u32,
+    pub tool: Tool,
+    #[schemars(with = "String")]
+    pub taken_at: Timestamp,
+    pub window_seconds: Option<u64>,
+    pub sources: Vec<Source>,
+    pub totals: Totals,
+    /// Sorted: recoverable, then at-risk, then trend; inside by `usd_per_hour` descending, unpriced ones last.
+    pub findings: Vec<ReportFinding>,
+    pub checks: Vec<CheckCoverage>,
+    pub gates: Vec<Gate>,
+    pub workloads: Vec<ReportWorkload>,
+    pub nodes: Vec<ReportNode>,
+    pub gaps: Vec<Gap>,
+    /// `--group-by`; `null` without.
+    #[serde(default)]
+    pub groups: Option<Groups>,
+    /// Findings of the baseline that are gone, with their money; `null` without `--baseline`.
+    #[serde(default)]
+    pub fixed: Option<Vec<Fixed>>,
+    #[serde(default)]
+    pub policy: PolicyUse,
+}
+
+/// The policy that the report was judged by.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyUse {
+    /// `null`: built in.
+    pub file: Option<String>,
+    pub suppressions: Vec<SuppressionUse>,
+}
+
+/// A suppression of the policy file, and whether it is still needed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SuppressionUse {
+    pub check: String,
+    pub subject: String,
+    pub cluster: Option<String>,
+    pub reason: String,
+    /// The last day it holds.
+    pub expires: Option<String>,
+    /// In the policy file.
+    pub line: u64,
+    /// Findings that it suppressed.
+    pub findings: u64,
+    pub state: SuppressionState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuppressionState {
+    Used,
+    /// It matches no finding although everything was read and its check was run.
+    Unused,
+    /// Its last day is over: it suppresses nothing.
+    Expired,
+    /// It matches no finding, but its check was not run or a part of the fleet was not read.
+    NotJudged,
+}
+
+/// Sums by one property; they add up to the totals.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Groups {
+    /// namespace, workload, model, gpu, node, cluster, or a label's key.
+    pub by: String,
+    pub rows: Vec<Group>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    pub name: String,
+    pub gpus: f64,
+    pub spend_usd_per_hour: UsdPerHour,
+    pub waste_usd_per_hour: UsdPerHour,
+    pub at_risk_usd_per_hour: UsdPerHour,
+}
+
+/// A finding that the baseline has and this report has not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fixed {
+    pub id: String,
+    pub check: String,
+    pub title: String,
+    /// As the baseline recorded it; `null`: had no price.
+    pub usd_per_hour: Option<UsdPerHour>,
+    /// Why nobody can say whether it is fixed; `null`: what it is about was judged, and it is gone.
+    #[serde(default)]
+    pub not_assessed: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+/// GPU counts are physical GPUs; MIG instances count as their fraction. The states add up to `gpus`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Totals {
+    pub spend_usd_per_hour: UsdPerHour,
+    /// now + reusable.
+    pub waste_usd_per_hour: UsdPerHour,
+    pub waste_now_usd_per_hour: UsdPerHour,
+    pub waste_reusable_usd_per_hour: UsdPerHour,
+    pub at_risk_usd_per_hour: UsdPerHour,
+    /// Of priced spend; `null` without any.
+    pub waste_percent: Option<f64>,
+    /// R9; `null` where nodes could not be read.
+    pub coverage_percent: Option<f64>,
+    pub nodes: u64,
+    pub workloads: u64,
+    pub gpus: f64,
+    pub gpus_allocated: f64,
+    /// free + unhealthy + stuck + idle.
+    pub gpus_dark: f64,
+    pub gpus_free: f64,
+    pub gpus_unhealthy: f64,
+    pub gpus_stuck: f64,
+    pub gpus_idle: f64,
+    pub gpus_working: f64,
+    pub gpus_unknown: f64,
+    pub gpus_unpriced: f64,
+    /// GPUs held by idle or stuck workloads ÷ allocated GPUs: the headline.
+    pub allocated_without_traffic_percent: Option<f64>,
+    /// Share of spend per price source; "unknown" is the share of GPUs without a price.
+    pub price_sources: BTreeMap<String, f64>,
+    /// The oldest catalogue date in use.
+    pub prices_as_of: Option<String>,
+}
+
+/// R5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// The node can go: the bill stops.
+    Now,
+    /// Somebody else can use the GPU; the bill stays.
+    Reusable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    New,
+    Baseline,
+    Suppressed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportFinding {
+    /// Stable fingerprint: no figures, no pod hashes, no node or context names.
+    pub id: String,
+    pub check: String,
+    pub part: Option<String>,
+    pub title: String,
+    pub kind: FindingKind,
+    /// `null` unless recoverable.
+    pub grade: Option<Grade>,
+    pub subject: Subject,
+    /// The ranking figure; `null` where no price is known.
+    pub usd_per_hour: Option<UsdPerHour>,
+    pub waste_usd_per_hour: Option<UsdPerHour>,
+    /// The part of the waste on nodes that can go; the rest is reusable. `grade` is `now` only where it is all of it.
+    #[serde(default)]
+    pub waste_now_usd_per_hour: Option<UsdPerHour>,
+    pub at_risk_usd_per_hour: Option<UsdPerHour>,
+    pub confidence: Confidence,
+    pub confidence_reasons: Vec<String>,
+    pub evidence: Vec<Evidence>,
+    pub claims: Vec<ReportClaim>,
+    pub fix: ReportFix,
+    pub status: Status,
+    /// Why it is suppressed, or new although the baseline has it.
+    #[serde(default)]
+    pub status_reason: Option<String>,
+    /// Who owns the subject, by the policy's ownership labels.
+    #[serde(default)]
+    pub owner: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportClaim {
+    pub node: String,
+    /// UUID, else "slot-0".
+    pub gpu: String,
+    pub usd_per_hour: Option<UsdPerHour>,
+    pub vacates: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportFix {
+    pub summary: String,
+    pub placement: Option<FixPlacement>,
+    pub patch: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CheckCoverage {
+    pub id: String,
+    pub assessed_gpus: f64,
+    pub assessed_usd_per_hour: UsdPerHour,
+    pub not_assessed: Vec<CheckGap>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CheckGap {
+    pub reason: String,
+    pub gpus: f64,
+    pub usd_per_hour: UsdPerHour,
+    pub remedy: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Gate {
+    /// The flag without dashes: "max-waste".
+    pub name: String,
+    pub limit: f64,
+    /// `null`: could not be computed; then the exit code is 3.
+    pub actual: Option<f64>,
+    pub breached: bool,
+    /// Dollars of findings under the gate's confidence, which it did not count.
+    pub left_out_usd_per_hour: UsdPerHour,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportWorkload {
+    pub cluster: Option<String>,
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    pub engine: Option<String>,
+    pub engine_version: Option<String>,
+    pub model: Option<String>,
+    pub replicas: Option<u64>,
+    pub gpus_per_replica: Option<u64>,
+    pub gpu: Option<String>,
+    pub tensor_parallel: Option<u64>,
+    pub pipeline_parallel: Option<u64>,
+    pub data_parallel: Option<u64>,
+    pub max_model_len: Option<u64>,
+    pub max_num_seqs: Option<u64>,
+    pub quantization: Option<String>,
+    pub dtype: Option<String>,
+    pub kv_cache_dtype: Option<String>,
+    pub gpu_memory_utilization: Option<f64>,
+    /// prefill or decode, of a server that does one of them.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// What serves one model together, and is idle only together: the sides of a prefill/decode split.
+    #[serde(default)]
+    pub group: Option<String>,
+    #[serde(default)]
+    pub prefix_caching: Option<bool>,
+    #[serde(default)]
+    pub lora: Option<bool>,
+    #[serde(default)]
+    pub speculative: Option<bool>,
+    #[serde(default)]
+    pub sleep_mode: Option<bool>,
+    /// The server says that its weights are out of the GPU.
+    #[serde(default)]
+    pub asleep: Option<bool>,
+    /// Kueue's, Volcano's or KAI's.
+    #[serde(default)]
+    pub queue: Option<String>,
+    pub usd_per_hour: Option<UsdPerHour>,
+    /// working, idle, stuck, pending, mixed or unknown.
+    pub state: String,
+    /// server, notebook, job, placeholder, infrastructure or unknown.
+    pub class: String,
+    pub observed: ObservedFigures,
+    /// Work of each hour where history tells it; `null` without.
+    #[serde(default)]
+    pub hourly: Option<Hourly>,
+}
+
+/// Requests (tokens where requests are not counted) of each hour.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Hourly {
+    /// The last hour ends here.
+    #[schemars(with = "String")]
+    pub end: Timestamp,
+    /// Oldest first; `null`: no sample in that hour.
+    pub values: Vec<Option<f64>>,
+}
+
+impl Hourly {
+    /// When the hour of `values[index]` begins, in hours since the Unix epoch.
+    fn begins(&self, index: usize) -> i64 {
+        self.end.as_second().div_euclid(3600) - (self.values.len() - index) as i64
+    }
+
+    /// The mean of each hour of the week, Monday 00:00 UTC first; `None`: that hour was never seen.
+    pub fn cells(&self) -> [Option<f64>; 168] {
+        let mut sums = [(0.0, 0u32); 168];
+        for (i, value) in self.values.iter().enumerate() {
+            if let Some(value) = value {
+                // 1970-01-01 was a Thursday.
+                let cell = &mut sums[(self.begins(i) + 72).rem_euclid(168) as usize];
+                *cell = (cell.0 + value, cell.1 + 1);
+            }
+        }
+        sums.map(|(sum, n)| (n > 0).then(|| sum / f64::from(n)))
+    }
+
+    /// Work of each whole 24 hours, counted back from the end; `None`: nothing was seen.
+    pub fn days(&self) -> Vec<Option<f64>> {
+        let mut days: Vec<Option<f64>> = self
+            .values
+            .rchunks_exact(24)
+            .map(|day| {
+                day.iter()
+                    .copied()
+                    .flatten()
+                    .fold(None, |sum: Option<f64>, v| Some(sum.unwrap_or(0.0) + v))
+            })
+            .collect();
+        days.reverse();
+        days
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ObservedFigures {
+    pub requests_per_second: Option<Figure>,
+    pub prompt_tokens_per_second: Option<Figure>,
+    pub output_tokens_per_second: Option<Figure>,
+    pub running: Option<Figure>,
+    pub waiting: Option<Figure>,
+    pub kv_usage: Option<Figure>,
+    pub preemptions_per_hour: Option<Figure>,
+    pub gpu_busy: Option<Figure>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Figure {
+    #[serde(default)]
+    pub mean: Option<f64>,
+    pub p50: Option<f64>,
+    pub p95: Option<f64>,
+    #[serde(default)]
+    pub p99: Option<f64>,
+    pub max: Option<f64>,
+    pub coverage: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportNode {
+    pub cluster: Option<String>,
+    pub name: String,
+    pub pool: Option<String>,
+    pub instance_type: Option<String>,
+    pub region: Option<String>,
+    pub capacity_type: Option<String>,
+    pub gpu: Option<String>,
+    pub gpus: u64,
+    pub price: ReportPrice,
+    /// GPUs in each state; MIG instances count as their fraction.
+    pub states: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReportPrice {
+    pub usd_per_hour: Option<UsdPerHour>,
+    /// user, catalog, region-guess, gpu-median or unknown.
+    pub source: String,
+    pub as_of: Option<String>,
+}

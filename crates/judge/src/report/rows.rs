@@ -1,0 +1,345 @@
+//! Workloads, nodes and groups of the report.
+
+use super::document::{Figure, Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload};
+use super::ledger::{Ledger, Resolution};
+use super::totals;
+use crate::analyze::finding::{Finding, FindingKind};
+use crate::fleet::{Fleet, Node, Observed, Slot, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
+use crate::units::UsdPerHour;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+/// `--group-by`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    Namespace,
+    Workload,
+    Model,
+    Gpu,
+    Node,
+    Cluster,
+    /// The policy's ownership labels.
+    Owner,
+    /// A label of the workload, else of the node.
+    Label(String),
+}
+
+impl FromStr for GroupBy {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "namespace" => Self::Namespace,
+            "workload" => Self::Workload,
+            "model" => Self::Model,
+            "gpu" => Self::Gpu,
+            "node" => Self::Node,
+            "cluster" => Self::Cluster,
+            "owner" => Self::Owner,
+            label => Self::Label(label.to_owned()),
+        })
+    }
+}
+
+impl fmt::Display for GroupBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespace => "namespace",
+            Self::Workload => "workload",
+            Self::Model => "model",
+            Self::Gpu => "gpu",
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+            Self::Owner => "owner",
+            Self::Label(label) => label,
+        })
+    }
+}
+
+/// GPUs that nobody holds.
+const NOBODY: &str = "(unallocated)";
+/// Held, but the holder has no such property.
+const NONE: &str = "(none)";
+
+pub fn cluster_name(fleet: &Fleet, cluster: usize) -> Option<String> {
+    fleet
+        .clusters
+        .get(cluster)
+        .map(|c| c.name.clone())
+        .filter(|n| !n.is_empty())
+}
+
+pub fn nodes(fleet: &Fleet) -> Vec<ReportNode> {
+    let mut rows: Vec<ReportNode> = fleet.nodes.iter().map(|node| node_row(fleet, node)).collect();
+    rows.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
+    rows
+}
+
+fn node_row(fleet: &Fleet, node: &Node) -> ReportNode {
+    let mut states: BTreeMap<String, u64> = SlotState::ALL.iter().map(|s| (s.name().to_owned(), 0)).collect();
+    for slot in node.slot_ids().map(|s| fleet.slot(s)) {
+        *states.entry(slot.state.name().to_owned()).or_default() += slot.weight;
+    }
+    ReportNode {
+        cluster: cluster_name(fleet, node.cluster),
+        name: node.name.clone(),
+        pool: Some(node.pool.clone()).filter(|p| !p.is_empty()),
+        instance_type: node.instance_type.clone(),
+        region: node.region.clone(),
+        capacity_type: node.capacity_type.name().map(str::to_owned),
+        gpu: Some(node.gpu_name.clone()).filter(|g| !g.is_empty() && g != "unknown"),
+        gpus: u64::from(node.gpus),
+        price: ReportPrice {
+            usd_per_hour: node.price.usd_per_hour,
+            source: node.price.source.name().to_owned(),
+            as_of: node.price.as_of.clone(),
+        },
+        states: states
+            .into_iter()
+            .map(|(state, weight)| (state, totals::gpus(weight)))
+            .collect(),
+    }
+}
+
+pub fn workloads(fleet: &Fleet) -> Vec<ReportWorkload> {
+    let mut rows: Vec<ReportWorkload> = fleet
+        .workloads
+        .iter()
+        .filter(|w| w.class != WorkloadClass::Infrastructure)
+        .map(|w| workload_row(fleet, w))
+        .collect();
+    rows.sort_by(|a, b| {
+        (&a.cluster, &a.namespace, &a.name, &a.kind).cmp(&(&b.cluster, &b.namespace, &b.name, &b.kind))
+    });
+    rows
+}
+
+fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
+    let settings = workload.settings.clone().unwrap_or_default();
+    let bound = workload.replicas.len() as u64;
+    ReportWorkload {
+        cluster: cluster_name(fleet, workload.cluster),
+        kind: workload.kind.clone(),
+        namespace: workload.namespace.clone(),
+        name: workload.name.clone(),
+        engine: settings.engine.map(|e| e.name().to_owned()),
+        engine_version: settings.engine_version,
+        model: workload.model_label().map(str::to_owned),
+        replicas: (bound > 0).then_some(bound).or(workload.desired_replicas),
+        gpus_per_replica: workload.gpus_per_replica.map(u64::from),
+        gpu: workload.gpu.map(|g| g.name.clone()),
+        tensor_parallel: settings.tensor_parallel.map(u64::from),
+        pipeline_parallel: settings.pipeline_parallel.map(u64::from),
+        data_parallel: settings.data_parallel.map(u64::from),
+        max_model_len: settings.max_model_len,
+        max_num_seqs: settings.max_num_seqs,
+        quantization: settings.quantization,
+        dtype: settings.dtype,
+        kv_cache_dtype: settings.kv_cache_dtype,
+        gpu_memory_utilization: settings.gpu_memory_utilization,
+        role: settings.role.map(|r| r.name().to_owned()),
+        group: workload.group.clone(),
+        prefix_caching: settings.prefix_caching,
+        lora: settings.lora,
+        speculative: settings.speculative,
+        sleep_mode: settings.sleep_mode,
+        asleep: workload.observed.asleep,
+        queue: workload.queue.clone(),
+        // A manifest that leaves its GPUs open has no price, rather than one of 0.
+        usd_per_hour: price(fleet, workload)
+            .filter(|_| workload.origin.is_none() || workload.gpus_per_replica.is_some()),
+        state: state(fleet, workload).to_owned(),
+        class: workload.class.name().to_owned(),
+        observed: observed(&workload.observed),
+        hourly: workload
+            .observed
+            .bins
+            .as_ref()
+            .filter(|b| !b.hourly.is_empty())
+            .map(|bins| Hourly {
+                end: bins.hourly_end,
+                values: bins.hourly.clone(),
+            }),
+    }
+}
+
+/// Its pods' shares of their GPUs; `None` where one of them has no price.
+fn price(fleet: &Fleet, workload: &Workload) -> Option<UsdPerHour> {
+    let pods: BTreeSet<_> = workload.pods.iter().copied().collect();
+    let slots: BTreeSet<_> = pods.iter().flat_map(|&p| fleet.pod(p).slots.iter().copied()).collect();
+    slots
+        .into_iter()
+        .map(|id| {
+            let slot = fleet.slot(id);
+            let parts = slot.price?.split(slot.holders.len().max(1));
+            Some(
+                slot.holders
+                    .iter()
+                    .zip(parts)
+                    .filter(|(p, _)| pods.contains(p))
+                    .map(|(_, part)| part)
+                    .sum(),
+            )
+        })
+        .sum()
+}
+
+fn state(fleet: &Fleet, workload: &Workload) -> &'static str {
+    let states: BTreeSet<SlotState> = workload
+        .pods
+        .iter()
+        .flat_map(|&p| &fleet.pod(p).slots)
+        .map(|&s| fleet.slot(s).state)
+        .collect();
+    match states.iter().collect::<Vec<_>>()[..] {
+        [] if workload.pods.iter().any(|&p| fleet.pod(p).node.is_none()) => "pending",
+        [] => "unknown",
+        [one] => one.name(),
+        _ => "mixed",
+    }
+}
+
+fn observed(observed: &Observed) -> ObservedFigures {
+    let figure = |stat: Option<Stat>| {
+        stat.map(|s| Figure {
+            mean: s.mean,
+            p50: s.p50,
+            p95: s.p95,
+            p99: s.p99,
+            max: s.max,
+            coverage: s.coverage,
+        })
+    };
+    ObservedFigures {
+        requests_per_second: figure(observed.requests_per_second),
+        prompt_tokens_per_second: figure(observed.prompt_tokens_per_second),
+        output_tokens_per_second: figure(observed.output_tokens_per_second),
+        running: figure(observed.running),
+        waiting: figure(observed.waiting),
+        kv_usage: figure(observed.kv_usage),
+        preemptions_per_hour: figure(observed.preemptions_per_hour),
+        gpu_busy: figure(observed.gpu_busy),
+    }
+}
+
+/// Spend and waste summed up by `by`. Spend of a shared GPU is split over its holders; a finding about a workload goes
+/// to that workload's group, any other to the group of the GPU it claims. The groups add up to the totals.
+pub fn groups(
+    ledger: &Ledger<'_>,
+    resolution: &Resolution,
+    counted: impl Fn(usize) -> bool,
+    by: &GroupBy,
+    owner_labels: &[String],
+) -> Groups {
+    let fleet = ledger.fleet;
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for slot in &fleet.slots {
+        let holders = slot.holders.len().max(1);
+        let weights = split_weight(slot.weight, holders);
+        let prices = slot
+            .price
+            .filter(|_| totals::is_spent(fleet, slot))
+            .map(|p| p.split(holders));
+        for (i, weight) in weights.into_iter().enumerate() {
+            let workload = slot.holders.get(i).and_then(|&pod| fleet.pod(pod).workload);
+            let group = entry(
+                &mut groups,
+                &key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels),
+            );
+            group.gpus += totals::gpus(weight);
+            group.spend_usd_per_hour += prices.as_ref().map_or(UsdPerHour::ZERO, |p| p[i]);
+        }
+    }
+    for (i, finding) in ledger.findings.iter().enumerate().filter(|(i, _)| counted(*i)) {
+        for (claim, usd) in finding.claims.iter().zip(&resolution.findings[i].claims) {
+            let slot = fleet.slot(claim.slot);
+            let group = entry(
+                &mut groups,
+                &key(
+                    fleet,
+                    slot,
+                    finding.workload,
+                    !slot.holders.is_empty(),
+                    by,
+                    owner_labels,
+                ),
+            );
+            let usd = usd.unwrap_or_default();
+            match finding.kind {
+                FindingKind::Recoverable => group.waste_usd_per_hour += usd,
+                FindingKind::AtRisk => group.at_risk_usd_per_hour += usd,
+                FindingKind::Trend => {}
+            }
+        }
+    }
+    let mut rows: Vec<Group> = groups.into_values().collect();
+    for row in &mut rows {
+        row.gpus = totals::rounded(row.gpus);
+    }
+    rows.sort_by(|a, b| {
+        (b.waste_usd_per_hour, b.spend_usd_per_hour)
+            .cmp(&(a.waste_usd_per_hour, a.spend_usd_per_hour))
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    Groups {
+        by: by.to_string(),
+        rows,
+    }
+}
+
+fn split_weight(weight: u64, parts: usize) -> Vec<u64> {
+    let parts = parts as u64;
+    (0..parts)
+        .map(|i| weight / parts + u64::from(i < weight % parts))
+        .collect()
+}
+
+fn entry<'g>(groups: &'g mut BTreeMap<String, Group>, name: &str) -> &'g mut Group {
+    groups.entry(name.to_owned()).or_insert_with(|| Group {
+        name: name.to_owned(),
+        ..Group::default()
+    })
+}
+
+fn key(
+    fleet: &Fleet,
+    slot: &Slot,
+    workload: Option<WorkloadId>,
+    held: bool,
+    by: &GroupBy,
+    owner_labels: &[String],
+) -> String {
+    let node = fleet.node(slot.node);
+    let workload = workload.map(|w| fleet.workload(w));
+    let name = match by {
+        GroupBy::Gpu => Some(node.gpu_name.clone()),
+        GroupBy::Node => Some(node.name.clone()),
+        GroupBy::Cluster => cluster_name(fleet, node.cluster),
+        GroupBy::Namespace => workload.map(|w| w.namespace.clone()),
+        GroupBy::Workload => workload.map(|w| format!("{}/{}", w.namespace, w.name)),
+        GroupBy::Model => workload.and_then(|w| w.model_label().map(str::to_owned)),
+        GroupBy::Label(label) => label_of(workload, Some(node), std::slice::from_ref(label)),
+        GroupBy::Owner => label_of(workload, Some(node), owner_labels),
+    };
+    name.filter(|n| !n.is_empty())
+        .unwrap_or_else(|| if held { NONE } else { NOBODY }.to_owned())
+}
+
+/// The first of `keys` that the workload has, else the first that the node has.
+fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String]) -> Option<String> {
+    let of_workload = || keys.iter().find_map(|k| workload?.labels.get(k));
+    let of_node = || keys.iter().find_map(|k| node?.labels.get(k));
+    of_workload().or_else(of_node).filter(|o| !o.is_empty()).cloned()
+}
+
+/// Who owns what a finding is about: its workload's label, else the one label that all nodes of its claims share.
+pub fn owner(fleet: &Fleet, finding: &Finding, keys: &[String]) -> Option<String> {
+    let workload = finding.workload.map(|w| fleet.workload(w));
+    let of_nodes: BTreeSet<Option<String>> = finding
+        .claims
+        .iter()
+        .map(|c| label_of(None, Some(fleet.node(fleet.slot(c.slot).node)), keys))
+        .collect();
+    label_of(workload, None, keys).or_else(|| (of_nodes.len() == 1).then(|| of_nodes.into_iter().next())??)
+}

@@ -1,0 +1,336 @@
+//! Text that came from a cluster, made safe for a terminal; small helpers shared by the formats people read.
+
+use super::document::{Report, ReportFinding, Totals};
+use crate::analyze::finding::{Evidence, EvidenceValue, FindingKind, Subject};
+use crate::report::document::{Grade, Status};
+use crate::units::UsdPerHour;
+
+/// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
+pub const HOURS_PER_MONTH: f64 = 730.0;
+
+/// Drops what can steer a terminal or hide text: control characters (so no ANSI sequence survives), bidirectional
+/// overrides, zero-width characters and what XML cannot hold. Line breaks and tabs become spaces.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .filter_map(|c| match c {
+            '\n' | '\t' | '\r' => Some(' '),
+            c if c.is_control() => None,
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => None,
+            c => Some(c),
+        })
+        .collect()
+}
+
+/// "$1,234.50/h".
+pub fn money(usd: UsdPerHour) -> String {
+    format!("{}/h", dollars(usd.usd(), 2))
+}
+
+/// "$300,979".
+pub fn per_month(usd: UsdPerHour) -> String {
+    dollars(usd.usd() * HOURS_PER_MONTH, 0)
+}
+
+fn dollars(value: f64, decimals: usize) -> String {
+    let digits = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
+    let mut grouped = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{}${grouped}{fraction}", if value < 0.0 { "-" } else { "" })
+}
+
+/// "1,234.50": an amount where the column says what it is.
+pub fn amount(usd: UsdPerHour) -> String {
+    dollars(usd.usd(), 2).replace('$', "")
+}
+
+/// "catalog 100 %, oldest of 2026-06-18".
+pub fn price_sources(report: &Report) -> String {
+    let t = &report.totals;
+    let shares = t.price_sources.iter().filter(|(_, share)| **share > 0.0);
+    let shares: Vec<String> = shares
+        .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
+        .collect();
+    let dated = t.prices_as_of.as_deref().map(|d| format!(", oldest of {d}"));
+    shares.join(", ") + &dated.unwrap_or_default()
+}
+
+/// "31.1 %", "–" where unknown.
+pub fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |v| format!("{v:.1} %"))
+}
+
+/// "8", "0.57": whole GPUs without decimals.
+pub fn count(gpus: f64) -> String {
+    if (gpus - gpus.round()).abs() < 1e-9 {
+        format!("{gpus:.0}")
+    } else {
+        format!("{gpus:.2}")
+    }
+}
+
+/// A total: unknown where no GPU has a price, since nothing was added up.
+pub fn total(t: &Totals, usd: UsdPerHour) -> String {
+    if t.gpus > 0.0 && t.gpus_unpriced >= t.gpus {
+        "unknown".into()
+    } else {
+        money(usd)
+    }
+}
+
+/// "1 node", "2 nodes".
+pub fn plural(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// "dark-capacity/idle".
+pub fn check_name(finding: &ReportFinding) -> String {
+    match &finding.part {
+        Some(part) => format!("{}/{part}", finding.check),
+        None => finding.check.clone(),
+    }
+}
+
+/// "Deployment ml/llama-70b", "pool a100 (A100-SXM4-80GB)".
+pub fn subject_name(subject: &Subject) -> String {
+    let owned = subject
+        .name
+        .as_deref()
+        .filter(|_| subject.kind.as_deref() != Some("NodePool"));
+    let name = match (owned, &subject.namespace) {
+        (Some(name), Some(namespace)) => format!("{} {namespace}/{name}", subject.kind.as_deref().unwrap_or("Pod")),
+        (Some(name), None) => format!("{} {name}", subject.kind.as_deref().unwrap_or("Pod")),
+        (None, _) => {
+            let pool = subject
+                .pool
+                .as_deref()
+                .or(subject.name.as_deref())
+                .map(|p| format!("pool {p}"));
+            match (pool, &subject.gpu) {
+                (Some(pool), Some(gpu)) => format!("{pool} ({gpu})"),
+                (Some(one), None) => one,
+                (None, Some(gpu)) => gpu.clone(),
+                (None, None) => "nodes".to_owned(),
+            }
+        }
+    };
+    name.trim().to_owned()
+}
+
+/// The subject, behind the file and line of its manifest where it has one.
+pub fn subject_place(subject: &Subject) -> String {
+    let name = subject_name(subject);
+    match &subject.location {
+        Some(l) => format!("{}:{} · {name}", l.file, l.line),
+        None => name,
+    }
+}
+
+/// "ml/llama-70b", "pool a100 (A100-SXM4-80GB)".
+pub fn subject_short(subject: &Subject) -> String {
+    let full = subject_name(subject);
+    match (&subject.kind, &subject.namespace) {
+        (Some(kind), Some(_)) => full
+            .strip_prefix(kind.as_str())
+            .map_or(full.clone(), |s| s.trim().to_owned()),
+        _ => full,
+    }
+}
+
+/// "now", "reusable", "at risk", "trend".
+pub fn ledger_name(finding: &ReportFinding) -> &'static str {
+    match (finding.kind, finding.grade) {
+        (FindingKind::AtRisk, _) => "at risk",
+        (FindingKind::Trend, _) => "trend",
+        (FindingKind::Recoverable, Some(Grade::Now)) => "now",
+        (FindingKind::Recoverable, _) => "reusable",
+    }
+}
+
+/// "recoverable", "at-risk", "trend", as in the JSON.
+pub fn kind_name(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Recoverable => "recoverable",
+        FindingKind::AtRisk => "at-risk",
+        FindingKind::Trend => "trend",
+    }
+}
+
+/// Distinct GPUs that a finding claims; `None`: it claims none.
+pub fn claimed_gpus(finding: &ReportFinding) -> Option<usize> {
+    let gpus: std::collections::BTreeSet<_> = finding.claims.iter().map(|c| (&c.node, &c.gpu)).collect();
+    (!gpus.is_empty()).then_some(gpus.len())
+}
+
+/// GPU states in the order people read them: what is dark first.
+pub fn states(t: &Totals) -> [(&'static str, f64); 6] {
+    [
+        ("free", t.gpus_free),
+        ("idle", t.gpus_idle),
+        ("stuck", t.gpus_stuck),
+        ("unhealthy", t.gpus_unhealthy),
+        ("working", t.gpus_working),
+        ("unknown", t.gpus_unknown),
+    ]
+}
+
+/// A figure with at most four significant digits after the point, large ones grouped.
+pub(super) fn figure(value: f64) -> String {
+    if value.abs() >= 1000.0 || (value.fract() == 0.0 && value.abs() < 1e15) {
+        dollars(value, 0).replace('$', "")
+    } else if value.abs() >= 0.01 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// "kv_cache_peak 12 % (expected 80 %, prometheus)".
+pub fn evidence(e: &Evidence) -> String {
+    let unit = e.unit.as_deref().unwrap_or_default();
+    let say = |value: f64| match unit {
+        "ratio" => format!("{} %", figure(value * 100.0)),
+        "" => figure(value),
+        unit => format!("{} {unit}", figure(value)),
+    };
+    let value = match &e.value {
+        EvidenceValue::Number(n) => say(*n),
+        EvidenceValue::Text(text) => text.clone(),
+        EvidenceValue::Unknown => "unknown".into(),
+    };
+    let expected = e.expected.map(|x| format!("expected {}, ", say(x))).unwrap_or_default();
+    format!("{} {value} ({expected}{})", e.name.replace('_', " "), e.source)
+}
+
+pub fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::New => "new",
+        Status::Baseline => "baseline",
+        Status::Suppressed => "suppressed",
+    }
+}
+
+/// Something that could not be read, from all sources that have it so.
+pub struct SameGap<'r> {
+    /// "kubernetes prod-eu, prod-us".
+    pub sources: String,
+    pub what: &'r str,
+    pub reason: &'r str,
+    pub effect: &'r str,
+    pub remedy: &'r str,
+}
+
+/// Gaps, those that differ in their source alone as one.
+pub fn same_gaps(report: &Report) -> Vec<SameGap<'_>> {
+    let mut same: std::collections::BTreeMap<(&str, &str, &str, &str), Vec<&str>> = std::collections::BTreeMap::new();
+    for gap in &report.gaps {
+        same.entry((&gap.what, &gap.reason, &gap.effect, &gap.remedy))
+            .or_default()
+            .push(&gap.source);
+    }
+    same.into_iter()
+        .map(|((what, reason, effect, remedy), sources)| SameGap {
+            sources: named(&sources),
+            what,
+            reason,
+            effect,
+            remedy,
+        })
+        .collect()
+}
+
+/// "kubernetes a, b, c", "exporter x, y, z and 5 more": the kind is said once.
+fn named(sources: &[&str]) -> String {
+    const FEW: usize = 3;
+    let mut text = String::new();
+    let mut kind = "";
+    for source in sources.iter().take(FEW) {
+        let (this, name) = source.split_once(' ').unwrap_or(("", source));
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(if this == kind { name } else { source });
+        kind = this;
+    }
+    if sources.len() > FEW {
+        text.push_str(&format!(" and {} more", sources.len() - FEW));
+    }
+    text
+}
+
+/// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
+pub struct Unassessed<'r> {
+    /// (check, reason, GPUs, dollars), largest first.
+    pub reasons: Vec<(&'r str, &'r str, f64, UsdPerHour)>,
+    /// The one thing to do, with the dollars of the check it frees most of.
+    pub remedy: Option<(&'r str, f64, UsdPerHour)>,
+}
+
+pub fn unassessed(report: &Report) -> Unassessed<'_> {
+    let mut entries: Vec<_> = report
+        .checks
+        .iter()
+        .flat_map(|check| check.not_assessed.iter().map(move |gap| (check.id.as_str(), gap)))
+        .collect();
+    entries.sort_by(|a, b| {
+        let size = |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour, (e.1.gpus * 1e6) as u64);
+        size(b).cmp(&size(a)).then_with(|| a.0.cmp(b.0))
+    });
+    // The same GPUs are behind several checks: dollars per remedy are the largest check's, votes the sum over checks.
+    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, UsdPerHour)> = std::collections::BTreeMap::new();
+    for (_, gap) in &entries {
+        let vote = votes.entry(&gap.remedy).or_default();
+        vote.0 += gap.usd_per_hour;
+        vote.1 = vote.1.max(gap.gpus);
+        vote.2 = vote.2.max(gap.usd_per_hour);
+    }
+    let remedy = votes
+        .into_iter()
+        .filter(|(remedy, _)| !remedy.is_empty())
+        .max_by(|(a, x), (b, y)| x.0.cmp(&y.0).then(x.1.total_cmp(&y.1)).then_with(|| b.cmp(a)))
+        .map(|(remedy, (_, gpus, usd))| (remedy, gpus, usd));
+    Unassessed {
+        reasons: entries
+            .iter()
+            .map(|(check, gap)| (*check, gap.reason.as_str(), gap.gpus, gap.usd_per_hour))
+            .collect(),
+        remedy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mred\u{7}\nb\u{202e}c\u{9b}2J"), "a[31mred bc2J");
+    }
+
+    #[test]
+    fn a_kind_of_source_is_said_once() {
+        assert_eq!(
+            named(&["kubernetes a", "kubernetes b", "exporter c"]),
+            "kubernetes a, b, exporter c"
+        );
+        assert_eq!(named(&["x", "y", "z", "w", "v"]), "x, y, z and 2 more");
+    }
+
+    #[test]
+    fn money_reads_like_money() {
+        let usd = UsdPerHour::from_micros(1_234_567_891_000);
+        assert_eq!(money(usd), "$1,234,567.89/h");
+        assert_eq!(per_month(UsdPerHour::from_micros(98_320_000)), "$71,774");
+        assert_eq!(money(UsdPerHour::from_micros(50_000)), "$0.05/h");
+    }
+}
