@@ -1,12 +1,14 @@
 //! `gpuwaste fit`: which tiers hold a model, what each costs.
 
+mod memory;
+
 use super::print;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::models::{self, ModelFacts};
 use crate::catalog::{instances, mig};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
-use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
+use crate::fit::{BandSource, FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
 use crate::settings::Thresholds;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, UsdPerHour};
@@ -26,6 +28,9 @@ const WIDE: usize = 104;
 
 pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
     check(args)?;
+    if let Some(path) = &args.memory.bands {
+        memory::bands(path)?;
+    }
     let model = model(args)?;
     let settings = settings(args);
     let cards = cards(args)?;
@@ -95,7 +100,7 @@ fn check(args: &FitArgs) -> Result<()> {
     if args.max_model_len == Some(0) || args.max_num_seqs == Some(0) || args.block_size == Some(0) {
         bail!("--max-model-len, --max-num-seqs and --block-size must be above 0");
     }
-    Ok(())
+    memory::check(&args.memory)
 }
 
 fn model(args: &FitArgs) -> Result<ModelFacts> {
@@ -139,7 +144,7 @@ fn model(args: &FitArgs) -> Result<ModelFacts> {
 }
 
 fn settings(args: &FitArgs) -> EngineSettings {
-    EngineSettings {
+    let mut settings = EngineSettings {
         engine: Some(match args.engine {
             FitEngine::Vllm => EngineKind::Vllm,
             FitEngine::Sglang => EngineKind::Sglang,
@@ -166,7 +171,9 @@ fn settings(args: &FitArgs) -> EngineSettings {
         block_size: args.block_size,
         enforce_eager: args.enforce_eager.then_some(true),
         ..EngineSettings::default()
-    }
+    };
+    memory::apply(&args.memory, &mut settings);
+    settings
 }
 
 /// The cards to judge: those named, else every one that runs these engines.
@@ -384,6 +391,7 @@ fn placement(c: &Candidate) -> Value {
         "overhead_band_bytes_per_gpu": p.overhead_per_gpu.map(|o| [o.low.0, o.high.0]),
         "kv_bytes_per_gpu": p.kv_per_gpu.map(|b| b.0),
         "kv_band_bytes_per_gpu": p.kv_band.map(|k| [k.low.0, k.high.0]),
+        "kv_band_source": p.kv_band_source.as_ref().map(band_source),
         "kv_bytes_per_token_per_gpu": p.kv_bytes_per_token_per_gpu,
         "kv_capacity_tokens": p.kv_capacity.map(|k| k.value.0),
         "kv_capacity_band_tokens": p.kv_capacity.map(|k| [k.low.0, k.high.0]),
@@ -392,6 +400,18 @@ fn placement(c: &Candidate) -> Value {
         "usd_per_hour": c.usd_per_hour,
         "confidence": confidence(p.confidence),
         "confidence_reasons": p.confidence_reasons,
+    })
+}
+
+fn band_source(source: &BandSource) -> Value {
+    json!({
+        "engine": source.engine,
+        "version_known": source.version_known,
+        "hybrid": source.hybrid,
+        "several_gpus": source.several_gpus,
+        "threads": source.threads,
+        "factor": source.factor,
+        "own_bytes_per_gpu": [source.below as u64, source.above as u64],
     })
 }
 

@@ -57,12 +57,53 @@ impl Amount {
         }
     }
 
+    /// Times another amount, end by end; neither is negative.
+    pub(super) fn by(self, other: Self) -> Self {
+        Self {
+            low: self.low * other.low,
+            value: self.value * other.value,
+            high: self.high * other.high,
+        }
+    }
+
     /// One of two paths is taken, and which is not known: the band covers both, the value lies between.
     pub(super) fn either(self, other: Self) -> Self {
         Self {
             low: self.low.min(other.low),
             value: f64::midpoint(self.value, other.value),
             high: self.high.max(other.high),
+        }
+    }
+}
+
+/// A figure that logs told, in the unit that its user says, with the number of independent threads behind it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Logged {
+    ends: Amount,
+    pub(super) threads: u32,
+}
+
+impl Logged {
+    pub(super) const fn new(low: f64, value: f64, high: f64, threads: u32) -> Self {
+        Self {
+            ends: Amount { low, value, high },
+            threads,
+        }
+    }
+
+    /// Fewer than three threads have not shown how far the next one is off: the band is wider.
+    pub(super) fn amount(self) -> Amount {
+        let wider = match self.threads {
+            0 | 1 => 1.6,
+            2 => 1.3,
+            _ => 1.0,
+        };
+        let Amount { low, value, high } = self.ends;
+        let below = value - wider * (value - low);
+        Amount {
+            low: if low >= 0.0 { below.max(0.0) } else { below },
+            value,
+            high: value + wider * (high - value),
         }
     }
 }

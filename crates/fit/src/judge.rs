@@ -3,7 +3,6 @@
 
 use super::FitVerdict;
 use super::amount::Amount;
-use super::bands;
 use super::defaults::Rules;
 use super::kv::Context;
 use super::memory::Case;
@@ -32,7 +31,7 @@ impl Judged<'_> {
             gib(self.weights.value),
             gib(self.case.total.0 as f64)
         );
-        let (low, high) = bands::deciding(self.case, self.left);
+        let (low, high) = (self.left.low, self.left.high);
         if high <= 0.0 {
             let overhead = gib(self.ledger.overhead.value);
             return (
@@ -149,13 +148,13 @@ impl Judged<'_> {
         }
         let beside = pool::beside(case, self.ledger);
         let after = self.ledger.after;
-        if bands::after_at_bad_end(after) <= beside.value {
+        if after.high <= beside.value {
             return answer;
         }
         let what = steps::after_names(case);
         let message = format!(
             "after the pool, {what} of up to {} must fit beside the budget, which leaves {}",
-            gib(bands::after_at_bad_end(after)),
+            gib(after.high),
             gib(beside.value.max(0.0))
         );
         (FitVerdict::Tight, message)

@@ -23,7 +23,8 @@ mod steps;
 mod throughput;
 mod weights;
 
-pub use kv::is_known_dtype;
+pub use bands::{BandSource, replace as replace_bands};
+pub use kv::{is_known_dtype, is_known_state_dtype};
 pub use quantization::is_known as is_known_quantization;
 pub use throughput::serves;
 
@@ -125,6 +126,8 @@ pub struct Placement {
     pub kv_per_gpu: Option<Bytes>,
     /// Its band.
     pub kv_band: Option<Band<Bytes>>,
+    /// Where the band comes from.
+    pub kv_band_source: Option<BandSource>,
     /// Growth of a long sequence by one token (full-attention layers), on the fullest GPU.
     pub kv_bytes_per_token_per_gpu: Option<f64>,
     /// Tokens one engine (data-parallel rank) can hold; the band's low end is the bad one.

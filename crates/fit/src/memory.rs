@@ -102,8 +102,12 @@ impl Case<'_> {
         let contexts = kv::contexts(self).unwrap_or_default();
         let ledger = steps::replay(self);
         placement.overhead_per_gpu = Some(band(ledger.overhead));
-        let measured = pool::of(self, weights, &ledger);
-        let mut left = bands::widened(self, measured);
+        let (mut left, source) = bands::widened(self, pool::of(self, weights, &ledger));
+        placement.confidence_reasons.push(format!(
+            "memory model without a measurement of this server; its band is the steps' own times {:.2}, by start-ups of {} threads",
+            source.factor, source.threads
+        ));
+        placement.kv_band_source = self.pooled().then_some(source);
         if let Some(context) = contexts.first() {
             placement.roofline = roofline::of(self, context);
             self.fill_cache(&mut placement, &contexts, &mut left, calibration);
@@ -275,7 +279,6 @@ impl Case<'_> {
         if !self.model.verified && self.model.source != ModelSource::Name {
             reasons.push("the model's facts are recalled or approximate".to_string());
         }
-        reasons.push("memory model without a measurement of this server".to_string());
         placement.confidence_reasons = reasons;
     }
 }

@@ -5,10 +5,11 @@ use super::defaults::{self, Rules};
 use super::memory::Case;
 use super::sglang;
 use super::steps::Ledger;
+use crate::snapshot::server::Setting;
 use crate::units::Bytes;
 
-/// Utilization that no source states may be off by this share of the card.
-const UNSTATED_SHARE: f64 = 0.04;
+/// A share that is stated where it could not be read may differ from the default by this much of the card.
+const UNREAD_SHARE: f64 = 0.10;
 
 /// Bytes for the cache at the band's bad end, as estimated, at its good end; negative where nothing is left.
 pub(super) fn of(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
@@ -36,7 +37,7 @@ pub(super) fn of(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
             let default = if case.engine.rules == Rules::Trtllm { 0.90 } else { 0.95 };
             let stated = case.settings.mem_fraction_static;
             let fraction = stated.unwrap_or(default).clamp(0.0, 1.0);
-            let doubt = unstated(case, stated);
+            let doubt = unread(case);
             let free = minus(Amount::exact(total), taken);
             Amount {
                 low: fraction * free.low - doubt,
@@ -48,11 +49,11 @@ pub(super) fn of(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
     }
 }
 
-fn unstated(case: &Case<'_>, stated: Option<f64>) -> f64 {
-    if stated.is_some() {
-        0.0
+fn unread(case: &Case<'_>) -> f64 {
+    if case.settings.unread(Setting::MemoryShare).is_some() {
+        UNREAD_SHARE * case.total.0 as f64
     } else {
-        UNSTATED_SHARE * case.total.0 as f64
+        0.0
     }
 }
 
@@ -60,7 +61,7 @@ fn unstated(case: &Case<'_>, stated: Option<f64>) -> f64 {
 fn budget(case: &Case<'_>) -> Amount {
     let total = case.total.0 as f64;
     let share = defaults::utilization(&case.engine, case.settings) * total;
-    let doubt = unstated(case, case.settings.gpu_memory_utilization);
+    let doubt = unread(case);
     Amount {
         low: share - doubt,
         value: share,
@@ -91,7 +92,7 @@ fn of_free(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
     } else {
         fraction
     };
-    let doubt = unstated(case, case.settings.mem_fraction_static);
+    let doubt = unread(case);
     Amount {
         low: fraction * free.low - doubt - weights.high,
         value: fraction * free.value - weights.value,

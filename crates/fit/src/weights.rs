@@ -24,14 +24,15 @@ pub(super) struct Spread {
     pub(super) attention_ranks: f64,
 }
 
-/// Expert and attention ranks: EP spreads experts over TP × DP (vLLM) or over TP (SGLang, whose DP ranks of
-/// data-parallel attention are TP ranks).
+/// Expert and attention ranks. vLLM cuts experts by TP × DP, whole ones with EP and parts of each without
+/// (`FusedMoEParallelConfig.make`, `flatten_tp_across_dp`, 0.8.5 to 0.33); SGLang by TP, whose ranks its data-parallel
+/// attention divides.
 pub(super) fn spread(engine: &Engine, settings: &EngineSettings, parallelism: Parallelism) -> Spread {
     let tensor = f64::from(parallelism.tensor.max(1));
     let data = f64::from(parallelism.data.max(1));
     let dp_attention = settings.dp_attention == Some(true);
-    let sglang = engine.rules == Rules::Sglang;
-    let expert_ranks = if settings.expert_parallel == Some(true) && !sglang && !dp_attention {
+    let across = engine.rules == Rules::VllmV1 || settings.expert_parallel == Some(true);
+    let expert_ranks = if across && engine.rules != Rules::Sglang && !dp_attention {
         tensor * data
     } else {
         tensor
@@ -79,7 +80,7 @@ pub(super) fn per_gpu(case: &Case<'_>) -> Option<Amount> {
     let unstated = unstated_parts(case, &p);
     let value = value + LEFT_OUT * unstated;
     Some(Amount::new(
-        value * (1.0 - LESS * doubt) - LEFT_OUT * unstated,
+        value * (1.0 - LESS * doubt) - LEFT_OUT * unstated - quantized_head(case, &p),
         value,
         value * (1.0 + (spread - 1.0) * doubt) + unstated + (drafted.high - drafted.value) / case.spread.tensor,
     ))
@@ -182,6 +183,17 @@ fn unstated_parts(case: &Case<'_>, p: &Parts) -> f64 {
         + more(p.replicated, scheme.attention_bits)
         + more(p.recurrent, scheme.state_bits) / s.attention_ranks
         + more(p.shared, scheme.shared_bits) / s.tensor
+}
+
+/// What a head at the linear layers' bits takes less, where nobody says which parts a 4-bit floating-point repository quantizes:
+/// most leave the head at 16 bit, some do not.
+fn quantized_head(case: &Case<'_>, p: &Parts) -> f64 {
+    let scheme = &case.scheme;
+    if scheme.parts_stated || !matches!(scheme.family, Family::Nvfp4 | Family::Mxfp4) {
+        return 0.0;
+    }
+    let less = (scheme.head_bits - scheme.linear_bits).max(0.0) / 8.0;
+    p.vocab * (p.vocab_copies - 1.0) * less / case.spread.tensor
 }
 
 /// What SGLang's own figure has beside the tensors: it tells how much less is free, with tensors rounded up by the allocator

@@ -53,3 +53,8 @@ pub(super) fn state(stated: Option<&str>) -> Option<f64> {
         _ => None,
     }
 }
+
+/// A value of `--mamba-cache-dtype` whose size is known.
+pub fn is_known_state_dtype(text: &str) -> bool {
+    text.eq_ignore_ascii_case("auto") || state(Some(text)).is_some()
+}

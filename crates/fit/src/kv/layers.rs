@@ -63,6 +63,12 @@ fn one(case: &Case<'_>, element: f64, packed: bool) -> (Layers, (f64, f64)) {
     let bytes = |a: Attention| attention_bytes(a, tensor, element, packed, &case.engine);
     // V0 sizes Whisper's cache by `num_hidden_layers`, which counts the encoder's layers, not the decoder's.
     let by_encoder = case.engine.rules == Rules::VllmV0 && case.model.model_type == "whisper";
+    // It gives the cross-attention layers of Llama-Vision blocks like all others.
+    let every_layer = case.engine.rules == Rules::VllmV0 && case.model.model_type == "mllama";
+    let own = case.model.groups.iter().find_map(|g| match g.kind {
+        LayerKind::Full(a) => Some(bytes(a)),
+        _ => None,
+    });
     for group in &case.model.groups {
         let layers = on_fullest_stage(group, case.model, stages);
         if by_encoder {
@@ -113,6 +119,7 @@ fn one(case: &Case<'_>, element: f64, packed: bool) -> (Layers, (f64, f64)) {
                 hold(Holds::State(state_bytes(case, state, tensor)));
             }
             LayerKind::Recurrent(held) => hold(Holds::State(state_bytes(case, held, tensor))),
+            LayerKind::None if every_layer => hold(Holds::All(own.unwrap_or(0.0))),
             LayerKind::SharedKv | LayerKind::None => {}
         }
     }

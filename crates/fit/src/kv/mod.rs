@@ -9,7 +9,7 @@ mod layers;
 mod pages;
 mod pools;
 
-pub use element::is_known_dtype;
+pub use element::{is_known_dtype, is_known_state_dtype};
 
 use super::defaults::Rules;
 use super::memory::Case;

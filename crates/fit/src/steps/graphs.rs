@@ -1,6 +1,6 @@
 //! CUDA graphs: by how many sizes are captured, and over how many layers.
 
-use super::super::amount::Amount;
+use super::super::amount::{Amount, Logged};
 use super::super::defaults::{Rules, Version};
 use super::super::memory::Case;
 use super::super::paths;
@@ -8,39 +8,47 @@ use crate::units::Bytes;
 
 /// GiB a layer of all sizes of a start: logged 0.016 to 0.05 on V1 (0.5 for 28 layers, 1.88 for 36, 2.37 for 48, 1.13 for 32
 /// before 0.20; nine threads; the ends hold eight of ten), 0.01 to 0.03 on V0.
-const A_LAYER: Amount = Amount {
-    low: 0.005,
-    value: 0.024,
-    high: 0.036,
-};
+const A_LAYER: Logged = Logged::new(0.005, 0.024, 0.036, 9);
 /// As measured before the pool since 0.18: the first capture, and one more for each size (0.53 for 28 layers, 1.58 for 32
 /// hybrid layers; four threads).
-const A_LAYER_ESTIMATED: Amount = Amount {
-    low: 0.006,
-    value: 0.02,
-    high: 0.05,
-};
+const A_LAYER_ESTIMATED: Logged = Logged::new(0.006, 0.02, 0.05, 4);
 /// Hybrids' recurrent kernels keep more (1.58 GiB estimated for 32 layers, 2.44 for 42; two threads).
-const HYBRID: f64 = 1.7;
-/// Sizes up to 512 of vLLM's default list.
+const HYBRID: Logged = Logged::new(1.2, 1.7, 2.0, 2);
+/// Sizes up to 512 of vLLM's default list since 0.11.
 const ALL_SIZES: f64 = 51.0;
 /// GiB that a capture takes whatever its sizes.
-const FIRST: f64 = 0.05;
+const FIRST: Logged = Logged::new(0.01, 0.05, 0.15, 4);
 
 fn eager(case: &Case<'_>) -> bool {
     case.settings.enforce_eager == Some(true)
 }
 
-/// Share of the default sizes that are captured: up to twice the sequences, 512 at most
-/// (`VllmConfig._set_cudagraph_sizes`).
+/// Sizes that are captured (`VllmConfig._set_cudagraph_sizes`; read in 0.8.5, 0.9.2, 0.10.2, 0.11.2, 0.14.1, 0.26.0, 0.33.0),
+/// as a share of the default: V0 up to its sequences, V1 all up to 512 until 0.10.1, then twice the sequences, since 0.14 times
+/// the tokens of a draft.
 fn sizes(case: &Case<'_>) -> f64 {
-    let largest = case.step.sequences.saturating_mul(2).min(512) as f64;
-    let count = match largest {
-        n if n <= 8.0 => n.log2().ceil() + 1.0,
-        n if n <= 256.0 => 3.0 + n / 8.0,
-        n => 35.0 + (n - 256.0) / 16.0,
+    let sequences = case.step.sequences;
+    let version = case.engine.version.unwrap_or(Version(u32::MAX, 0, 0));
+    let step_of = |largest: u64, from: u64, wider: u64| {
+        let (fine, coarse) = (largest.min(from), largest.saturating_sub(from));
+        match fine {
+            n if n <= 8 => (n.max(1) as f64).log2().ceil() + 1.0,
+            n => 3.0 + (n / 8) as f64 + (coarse / wider) as f64,
+        }
     };
-    (count / ALL_SIZES).clamp(0.04, 1.0)
+    let drafted = u64::from(case.settings.speculative_tokens.unwrap_or(0));
+    let count = match version {
+        _ if case.engine.rules == Rules::VllmV0 => step_of(sequences.min(256), 8192, 8),
+        v if v < Version(0, 10, 2) => step_of(512, 512, 8),
+        v if v < Version(0, 11, 1) => step_of(sequences.saturating_mul(2).min(512), 512, 8),
+        v => {
+            let a_request = if v < Version(0, 14, 0) { 1 } else { 1 + drafted };
+            let blackwell = matches!(case.gpu.compute_capability, Some((10, _)));
+            let most = if blackwell && v >= Version(0, 33, 0) { 1024 } else { 512 };
+            step_of(sequences.saturating_mul(2 * a_request).min(most), 256, 16)
+        }
+    };
+    count / ALL_SIZES
 }
 
 fn layers(case: &Case<'_>) -> f64 {
@@ -51,23 +59,25 @@ fn all(case: &Case<'_>, a_layer: Amount) -> Amount {
     if eager(case) {
         return Amount::ZERO;
     }
-    let kind = if paths::is_hybrid(case.model) { HYBRID } else { 1.0 };
-    let graphs = a_layer.times(layers(case) * kind * sizes(case));
-    graphs.plus(Amount::around(FIRST, 0.2, 3.0)).times(Bytes::GIB)
+    let mut graphs = a_layer.times(layers(case) * sizes(case));
+    if paths::is_hybrid(case.model) {
+        graphs = graphs.by(HYBRID.amount());
+    }
+    graphs.plus(FIRST.amount()).times(Bytes::GIB)
 }
 
 /// Captured after the pool, outside the budget.
 pub(super) fn captured(case: &Case<'_>) -> Amount {
     let rate = match case.engine.rules {
-        Rules::VllmV0 => A_LAYER.times(0.6),
-        _ => A_LAYER,
+        Rules::VllmV0 => A_LAYER.amount().times(0.6),
+        _ => A_LAYER.amount(),
     };
     all(case, rate)
 }
 
 /// Measured before the pool and taken from the budget.
 pub(super) fn estimated(case: &Case<'_>) -> Amount {
-    all(case, A_LAYER_ESTIMATED)
+    all(case, A_LAYER_ESTIMATED.amount())
 }
 
 /// SGLang captures after the pool: about 2 MiB a sequence of the largest batch by its own reserve.

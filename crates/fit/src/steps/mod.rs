@@ -11,6 +11,7 @@ mod working_set;
 use super::amount::Amount;
 use super::defaults::{Rules, Version};
 use super::memory::Case;
+use super::paths;
 
 /// When a step's memory is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,7 +341,7 @@ pub(super) fn of(case: &Case<'_>) -> &'static [Step] {
         Rules::VllmV0 => VLLM_V0,
         Rules::VllmV1 => match case.engine.version {
             Some(v) if v < Version(0, 9, 0) => VLLM_0_8,
-            Some(v) if v < Version(0, 19, 2) => VLLM_0_9,
+            _ if !paths::graphs_counted(&case.engine) => VLLM_0_9,
             _ => VLLM_0_20,
         },
         Rules::Sglang => SGLANG,

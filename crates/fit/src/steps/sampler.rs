@@ -1,6 +1,6 @@
 //! Logits of the last tokens and what the sampler makes of them, in bytes a sequence and entry of the vocabulary.
 
-use super::super::amount::Amount;
+use super::super::amount::{Amount, Logged};
 use super::super::defaults::{Rules, Version};
 use super::super::memory::Case;
 use super::super::paths::{self, Path};
@@ -8,51 +8,23 @@ use super::forward;
 
 /// 16-bit logits, their fp32 copy, the sorted copy with 64-bit indices, and the buffers of torch's segmented sort. Logged
 /// peaks: 38.4 to 39.4 (eleven starts of V0, 0.8 to 0.16 on T4, A10G, H100; five threads).
-const SORTED: Amount = Amount {
-    low: 37.0,
-    value: 39.0,
-    high: 41.0,
-};
+const SORTED: Logged = Logged::new(37.0, 39.0, 41.0, 5);
 /// 16-bit logits, their fp32 copy, probabilities and exponential noise, or FlashInfer's masked copy: logged 13 to 15 (six
 /// starts of 0.10 to 0.28; four threads), 22 with AITER's sampler on an MI300X.
-const UNSORTED: Amount = Amount {
-    low: 10.0,
-    value: 14.0,
-    high: 16.0,
-};
+const UNSORTED: Logged = Logged::new(10.0, 14.0, 16.0, 4);
 /// The second runner's profile samples with the model's own logits, since 0.31 with the fp32 pipeline of its warm-up.
-const SECOND: Amount = Amount {
-    low: 2.0,
-    value: 4.0,
-    high: 14.0,
-};
-const SECOND_PROFILED: Amount = Amount {
-    low: 6.0,
-    value: 8.0,
-    high: 14.0,
-};
+const SECOND: Logged = Logged::new(2.0, 4.0, 14.0, 3);
+const SECOND_PROFILED: Logged = Logged::new(6.0, 8.0, 14.0, 2);
 /// Counters of output tokens (int32) and a bit a token of the prompt, kept for each sequence and entry of the vocabulary
 /// (`PenaltiesState`).
 const COUNTERS: f64 = 4.125;
 /// The fp32 copy that the second runner's warm-up asks for and its profile did not; more where top-k and top-p need a copy.
-const WARM_UP: Amount = Amount {
-    low: 0.0,
-    value: 4.0,
-    high: 8.0,
-};
+const WARM_UP: Logged = Logged::new(0.0, 4.0, 8.0, 2);
 /// Drafting samples the rejected and the bonus tokens, twice the rows (`_dummy_sampler_run` with a rejection sampler).
-const DRAFTING: Amount = Amount {
-    low: 1.0,
-    value: 1.9,
-    high: 2.6,
-};
+const DRAFTING: Logged = Logged::new(1.0, 1.9, 2.6, 1);
 /// TensorRT-LLM's decoder: fp32 logits of all sequences, and the workspaces of top-k and top-p (one start, 20 bytes logged
 /// beside the weights).
-const TRTLLM: Amount = Amount {
-    low: 8.0,
-    value: 18.0,
-    high: 24.0,
-};
+const TRTLLM: Logged = Logged::new(8.0, 18.0, 24.0, 1);
 
 /// Sequences × vocabulary: rows of logits are not cut by the ranks, they are gathered.
 fn entries(case: &Case<'_>) -> f64 {
@@ -69,14 +41,14 @@ pub(super) fn peak(case: &Case<'_>) -> Amount {
         return Amount::ZERO;
     }
     let first = match paths::sampler(case) {
-        Path::Old => SORTED,
-        Path::New => UNSORTED,
-        Path::Either => SORTED.either(UNSORTED),
+        Path::Old => SORTED.amount(),
+        Path::New => UNSORTED.amount(),
+        Path::Either => SORTED.amount().either(UNSORTED.amount()),
     };
     let second = match case.engine.version {
-        Some(v) if v < Version(0, 31, 0) => SECOND,
-        Some(v) if v >= Version(0, 33, 0) => SECOND_PROFILED,
-        _ => SECOND.either(SECOND_PROFILED),
+        Some(v) if v < Version(0, 31, 0) => SECOND.amount(),
+        Some(v) if v >= Version(0, 33, 0) => SECOND_PROFILED.amount(),
+        _ => SECOND.amount().either(SECOND_PROFILED.amount()),
     };
     let bytes = match paths::runner(case) {
         Path::Old => first,
@@ -85,11 +57,7 @@ pub(super) fn peak(case: &Case<'_>) -> Amount {
     };
     let drafting = case.settings.speculative == Some(true) && case.engine.rules == Rules::VllmV1;
     let bytes = if drafting {
-        Amount::new(
-            bytes.low * DRAFTING.low,
-            bytes.value * DRAFTING.value,
-            bytes.high * DRAFTING.high,
-        )
+        bytes.by(DRAFTING.amount())
     } else {
         bytes
     };
@@ -144,7 +112,7 @@ pub(super) fn warm_up(case: &Case<'_>) -> Amount {
     if profiled || !samples(case) {
         return Amount::ZERO;
     }
-    let second = WARM_UP.times(entries(case));
+    let second = WARM_UP.amount().times(entries(case));
     match paths::runner(case) {
         Path::Old => Amount::ZERO,
         Path::New => second,
@@ -153,5 +121,5 @@ pub(super) fn warm_up(case: &Case<'_>) -> Amount {
 }
 
 pub(super) fn trtllm(case: &Case<'_>) -> Amount {
-    TRTLLM.times(entries(case).min(2048.0 * case.model.vocab.unwrap_or(0) as f64))
+    TRTLLM.amount().times(entries(case).min(2048.0 * case.model.vocab.unwrap_or(0) as f64))
 }
