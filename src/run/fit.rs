@@ -8,7 +8,9 @@ use crate::catalog::models::{self, ModelFacts};
 use crate::catalog::{instances, mig};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
-use crate::fit::{BandSource, FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
+use crate::fit::{
+    BandSource, FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization,
+};
 use crate::settings::Thresholds;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, UsdPerHour};

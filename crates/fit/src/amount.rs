@@ -32,12 +32,22 @@ impl Amount {
         Self::new(value * low, value, value * high)
     }
 
+    /// The sum of two that know nothing of each other: what each may be off by adds like the sides of a right angle.
     pub(super) fn plus(self, other: Self) -> Self {
+        let value = self.value + other.value;
         Self {
-            low: self.low + other.low,
-            value: self.value + other.value,
-            high: self.high + other.high,
+            low: value - (self.value - self.low).hypot(other.value - other.low),
+            value,
+            high: value + (self.high - self.value).hypot(other.high - other.value),
         }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        self.plus(Self {
+            low: -other.high,
+            value: -other.value,
+            high: -other.low,
+        })
     }
 
     /// What is larger at each end: of two things that are not held at the same time.

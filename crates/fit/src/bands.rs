@@ -64,7 +64,9 @@ fn parse(text: &str) -> Result<Vec<Row>, String> {
         let wrong = |what: &str| format!("line {}: {what}", at + 1);
         let fields: Vec<&str> = line.split(',').map(str::trim).collect();
         let [engine, version, hybrid, several, threads, factor] = fields.as_slice() else {
-            return Err(wrong("six fields are needed: engine,version,hybrid,several,threads,factor"));
+            return Err(wrong(
+                "six fields are needed: engine,version,hybrid,several,threads,factor",
+            ));
         };
         let flag = |text: &str| match text {
             "any" => Ok(None),

@@ -22,6 +22,10 @@ pub(super) struct Judged<'a> {
     pub(super) measured: bool,
 }
 
+/// Share of the band above the estimate from which on a start is called impossible: six of ten widths hold eleven of twelve
+/// logged pools.
+const REFUSED_SHARE: f64 = 0.6;
+
 type Answer = (FitVerdict, String);
 
 impl Judged<'_> {
@@ -31,7 +35,7 @@ impl Judged<'_> {
             gib(self.weights.value),
             gib(self.case.total.0 as f64)
         );
-        let (low, high) = (self.left.low, self.left.high);
+        let (low, high) = self.ends();
         if high <= 0.0 {
             let overhead = gib(self.ledger.overhead.value);
             return (
@@ -57,6 +61,18 @@ impl Judged<'_> {
         let answer = self.slots(answer, (low, high));
         let answer = self.free(answer);
         self.after(answer)
+    }
+
+    /// The ends that decide. What fits must fit at the band's bad end; that it does not is said a little before the good end,
+    /// since it costs a look at the figures and not a server, but only of facts that are the model's own.
+    fn ends(&self) -> (f64, f64) {
+        let left = self.left;
+        let share = if self.case.model.assumed() || self.measured {
+            1.0
+        } else {
+            REFUSED_SHARE
+        };
+        (left.low, left.value + share * (left.high - left.value))
     }
 
     /// One request of the full length, at the band's ends and on every path.
@@ -143,7 +159,9 @@ impl Judged<'_> {
     fn after(&self, answer: Answer) -> Answer {
         let case = self.case;
         let counts = case.engine.is_vllm() || case.engine.rules == Rules::Sglang;
-        if !counts || answer.0 != FitVerdict::Fits || case.settings.kv_cache_memory.is_some() {
+        // Where memory is the host's, too, what lies beside the budget is no limit.
+        let limited = counts && !case.gpu.is_unified() && case.settings.kv_cache_memory.is_none();
+        if !limited || answer.0 != FitVerdict::Fits {
             return answer;
         }
         let beside = pool::beside(case, self.ledger);

@@ -52,7 +52,7 @@ pub(super) fn place(
     };
     let engine = Engine::of(settings, model, gpu);
     let scheme = match quantization::scheme(model, settings) {
-        Ok(scheme) => scheme,
+        Ok(scheme) => scheme.as_loaded(&engine),
         Err(contradiction) => {
             return Placement {
                 verdict: FitVerdict::DoesNotFit,

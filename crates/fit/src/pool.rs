@@ -14,15 +14,10 @@ const UNREAD_SHARE: f64 = 0.10;
 /// Bytes for the cache at the band's bad end, as estimated, at its good end; negative where nothing is left.
 pub(super) fn of(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
     let total = case.total.0 as f64;
-    let minus = |a: Amount, b: Amount| Amount {
-        low: a.low - b.high,
-        value: a.value - b.value,
-        high: a.high - b.low,
-    };
     let taken = weights.plus(ledger.overhead);
     if let Some(fixed) = case.settings.kv_cache_memory.filter(|_| case.engine.is_v1()) {
         // The cache is as large as told, if it has room.
-        let room = minus(free_at_start(case, ledger), taken);
+        let room = free_at_start(case, ledger).minus(taken);
         let kv = fixed.0 as f64;
         return Amount {
             low: kv.min(room.low),
@@ -31,21 +26,21 @@ pub(super) fn of(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
         };
     }
     match case.engine.rules {
-        Rules::VllmV0 | Rules::VllmV1 => minus(budget(case), taken),
+        Rules::VllmV0 | Rules::VllmV1 => budget(case).minus(taken),
         Rules::Sglang => of_free(case, weights, ledger),
         Rules::Trtllm | Rules::Tgi => {
             let default = if case.engine.rules == Rules::Trtllm { 0.90 } else { 0.95 };
             let stated = case.settings.mem_fraction_static;
             let fraction = stated.unwrap_or(default).clamp(0.0, 1.0);
             let doubt = unread(case);
-            let free = minus(Amount::exact(total), taken);
+            let free = Amount::exact(total).minus(taken);
             Amount {
                 low: fraction * free.low - doubt,
                 value: fraction * free.value,
                 high: fraction * free.high + doubt,
             }
         }
-        Rules::LlamaCpp | Rules::Plain => minus(Amount::exact(total), taken),
+        Rules::LlamaCpp | Rules::Plain => Amount::exact(total).minus(taken),
     }
 }
 
@@ -93,11 +88,12 @@ fn of_free(case: &Case<'_>, weights: Amount, ledger: &Ledger) -> Amount {
         fraction
     };
     let doubt = unread(case);
-    Amount {
-        low: fraction * free.low - doubt - weights.high,
-        value: fraction * free.value - weights.value,
-        high: (most * free.high + doubt).min(case.total.0 as f64) - weights.low,
-    }
+    let share = Amount {
+        low: fraction * free.low - doubt,
+        value: fraction * free.value,
+        high: (most * free.high + doubt).min(case.total.0 as f64),
+    };
+    share.minus(weights)
 }
 
 /// Room beside the budget, for what comes after the pool, at the bad end of what lies before it.

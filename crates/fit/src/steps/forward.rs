@@ -1,6 +1,7 @@
 //! The peak of one step through the decoder, in bytes a token of the step.
 
 use super::super::amount::Amount;
+use super::super::defaults::{Rules, Version};
 use super::super::memory::Case;
 use crate::catalog::models::{Attention, LayerKind, ModelFacts};
 use crate::units::Bytes;
@@ -22,7 +23,7 @@ pub(super) fn peak(case: &Case<'_>) -> Amount {
     let dense = tokens * dense(case);
     let bytes = match case.model.experts {
         None => Amount::around(dense, 0.75, 1.25),
-        Some(_) => Amount::around(tokens * experts(case), 0.6, 1.5).larger(Amount::around(dense, 0.75, 1.25)),
+        Some(_) => Amount::around(mixture(case), 0.6, 1.5).larger(Amount::around(dense, 0.75, 1.25)),
     };
     bytes.larger(Amount::exact(FLOOR))
 }
@@ -48,7 +49,26 @@ fn dense(case: &Case<'_>) -> f64 {
     2.0 * (mlp.max(mixer) + STREAMS * hidden * streams)
 }
 
-/// Tokens sent to their experts: inputs and outputs of all chosen experts share a buffer, the gated product has another
+/// The tokens of a step through the experts. With data parallelism each rank gathers those of all of them
+/// (`all2all_backend` naive, since 0.11 allgather_reducescatter: the defaults, read in 0.10.2 to 0.33); the experts' own buffers
+/// were chunked by `VLLM_FUSED_MOE_CHUNK_SIZE`, 32,768 tokens to 0.10, 16,384 in 0.12 to 0.16, not in 0.20.
+pub(super) fn mixture(case: &Case<'_>) -> f64 {
+    let tokens = case.step.tokens as f64;
+    if case.engine.rules != Rules::VllmV1 || case.parallelism.data <= 1 {
+        return tokens * experts(case);
+    }
+    let gathered = tokens * f64::from(case.parallelism.data);
+    let chunk = match case.engine.version {
+        Some(v) if v < Version(0, 11, 0) => 32_768.0,
+        Some(v) if v < Version(0, 19, 0) => 16_384.0,
+        _ => f64::INFINITY,
+    };
+    // Inputs of all ranks, and the sums that go back to them.
+    let states = gathered * f64::from(case.model.hidden.unwrap_or(4096)) * 2.0 * 2.0;
+    gathered.min(chunk) * experts(case) + states
+}
+
+/// Bytes of a token sent to its experts: inputs and outputs of all chosen experts share a buffer, the gated product has another
 /// (`vllm/model_executor/layers/fused_moe`: `intermediate_cache13`, `intermediate_cache2`), and the tokens themselves.
 fn experts(case: &Case<'_>) -> f64 {
     let Some(e) = case.model.experts else { return 0.0 };

@@ -9,11 +9,12 @@ use crate::units::Bytes;
 /// GiB a layer of all sizes of a start: logged 0.016 to 0.05 on V1 (0.5 for 28 layers, 1.88 for 36, 2.37 for 48, 1.13 for 32
 /// before 0.20; nine threads; the ends hold eight of ten), 0.01 to 0.03 on V0.
 const A_LAYER: Logged = Logged::new(0.005, 0.024, 0.036, 9);
-/// As measured before the pool since 0.18: the first capture, and one more for each size (0.53 for 28 layers, 1.58 for 32
-/// hybrid layers; four threads).
-const A_LAYER_ESTIMATED: Logged = Logged::new(0.006, 0.02, 0.05, 4);
-/// Hybrids' recurrent kernels keep more (1.58 GiB estimated for 32 layers, 2.44 for 42; two threads).
-const HYBRID: Logged = Logged::new(1.2, 1.7, 2.0, 2);
+/// As measured before the pool since 0.18: the first capture, and one more for each size (0.43 and 0.53 for 28 layers).
+const A_LAYER_ESTIMATED: Logged = Logged::new(0.006, 0.018, 0.036, 3);
+/// Hybrids' recurrent kernels keep more: 2.37 GiB for 48 layers and 1.29 for 32 captured, 1.58 GiB estimated for 32, 2.44 for
+/// 42; less than that for 64 layers at two ranks.
+const HYBRID_LAYER: Logged = Logged::new(0.012, 0.04, 0.055, 2);
+const HYBRID_LAYER_ESTIMATED: Logged = Logged::new(0.015, 0.042, 0.065, 3);
 /// Sizes up to 512 of vLLM's default list since 0.11.
 const ALL_SIZES: f64 = 51.0;
 /// GiB that a capture takes whatever its sizes.
@@ -59,10 +60,7 @@ fn all(case: &Case<'_>, a_layer: Amount) -> Amount {
     if eager(case) {
         return Amount::ZERO;
     }
-    let mut graphs = a_layer.times(layers(case) * sizes(case));
-    if paths::is_hybrid(case.model) {
-        graphs = graphs.by(HYBRID.amount());
-    }
+    let graphs = a_layer.times(layers(case) * sizes(case));
     graphs.plus(FIRST.amount()).times(Bytes::GIB)
 }
 
@@ -70,6 +68,7 @@ fn all(case: &Case<'_>, a_layer: Amount) -> Amount {
 pub(super) fn captured(case: &Case<'_>) -> Amount {
     let rate = match case.engine.rules {
         Rules::VllmV0 => A_LAYER.amount().times(0.6),
+        _ if paths::is_hybrid(case.model) => HYBRID_LAYER.amount(),
         _ => A_LAYER.amount(),
     };
     all(case, rate)
@@ -77,7 +76,12 @@ pub(super) fn captured(case: &Case<'_>) -> Amount {
 
 /// Measured before the pool and taken from the budget.
 pub(super) fn estimated(case: &Case<'_>) -> Amount {
-    all(case, A_LAYER_ESTIMATED.amount())
+    let rate = if paths::is_hybrid(case.model) {
+        HYBRID_LAYER_ESTIMATED
+    } else {
+        A_LAYER_ESTIMATED
+    };
+    all(case, rate.amount())
 }
 
 /// SGLang captures after the pool: about 2 MiB a sequence of the largest batch by its own reserve.

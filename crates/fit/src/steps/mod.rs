@@ -180,6 +180,12 @@ const VLLM_0_9: &[Step] = &[
         "vllm: vllm/v1/worker/gpu_worker.py, compile_or_warm_up_model (0.9.2 to 0.19.0)"
     ),
     step!(
+        "FlashInfer's tuning",
+        After,
+        runtime::tuning,
+        "vllm: vllm/model_executor/warmup/kernel_warmup.py, flashinfer_autotune (0.10.2 to 0.19.0)"
+    ),
+    step!(
         "late buffers",
         After,
         runtime::late,
@@ -242,6 +248,12 @@ const VLLM_0_20: &[Step] = &[
         After,
         sampler::warm_up,
         "vllm: vllm/v1/worker/gpu/warmup.py, warmup_kernels (0.22.1 to 0.30.0)"
+    ),
+    step!(
+        "FlashInfer's tuning",
+        After,
+        runtime::tuning,
+        "vllm: vllm/model_executor/warmup/kernel_warmup.py, flashinfer_autotune (0.20.0 to 0.33.0)"
     ),
     step!(
         "late buffers",

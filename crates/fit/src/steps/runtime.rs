@@ -59,9 +59,7 @@ pub(super) fn vllm(case: &Case<'_>) -> Amount {
     }
     if several(case) {
         let doublings = f64::from(case.parallelism.tensor.max(2)).log2() - 1.0;
-        own = own
-            .plus(SEVERAL.amount())
-            .plus(DOUBLING.amount().times(doublings));
+        own = own.plus(SEVERAL.amount()).plus(DOUBLING.amount().times(doublings));
     }
     if case.gpu.is_unified() {
         own = own.plus(UNIFIED.amount());
@@ -74,9 +72,6 @@ const LATE: Logged = gib(0.05, 0.2, 0.35, 3);
 /// NCCL's later channels: 1.57 GiB beside the budget of eight ranks were too little by 1.37.
 const LATE_RANKS: Logged = gib(0.0, 0.3, 0.42, 1);
 const LATE_RANK: Logged = gib(0.0, 0.05, 0.08, 1);
-/// Kernels of mixtures keep workspaces by the tokens of a step: 1.9 GiB beside the budget were too little for an expert model
-/// on one GPU whose graphs are two sizes.
-const LATE_EXPERTS: Logged = gib(0.0, 0.4, 1.3, 1);
 /// Drafts capture and warm up apart.
 const LATE_DRAFT: Logged = gib(0.0, 0.3, 0.7, 0);
 
@@ -88,13 +83,24 @@ pub(super) fn late(case: &Case<'_>) -> Amount {
         let each = LATE_RANK.amount().times(f64::from(ranks.min(16)));
         own = own.plus(LATE_RANKS.amount()).plus(each);
     }
-    if case.model.experts.is_some() {
-        own = own.plus(LATE_EXPERTS.amount());
-    }
     if case.settings.speculative == Some(true) {
         own = own.plus(LATE_DRAFT.amount());
     }
     own.times(Bytes::GIB)
+}
+
+/// Steps' worth of the experts' buffers that FlashInfer's tuner takes: it repeats a step of the profiled size with inputs of its
+/// own for each kernel that it tries, after the pool. On Hopper and later only; 1.9 GiB beside the budget were too little for
+/// a start of gpt-oss-120b on one H100 that captured two sizes, and enough for one of an earlier release.
+const TUNED: Logged = Logged::new(0.0, 1.0, 2.5, 1);
+
+pub(super) fn tuning(case: &Case<'_>) -> Amount {
+    let old = case.engine.version.is_some_and(|v| v < Version(0, 10, 2));
+    let hopper = case.gpu.compute_capability.is_none_or(|c| c >= (9, 0)) && case.gpu.vendor != "amd";
+    if old || !hopper || case.model.experts.is_none() {
+        return Amount::ZERO;
+    }
+    TUNED.amount().times(super::forward::mixture(case))
 }
 
 /// What SGLang finds taken before it loads: 0.45 GiB at one rank, 0.7 at two, 1.0 at four and 2.4 at eight over NVLink, over

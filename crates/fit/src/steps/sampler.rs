@@ -56,11 +56,7 @@ pub(super) fn peak(case: &Case<'_>) -> Amount {
         Path::Either => first.either(second),
     };
     let drafting = case.settings.speculative == Some(true) && case.engine.rules == Rules::VllmV1;
-    let bytes = if drafting {
-        bytes.by(DRAFTING.amount())
-    } else {
-        bytes
-    };
+    let bytes = if drafting { bytes.by(DRAFTING.amount()) } else { bytes };
     // The step's hidden states are still there.
     let hidden = forward::hidden_states(case);
     defaulted(case, bytes.times(entries(case))).plus(Amount::exact(hidden))
@@ -121,5 +117,7 @@ pub(super) fn warm_up(case: &Case<'_>) -> Amount {
 }
 
 pub(super) fn trtllm(case: &Case<'_>) -> Amount {
-    TRTLLM.amount().times(entries(case).min(2048.0 * case.model.vocab.unwrap_or(0) as f64))
+    TRTLLM
+        .amount()
+        .times(entries(case).min(2048.0 * case.model.vocab.unwrap_or(0) as f64))
 }
