@@ -7,6 +7,7 @@
 
 mod amount;
 mod bands;
+pub mod book;
 mod defaults;
 mod instance;
 mod judge;

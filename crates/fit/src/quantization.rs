@@ -489,7 +489,7 @@ mod tests {
         assert_eq!(bits("fp8 block128", "fp8"), Some(8.002));
         assert_eq!(bits("awq-int4 g128", "awq_marlin"), Some(4.15625));
         assert_eq!(bits("bnb-nf4", "bitsandbytes"), Some(4.127));
-        assert_eq!(bits("", "bitsandbytes"), Some(4.5));
+        assert_eq!(bits("", "bitsandbytes"), Some(4.127));
         assert_eq!(bits("Q4_K_M", "gguf"), Some(4.89));
         assert_eq!(bits("int4 w4a16 g128", "auto_round"), Some(4.125));
     }

@@ -453,8 +453,10 @@ fn on_instance(model: &str, profile: &str, settings: &EngineSettings) -> Placeme
 
 #[test]
 fn a_mig_instance_holds_what_its_memory_holds() {
+    // At the default share the smallest instance has 0.3 GiB beside the budget for what comes after the pool.
     let small = EngineSettings {
         engine_version: Some("0.21.0".into()),
+        gpu_memory_utilization: Some(0.85),
         max_model_len: Some(4096),
         max_num_seqs: Some(16),
         max_num_batched_tokens: Some(2048),
@@ -482,8 +484,10 @@ fn a_mig_instance_holds_what_its_memory_holds() {
 /// an H100 runs its profile with 256 or 1,024 sequences, and only a stated number is sure.
 #[test]
 fn defaults_that_depend_on_the_card_are_not_sure_on_its_instances() {
+    // At the default share the smallest instance has 0.3 GiB beside the budget for what comes after the pool.
     let stated = EngineSettings {
         engine_version: Some("0.21.0".into()),
+        gpu_memory_utilization: Some(0.85),
         max_model_len: Some(4096),
         max_num_seqs: Some(16),
         max_num_batched_tokens: Some(2048),
