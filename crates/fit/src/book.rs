@@ -1,6 +1,6 @@
 //! What the fleet's own servers told of their memory, as measurements for every other server like them.
 
-use super::{Calibration, Parallelism, place};
+use super::{Calibration, Parallelism, Placement, defaults, place};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings, Setting};
@@ -87,25 +87,14 @@ impl Book {
             return silent("its share of the card could not be read");
         }
         let bare = place(told.model, settings, told.gpu, told.parallelism, None);
-        let (Some(estimate), Some(per_token), Some(weights)) =
-            (bare.kv_per_gpu, bare.kv_bytes_per_token_per_gpu, bare.weights_per_gpu)
-        else {
+        let Some((estimate, per_token)) = bare.kv_per_gpu.zip(bare.kv_bytes_per_token_per_gpu) else {
             return silent("its pool cannot be estimated");
         };
+        within(told, &bare).map_err(Refusal::Impossible)?;
         let pool = told.kv_capacity.0 as f64 * per_token;
-        let card = told.gpu.memory_cuda.or(told.gpu.memory_usable).unwrap_or(told.gpu.memory).0 as f64;
-        let room = card - weights.0 as f64 * LIGHTEST;
-        if pool <= 0.0 || pool > room {
-            return Err(Refusal::Impossible(format!(
-                "{} tokens of {per_token:.0} bytes are {}, and the card has {} beside the weights",
-                told.kv_capacity.0,
-                Bytes(pool as u64),
-                Bytes(room.max(0.0) as u64)
-            )));
-        }
         self.facts.push(Fact {
             kind,
-            more: (pool - estimate.0 as f64) / card,
+            more: (pool - estimate.0 as f64) / card(told.gpu),
             whose: told.whose.to_string(),
         });
         Ok(())
@@ -151,6 +140,37 @@ impl Book {
 /// Weights may be lighter than estimated by this share.
 const LIGHTEST: f64 = 0.85;
 
+impl Told<'_> {
+    /// Whether a card could hold what the server says.
+    ///
+    /// Errors: the figures that speak against it.
+    pub fn possible(&self) -> Result<(), String> {
+        within(self, &place(self.model, self.settings, self.gpu, self.parallelism, None))
+    }
+}
+
+fn within(told: &Told<'_>, bare: &Placement) -> Result<(), String> {
+    let Some((per_token, weights)) = bare.kv_bytes_per_token_per_gpu.zip(bare.weights_per_gpu) else {
+        return Ok(());
+    };
+    let pool = told.kv_capacity.0 as f64 * per_token;
+    let room = card(told.gpu) - weights.0 as f64 * LIGHTEST;
+    if pool > 0.0 && pool <= room {
+        return Ok(());
+    }
+    Err(format!(
+        "{} tokens of {per_token:.0} bytes are {}, and the card has {} beside the weights",
+        told.kv_capacity.0,
+        Bytes(pool as u64),
+        Bytes(room.max(0.0) as u64)
+    ))
+}
+
+/// As CUDA reports it.
+fn card(gpu: &GpuFacts) -> f64 {
+    defaults::cuda_total(gpu).0 as f64
+}
+
 /// Why a fact is not taken down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -169,8 +189,7 @@ fn exact(
 ) -> Option<Calibration> {
     let bare = place(model, settings, gpu, parallelism, None);
     let (estimate, per_token) = bare.kv_per_gpu.zip(bare.kv_bytes_per_token_per_gpu)?;
-    let card = gpu.memory_cuda.or(gpu.memory_usable).unwrap_or(gpu.memory).0 as f64;
-    let tokens = (estimate.0 as f64 + fact.more * card) / per_token;
+    let tokens = (estimate.0 as f64 + fact.more * card(gpu)) / per_token;
     (tokens >= 1.0 && tokens.is_finite()).then(|| Calibration {
         gpu: gpu.name.clone(),
         parallelism,

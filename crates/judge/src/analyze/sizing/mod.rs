@@ -3,6 +3,7 @@
 
 mod demand;
 mod market;
+mod measured;
 mod patch;
 mod replicas;
 
@@ -16,6 +17,7 @@ use super::support;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource, Task};
+use crate::fit::book::{Book, Told};
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, Service, Slo};
 use crate::fleet::{Fleet, Node, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::Thresholds;
@@ -102,10 +104,11 @@ impl Sizing {
     pub(super) fn new(fleet: &Fleet, t: &Thresholds) -> Self {
         let market = Market::new(fleet);
         let mut gaps = Vec::new();
+        let book = measured::book(fleet, &mut gaps);
         let judgements = fleet
             .workloads
             .iter()
-            .map(|w| judge(fleet, &market, w, t, &mut gaps))
+            .map(|w| judge(fleet, (&market, &book), w, t, &mut gaps))
             .collect();
         Self {
             judgements,
@@ -166,12 +169,23 @@ pub(super) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>
             "look at parallelism-mismatch, or write the parallelism in the arguments",
         ));
     };
-    let calibration = workload.kv_capacity.map(|kv_capacity| Calibration {
-        gpu: gpu.name.clone(),
+    let told = |kv_capacity| Told {
+        model,
+        settings,
+        gpu,
         parallelism,
         kv_capacity,
-        ..Calibration::default()
-    });
+        whose: "",
+    };
+    let calibration = workload
+        .kv_capacity
+        .filter(|c| told(*c).possible().is_ok())
+        .map(|kv_capacity| Calibration {
+            gpu: gpu.name.clone(),
+            parallelism,
+            kv_capacity,
+            ..Calibration::default()
+        });
     Ok(Held {
         model,
         settings,
@@ -251,7 +265,13 @@ fn parallelism(workload: &Workload, settings: &EngineSettings) -> Option<Paralle
     (stated.gpus() <= held).then_some(stated)
 }
 
-fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, gaps: &mut Vec<Gap>) -> Judgement {
+fn judge(
+    fleet: &Fleet,
+    known: (&Market, &Book),
+    workload: &Workload,
+    t: &Thresholds,
+    gaps: &mut Vec<Gap>,
+) -> Judgement {
     if workload.class != WorkloadClass::Server {
         return Judgement::NoServer;
     }
@@ -265,7 +285,7 @@ fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, ga
     if !slots.is_empty() && slots.iter().all(dark) {
         return Judgement::Dark;
     }
-    match plan(fleet, market, workload, t, gaps) {
+    match plan(fleet, known, workload, t, gaps) {
         Ok(plan) => Judgement::Planned(Box::new(plan)),
         Err(lack) => Judgement::Lacks(lack),
     }
@@ -273,12 +293,16 @@ fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, ga
 
 fn plan(
     fleet: &Fleet,
-    market: &Market,
+    (market, book): (&Market, &Book),
     workload: &Workload,
     t: &Thresholds,
     gaps: &mut Vec<Gap>,
 ) -> Result<Plan, Lack> {
-    let held = held(fleet, workload)?;
+    let mut held = held(fleet, workload)?;
+    if held.calibration.is_none() {
+        held.calibration = book.calibration(held.model, held.settings, held.gpu, held.parallelism);
+    }
+    let held = held;
     if held.settings.role.is_some() {
         return Err(lack(
             "prefill and decode are separate: one role's load is not the model's",
@@ -338,6 +362,7 @@ fn plan(
             let node = fleet.node(slot.node);
             let wanted = Wanted {
                 held: &held,
+                book,
                 current: &current,
                 demand: &demand,
                 replicas: count as u32,
@@ -437,6 +462,7 @@ fn host_need(
 
 struct Wanted<'a, F: Fn(Parallelism, &Thresholds) -> HostNeed> {
     held: &'a Held<'a>,
+    book: &'a Book,
     current: &'a Placement,
     demand: &'a Demand,
     replicas: u32,
@@ -484,13 +510,10 @@ fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
         .demand
         .per_engine(wanted.replicas * held.parallelism.data, wanted.current);
     quotes.into_iter().find_map(|(quote, parallelism, tier)| {
-        let placement = fit::place(
-            held.model,
-            held.settings,
-            tier.gpu,
-            parallelism,
-            held.calibration.as_ref(),
-        );
+        let measured = wanted
+            .book
+            .calibration(held.model, held.settings, tier.gpu, parallelism);
+        let placement = fit::place(held.model, held.settings, tier.gpu, parallelism, measured.as_ref());
         if placement.verdict != FitVerdict::Fits {
             return None;
         }
