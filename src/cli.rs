@@ -1,5 +1,9 @@
 //! The command line, as clap sees it: raw arguments only. Defaults that depend on the policy file live in `settings`.
 
+mod memory;
+
+pub(crate) use memory::MemoryArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -371,6 +375,8 @@ pub(crate) struct FitArgs {
     /// No CUDA graphs.
     #[arg(long, help_heading = "Engine")]
     pub(crate) enforce_eager: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     /// Whole-instance list prices of this region instead of medians over clouds.
     #[arg(long, value_name = "REGION", help_heading = "Need")]
     pub(crate) region: Option<String>,

@@ -1,12 +1,16 @@
 //! `gpuwaste fit`: which tiers hold a model, what each costs.
 
+mod memory;
+
 use super::print;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::models::{self, ModelFacts};
 use crate::catalog::{instances, mig};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
-use crate::fit::{FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization};
+use crate::fit::{
+    BandSource, FitConfidence, FitVerdict, Load, Parallelism, Slo, is_known_dtype, is_known_quantization,
+};
 use crate::settings::Thresholds;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, UsdPerHour};
@@ -26,6 +30,9 @@ const WIDE: usize = 104;
 
 pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
     check(args)?;
+    if let Some(path) = &args.memory.bands {
+        memory::bands(path)?;
+    }
     let model = model(args)?;
     let settings = settings(args);
     let cards = cards(args)?;
@@ -95,7 +102,7 @@ fn check(args: &FitArgs) -> Result<()> {
     if args.max_model_len == Some(0) || args.max_num_seqs == Some(0) || args.block_size == Some(0) {
         bail!("--max-model-len, --max-num-seqs and --block-size must be above 0");
     }
-    Ok(())
+    memory::check(&args.memory)
 }
 
 fn model(args: &FitArgs) -> Result<ModelFacts> {
@@ -128,14 +135,18 @@ fn model(args: &FitArgs) -> Result<ModelFacts> {
         );
     }
     let near = models::nearest(name);
+    let own = "--models DIR reads its config.json";
     if near.is_empty() {
-        bail!("no model is known by the name '{name}'; 'gpuwaste catalog models' lists them");
+        bail!("no model is known by the name '{name}'; {own}, 'gpuwaste catalog models' lists what is known");
     }
-    bail!("no model is known by the name '{name}'; nearest: {}", near.join(", "))
+    bail!(
+        "no model is known by the name '{name}'; {own}; nearest: {}",
+        near.join(", ")
+    )
 }
 
 fn settings(args: &FitArgs) -> EngineSettings {
-    EngineSettings {
+    let mut settings = EngineSettings {
         engine: Some(match args.engine {
             FitEngine::Vllm => EngineKind::Vllm,
             FitEngine::Sglang => EngineKind::Sglang,
@@ -162,7 +173,9 @@ fn settings(args: &FitArgs) -> EngineSettings {
         block_size: args.block_size,
         enforce_eager: args.enforce_eager.then_some(true),
         ..EngineSettings::default()
-    }
+    };
+    memory::apply(&args.memory, &mut settings);
+    settings
 }
 
 /// The cards to judge: those named, else every one that runs these engines.
@@ -177,7 +190,8 @@ fn cards(args: &FitArgs) -> Result<Vec<GpuFacts>> {
         ..gpu.clone()
     };
     if args.gpu.is_empty() {
-        if let Some(told) = told.filter(|_| args.tp.is_some()) {
+        // A memory without a card is a card of that memory, not every tier with it.
+        if let Some(told) = told {
             return Ok(vec![unnamed(told)]);
         }
         return Ok(gpus::all()
@@ -226,12 +240,16 @@ fn card(name: &str, gib: Option<f64>) -> Result<GpuFacts> {
     if let Some(gpu) = gpus::find_with_memory(name, gib.map(|g| g * 1024.0)).or_else(|| gpus::find(name)) {
         return Ok(gpu.clone());
     }
+    if let Some(gpu) = gpus::vgpu(name) {
+        return Ok(gpu);
+    }
     let near = gpus::nearest(name);
-    if let Some(gib) = gib.or_else(|| gpus::memory_in_name(name)) {
+    let told = gib.map(Bytes::from_gib);
+    if let Some(memory) = told.or_else(|| gpus::memory_in_name(name).map(gpus::reported_of_name)) {
         // An unknown card whose memory is told, by the flag or by its name, can still be judged for memory.
         return Ok(GpuFacts {
             name: name.to_string(),
-            ..unnamed(Bytes::from_gib(gib))
+            ..unnamed(memory)
         });
     }
     if near.is_empty() {
@@ -353,6 +371,7 @@ fn document(model: &ModelFacts, found: &[Candidate]) -> Value {
             "parameters": model.parameters,
             "active_parameters": model.active_parameters.or(model.parameters.filter(|_| model.experts.is_none())),
             "source": source(model),
+            "base": model.base,
             "confidence": if model.verified { "verified" } else if source(model) == "name" { "assumed" } else { "reported" },
         },
         "placements": found.iter().map(placement).collect::<Vec<_>>(),
@@ -384,6 +403,8 @@ fn placement(c: &Candidate) -> Value {
         "overhead_bytes_per_gpu": p.overhead_per_gpu.map(|o| o.value.0),
         "overhead_band_bytes_per_gpu": p.overhead_per_gpu.map(|o| [o.low.0, o.high.0]),
         "kv_bytes_per_gpu": p.kv_per_gpu.map(|b| b.0),
+        "kv_band_bytes_per_gpu": p.kv_band.map(|k| [k.low.0, k.high.0]),
+        "kv_band_source": p.kv_band_source.as_ref().map(band_source),
         "kv_bytes_per_token_per_gpu": p.kv_bytes_per_token_per_gpu,
         "kv_capacity_tokens": p.kv_capacity.map(|k| k.value.0),
         "kv_capacity_band_tokens": p.kv_capacity.map(|k| [k.low.0, k.high.0]),
@@ -392,6 +413,18 @@ fn placement(c: &Candidate) -> Value {
         "usd_per_hour": c.usd_per_hour,
         "confidence": confidence(p.confidence),
         "confidence_reasons": p.confidence_reasons,
+    })
+}
+
+fn band_source(source: &BandSource) -> Value {
+    json!({
+        "engine": source.engine,
+        "version_known": source.version_known,
+        "hybrid": source.hybrid,
+        "several_gpus": source.several_gpus,
+        "threads": source.threads,
+        "factor": source.factor,
+        "own_bytes_per_gpu": [source.below as u64, source.above as u64],
     })
 }
 
@@ -406,7 +439,12 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
     let length = length.map_or_else(String::new, |l| format!(" · {l} tokens a request"));
     let wanted = tokens.map_or_else(String::new, |t| format!(" · {t} tokens to hold at once"));
     let _ = writeln!(out, "{}  {size} · {quantization}{length}{wanted}\n", model.id);
-    if model.source == models::ModelSource::Name {
+    if let Some(base) = &model.base {
+        let _ = writeln!(
+            out,
+            "Not in the catalogue: its architecture is assumed to be that of {base}, and nothing is said to fit.\n--models DIR reads its config.json.\n"
+        );
+    } else if model.source == models::ModelSource::Name {
         let near = models::nearest(&model.id);
         let hint = if near.is_empty() {
             String::new()

@@ -11,6 +11,9 @@ const MEMORY_TOLERANCE: f64 = 0.07;
 /// A name's own memory may be nominal or usable, binary or decimal.
 const STATED_TOLERANCE: f64 = 0.15;
 
+/// Architectures whose cards share the host's memory.
+const UNIFIED: &[&str] = &["Blackwell GB10", "Jetson Thor", "Jetson Orin"];
+
 /// One GPU model. Tensor peaks are dense; each `None`: the card has no such unit, or no source was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuFacts {
@@ -36,6 +39,8 @@ pub struct GpuFacts {
     pub int8_tops: Option<f64>,
     pub fp4_tflops: Option<f64>,
     pub tdp: Option<Watts>,
+    /// Memory is the host's, too.
+    pub unified: bool,
     /// Per GPU, both directions; `None`: PCIe only.
     pub nvlink_gb_s: Option<f64>,
     pub mig_profiles: Vec<MigProfile>,
@@ -53,6 +58,11 @@ pub struct MigProfile {
 }
 
 impl GpuFacts {
+    /// The card shares its memory with the host (GB10): what is free is what the operating system leaves.
+    pub fn is_unified(&self) -> bool {
+        self.unified
+    }
+
     /// Slices that MIG divides it into: A30 and RTX PRO 6000 4, RTX PRO 5000/4500 2, others 7 (NVIDIA MIG user guide).
     pub fn mig_slices(&self) -> u32 {
         match self.name.as_str() {
@@ -107,6 +117,7 @@ fn load() -> Catalog {
             int8_tops: number("int8_dense_tops"),
             fp4_tflops: number("fp4_dense_tflops"),
             tdp: number("tdp_w").map(Watts),
+            unified: UNIFIED.contains(&cell("architecture")),
             nvlink_gb_s: number("nvlink_gb_s"),
             mig_profiles: mig_profiles(cell("mig_profiles")),
             instance: None,
@@ -218,6 +229,34 @@ pub fn memory_in_name(name: &str) -> Option<f64> {
     split_memory(name)
         .map(|(_, gib)| gib)
         .filter(|gib| (1.0..=1024.0).contains(gib))
+}
+
+/// Of the gigabytes that a name states, the share that CUDA reports at least: 15.5 of "16GB", 31.4 of "32GB", 79.2 of "80GB",
+/// 139.7 of "141GB" (logged totals; twelve cards, 0.965 to 0.99).
+const REPORTED: f64 = 0.965;
+
+/// What CUDA would report of the memory that an unknown card's name states.
+pub fn reported_of_name(gib: f64) -> Bytes {
+    Bytes::from_gib(gib * REPORTED)
+}
+
+/// NVIDIA vGPU profiles, "A40-48Q", "NVIDIA H100-40C": a part of a card by its frame buffer, of which the guest sees a little
+/// less (vGPU user guide: frame buffer of the profile). `None`: no such profile of a known card.
+pub fn vgpu(name: &str) -> Option<GpuFacts> {
+    let (card, profile) = name.trim().trim_start_matches("GRID ").rsplit_once('-')?;
+    let digits = profile.strip_suffix(['Q', 'C', 'A', 'B', 'q', 'c', 'a', 'b'])?;
+    let gib: f64 = digits.parse().ok().filter(|g| (1.0..=512.0).contains(g))?;
+    let gpu = find_with_memory(card, None).or_else(|| find_with_memory(card, Some(gib * 1024.0)))?;
+    let whole = gpu.memory.gib();
+    (gib <= whole * 1.01).then(|| GpuFacts {
+        name: name.trim().to_string(),
+        memory: Bytes::from_gib(gib),
+        memory_usable: None,
+        memory_cuda: Some(reported_of_name(gib)),
+        bandwidth_gb_s: gpu.bandwidth_gb_s.map(|b| b * gib / whole),
+        nvlink_gb_s: None,
+        ..gpu.clone()
+    })
 }
 
 /// "NVIDIA L4 24GB" → ("NVIDIA L4", 24).
@@ -346,6 +385,35 @@ mod tests {
             find_with_memory("NVIDIA-L40S", Some(9000.0)).map(|g| g.name.as_str()),
             Some("L40S")
         );
+    }
+
+    #[test]
+    fn newer_and_smaller_cards_are_known() {
+        for (text, row) in [
+            ("NVIDIA GB10", "GB10"),
+            ("DGX Spark", "GB10"),
+            ("NVIDIA GeForce RTX 5060 Ti 16GB", "RTX-5060-Ti-16GB"),
+            ("RTX 5080", "RTX-5080"),
+            ("NVIDIA RTX PRO 4000 Blackwell", "RTX-PRO-4000-WS"),
+            ("NVIDIA RTX PRO 6000", "RTX-PRO-6000-BSE"),
+            ("NVIDIA H20-3e", "H20-3e-141GB"),
+            ("H20 141GB", "H20-3e-141GB"),
+            ("Intel Arc Pro B70", "Arc-Pro-B70"),
+        ] {
+            assert_eq!(name(text), Some(row), "{text}");
+        }
+        assert!(find("GB10").is_some_and(GpuFacts::is_unified));
+        assert!(find("B200").is_some_and(|g| !g.is_unified()));
+    }
+
+    #[test]
+    fn vgpu_profiles_are_parts_of_their_card() {
+        let part = vgpu("NVIDIA A40-24Q").expect("a profile");
+        assert!(part.memory_cuda.is_some_and(|m| m.gib() < 24.0 && m.gib() > 22.5));
+        assert_eq!(part.compute_capability, Some((8, 6)));
+        for none in ["A40-96Q", "A40", "Voodoo-4Q", "RTX-4090-D", ""] {
+            assert!(vgpu(none).is_none(), "{none}");
+        }
     }
 
     #[test]

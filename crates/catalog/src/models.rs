@@ -3,15 +3,18 @@
 //! A name leads to facts in this order: a user's `--models` directory, the embedded rows (`find`), and as the last
 //! resort the name itself ([`from_name`]). [`resolve`] is the last two; what it takes from a name alone says so.
 
+mod base;
 mod book;
 mod config;
 mod find;
 pub mod gguf;
 mod name;
+mod parts;
 mod quantization;
 mod rows;
 pub mod safetensors;
 mod state;
+mod towers;
 
 pub use book::ModelBook;
 pub use config::{of_modelopt, parse as parse_config};
@@ -24,7 +27,7 @@ use crate::units::Bytes;
 /// How much the facts about a model can be trusted (R6: a model from its name alone is `assumed`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModelSource {
-    /// Parsed out of the name: size only, never enough to recommend a smaller card.
+    /// Parsed out of the name: the size, or a base's architecture, never enough to recommend a smaller card.
     #[default]
     Name,
     /// An embedded row.
@@ -126,6 +129,18 @@ pub struct Experts {
     pub layers: u32,
 }
 
+/// A vision tower as an engine's memory profile meets it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tower {
+    /// Width of the stream and of the feed-forward block.
+    pub hidden: u32,
+    pub inner: u32,
+    /// Patches that become one token of the decoder.
+    pub patches_per_token: f64,
+    /// Tokens of one item of the largest size.
+    pub tokens_per_item: u64,
+}
+
 /// One model. Each `None`: not known; the fit engine then says unknown or widens its band, it never guesses silently.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelFacts {
@@ -142,6 +157,12 @@ pub struct ModelFacts {
     pub active_parameters: Option<u64>,
     /// Of vision and audio towers, inside `parameters`.
     pub tower_parameters: u64,
+    /// The vision tower's widths, where an engine profiles one.
+    pub tower: Option<Tower>,
+    /// Of the checkpoint's own draft layers (MTP), beside `parameters`: loaded where the engine drafts with them.
+    pub mtp_parameters: u64,
+    /// Set where the name only suggests this architecture: the id of the row it was taken from.
+    pub base: Option<String>,
     pub hidden: Option<u32>,
     pub intermediate: Option<u32>,
     pub vocab: Option<u64>,
@@ -155,25 +176,32 @@ pub struct ModelFacts {
     /// The checkpoint's own quantization; `None`: unquantized. The first word is one of "fp8", "mxfp8", "mxfp4", "nvfp4",
     /// "int8", "int4", "awq-int4", "gptq-int4", "gptq-int8", "bnb-nf4", "bnb-int8", "hqq-int4", "aqlm", "exl", "mlx-4bit",
     /// "mlx-8bit", "experts", a llama.cpp type in capitals ("Q4_K_M"), or "gguf" where the type is not known; details
-    /// follow ("g128", "block128", "w8a8", "w4a16", "mixed", "4.0bpw", "kv fp8").
+    /// follow ("g128", "block128", "w8a8", "w4a16", "mixed", "4.0bpw", "kv fp8"), and parts that are held otherwise
+    /// ("attention=bf16 linear=fp8", see [`parts`]).
     pub quantization: Option<String>,
     /// Exact bytes of all tensors, where files were read.
     pub file_bytes: Option<Bytes>,
 }
 
 impl ModelFacts {
+    /// The architecture is not this model's own: its name alone told it.
+    pub fn assumed(&self) -> bool {
+        self.source == ModelSource::Name || self.base.is_some()
+    }
+
     /// Decoder or encoder layers; `None` where the architecture is not known.
     pub fn layers(&self) -> Option<u32> {
         (!self.groups.is_empty()).then(|| self.groups.iter().map(|g| g.layers).sum())
     }
 }
 
-/// Facts by any name: the catalogue's row, else what the name itself tells (`source` says which).
+/// Facts by any name: the catalogue's row, else those of a base that the name holds, else what the name itself tells
+/// (`source` and `base` say which).
 ///
 /// This is what the fleet holds. Facts of source [`ModelSource::Name`] may be shown and priced; nothing recommends a
 /// smaller card from them.
 pub fn resolve(name: &str) -> Option<ModelFacts> {
-    find(name).or_else(|| from_name(name))
+    find(name).or_else(|| find::suggested(name)).or_else(|| from_name(name))
 }
 
 /// Every row, in the file's order.

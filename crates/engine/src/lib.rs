@@ -10,6 +10,7 @@ mod command;
 mod flags;
 mod image;
 mod llamacpp;
+mod memory_flags;
 pub mod metrics;
 mod names;
 mod others;

@@ -1,7 +1,7 @@
 //! SGLang.
 
 use super::flags::Flags;
-use super::{Candidate, Engine, behind_module, behind_program};
+use super::{Candidate, Engine, behind_module, behind_program, memory_flags};
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
 
 pub(crate) struct Sglang;
@@ -23,6 +23,9 @@ const SWITCHES: &[&str] = &[
     "enable-p2p-check",
     "enable-two-batch-overlap",
     "enable-memory-saver",
+    "disable-hybrid-swa-memory",
+    "language-only",
+    "enable-multimodal",
 ];
 
 impl Engine for Sglang {
@@ -59,7 +62,7 @@ impl Engine for Sglang {
             Some("decode") => Some(ServerRole::Decode),
             _ => None,
         };
-        Some(EngineSettings {
+        let mut settings = EngineSettings {
             model: flags
                 .owned(&["model-path", "model"])
                 .or_else(|| flags.positional(0).map(String::from)),
@@ -94,7 +97,9 @@ impl Engine for Sglang {
             nodes: flags.small(&["nnodes"]),
             port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
-        })
+        };
+        memory_flags::sglang(&flags, &mut settings);
+        Some(settings)
     }
 
     fn default_port(&self) -> Option<u16> {

@@ -1,7 +1,7 @@
 //! vLLM: V0, V1 and today's; alone, under KServe, llm-d, Dynamo and the production stack.
 
 use super::flags::Flags;
-use super::{Candidate, ContainerSpec, Engine, behind_module, behind_program};
+use super::{Candidate, ContainerSpec, Engine, behind_module, behind_program, memory_flags};
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
 use crate::units::Bytes;
 
@@ -41,6 +41,9 @@ pub(super) const SWITCHES: &[&str] = &[
     "is-decode-worker",
     "ep",
     "omni",
+    "language-model-only",
+    "fully-sharded-loras",
+    "enable-mm-embeds",
 ];
 
 impl Engine for Vllm {
@@ -156,7 +159,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         .or_else(|| flags.owned(&["model-dir"]));
     let served = flags.list(&["served-model-name", "model-name"]);
     let speculative = ["speculative-config", "speculative-model", "spec-model"];
-    EngineSettings {
+    let mut settings = EngineSettings {
         model,
         served_names: served,
         tensor_parallel: flags.small(&["tensor-parallel-size", "tp"]),
@@ -203,7 +206,9 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         api_per_node: flags.has(&["data-parallel-hybrid-lb", "data-parallel-external-lb"]),
         port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
         ..EngineSettings::default()
-    }
+    };
+    memory_flags::vllm(flags, &mut settings);
+    settings
 }
 
 /// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.

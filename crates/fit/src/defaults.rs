@@ -1,13 +1,12 @@
 //! What an engine does where nothing is said: its generation, and the defaults of that version.
 
-use super::Parallelism;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::Bytes;
 
 /// Below it SGLang takes a card as small: A10, L4, RTX 4090 and 5090 (`server_args.py`), GiB.
-const SMALL_CARD: f64 = 35.0;
+pub(super) const SMALL_CARD: f64 = 35.0;
 
 /// A vLLM or SGLang version, as far as defaults depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +89,16 @@ impl Engine {
         self.version.is_none_or(|v| v >= Version(major, minor, 0))
     }
 
+    /// Whether the version is at least `known`, or surely below `doubtful`; `None` where it is not told, or lies between the
+    /// releases that were read.
+    pub(super) fn between(&self, doubtful: (u32, u32), known: (u32, u32)) -> Option<bool> {
+        match self.version? {
+            v if v >= Version(known.0, known.1, 0) => Some(true),
+            v if v < Version(doubtful.0, doubtful.1, 0) => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether SGLang reserves as much on cards of 24 and 32 GB as 0.5.23 does. Which release before it raised that is not
     /// known: the older rule holds until then.
     pub(super) fn sglang_small_card_raised(&self) -> bool {
@@ -98,6 +107,10 @@ impl Engine {
 
     pub(super) fn is_vllm(&self) -> bool {
         matches!(self.rules, Rules::VllmV0 | Rules::VllmV1)
+    }
+
+    pub(super) fn is_v1(&self) -> bool {
+        self.rules == Rules::VllmV1
     }
 }
 
@@ -118,7 +131,7 @@ fn falls_back(version: Option<Version>, model: &ModelFacts, gpu: &GpuFacts) -> b
 /// Total memory as CUDA reports it: the driver keeps a part of what nvidia-smi shows.
 ///
 /// Measured on logged start-ups (`total_gpu_memory` of vLLM): A100-80 79.2 of 80, cards above 100 GiB −0.7, below
-/// 20 GiB −0.26, others −0.45 GiB.
+/// 20 GiB −0.26 (Blackwell −0.45), others −0.45 GiB.
 pub(super) fn cuda_total(gpu: &GpuFacts) -> Bytes {
     if let Some(told) = gpu.memory_cuda {
         return told;
@@ -129,7 +142,7 @@ pub(super) fn cuda_total(gpu: &GpuFacts) -> Bytes {
         0.8
     } else if gib > 100.0 {
         0.7
-    } else if gib < 20.0 {
+    } else if gib < 20.0 && !gpu.architecture.starts_with("Blackwell") {
         0.26
     } else {
         0.45
@@ -137,12 +150,18 @@ pub(super) fn cuda_total(gpu: &GpuFacts) -> Bytes {
     Bytes::from_gib(gib - kept)
 }
 
-/// "A100" and its kin are left out of the large-card defaults (vLLM `EngineArgs._set_default_args`).
-fn is_large(gpu: &GpuFacts) -> bool {
-    cuda_total(gpu).gib() >= 69.5 && !gpu.name.starts_with("A100")
+/// Cards that get vLLM's large defaults: from 70 GiB on, but not A100 (since 0.9, vllm-project/vllm#17885) nor GB10 (not in
+/// 0.30, in 0.33; `EngineArgs.get_batch_defaults`).
+fn is_large(engine: &Engine, gpu: &GpuFacts) -> bool {
+    let shown = gpu.memory_usable.unwrap_or(gpu.memory).max(cuda_total(gpu));
+    let large = shown.gib() >= 70.0;
+    let spared = gpu.name.starts_with("A100") && engine.since(0, 9)
+        || gpu.compute_capability == Some((12, 1)) && engine.since(0, 31);
+    large && !spared
 }
 
-/// `max_num_seqs`: 1024 on large cards in V1 (0.8.0 to 0.8.4 everywhere), else 256 [vLLM 0.18–0.33 wheels].
+/// `max_num_seqs`: 1024 on large cards in V1, else 256 (`EngineArgs.get_batch_defaults`, vllm 0.8.5 to 0.33; 0.8.2 to 0.8.4
+/// took 1024 everywhere).
 pub(super) fn max_num_seqs(engine: &Engine, settings: &EngineSettings, gpu: &GpuFacts) -> u64 {
     if let Some(stated) = settings.max_num_seqs {
         return stated.max(1);
@@ -151,8 +170,8 @@ pub(super) fn max_num_seqs(engine: &Engine, settings: &EngineSettings, gpu: &Gpu
         Rules::VllmV1 => {
             let everywhere = engine
                 .version
-                .is_some_and(|v| v >= Version(0, 8, 0) && v < Version(0, 8, 5));
-            if everywhere || is_large(gpu) { 1024 } else { 256 }
+                .is_some_and(|v| v >= Version(0, 8, 2) && v < Version(0, 8, 5));
+            if everywhere || is_large(engine, gpu) { 1024 } else { 256 }
         }
         Rules::Trtllm => 2048,
         Rules::LlamaCpp => settings.slots.unwrap_or(1).max(1),
@@ -160,7 +179,7 @@ pub(super) fn max_num_seqs(engine: &Engine, settings: &EngineSettings, gpu: &Gpu
     }
 }
 
-/// Tokens of one step at most, which the memory profile runs with.
+/// Tokens of one step at most, which the memory profile runs with. vLLM's tier from 160 GiB on is in 0.28, not in 0.26.
 pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings, gpu: &GpuFacts, length: u64) -> u64 {
     if let Some(stated) = settings.max_num_batched_tokens.or(settings.chunked_prefill_size) {
         return stated.clamp(1, 1 << 24);
@@ -170,8 +189,8 @@ pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings,
         // Chunked prefill turns itself on above 32K tokens (0.5.4 to 0.7), with 512 tokens a step.
         Rules::VllmV0 if length > 32_768 => 2048,
         Rules::VllmV0 => length.max(2048),
-        Rules::VllmV1 if gib >= 160.0 && engine.since(0, 22) => 16_384,
-        Rules::VllmV1 if is_large(gpu) => 8192,
+        Rules::VllmV1 if gib >= 160.0 && engine.since(0, 28) => 16_384,
+        Rules::VllmV1 if is_large(engine, gpu) => 8192,
         Rules::VllmV1 => 2048,
         Rules::Sglang => chunked_prefill(gib, engine.sglang_small_card_raised()),
         Rules::Tgi => 4096,
@@ -181,7 +200,7 @@ pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings,
 }
 
 /// SGLang's `chunked_prefill_size` by memory (0.5.23 `memory_hook.py`; below 35 GiB 2048 in `server_args.py` of 0.5.5).
-fn chunked_prefill(gib: f64, raised: bool) -> u64 {
+pub(super) fn chunked_prefill(gib: f64, raised: bool) -> u64 {
     match gib {
         g if g < 20.0 => 2048,
         g if g < SMALL_CARD && !raised => 2048,
@@ -199,52 +218,6 @@ pub(super) fn utilization(engine: &Engine, settings: &EngineSettings) -> f64 {
         0.90
     };
     settings.gpu_memory_utilization.unwrap_or(default).clamp(0.0, 1.0)
-}
-
-/// SGLang's `mem_fraction_static` (0.5.23 `memory_hook.py`): what is left beside the reserve. `raised`: as it reserves on
-/// small cards today.
-pub(super) fn mem_fraction(settings: &EngineSettings, total: Bytes, parallelism: Parallelism, raised: bool) -> f64 {
-    if let Some(stated) = settings.mem_fraction_static {
-        return stated.clamp(0.0, 1.0);
-    }
-    let gib = total.gib();
-    // Data-parallel attention divides the prefill chunk among its ranks.
-    let shared = if settings.dp_attention == Some(true) {
-        parallelism.data.max(1)
-    } else {
-        1
-    };
-    let chunk = settings
-        .chunked_prefill_size
-        .unwrap_or_else(|| chunked_prefill(gib, raised));
-    let chunk = (chunk / u64::from(shared)).max(2048) as f64;
-    let tensor = parallelism.tensor;
-    let graphs = match gib {
-        g if g < 20.0 => 8.0,
-        // 0.5.5: 80 sizes of graphs, 24 below four ranks.
-        g if g < SMALL_CARD && !raised => {
-            if tensor >= 4 {
-                80.0
-            } else {
-                24.0
-            }
-        }
-        g if g < 60.0 => {
-            if tensor >= 4 {
-                160.0
-            } else {
-                40.0
-            }
-        }
-        _ if tensor >= 4 => 512.0,
-        _ => 256.0,
-    };
-    let ranks = f64::from(tensor) * f64::from(parallelism.pipeline);
-    let mut reserved = 512.0 + 1.5 * chunk + ranks / 8.0 * 1024.0 + 2.0 * graphs;
-    if gib > 60.0 {
-        reserved = reserved.max(10_240.0);
-    }
-    (1.0 - reserved / (gib * 1024.0)).clamp(0.1, 0.95)
 }
 
 /// Tokens one request may hold: stated, else what the engine takes.

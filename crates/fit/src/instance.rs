@@ -76,6 +76,11 @@ fn both(a: Placement, b: Placement) -> Placement {
         value: a.value,
         high: a.high.max(b.high),
     });
+    let kv_band = a.kv_band.zip(b.kv_band).map(|(a, b)| Band {
+        low: a.low.min(b.low),
+        value: a.value,
+        high: a.high.max(b.high),
+    });
     let overhead_per_gpu = a.overhead_per_gpu.zip(b.overhead_per_gpu).map(|(a, b)| Band {
         low: a.low.min(b.low),
         value: a.value,
@@ -92,6 +97,7 @@ fn both(a: Placement, b: Placement) -> Placement {
     Placement {
         verdict,
         reason,
+        kv_band,
         kv_capacity,
         overhead_per_gpu,
         forbidden: a.forbidden && b.forbidden,

@@ -5,19 +5,27 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+mod amount;
+mod bands;
+pub mod book;
 mod defaults;
 mod instance;
+mod judge;
 mod kv;
 mod limits;
 mod memory;
-mod overhead;
+mod paths;
+mod pool;
 mod quantization;
 mod roofline;
 pub mod search;
+mod sglang;
+mod steps;
 mod throughput;
 mod weights;
 
-pub use kv::is_known_dtype;
+pub use bands::{BandSource, replace as replace_bands};
+pub use kv::{is_known_dtype, is_known_state_dtype};
 pub use quantization::is_known as is_known_quantization;
 pub use throughput::serves;
 
@@ -27,7 +35,7 @@ use gpuwaste_facts::{snapshot, units};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
-use crate::units::{Bytes, Tokens};
+use crate::units::{Bytes, Ratio, Tokens};
 
 /// How one replica is spread over GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +43,12 @@ pub struct Parallelism {
     pub tensor: u32,
     pub pipeline: u32,
     pub data: u32,
+}
+
+impl Default for Parallelism {
+    fn default() -> Self {
+        Self::ONE
+    }
 }
 
 impl Parallelism {
@@ -51,14 +65,19 @@ impl Parallelism {
 }
 
 /// What a live server told of its own memory, with the placement it told it for: replaces the estimate of the overhead
-/// for this engine, GPU and parallelism.
-#[derive(Clone, Debug, PartialEq)]
+/// for this engine, GPU and parallelism, or moves it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
-    /// Catalogue name of the GPU it was seen on.
+    /// Catalogue name of the GPU it holds for.
     pub gpu: String,
     pub parallelism: Parallelism,
     /// KV capacity of one engine (data-parallel rank), as the server says.
     pub kv_capacity: Tokens,
+    /// Set where the server is like this one but for one thing: how much more of the card its pool had than estimated. The
+    /// estimate moves by it, the band stays.
+    pub moved: Option<Ratio>,
+    /// Where it comes from, in one sentence; empty: from the server itself.
+    pub reason: String,
 }
 
 /// The answer of the memory model.
@@ -106,6 +125,10 @@ pub struct Placement {
     pub overhead_per_gpu: Option<Band<Bytes>>,
     /// Left for the KV cache.
     pub kv_per_gpu: Option<Bytes>,
+    /// Its band.
+    pub kv_band: Option<Band<Bytes>>,
+    /// Where the band comes from.
+    pub kv_band_source: Option<BandSource>,
     /// Growth of a long sequence by one token (full-attention layers), on the fullest GPU.
     pub kv_bytes_per_token_per_gpu: Option<f64>,
     /// Tokens one engine (data-parallel rank) can hold; the band's low end is the bad one.

@@ -1,25 +1,28 @@
-//! The memory model: weights, overhead, what is left for the KV cache, and the verdict.
+//! The memory model: weights, the engine's own steps, what they leave for the cache, and the verdict.
 
+use super::amount::Amount;
+use super::bands;
 use super::defaults::{self, Engine, Rules};
+use super::judge;
 use super::kv::{self, Context};
-use super::overhead::{self, Estimate, Step};
 use super::quantization::{self, Scheme};
-use super::weights::{self, Spread, Weights};
-use super::{Band, Calibration, FitConfidence, FitVerdict, Parallelism, Placement, limits, roofline};
+use super::steps::{self, Ledger};
+use super::weights::{self, Spread};
+use super::{Band, Calibration, FitConfidence, FitVerdict, Parallelism, Placement, limits, pool, roofline};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::{ModelFacts, ModelSource, Task};
 use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, Tokens};
 
-/// Share of the band inside which nothing is decided. At the full band half of the start-ups that failed stay undecided,
-/// at 55 % a third, and none that failed is called "fits".
-const DECIDING_SHARE: f64 = 0.55;
-/// Utilization that no source states may be off by this share of the card.
-const UNSTATED_SHARE: f64 = 0.04;
-/// The bad end of the graphs' size.
-const GRAPHS_BAD_END: f64 = 1.25;
 /// A calibrated capacity differs between restarts by about this.
 const CALIBRATED_SHARE: f64 = 0.02;
+
+/// A step's size: what the profile runs with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub(super) sequences: u64,
+    pub(super) tokens: u64,
+}
 
 /// All that a placement is computed from.
 pub(super) struct Case<'a> {
@@ -31,16 +34,8 @@ pub(super) struct Case<'a> {
     pub(super) scheme: Scheme,
     pub(super) spread: Spread,
     pub(super) total: Bytes,
-    step: Step,
-    length: Option<u64>,
-}
-
-/// Bytes for the KV cache at the band's bad end, as estimated, at its good end; negative where nothing is left.
-#[derive(Clone, Copy, Debug)]
-struct Pool {
-    low: f64,
-    value: f64,
-    high: f64,
+    pub(super) step: Batch,
+    pub(super) length: Option<u64>,
 }
 
 pub(super) fn place(
@@ -57,7 +52,7 @@ pub(super) fn place(
     };
     let engine = Engine::of(settings, model, gpu);
     let scheme = match quantization::scheme(model, settings) {
-        Ok(scheme) => scheme,
+        Ok(scheme) => scheme.as_loaded(&engine),
         Err(contradiction) => {
             return Placement {
                 verdict: FitVerdict::DoesNotFit,
@@ -68,7 +63,7 @@ pub(super) fn place(
         }
     };
     let length = defaults::max_model_len(&engine, settings, model);
-    let step = Step {
+    let step = Batch {
         sequences: defaults::max_num_seqs(&engine, settings, gpu),
         tokens: defaults::max_num_batched_tokens(&engine, settings, gpu, length.unwrap_or(4096)),
     };
@@ -99,29 +94,30 @@ impl Case<'_> {
             placement.reason = format!("how many bits '{own}' takes is not known");
             return placement;
         }
-        let Some(weights) = weights::per_gpu(self.model, &self.scheme, &self.engine, self.settings, self.parallelism)
-        else {
+        let Some(weights) = weights::per_gpu(self) else {
             placement.reason = "the model's size is not known".into();
             return placement;
         };
-        placement.weights_per_gpu = Some(weights.value);
-        let context = self.context();
-        let pooled = self.pooled();
-        let overhead = self.overhead(pooled);
-        placement.overhead_per_gpu = Some(Band {
-            low: Bytes(overhead.low as u64),
-            value: Bytes(overhead.value as u64),
-            high: Bytes(overhead.high as u64),
-        });
-        let mut pool = self.pool(&weights, overhead);
-        if let Some(context) = &context {
+        placement.weights_per_gpu = Some(Bytes(weights.value as u64));
+        let contexts = kv::contexts(self).unwrap_or_default();
+        let ledger = steps::replay(self);
+        placement.overhead_per_gpu = Some(band(ledger.overhead));
+        let (mut left, source) = bands::widened(self, pool::of(self, weights, &ledger));
+        placement.confidence_reasons.push(format!(
+            "memory model without a measurement of this server; its band is the steps' own times {:.2}, by start-ups of {} threads",
+            source.factor, source.threads
+        ));
+        placement.kv_band_source = self.pooled().then_some(source);
+        if let Some(context) = contexts.first() {
             placement.roofline = roofline::of(self, context);
-            self.fill_cache(&mut placement, context, &mut pool, &weights, calibration);
+            self.fill_cache(&mut placement, &contexts, &mut left, calibration);
         }
-        placement.kv_per_gpu = pooled
-            .then(|| Bytes(pool.value.max(0.0) as u64))
-            .filter(|_| context.as_ref().is_some_and(|c| !c.is_empty()));
-        self.judge(&mut placement, context.as_ref(), pool, &weights);
+        placement.kv_per_gpu = self
+            .pooled()
+            .then(|| Bytes(left.value.max(0.0) as u64))
+            .filter(|_| contexts.first().is_some_and(|c| !c.is_empty()));
+        placement.kv_band = placement.kv_per_gpu.map(|_| band(left));
+        self.judge(&mut placement, &contexts, left, &ledger, weights);
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = limit;
@@ -130,316 +126,145 @@ impl Case<'_> {
         placement
     }
 
+    fn judge(&self, placement: &mut Placement, contexts: &[Context], left: Amount, ledger: &Ledger, weights: Amount) {
+        let judged = judge::Judged {
+            case: self,
+            contexts,
+            left,
+            ledger,
+            weights,
+            measured: placement.confidence == FitConfidence::Measured,
+        };
+        (placement.verdict, placement.reason) = judged.verdict();
+        // An architecture that a name only suggests is never enough to say that it fits.
+        if self.model.assumed() && placement.verdict == FitVerdict::Fits {
+            placement.verdict = FitVerdict::Tight;
+            placement.reason.push_str("; ");
+            placement.reason.push_str(&self.assumption());
+        }
+    }
+
+    fn assumption(&self) -> String {
+        match &self.model.base {
+            Some(base) => format!("the architecture is assumed to be that of {base}"),
+            None => "the model is known by its name only".into(),
+        }
+    }
+
     /// The engine keeps a KV pool for this model.
-    fn pooled(&self) -> bool {
+    pub(super) fn pooled(&self) -> bool {
         let generates =
             matches!(self.model.task, Task::Generate) || self.engine.is_vllm() || self.engine.rules == Rules::Sglang;
-        self.engine.rules != Rules::Plain && self.model.task != Task::Diffusion && generates
-    }
-
-    fn context(&self) -> Option<Context> {
-        let block = defaults::block_size(&self.engine, self.settings);
-        kv::context(
-            self.model,
-            &self.engine,
-            self.settings,
-            &self.scheme,
-            &self.spread,
-            self.step.tokens,
-            block,
-        )
-    }
-
-    fn overhead(&self, pooled: bool) -> Estimate {
-        if !pooled || self.engine.rules == Rules::LlamaCpp {
-            return overhead::working_set(self.model, &self.engine, self.step, self.parallelism);
-        }
-        let stated = overhead::Stated {
-            sequences: self.settings.max_num_seqs.is_some(),
-            version: self.engine.version.is_some(),
-        };
-        let activation = overhead::activation(self.model, &self.engine, self.step, self.parallelism, stated);
-        if self.engine.rules == Rules::Sglang {
-            // Activations live beside the static share.
-            return overhead::sglang_taken(self.parallelism, self.gpu.nvlink_gb_s.is_some(), self.total);
-        }
-        let (inside, _) = overhead::graphs(self.model, &self.engine, self.settings);
-        activation
-            .plus(overhead::runtime(&self.engine, self.parallelism))
-            .plus(inside)
-    }
-
-    /// What is left for the KV cache.
-    fn pool(&self, weights: &Weights, overhead: Estimate) -> Pool {
-        let total = self.total.0 as f64;
-        let (low, value, high) = (weights.low.0 as f64, weights.value.0 as f64, weights.high.0 as f64);
-        let unstated = |stated: Option<f64>| if stated.is_some() { 0.0 } else { UNSTATED_SHARE * total };
-        if let Some(fixed) = self
-            .settings
-            .kv_cache_memory
-            .filter(|_| self.engine.rules == Rules::VllmV1)
-        {
-            let kv = fixed.0 as f64;
-            return Pool {
-                low: kv.min(total - high - overhead.high),
-                value: kv.min(total - value - overhead.value),
-                high: kv.min(total - low - overhead.low),
-            };
-        }
-        match self.engine.rules {
-            Rules::VllmV0 | Rules::VllmV1 => {
-                let share = defaults::utilization(&self.engine, self.settings) * total;
-                let doubt = unstated(self.settings.gpu_memory_utilization);
-                Pool {
-                    low: share - doubt - high - overhead.high,
-                    value: share - value - overhead.value,
-                    high: (share + doubt).min(total) - low - overhead.low,
-                }
-            }
-            Rules::Sglang => {
-                let p = self.parallelism;
-                let by = |raised| defaults::mem_fraction(self.settings, self.total, p, raised);
-                let fraction = by(self.engine.sglang_small_card_raised());
-                let most = if self.engine.version.is_none() {
-                    by(false).max(fraction)
-                } else {
-                    fraction
-                };
-                let doubt = unstated(self.settings.mem_fraction_static);
-                Pool {
-                    low: fraction * (total - overhead.high) - doubt - high,
-                    value: fraction * (total - overhead.value) - value,
-                    high: (most * (total - overhead.low) + doubt).min(total) - low,
-                }
-            }
-            // A share of what is free after loading (`free_gpu_memory_fraction`).
-            Rules::Trtllm | Rules::Tgi => {
-                let default = if self.engine.rules == Rules::Trtllm { 0.90 } else { 0.95 };
-                let stated = self.settings.mem_fraction_static;
-                let fraction = stated.unwrap_or(default).clamp(0.0, 1.0);
-                let doubt = unstated(stated);
-                Pool {
-                    low: fraction * (total - high - overhead.high) - doubt,
-                    value: fraction * (total - value - overhead.value),
-                    high: fraction * (total - low - overhead.low) + doubt,
-                }
-            }
-            Rules::LlamaCpp | Rules::Plain => Pool {
-                low: total - high - overhead.high,
-                value: total - value - overhead.value,
-                high: total - low - overhead.low,
-            },
-        }
-    }
-
-    /// Share of an SGLang pool that holds tokens where recurrent layers take the rest (`mamba_full_memory_ratio` 0.9).
-    fn token_share(&self, context: &Context) -> f64 {
-        if self.engine.rules == Rules::Sglang && context.has_state() {
-            1.0 / 1.9
-        } else {
-            1.0
-        }
+        !matches!(self.engine.rules, Rules::Plain | Rules::LlamaCpp) && self.model.task != Task::Diffusion && generates
     }
 
     fn fill_cache(
         &self,
         placement: &mut Placement,
-        context: &Context,
-        pool: &mut Pool,
-        weights: &Weights,
+        contexts: &[Context],
+        left: &mut Amount,
         calibration: Option<&Calibration>,
     ) {
-        if context.is_empty() || !self.pooled() {
+        let Some(context) = contexts.first().filter(|c| !c.is_empty() && self.holds_tokens()) else {
             return;
-        }
+        };
         let Some(length) = self.length else {
             placement.kv_bytes_per_token_per_gpu = Some(context.per_token()).filter(|b| *b > 0.0);
             return;
         };
-        let share = self.token_share(context);
-        let per_token = if self.engine.rules == Rules::Sglang {
-            context.per_token() + context.windowed().0
-        } else {
-            context.counted_per_token(length)
-        };
-        if per_token <= 0.0 {
+        let per_token = context.counted_per_token(length);
+        if per_token <= 0.0 || !per_token.is_finite() {
             return;
         }
         placement.kv_bytes_per_token_per_gpu = Some(per_token);
         let told = calibration.filter(|c| c.gpu == self.gpu.name && c.parallelism == self.parallelism);
-        if let Some(told) = told {
-            // The server's own count replaces the estimate, and what is missing from the budget is its overhead.
-            let bytes = told.kv_capacity.0 as f64 * per_token / share;
-            let overhead = (pool.value - bytes) + placement.overhead_per_gpu.map_or(0.0, |o| o.value.0 as f64);
-            let around = |f: f64| Bytes((overhead * f).max(0.0) as u64);
-            placement.overhead_per_gpu = Some(Band {
-                low: around(1.0 - CALIBRATED_SHARE),
-                value: around(1.0),
-                high: around(1.0 + CALIBRATED_SHARE),
-            });
-            *pool = Pool {
-                low: bytes * (1.0 - CALIBRATED_SHARE),
-                value: bytes,
-                high: bytes * (1.0 + CALIBRATED_SHARE),
-            };
-            if matches!(self.model.source, ModelSource::Name) || weights.value.0 == 0 {
-                placement
-                    .confidence_reasons
-                    .push("calibrated by the server's own capacity".into());
-            } else {
-                placement.confidence = FitConfidence::Measured;
-                placement.confidence_reasons = vec!["calibrated by the server's own capacity".into()];
-            }
+        match told {
+            Some(told) => self.calibrate(placement, told, per_token, left),
+            None => self.override_blocks(per_token, left),
         }
-        if let Some(blocks) = self.settings.gpu_blocks_override.filter(|_| told.is_none()) {
+        let exact = told.is_some_and(|t| t.moved.is_none());
+        let ends = |c: &Context| if exact { (1.0, 1.0) } else { c.doubt };
+        let at = |bytes: f64| {
+            let of = |c: &Context, doubt: f64| c.capacity(bytes / doubt, length).tokens;
+            let low = contexts.iter().map(|c| of(c, ends(c).1)).fold(f64::INFINITY, f64::min);
+            let high = contexts.iter().map(|c| of(c, ends(c).0)).fold(0.0, f64::max);
+            (low, high)
+        };
+        let capacity = context.capacity(left.value, length);
+        let tokens = |n: f64| Tokens(n.clamp(0.0, 1e15) as u64);
+        let value = tokens(capacity.tokens);
+        placement.kv_capacity = Some(Band {
+            low: tokens(at(left.low).0).min(value),
+            value,
+            high: tokens(at(left.high).1).max(value),
+        });
+        placement.max_concurrency = Some(capacity.requests).filter(|r| r.is_finite());
+    }
+
+    /// Whether a capacity in tokens can be told: engines with a pool, and llama.cpp, whose context is allocated as asked.
+    fn holds_tokens(&self) -> bool {
+        self.pooled() || self.engine.rules == Rules::LlamaCpp && matches!(self.model.task, Task::Generate)
+    }
+
+    /// A measurement of the same kind of server. An exact one replaces the estimate: what is missing from the budget is its
+    /// overhead. Of a like server the difference to its own estimate moves ours, and the band stays.
+    fn calibrate(&self, placement: &mut Placement, told: &Calibration, per_token: f64, left: &mut Amount) {
+        if let Some(moved) = told.moved {
+            let by = moved.0 * self.total.0 as f64;
+            *left = Amount {
+                low: left.low + by,
+                value: left.value + by,
+                high: left.high + by,
+            };
+            placement.confidence_reasons.push(told.reason.clone());
+            return;
+        }
+        let bytes = told.kv_capacity.0 as f64 * per_token;
+        let overhead = (left.value - bytes) + placement.overhead_per_gpu.map_or(0.0, |o| o.value.0 as f64);
+        let around = |f: f64| Bytes((overhead * f).max(0.0) as u64);
+        placement.overhead_per_gpu = Some(Band {
+            low: around(1.0 - CALIBRATED_SHARE),
+            value: around(1.0),
+            high: around(1.0 + CALIBRATED_SHARE),
+        });
+        *left = Amount::around(bytes, 1.0 - CALIBRATED_SHARE, 1.0 + CALIBRATED_SHARE);
+        let reason = if told.reason.is_empty() {
+            "calibrated by the server's own capacity".to_string()
+        } else {
+            told.reason.clone()
+        };
+        if self.model.assumed() || placement.weights_per_gpu.is_none_or(|w| w.0 == 0) {
+            placement.confidence_reasons.push(reason);
+        } else {
+            placement.confidence = FitConfidence::Measured;
+            placement.confidence_reasons = vec![reason];
+        }
+    }
+
+    /// `--num-gpu-blocks-override` caps the pool.
+    fn override_blocks(&self, per_token: f64, left: &mut Amount) {
+        if let Some(blocks) = self.settings.gpu_blocks_override {
             let bytes = blocks as f64 * defaults::block_size(&self.engine, self.settings) as f64 * per_token;
-            for end in [&mut pool.low, &mut pool.value, &mut pool.high] {
+            for end in [&mut left.low, &mut left.value, &mut left.high] {
                 *end = end.min(bytes);
             }
         }
-        let (good, bad) = if told.is_some() { (1.0, 1.0) } else { context.doubt };
-        let tokens = |bytes: f64, doubt: f64| Tokens((bytes.max(0.0) * share / (per_token * doubt)) as u64);
-        placement.kv_capacity = Some(Band {
-            low: tokens(pool.low, bad),
-            value: tokens(pool.value, 1.0),
-            high: tokens(pool.high, good),
-        });
-        let sequence = context.sequence(length);
-        placement.max_concurrency = (sequence > 0.0).then(|| pool.value.max(0.0) * share / sequence);
-    }
-
-    /// Bytes that must be there: one request of full length, and a state block for each sequence where the engine asks.
-    fn judge(&self, placement: &mut Placement, context: Option<&Context>, pool: Pool, weights: &Weights) {
-        let gib = |bytes: f64| format!("{:.1} GiB", bytes / Bytes::GIB);
-        let deciding = |end: f64| pool.value + DECIDING_SHARE * (end - pool.value);
-        let (low, high) = (deciding(pool.low), deciding(pool.high));
-        let loaded = format!(
-            "weights take {} of {}",
-            gib(weights.value.0 as f64),
-            gib(self.total.0 as f64)
-        );
-        if high <= 0.0 {
-            placement.verdict = FitVerdict::DoesNotFit;
-            placement.reason = format!(
-                "{loaded}, the overhead {}: nothing is left",
-                Self::overhead_text(placement)
-            );
-            return;
+        if let Some(tokens) = self
+            .settings
+            .max_total_tokens
+            .filter(|_| self.engine.rules == Rules::Sglang)
+        {
+            let bytes = tokens as f64 * per_token;
+            for end in [&mut left.low, &mut left.value, &mut left.high] {
+                *end = end.min(bytes);
+            }
         }
-        if !self.pooled() {
-            let tight = low <= 0.0;
-            placement.verdict = if tight { FitVerdict::Tight } else { FitVerdict::Fits };
-            placement.reason = format!("{loaded}, the working set about {}", Self::overhead_text(placement));
-            return;
-        }
-        let (Some(context), Some(length)) = (context, self.length) else {
-            placement.verdict = FitVerdict::Unknown;
-            placement.reason = format!("{loaded}; the model's KV cache is not known");
-            return;
-        };
-        if context.is_empty() {
-            placement.verdict = if low <= 0.0 {
-                FitVerdict::Tight
-            } else {
-                FitVerdict::Fits
-            };
-            placement.reason = format!("{loaded}; the model keeps no KV cache");
-            return;
-        }
-        let share = self.token_share(context);
-        let need = self.needed(context, length);
-        let (good, bad) = if placement.confidence == FitConfidence::Measured {
-            (1.0, 1.0)
-        } else {
-            context.doubt
-        };
-        let figures = format!(
-            "{loaded}, leaving {} for the KV cache; one request of {length} tokens needs {}",
-            gib(pool.value.max(0.0)),
-            gib(need.max(context.sequence(length)))
-        );
-        placement.verdict = if high * share < need * good {
-            FitVerdict::DoesNotFit
-        } else if low * share < need * bad || low <= 0.0 {
-            FitVerdict::Tight
-        } else {
-            FitVerdict::Fits
-        };
-        placement.reason = figures;
-        self.judge_slots(placement, context, pool, (low, high));
-        self.judge_beside(placement);
-        if matches!(self.model.source, ModelSource::Name) && placement.verdict == FitVerdict::Fits {
-            placement.verdict = FitVerdict::Tight;
-            placement.reason.push_str("; the model is known by its name only");
-        }
-    }
-
-    /// Bytes that a start needs. SGLang starts with any pool: only a stated length counts there.
-    fn needed(&self, context: &Context, length: u64) -> f64 {
-        match self.engine.rules {
-            Rules::Sglang if self.settings.max_model_len.is_none() => context.sequence(self.step.tokens.min(length)),
-            Rules::Sglang => context.per_token() * length as f64 + context.windowed().0 * 128.0,
-            // Its context is shared by the slots.
-            _ => context.sequence(length),
-        }
-    }
-
-    /// vLLM refuses when more sequences are admitted than the pool has state blocks.
-    fn judge_slots(&self, placement: &mut Placement, context: &Context, pool: Pool, (low, high): (f64, f64)) {
-        let applies =
-            self.engine.rules == Rules::VllmV1 && self.engine.since(0, 18) && self.settings.enforce_eager != Some(true);
-        let Some(blocks) = context.state_blocks(pool.value.max(0.0)).filter(|_| applies) else {
-            return;
-        };
-        let wanted = self.step.sequences as f64;
-        let at = |bytes: f64| context.state_blocks(bytes.max(0.0)).unwrap_or(0.0);
-        let message = format!("max_num_seqs {wanted:.0} against {blocks:.0} state blocks: lower --max-num-seqs");
-        // Drafting lowers the number by itself.
-        if at(high) < wanted && self.settings.speculative != Some(true) {
-            placement.verdict = FitVerdict::DoesNotFit;
-            placement.reason = message;
-        } else if at(low) < wanted && placement.verdict == FitVerdict::Fits {
-            placement.verdict = FitVerdict::Tight;
-            placement.reason = message;
-        }
-    }
-
-    /// What vLLM does not count in its budget must find room beside it: graphs (before 0.20), NCCL's and the kernels'
-    /// buffers of the first steps, more with every rank (a card overran its budget by 1.37 GiB where eight ranks had 1.57
-    /// beside it).
-    fn judge_beside(&self, placement: &mut Placement) {
-        if !self.engine.is_vllm() || placement.verdict != FitVerdict::Fits {
-            return;
-        }
-        let ranks = self.parallelism.tensor;
-        let late = if ranks > 1 {
-            0.9 + 0.1 * f64::from(ranks.min(16))
-        } else {
-            0.25
-        } * Bytes::GIB;
-        let (_, graphs) = overhead::graphs(self.model, &self.engine, self.settings);
-        let outside = late.max(graphs * GRAPHS_BAD_END);
-        let beside = (1.0 - defaults::utilization(&self.engine, self.settings)) * self.total.0 as f64;
-        if self.settings.kv_cache_memory.is_none() && outside > beside {
-            placement.verdict = FitVerdict::Tight;
-            placement.reason = format!(
-                "CUDA graphs and late buffers of about {:.1} GiB must fit beside the budget, which leaves {:.1} GiB",
-                outside / Bytes::GIB,
-                beside / Bytes::GIB
-            );
-        }
-    }
-
-    fn overhead_text(placement: &Placement) -> String {
-        placement
-            .overhead_per_gpu
-            .map_or_else(|| "unknown".into(), |o| o.value.to_string())
     }
 
     fn confidence(&self, placement: &mut Placement) {
         let mut reasons = Vec::new();
-        if matches!(self.model.source, ModelSource::Name) {
-            reasons.push("the model is known by its name only".to_string());
+        if self.model.assumed() {
+            reasons.push(self.assumption());
         }
         if self.engine.assumed {
             reasons.push("no engine with known memory rules: vLLM's are assumed".to_string());
@@ -451,10 +276,18 @@ impl Case<'_> {
         } else {
             FitConfidence::Assumed
         };
-        if !self.model.verified {
+        if !self.model.verified && self.model.source != ModelSource::Name {
             reasons.push("the model's facts are recalled or approximate".to_string());
         }
-        reasons.push("memory model without a measurement of this server".to_string());
         placement.confidence_reasons = reasons;
+    }
+}
+
+fn band(amount: Amount) -> Band<Bytes> {
+    let bytes = |b: f64| Bytes(b.max(0.0) as u64);
+    Band {
+        low: bytes(amount.low),
+        value: bytes(amount.value),
+        high: bytes(amount.high),
     }
 }

@@ -1,5 +1,6 @@
 //! Bits per weight of each quantization, what it leaves alone, and where it cannot run.
 
+use super::defaults::Engine;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings};
@@ -22,21 +23,30 @@ pub(super) enum Family {
     Other,
 }
 
+/// nf4 with scales of 64 elements in 8 bit and their own scales; with fp32 scales.
+const BNB_NESTED: f64 = 4.127;
+const BNB_PLAIN: f64 = 4.5;
+
 /// Bits of each part of the weights, scales included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scheme {
     pub(super) family: Family,
-    /// Attention, dense layers and shared experts.
+    /// Dense layers, and what has no name of its own.
     pub(super) linear_bits: f64,
+    pub(super) attention_bits: f64,
+    pub(super) shared_bits: f64,
     pub(super) expert_bits: f64,
-    /// Embedding and output head.
+    /// Projections of recurrent layers.
+    pub(super) state_bits: f64,
+    /// Embedding.
     pub(super) vocab_bits: f64,
+    pub(super) head_bits: f64,
+    /// Each part's bits are stated (a configuration's ignore list, a row), not taken from what most repositories do.
+    pub(super) parts_stated: bool,
     /// Quantization groups along the input dimension; tensor parallelism must not cut one.
     pub(super) group: Option<u32>,
     /// Blocks of both dimensions (fp8 128 × 128).
     pub(super) block: Option<u32>,
-    /// Bits of recurrent layers' projections, where repositories differ: some keep them at this width.
-    pub(super) state_layers_bits: Option<f64>,
     /// The checkpoint declares an fp8 KV cache.
     pub(super) kv_fp8: bool,
     /// How far the loaded bytes may exceed the estimate: mixed repositories leave layers at 16 bit.
@@ -50,11 +60,15 @@ impl Scheme {
         Self {
             family: Family::None,
             linear_bits: bits,
+            attention_bits: bits,
+            shared_bits: bits,
             expert_bits: bits,
+            state_bits: bits,
             vocab_bits: bits,
+            head_bits: bits,
+            parts_stated: true,
             group: None,
             block: None,
-            state_layers_bits: None,
             kv_fp8: false,
             spread: 1.02,
             compute_bits: 16,
@@ -65,10 +79,75 @@ impl Scheme {
         Self {
             family,
             linear_bits: bits,
+            attention_bits: bits,
+            shared_bits: bits,
             expert_bits: bits,
+            state_bits: bits,
             ..Self::plain(16.0)
         }
     }
+
+    /// bitsandbytes quantizes its scales once more; vLLM since 0.9 undoes that when it loads (`dequantize_dq` of its loader: in
+    /// 0.9.2, not in 0.8.5; logged 5.31 GiB of an 8B at 0.5, 3.91 of a 7B at 0.9.1), so that each 64 elements keep an fp32 scale.
+    pub(super) fn as_loaded(mut self, engine: &Engine) -> Self {
+        if self.family == Family::Bnb && engine.is_vllm() && engine.since(0, 9) {
+            for bits in [
+                &mut self.linear_bits,
+                &mut self.attention_bits,
+                &mut self.shared_bits,
+                &mut self.expert_bits,
+                &mut self.state_bits,
+            ] {
+                if (*bits - BNB_NESTED).abs() < 1e-9 {
+                    *bits = BNB_PLAIN;
+                }
+            }
+        }
+        self
+    }
+
+    /// Everything but the routed experts.
+    fn set_rest(&mut self, bits: f64) {
+        self.linear_bits = bits;
+        self.attention_bits = bits;
+        self.shared_bits = bits;
+        self.state_bits = bits;
+    }
+
+    /// `attention=bf16 linear=fp8 head=nvfp4`: parts that the checkpoint holds otherwise (its ignore list, in the words of
+    /// [`crate::catalog::models::parts`]).
+    fn set_parts(&mut self, text: &str) {
+        for word in text.split([' ', ',', ';']) {
+            let Some((part, value)) = word.split_once('=') else {
+                continue;
+            };
+            let Some(bits) = part_bits(value) else { continue };
+            self.parts_stated = true;
+            match part {
+                "attention" => self.attention_bits = bits,
+                "linear" => self.state_bits = bits,
+                "shared" => self.shared_bits = bits,
+                "dense" => self.linear_bits = bits,
+                "experts" => self.expert_bits = bits,
+                "head" => self.head_bits = bits,
+                "embedding" => self.vocab_bits = bits,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Bits of a part by the name of its format, or as a number where several are mixed.
+fn part_bits(value: &str) -> Option<f64> {
+    Some(match value {
+        "bf16" | "fp16" => 16.0,
+        "fp8" => 8.01,
+        "nvfp4" => 4.5,
+        "mxfp4" => 4.25,
+        "int8" => 8.125,
+        "int4" => 4.156,
+        other => other.parse().ok().filter(|b| (1.0..=32.0).contains(b))?,
+    })
 }
 
 /// Whole-file bits of llama.cpp's mixes (Llama-3.1-8B, `tools/quantize/README.md`), embedding included.
@@ -108,8 +187,11 @@ const GGUF_MIXES: &[(&str, f64)] = &[
     ("Q8_K_XL", 10.0),
 ];
 
-/// The family a flag or a checkpoint's description belongs to.
+/// The family a flag or a checkpoint's description belongs to; words about single parts (`head=nvfp4`) say nothing of it.
 fn family(text: &str) -> Family {
+    let whole: Vec<&str> = text.split_whitespace().filter(|w| !w.contains('=')).collect();
+    let text = whole.join(" ");
+    let text = text.as_str();
     let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
     match () {
         () if text.is_empty() || matches!(text, "none" | "auto") => Family::None,
@@ -236,19 +318,7 @@ pub(super) fn scheme(model: &ModelFacts, settings: &EngineSettings) -> Result<Sc
             "the checkpoint is quantized as {own}, but the engine is told {asked}"
         )));
     }
-    let mut scheme = of(&own, bits, false);
-    if has == Family::Nvfp4 && !own.contains("expert") && keeps_attention(model) {
-        scheme.linear_bits = 16.0;
-    }
-    Ok(scheme)
-}
-
-/// NVFP4 repositories of these mixtures quantize the experts alone (`exclude_modules` of NVIDIA's `hf_quant_config.json`:
-/// all of self-attention; 17.9 GiB logged for Gemma-4-26B-A4B).
-fn keeps_attention(model: &ModelFacts) -> bool {
-    let kimi = model.id.to_ascii_lowercase().contains("kimi");
-    let families = ["gemma4", "minimax_m2", "glm_moe_dsa", "kimi"];
-    model.experts.is_some() && (kimi || families.iter().any(|f| model.model_type.starts_with(f)))
+    Ok(of(&own, bits, false))
 }
 
 /// Bits of an unquantized element: engines cast float32 checkpoints to 16 bit unless told otherwise.
@@ -273,7 +343,7 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
         .iter()
         .find(|g| has(g))
         .and_then(|g| g[1..].parse::<u32>().ok());
-    let only_experts = has("expert") || has("moe");
+    let only_experts = has("experts)") || has("expert") && !has("experts=") || has("moe");
     let mut scheme = match family {
         Family::Other => stated_bits(text).map_or_else(
             || Scheme::plain(bits),
@@ -309,15 +379,12 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
                 ..Scheme::quantized(family, base + extra / f64::from(g))
             }
         }
-        // Prequantized repositories double-quantize their scales; quantizing while loading does not.
         Family::Bnb if has("int8") => Scheme::quantized(family, 8.0),
         // Unsloth's dynamic repositories leave some layers at 16 bit.
         Family::Bnb if has("mixed") => Scheme::quantized(family, 4.6),
-        Family::Bnb => Scheme::quantized(family, if online { 4.5 } else { 4.127 }),
+        Family::Bnb => Scheme::quantized(family, BNB_NESTED),
         Family::Nvfp4 => Scheme {
             compute_bits: 4,
-            // NVIDIA's repositories leave attention, linear attention or shared experts at 16 bit, each its own way.
-            spread: 1.12,
             ..Scheme::quantized(family, 4.5)
         },
         Family::Mxfp4 => Scheme {
@@ -329,6 +396,7 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
             let bits = known.unwrap_or(4.89);
             Scheme {
                 vocab_bits: bits,
+                head_bits: bits,
                 spread: if known.is_some() { 1.04 } else { 1.75 },
                 ..Scheme::quantized(family, bits)
             }
@@ -336,12 +404,12 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
     };
     if only_experts && family != Family::None {
         // "experts fp4 (mxfp4), rest fp8": DeepSeek-V4. "mxfp4 (MoE only)": the rest stays at 16 bit.
-        scheme.linear_bits = if has("rest fp8") { 8.002 } else { 16.0 };
+        scheme.set_rest(if has("rest fp8") { 8.002 } else { 16.0 });
     }
     scheme.kv_fp8 = has("kv fp8");
-    if family == Family::Nvfp4 {
-        scheme.state_layers_bits = Some(16.0);
-    }
+    // NVFP4 and MXFP4 repositories each leave parts at 16 bit their own way.
+    scheme.parts_stated = only_experts || !matches!(family, Family::Nvfp4 | Family::Mxfp4) || online;
+    scheme.set_parts(text);
     if has("mixed") {
         scheme.spread = scheme.spread.max(1.10);
     }
@@ -421,7 +489,7 @@ mod tests {
         assert_eq!(bits("fp8 block128", "fp8"), Some(8.002));
         assert_eq!(bits("awq-int4 g128", "awq_marlin"), Some(4.15625));
         assert_eq!(bits("bnb-nf4", "bitsandbytes"), Some(4.127));
-        assert_eq!(bits("", "bitsandbytes"), Some(4.5));
+        assert_eq!(bits("", "bitsandbytes"), Some(4.127));
         assert_eq!(bits("Q4_K_M", "gguf"), Some(4.89));
         assert_eq!(bits("int4 w4a16 g128", "auto_round"), Some(4.125));
     }

@@ -165,6 +165,7 @@ fn a_servers_own_count_replaces_the_estimate() {
         gpu: "L40S".into(),
         parallelism: Parallelism::ONE,
         kv_capacity: Tokens(158_656),
+        ..Calibration::default()
     };
     let settings = EngineSettings {
         max_model_len: Some(32_768),
@@ -260,9 +261,17 @@ fn requests_of_compressed_and_sparse_models_take_what_servers_said() {
 fn hybrids_count_tokens_as_their_version_does() {
     let model = "Qwen/Qwen3.6-35B-A3B";
     let settings = at("0.20.0", 65_536, "fp8");
+    let settings = EngineSettings {
+        prefix_caching: Some(true),
+        ..settings
+    };
     assert!((request(model, "H200", 1, &settings) / (3.07 / 4.03) - 1.0).abs() < 0.02);
     let tokens = |version: &str| {
-        let p = on(model, "H200", 1, &at(version, 65_536, "fp8"));
+        let settings = EngineSettings {
+            engine_version: Some(version.into()),
+            ..settings.clone()
+        };
+        let p = on(model, "H200", 1, &settings);
         p.kv_capacity.unwrap().value.0 as f64 / p.kv_per_gpu.unwrap().gib()
     };
     assert!(
@@ -460,8 +469,10 @@ fn on_instance(model: &str, profile: &str, settings: &EngineSettings) -> Placeme
 
 #[test]
 fn a_mig_instance_holds_what_its_memory_holds() {
+    // At the default share the smallest instance has 0.3 GiB beside the budget for what comes after the pool.
     let small = EngineSettings {
         engine_version: Some("0.21.0".into()),
+        gpu_memory_utilization: Some(0.85),
         max_model_len: Some(4096),
         max_num_seqs: Some(16),
         max_num_batched_tokens: Some(2048),
@@ -489,8 +500,10 @@ fn a_mig_instance_holds_what_its_memory_holds() {
 /// an H100 runs its profile with 256 or 1,024 sequences, and only a stated number is sure.
 #[test]
 fn defaults_that_depend_on_the_card_are_not_sure_on_its_instances() {
+    // At the default share the smallest instance has 0.3 GiB beside the budget for what comes after the pool.
     let stated = EngineSettings {
         engine_version: Some("0.21.0".into()),
+        gpu_memory_utilization: Some(0.85),
         max_model_len: Some(4096),
         max_num_seqs: Some(16),
         max_num_batched_tokens: Some(2048),

@@ -57,6 +57,8 @@ pub fn parse(id: &str, text: &str) -> Result<ModelFacts, String> {
     facts.max_positions = positions(&fields);
     facts.experts = shape.experts;
     facts.tower_parameters = count::towers(&root);
+    facts.tower = count::profiled_tower(&root, &model_type, id);
+    facts.mtp_parameters = count::drafts(&fields, &shape);
     if facts.model_type != shape.model_type {
         // "gemma3" of the whole, "gemma3_text" of its decoder: the whole names the engine's class.
         facts.model_type = model_type;

@@ -1,8 +1,9 @@
 //! From any name to a row: never to a wrong one.
 
+use super::parts;
 use super::quantization::{self, Precision};
 use super::rows::{CATALOG, Row};
-use super::{ModelFacts, Task};
+use super::{ModelFacts, ModelSource, Task};
 
 /// The row of a model, by Hugging Face id, NIM or Ollama name, path, or the name of a quantized copy.
 ///
@@ -23,7 +24,7 @@ pub fn find(name: &str) -> Option<ModelFacts> {
         return find(&tail.replace(' ', "-")).or_else(|| find(last));
     }
     if let Some(row) = key(path).or_else(|| key(tail)) {
-        return Some(with_tag(row.facts.clone(), tag));
+        return Some(with_tag(of_row(row, path), tag));
     }
     if is_companion(tail) {
         return None;
@@ -32,27 +33,74 @@ pub fn find(name: &str) -> Option<ModelFacts> {
         (_, Precision::Unsaid) => quantization::split(tail.strip_suffix("-mtp").unwrap_or(tail)),
         split => split,
     };
+    let facts = copied(path, &base).or_else(|| {
+        let (base, precision) = quantization::split_anywhere(tail);
+        Some(quantized(copied(path, &base)?, by_maker(path, precision)))
+    });
+    let facts = facts?;
+    let precision = by_maker(path, precision);
+    let said = precision != Precision::Unsaid;
+    let mut facts = if said { quantized(facts, precision) } else { facts };
+    parts::add(&mut facts, path);
+    Some(with_tag(facts, tag))
+}
+
+/// A row's facts for the name that led to it: another maker's quantized copy of that name leaves out other parts.
+fn of_row(row: &Row, path: &str) -> ModelFacts {
+    let mut facts = row.facts.clone();
+    let maker = |id: &str| id.split_once('/').map(|(maker, _)| maker.to_ascii_lowercase());
+    let other = maker(path).is_some_and(|m| Some(m) != maker(&facts.id));
+    if let Some(said) = facts.quantization.as_mut().filter(|q| other && q.contains('=')) {
+        let whole: Vec<&str> = said.split_whitespace().filter(|w| !w.contains('=')).collect();
+        *said = whole.join(" ").replace(" kv fp8", "");
+    }
+    facts
+}
+
+/// The row that a copy was made of: by its own name, without a date, or by another spelling.
+fn copied(path: &str, base: &str) -> Option<ModelFacts> {
     let organisation = path.rsplit_once('/').map(|(org, _)| format!("{org}/{base}"));
-    let facts = organisation
+    let row = |name: &str| key(name).map(|row| row.facts.clone());
+    organisation
         .as_deref()
-        .and_then(key)
-        .or_else(|| key(&base))
-        .map(|row| row.facts.clone())
-        .or_else(|| sibling(&base))
+        .and_then(row)
+        .or_else(|| row(base))
+        .or_else(|| sibling(base))
         .or_else(|| {
-            let undated = without_date(&base)?;
+            let undated = without_date(base)?;
             organisation
                 .as_deref()
                 .and_then(without_date)
-                .and_then(key)
-                .or_else(|| key(undated))
-                .map(|row| row.facts.clone())
-        })?;
-    Some(with_tag(quantized(facts, by_modelopt(path, precision)), tag))
+                .and_then(row)
+                .or_else(|| row(undated))
+        })
+}
+
+/// The architecture of a base that the name holds: assumed, since only its configuration would say so.
+pub(super) fn suggested(name: &str) -> Option<ModelFacts> {
+    let cleaned = clean(name)?;
+    let (path, tag) = split_tag(&cleaned);
+    let tail = path.rsplit('/').next().unwrap_or(path);
+    if is_companion(tail) || tag.is_some_and(|t| t.ends_with("cloud")) {
+        return None;
+    }
+    let (bare, precision) = quantization::split_anywhere(tail);
+    let row = super::base::of(&bare)?;
+    let facts = ModelFacts {
+        id: name.trim().to_string(),
+        source: ModelSource::Name,
+        verified: false,
+        base: Some(row.facts.id.clone()),
+        file_bytes: None,
+        ..row.facts.clone()
+    };
+    let mut facts = quantized(facts, by_maker(path, precision));
+    parts::add(&mut facts, path);
+    Some(with_tag(facts, tag))
 }
 
 /// NVIDIA's own quantized copies declare an fp8 KV cache (`kv_cache_quant_algo` of 25 of 28 `hf_quant_config.json`).
-fn by_modelopt(path: &str, precision: Precision) -> Precision {
+fn by_maker(path: &str, precision: Precision) -> Precision {
     match precision {
         Precision::Quantized(said)
             if path.starts_with("nvidia/") && (said.starts_with("fp8") || said.starts_with("nvfp4")) =>
@@ -248,7 +296,8 @@ pub(super) fn stem(name: &str) -> String {
     {
         rest = before;
     }
-    rest.to_string()
+    // "mistral-7b-instruct-v0.1" and "mistral-7b-v0.1".
+    rest.replace("-instruct-v", "-v").replace("-chat-v", "-v")
 }
 
 /// Ids of rows most like `name`, nearest first, for error messages.

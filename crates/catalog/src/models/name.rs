@@ -122,6 +122,11 @@ fn word(word: &str) -> Word {
     }
 }
 
+/// Parameters that one word tells: "7b", "135m".
+pub(super) fn size_word(word: &str) -> Option<f64> {
+    scaled(word)
+}
+
 /// "7b", "1.5b", "135m", "1t", "7b1" (bloom's 7.1B). "1m" and "80k" are context lengths, never sizes.
 fn scaled(word: &str) -> Option<f64> {
     let at = word.find(['b', 'm', 't'])?;

@@ -2,7 +2,7 @@
 
 /// What the end of a name says about the precision of the weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub(super) enum Precision {
     /// Nothing.
     Unsaid,
     /// "-BF16", "-fp16": not quantized, whatever the base row says.
@@ -12,7 +12,7 @@ pub(crate) enum Precision {
 }
 
 /// A name without its quantization words, and what they say. The name must be lower case, without directories.
-pub(crate) fn split(name: &str) -> (String, Precision) {
+pub(super) fn split(name: &str) -> (String, Precision) {
     let file = name.strip_suffix(".gguf");
     let mut rest = without_shard(file.unwrap_or(name));
     let mut words: Vec<String> = Vec::new();
@@ -29,8 +29,34 @@ pub(crate) fn split(name: &str) -> (String, Precision) {
     }
 }
 
+/// As [`split`], with words of quantization anywhere in the name: "Qwen3.8-27B-NVFP4-RTX5090", "…-qat-q4_0-unquantized".
+pub(super) fn split_anywhere(name: &str) -> (String, Precision) {
+    let mut rest = without_shard(name.strip_suffix(".gguf").unwrap_or(name)).to_string();
+    let mut words: Vec<String> = Vec::new();
+    if name.ends_with(".gguf") {
+        words.push("gguf".into());
+    }
+    // From each cut between words, what ends there.
+    let mut end = rest.len();
+    while end > 0 {
+        let head = rest[..end].to_string();
+        if let Some((before, word)) = last_word(&head) {
+            words.push(word.to_string());
+            let cut = before.len();
+            rest.replace_range(cut..end, "");
+            end = cut;
+        } else {
+            end = head.rfind(['-', '_', '.', ':', ' ']).unwrap_or(0);
+        }
+    }
+    match judge(&words) {
+        Precision::Unsaid => (name.to_string(), Precision::Unsaid),
+        precision => (rest, precision),
+    }
+}
+
 /// As [`split`], for words that stand alone: a tag behind the colon ("q4_K_M", "8b-instruct-q8_0").
-pub(crate) fn of_tag(tag: &str) -> (String, Precision) {
+pub(super) fn of_tag(tag: &str) -> (String, Precision) {
     let (rest, precision) = split(&format!("-{tag}"));
     (rest.trim_start_matches('-').to_string(), precision)
 }
@@ -113,6 +139,11 @@ const COMPANIONS: &[&str] = &[
     "channel",
     "static",
     "unquantized",
+    "ct",
+    "gs128",
+    "gs64",
+    "gs32",
+    "mixed",
 ];
 
 /// The last word, where it has to do with quantization.
@@ -169,6 +200,10 @@ fn judge(words: &[String]) -> Precision {
         _ => DEFAULT_GROUP,
     };
     let eight = has(&["int8", "8bit", "8-bit"]);
+    // Trained for a quantization, and kept at 16 bit.
+    if has(&["unquantized"]) {
+        return Precision::Plain;
+    }
     if let Some(kind) = words.iter().find(|w| is_gguf_type(w)) {
         return Precision::Quantized(kind.to_ascii_uppercase());
     }

@@ -4,7 +4,7 @@
 //! override the row's own columns: `10xfull(kv=4;d=512)`. Recurrent layers give the dimensions of their state:
 //! `36xgdn(hk=16;dk=128;hv=32;dv=128;conv=4;bytes=4)`.
 
-use super::{Attention, Experts, LayerGroup, LayerKind, ModelFacts, ModelSource, Task, state};
+use super::{Attention, Experts, LayerGroup, LayerKind, ModelFacts, ModelSource, Task, state, towers};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -130,6 +130,9 @@ fn row<'a>(cell: &dyn Fn(&str) -> &'a str) -> Row {
         parameters: number("parameters"),
         active_parameters: number("active_parameters"),
         tower_parameters: number("tower_parameters").unwrap_or(0),
+        tower: towers::of(cell("model_type"), cell("id")).filter(|_| number("tower_parameters").is_some_and(|p| p > 0)),
+        mtp_parameters: number("mtp_parameters").unwrap_or(0),
+        base: None,
         hidden: small("hidden"),
         intermediate: small("intermediate"),
         vocab: number("vocab"),

@@ -8,7 +8,7 @@ const KDA_STATE_BYTES: f64 = 4.0;
 /// State of a layer of the named kind; `dim` gives its dimensions by the names used in the catalogue's rows.
 ///
 /// `default_bytes` is the model's own element size, which vLLM takes where the config names no other.
-pub(crate) fn of(kind: &str, dim: &dyn Fn(&str) -> Option<u64>, default_bytes: f64) -> Option<State> {
+pub(super) fn of(kind: &str, dim: &dyn Fn(&str) -> Option<u64>, default_bytes: f64) -> Option<State> {
     let tail = |name| dim(name).map(|width: u64| width.saturating_sub(1));
     let bytes = dim("bytes").map_or(default_bytes, |b| b as f64);
     let state = match kind {

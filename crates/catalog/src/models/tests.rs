@@ -236,9 +236,15 @@ fn layers_of_every_kind_are_read() {
 #[test]
 fn copies_of_nvidia_and_with_draft_layers_are_read() {
     let quantized = |name: &str| both(name).and_then(|(_, said)| said).unwrap_or_default();
-    assert_eq!(quantized("nvidia/Qwen3-32B-NVFP4"), "nvfp4 g16 kv fp8");
+    assert_eq!(quantized("nvidia/Qwen3-32B-NVFP4"), "nvfp4 g16 kv fp8 dense=nvfp4");
+    // Its ignore list leaves attention at 16 bit; another maker's is not known.
+    assert_eq!(
+        quantized("nvidia/Gemma-4-31B-IT-NVFP4"),
+        "nvfp4 g16 kv fp8 attention=bf16"
+    );
+    assert_eq!(quantized("acme/gemma-4-31B-it-NVFP4"), "nvfp4 g16");
     assert_eq!(quantized("nvidia/phi-4-FP8"), "fp8 kv fp8");
-    assert_eq!(quantized("RedHatAI/Qwen3-32B-NVFP4"), "nvfp4 g16");
+    assert_eq!(quantized("RedHatAI/Qwen3-32B-NVFP4"), "nvfp4 g16 dense=nvfp4");
     // A whole model that keeps its draft layer, and a draft.
     assert_eq!(id("acme/Qwen3.6-27B-NVFP4-MTP").as_deref(), Some("Qwen/Qwen3.6-27B"));
     assert_eq!(id("acme/Qwen3.6-27B-MTP"), None);

@@ -185,9 +185,42 @@ pub struct EngineSettings {
     pub lora: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loras: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lora_rank: Option<u64>,
     /// A draft model or speculative head is loaded beside the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speculative: Option<bool>,
+    /// How it drafts, as written: "mtp", "eagle3", "ngram", "EAGLE" …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculative_method: Option<String>,
+    /// Tokens drafted ahead (vLLM's `num_speculative_tokens`, SGLang's `--speculative-num-draft-tokens`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculative_tokens: Option<u32>,
+    /// Towers are not loaded: `--language-model-only`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language_model_only: Option<bool>,
+    /// Images (or videos) a request may hold (`--limit-mm-per-prompt`); 0: towers are not profiled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_prompt: Option<u64>,
+    /// Windows cost the full context: `--disable-hybrid-kv-cache-manager`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hybrid_kv_off: Option<bool>,
+    /// Element of recurrent state: `--mamba-cache-dtype`, `--mamba-ssm-cache-dtype`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba_cache_dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba_ssm_dtype: Option<String>,
+    /// SGLang: window tokens a full token (`--swa-full-tokens-ratio`); state memory against that of tokens
+    /// (`--mamba-full-memory-ratio`); tokens of the pool at most (`--max-total-tokens`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swa_full_tokens_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba_full_memory_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_total_tokens: Option<u64>,
+    /// Free on each card when the engine began, where somebody told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free_memory: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep_mode: Option<bool>,
     /// Weights moved to host memory, per GPU (`--cpu-offload-gb`).

@@ -35,6 +35,8 @@ fn pod(model: &str, resource: &str) -> Pod {
     pod.containers[0].requests.devices = [(resource.to_string(), 1)].into();
     if let Some(settings) = pod.containers[0].server.as_mut() {
         settings.engine_version = Some("0.21.0".into());
+        // Its default leaves 0.3 GiB of the smallest instance to what comes after the pool.
+        settings.gpu_memory_utilization = Some(0.85);
         settings.max_num_batched_tokens = Some(2048);
         settings.max_num_seqs = Some(16);
     }

@@ -183,16 +183,25 @@ fn karpenters_short_names_are_told_apart_by_memory() {
 }
 
 #[test]
+fn cards_beside_the_usual_ones_have_rows() {
+    for (label, value, name) in [
+        (GFD, "NVIDIA-H20-3e", "H20-3e-141GB"),
+        (GFD, "NVIDIA-GB10", "GB10"),
+        (AMD, "AMD_Radeon_PRO_W7900", "W7900"),
+    ] {
+        assert_eq!(gpu(&[(label, value)]).0, Some(name), "{label}={value}");
+    }
+}
+
+#[test]
 fn what_no_row_knows_is_named_and_never_guessed() {
     for (label, value) in [
         (GFD, "NVIDIA-X9000"),
-        (GFD, "NVIDIA-H20-3e"),
         (GFD, "GRID-A100D-80C"),
         (GFD, "NVIDIA-X10-24Q"),
-        (GFD, "NVIDIA-GB10"),
         (AKS, "A100"),
         (COREWEAVE, "A100_NVLINK"),
-        (AMD, "AMD_Radeon_PRO_W7900"),
+        (AMD, "AMD_Radeon_PRO_W9900"),
     ] {
         assert_eq!(
             gpu(&[(label, value)]),

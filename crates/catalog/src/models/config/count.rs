@@ -1,6 +1,6 @@
 //! The count of parameters (fit.md §1.1), within 0.5 % of the hub's for the architectures that the tests list.
 
-use super::super::{Attention, LayerKind};
+use super::super::{Attention, LayerKind, Tower, towers as families};
 use super::fields::Fields;
 use super::layers::Layers;
 use super::{MAX_WIDTH, Shape};
@@ -216,19 +216,38 @@ fn tower(config: &Value) -> Option<u64> {
     let fields = Fields::new(config);
     let hidden = u64::from(
         fields
-            .small(&["hidden_size", "embed_dim", "d_model", "width"], MAX_WIDTH)
+            // Qwen2-VL's `hidden_size` is that of its outputs.
+            .small(
+                &["embed_dim", "hidden_size", "vt_hidden_size", "d_model", "width"],
+                MAX_WIDTH,
+            )
             .ok()??,
     );
     let depth = u64::from(
         fields
             .small(
-                &["num_hidden_layers", "depth", "encoder_layers", "layers", "num_layers"],
+                &[
+                    "num_hidden_layers",
+                    "depth",
+                    "vt_num_hidden_layers",
+                    "encoder_layers",
+                    "layers",
+                    "num_layers",
+                ],
                 4096,
             )
             .ok()??,
     );
     let wide = fields
-        .small(&["intermediate_size", "encoder_ffn_dim", "mlp_dim"], MAX_WIDTH)
+        .small(
+            &[
+                "intermediate_size",
+                "vt_intermediate_size",
+                "encoder_ffn_dim",
+                "mlp_dim",
+            ],
+            MAX_WIDTH,
+        )
         .ok()?
         .map_or_else(
             || {
@@ -244,4 +263,46 @@ fn tower(config: &Value) -> Option<u64> {
         2
     };
     Some(depth * (4 * hidden * hidden + matrices * hidden * wide))
+}
+
+/// The vision tower as an engine profiles it: the configuration's widths, and what its family says of items and patches.
+pub(super) fn profiled_tower(root: &Value, model_type: &str, id: &str) -> Option<Tower> {
+    let config = ["/vision_config", "/thinker_config/vision_config", "/visual"]
+        .iter()
+        .find_map(|path| root.pointer(path))
+        .filter(|v| v.is_object())?;
+    let fields = Fields::new(config);
+    let small = |names: &[&'static str]| fields.small(names, MAX_WIDTH).ok().flatten();
+    let family = families::of(model_type, id);
+    let hidden = small(&["embed_dim", "vt_hidden_size", "hidden_size", "width"]).or(family.map(|f| f.hidden))?;
+    let merge = small(&["spatial_merge_size", "pooling_kernel_size"]).map(|m| f64::from(m * m));
+    Some(Tower {
+        hidden,
+        inner: small(&["intermediate_size", "vt_intermediate_size", "mlp_dim"])
+            .or(family.map(|f| f.inner))
+            .unwrap_or(hidden.saturating_mul(4)),
+        patches_per_token: merge.or(family.map(|f| f.patches_per_token)).unwrap_or(4.0),
+        tokens_per_item: family.map_or(4096, |f| f.tokens_per_item),
+    })
+}
+
+/// The checkpoint's own draft layers: each as one of the decoder's, with the projection of two streams into one.
+pub(super) fn drafts(fields: &Fields<'_>, shape: &Shape) -> u64 {
+    let layers = fields
+        .count(&["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers"])
+        .unwrap_or(0)
+        .min(16);
+    if layers == 0 {
+        return 0;
+    }
+    let h = u64::from(shape.hidden);
+    let matrices = matrices(fields, &shape.model_type);
+    let mixer = shape.attention.map_or(0, |a| {
+        attention(&a, shape.hidden, shape.model_type.starts_with("qwen3_5"), false)
+    });
+    let block = shape.experts.map_or_else(
+        || matrices * h * u64::from(shape.intermediate.unwrap_or(0)),
+        |e| u64::from(e.count + e.shared) * matrices * h * u64::from(e.intermediate),
+    );
+    layers * (mixer + block + 2 * h * h)
 }

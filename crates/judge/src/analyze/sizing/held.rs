@@ -6,6 +6,7 @@ use crate::analyze::support::{self, Lack, lack};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource};
+use crate::fit::book::Told;
 use crate::fit::{self, Calibration, Parallelism, Placement, search};
 use crate::fleet::{Fleet, SlotId, WHOLE_GPU, Workload};
 use crate::snapshot::server::{EngineSettings, Setting};
@@ -79,11 +80,23 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
             "look at parallelism-mismatch, or write the parallelism in the arguments",
         ));
     }
-    let calibration = workload.kv_capacity.map(|kv_capacity| Calibration {
-        gpu: gpu.name.clone(),
+    let told = |kv_capacity| Told {
+        model,
+        settings,
+        gpu,
         parallelism: spread.parallelism,
         kv_capacity,
-    });
+        whose: "",
+    };
+    let calibration = workload
+        .kv_capacity
+        .filter(|c| told(*c).possible().is_ok())
+        .map(|kv_capacity| Calibration {
+            gpu: gpu.name.clone(),
+            parallelism: spread.parallelism,
+            kv_capacity,
+            ..Calibration::default()
+        });
     let is_one = |r: &crate::fleet::Replica| r.pods.len() == 1 && fleet.pod(r.pods[0]).device_containers == 1;
     Ok(Held {
         model,

@@ -6,6 +6,7 @@ mod demand;
 mod held;
 mod host;
 mod market;
+mod measured;
 mod patch;
 mod replicas;
 
@@ -23,6 +24,7 @@ use super::{Context, kv_pressure};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::Task;
 use crate::engine::metrics;
+use crate::fit::book::Book;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
@@ -76,8 +78,9 @@ impl Sizing {
     pub(super) fn new(context: &Context<'_>) -> Self {
         let market = Market::new(context.fleet, context.settings);
         let mut gaps = Vec::new();
+        let book = measured::book(context.fleet, &mut gaps);
         let judgements = (0..context.fleet.workloads.len())
-            .map(|w| judge(context, &market, WorkloadId(w), &mut gaps))
+            .map(|w| judge(context, (&market, &book), WorkloadId(w), &mut gaps))
             .collect();
         Self {
             judgements,
@@ -87,7 +90,7 @@ impl Sizing {
     }
 }
 
-fn judge(context: &Context<'_>, market: &Market, id: WorkloadId, gaps: &mut Vec<Gap>) -> Judgement {
+fn judge(context: &Context<'_>, (market, book): (&Market, &Book), id: WorkloadId, gaps: &mut Vec<Gap>) -> Judgement {
     let (fleet, workload) = (context.fleet, context.fleet.workload(id));
     if workload.class != WorkloadClass::Server {
         return Judgement::NoServer;
@@ -102,7 +105,10 @@ fn judge(context: &Context<'_>, market: &Market, id: WorkloadId, gaps: &mut Vec<
     if !slots.is_empty() && slots.iter().all(dark) {
         return Judgement::Dark;
     }
-    let planned = whole(fleet, workload).and_then(|held| {
+    let planned = whole(fleet, workload).and_then(|mut held| {
+        if held.calibration.is_none() {
+            held.calibration = book.calibration(held.model, held.settings, held.gpu, held.parallelism());
+        }
         let current = place(fleet, workload, &held, gaps)?;
         plan(context, market, id, &held, current)
     });
