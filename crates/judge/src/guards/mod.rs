@@ -6,6 +6,7 @@ mod claims;
 mod demo;
 mod fleets;
 mod invariants;
+mod manifests;
 mod monotone;
 mod truth;
 
