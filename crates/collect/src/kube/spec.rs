@@ -381,12 +381,16 @@ fn without_credentials(image: &str) -> String {
     }
 }
 
+/// Rounded up, as the API server does; a quantity is no finer than a billionth, and "142m" is no more than 142.
+fn millicores(cores: f64) -> MilliCores {
+    let nano = (cores * 1e9).round() as u64;
+    MilliCores(nano.div_ceil(1_000_000))
+}
+
 pub(super) fn resources(map: &BTreeMap<String, String>) -> Resources {
     let number = |name: &str| map.get(name).and_then(|q| quantity::parse(q));
     Resources {
-        cpu: number("cpu")
-            .filter(|c| *c < 1e6)
-            .map(|c| MilliCores((c * 1000.0).ceil() as u64)),
+        cpu: number("cpu").filter(|c| *c < 1e6).map(millicores),
         memory: number("memory").filter(|m| *m < 1e18).map(|m| Bytes(m as u64)),
         pods: number("pods").filter(|p| *p < 1e6).map(|p| p as u64),
         devices: map
@@ -394,5 +398,23 @@ pub(super) fn resources(map: &BTreeMap<String, String>) -> Resources {
             .filter(|(name, _)| is_device(name))
             .filter_map(|(name, q)| Some((name.clone(), quantity::count(q)?)))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_rounded_up_to_the_milli_and_no_further() {
+        for milli in 1..=20_000_u64 {
+            let text = format!("{milli}m");
+            let cpu = resources(&[("cpu".to_string(), text)].into()).cpu;
+            assert_eq!(cpu, Some(MilliCores(milli)));
+        }
+        for (text, milli) in [("100u", 1), ("1500u", 2), ("0.1", 100), ("1n", 1), ("2", 2000)] {
+            let cpu = resources(&[("cpu".to_string(), text.to_string())].into()).cpu;
+            assert_eq!(cpu, Some(MilliCores(milli)), "{text}");
+        }
     }
 }

@@ -118,7 +118,8 @@ fn node(name: String, pod: &Pod, devices: BTreeMap<String, u64>, asked: Asked<'_
     let (mut labels, kind) = chosen(pod);
     if let Some(kind) = &kind {
         if let Some((facts, _)) = instances::gpu_of_type(kind) {
-            labels.insert(PRODUCT.into(), facts.name.clone());
+            // A product that the pod asks for says more: of which profile the instances of a card are.
+            labels.entry(PRODUCT.into()).or_insert_with(|| facts.name.clone());
         }
         labels.insert(INSTANCE_TYPE[0].into(), kind.clone());
     }

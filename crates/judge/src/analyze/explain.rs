@@ -80,13 +80,17 @@ Prometheus.
 What to do. Raise the CPU request and limit of the GPU container.";
 
 pub(super) const PARALLELISM_MISMATCH: &str = "\
-What it finds. A vLLM or SGLang server that holds more GPUs than tensor x pipeline x data parallelism uses.
+What it finds. A server that holds more GPUs than tensor x pipeline x data parallelism uses.
+  too-few      not running yet: it asks for fewer GPUs than its parallelism needs, and will not start
 
 Why it costs. The GPUs beyond that product are never touched, but nobody else can have them.
 
-How the dollars are computed. (held - used) GPUs of each replica.
+How the dollars are computed. (held - used) GPUs of each replica. too-few: at risk, the GPUs that it asks for.
 
-When it is wrong. Groups over several nodes are left out: each of their pods uses a part.
+When it is wrong. What an engine takes without a flag differs: vLLM and SGLang one GPU, NIM, TGI and llama.cpp all of them. Where
+that is not known, or the parallelism stands where it could not be read, it is not assessed. A running server whose model would
+not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a gap says so. Groups over several
+nodes and replicas that Ray places are left out.
 
 What to do. Lower the GPU request, or raise the parallelism if the load needs it.";
 
@@ -158,8 +162,8 @@ them. StatefulSets and prefill or decode roles are left out. Without history pea
 What to do. Lower spec.replicas, or the autoscaler's target; watch the queue for a day.";
 
 pub(super) const UNDERSIZED_TIER: &str = "\
-What it finds. Servers that are not Ready, or restart, and whose weights and configured context cannot fit their GPUs, or their
-MIG instance, even at the good end of the memory model's band.
+What it finds. Servers that are not Ready, or restart, or of a manifest, and whose weights and configured context cannot fit
+their GPUs, or their MIG instance, even at the good end of the memory model's band.
 
 Why it costs. The GPUs are held by something that cannot start.
 

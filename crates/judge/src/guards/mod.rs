@@ -7,6 +7,7 @@ mod contradict;
 mod demo;
 mod fleets;
 mod invariants;
+mod manifests;
 mod monotone;
 mod truth;
 
