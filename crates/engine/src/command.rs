@@ -82,6 +82,9 @@ fn environment(spec: &ContainerSpec, places: &Places) -> BTreeMap<String, String
         };
         env.insert(name.clone(), value);
     }
+    // KubeRay sets it in each of its containers: it starts Ray, and no server.
+    env.entry("KUBERAY_GEN_RAY_START_CMD".into())
+        .or_insert_with(|| "ray start".into());
     env
 }
 

@@ -188,6 +188,7 @@ fn scripts_say_what_they_leave_open() {
             &[],
         ),
         ("eval \"$SETUP\"; vllm serve org/m", &[Setting::Any]),
+        ("eval \"$KUBERAY_GEN_RAY_START_CMD\" & vllm serve org/m", &[]),
         ("vllm serve org/m 'unclosed", &[Setting::Any]),
     ] {
         assert_eq!(unread(&script(text)), expected, "{text}");

@@ -506,6 +506,7 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
     if !template.is_object() {
         return;
     }
+    without_nulls(template, 0);
     if !template["metadata"].is_object() {
         kinds::set(template, "metadata", serde_json::json!({}));
     }
@@ -528,6 +529,19 @@ fn normalise(template: &mut Value, namespace: &str, around: &Around<'_>) {
         kinds::values_mut(template, map).for_each(to_text);
     }
     without_placeholders(template);
+}
+
+/// What is null is not stated: templates that are made up have many such keys.
+fn without_nulls(value: &mut Value, depth: usize) {
+    match value {
+        _ if depth > 64 => {}
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(|v| without_nulls(v, depth + 1));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| without_nulls(v, depth + 1)),
+        _ => {}
+    }
 }
 
 /// A node selector that is to be filled in selects nothing yet.

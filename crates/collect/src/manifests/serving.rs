@@ -2,6 +2,7 @@
 //! operator would make, so that the engines read them as they read a live pod.
 
 use super::around::{Around, namespace, overlay};
+use super::claims::devices_of_claim;
 use super::count::Count;
 use super::kinds::{Member, Unit, list_mut, member, number, set, text};
 use crate::engine;
@@ -506,10 +507,26 @@ pub(super) fn nim_service(object: &Value, path: &str, part: Option<String>) -> V
         env.extend(scalar(&parallelism[key]).map(|n| json!({"name": name, "value": n})));
     }
     env.extend(spec["env"].as_array().cloned().unwrap_or_default());
+    // Claims that the operator makes itself.
+    let mut made = super::claims::Devices::default();
+    for claim in spec["draResources"].as_array().into_iter().flatten() {
+        let devices = claim["claimCreationSpec"]["devices"].as_array().into_iter().flatten();
+        let requests = devices.map(|d| overlay(&json!({"deviceClassName": "gpu.nvidia.com"}), d));
+        let one = devices_of_claim(&json!({"devices": {"requests": requests.collect::<Vec<_>>()}}));
+        made.gpus = made.gpus.saturating_add(one.gpus);
+        made.uncounted = made.uncounted.or(one.uncounted);
+    }
+    if made.gpus > 0 && made.uncounted.is_none() {
+        resources = overlay(
+            &resources,
+            &json!({"limits": {"nvidia.com/gpu": made.gpus.to_string()}}),
+        );
+    }
     let claims: Vec<Value> = spec["draResources"]
         .as_array()
         .into_iter()
         .flatten()
+        .filter(|c| !c["claimCreationSpec"].is_object())
         .map(|c| {
             let name = c["resourceClaimTemplateName"].as_str().or_else(|| c["resourceClaimName"].as_str());
             json!({"name": name, "resourceClaimTemplateName": c["resourceClaimTemplateName"], "resourceClaimName": c["resourceClaimName"]})
@@ -527,7 +544,8 @@ pub(super) fn nim_service(object: &Value, path: &str, part: Option<String>) -> V
     let stated = [&spec["replicas"], scaled].into_iter().find(|v| !v.is_null());
     let replicas = Count::of(stated.unwrap_or(&Value::Null), 1);
     // Without a word on GPUs the operator asks for as many as the profile needs.
-    let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes.known() != Some(1);
+    let counted = made.gpus > 0 && made.uncounted.is_none();
+    let stated = !spec["resources"]["limits"].is_null() || !claims.is_empty() || nodes.known() != Some(1) || counted;
     vec![Unit {
         replicas,
         part,
@@ -674,8 +692,18 @@ pub(super) fn workspace(object: &Value, at: &str, replicas: Count, around: &Arou
         .filter(|_| config.is_none())
         .map(|name| format!("ConfigMap {name}"));
     let config = config.unwrap_or_default();
-    let flags = config["vllm"].as_object().into_iter().flatten();
-    args.extend(flags.filter_map(|(k, v)| flag(k, v)));
+    let flags = || config["vllm"].as_object().into_iter().flatten();
+    // Its command line states the parallelism, and wins (presets/workspace/inference/vllm/inference_api.py).
+    let by_operator = |key: &str| {
+        ["tensor", "pipeline", "data"]
+            .iter()
+            .any(|p| key.replace('_', "-") == format!("{p}-parallel-size"))
+    };
+    args.extend(flags().filter(|(k, _)| !by_operator(k)).filter_map(|(k, v)| flag(k, v)));
+    // It leaves the length to vLLM where nobody states one (pkg/model/interface.go).
+    if !flags().any(|(k, _)| k.replace('_', "-") == "max-model-len") {
+        args.push("--max-model-len=auto".into());
+    }
     let container = json!({"name": "preset", "image": "vllm/vllm-openai", "args": args});
     vec![Unit {
         replicas,
