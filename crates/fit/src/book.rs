@@ -254,10 +254,10 @@ impl Kind {
             (self.parallelism != other.parallelism, "parallelism"),
             (self.step != other.step, "size of a step"),
         ];
-        let differing = pairs.iter().filter(|(differs, _)| *differs);
+        let mut differing = pairs.iter().filter(|(differs, _)| *differs);
         (
             differing.clone().count(),
-            differing.last().map_or("", |(_, what)| *what),
+            differing.next_back().map_or("", |(_, what)| *what),
         )
     }
 }

@@ -66,7 +66,6 @@ pub(super) fn runner(case: &Case<'_>) -> Path {
 pub(super) fn sampler(case: &Case<'_>) -> Path {
     match (case.engine.rules, case.engine.version) {
         (Rules::VllmV0, _) => Path::Old,
-        (_, None) => Path::Either,
         (_, Some(v)) if v >= Version(0, 17, 0) => {
             if case.step.sequences >= 8 || v >= Version(0, 21, 0) {
                 Path::New
@@ -76,7 +75,7 @@ pub(super) fn sampler(case: &Case<'_>) -> Path {
         }
         (_, Some(v)) if v >= Version(0, 11, 1) => Path::Old,
         (_, Some(_)) if case.gpu.vendor == "amd" => Path::Old,
-        (_, Some(_)) => Path::Either,
+        (_, _) => Path::Either,
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn split(name: &str) -> (String, Precision) {
 pub(super) fn split_anywhere(name: &str) -> (String, Precision) {
     let mut rest = without_shard(name.strip_suffix(".gguf").unwrap_or(name)).to_string();
     let mut words: Vec<String> = Vec::new();
-    if name.ends_with(".gguf") {
+    if name.strip_suffix(".gguf").is_some() {
         words.push("gguf".into());
     }
     // From each cut between words, what ends there.

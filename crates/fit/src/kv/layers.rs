@@ -118,7 +118,7 @@ fn one(case: &Case<'_>, element: f64, packed: bool) -> (Layers, (f64, f64)) {
                 hold(Holds::All(bytes(*attention)));
                 hold(Holds::State(state_bytes(case, state, tensor)));
             }
-            LayerKind::Recurrent(held) => hold(Holds::State(state_bytes(case, held, tensor))),
+            LayerKind::Recurrent(own_state) => hold(Holds::State(state_bytes(case, own_state, tensor))),
             LayerKind::None if every_layer => hold(Holds::All(own.unwrap_or(0.0))),
             LayerKind::SharedKv | LayerKind::None => {}
         }

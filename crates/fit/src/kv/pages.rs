@@ -2,6 +2,7 @@
 //! (`vllm/v1/core/kv_cache_utils.py`, 0.9 to 0.33; from 0.28 on in part `kv_cache_planning.py`).
 
 use super::Holds;
+use crate::catalog::models::{Attention, LayerKind};
 use crate::defaults::{self, Rules, Version};
 use crate::memory::Case;
 
@@ -168,8 +169,8 @@ fn page(holds: Holds, block: u64) -> f64 {
 fn one_table(layers: &[(f64, Holds)]) -> bool {
     let alike = |a: &Holds, b: &Holds| match (a, b) {
         (Holds::All(_), Holds::All(_)) => true,
-        (Holds::Window { window: a, .. }, Holds::Window { window: b, .. }) => a == b,
-        (Holds::Chunk { chunk: a, .. }, Holds::Chunk { chunk: b, .. }) => a == b,
+        (Holds::Window { window: a, .. }, Holds::Window { window: b, .. })
+        | (Holds::Chunk { chunk: a, .. }, Holds::Chunk { chunk: b, .. }) => a == b,
         (Holds::State(a), Holds::State(b)) => (a - b).abs() < f64::EPSILON,
         _ => false,
     };
@@ -197,7 +198,6 @@ fn attention_block(case: &Case<'_>, layers: &[(f64, Holds)]) -> u64 {
     if state <= 0.0 || per_token <= 0.0 {
         return block;
     }
-    use crate::catalog::models::{Attention, LayerKind};
     let latent = case
         .model
         .groups

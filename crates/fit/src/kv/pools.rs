@@ -69,8 +69,7 @@ fn windows_have_a_pool(case: &Case<'_>) -> Vec<bool> {
         // Llama-4 alone, and only where a ratio is asked for.
         Some(v) if v < Version(0, 5, 6) => vec![case.settings.swa_full_tokens_ratio.is_some()],
         Some(v) if v >= Version(0, 5, 12) => vec![true],
-        Some(_) => vec![true, false],
-        None => vec![true, false],
+        _ => vec![true, false],
     }
 }
 

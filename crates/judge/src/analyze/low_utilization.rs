@@ -152,7 +152,7 @@ fn finding(fleet: &Fleet, cluster: usize, owner: &str, low: &[Occupied<'_>]) -> 
         ..Subject::default()
     };
     let names: Vec<&str> = low.iter().map(|o| o.workload.name.as_str()).collect();
-    let named = match names.as_slice() {
+    let listed = match names.as_slice() {
         all if all.len() <= NAMED => all.join(", "),
         all => format!("{} and {} more", all[..NAMED].join(", "), all.len() - NAMED),
     };
@@ -160,7 +160,7 @@ fn finding(fleet: &Fleet, cluster: usize, owner: &str, low: &[Occupied<'_>]) -> 
         Evidence::number("gpu_activity_mean", mean, "ratio", "prometheus").window(window, None),
         Evidence::number("gpu_hours", hours, "gpu-hours", "prometheus"),
         Evidence::number("gpu_hours_unused", unused, "gpu-hours", "prometheus"),
-        Evidence::text("workloads", &named, "kubernetes"),
+        Evidence::text("workloads", &listed, "kubernetes"),
     ];
     if let Some(spent) = usd(|o| o.spent) {
         evidence.push(Evidence::number("spend", spent.usd(), "usd/h", "catalog"));
@@ -191,7 +191,7 @@ fn finding(fleet: &Fleet, cluster: usize, owner: &str, low: &[Occupied<'_>]) -> 
         evidence,
         claims: Vec::new(),
         fix: Fix::told(format!(
-            "Look with {owner} at what {named} waits for (data loading, one process a GPU, small batches); then fewer GPUs, MIG instances or a smaller card do the same work."
+            "Look with {owner} at what {listed} waits for (data loading, one process a GPU, small batches); then fewer GPUs, MIG instances or a smaller card do the same work."
         )),
         ignored: None,
         trend_usd_per_hour: usd(|o| o.unused_usd),

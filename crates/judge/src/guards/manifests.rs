@@ -194,7 +194,7 @@ fn arguments(settings: &EngineSettings) -> Vec<String> {
     let connector = settings.role.map(|role| {
         let kv_role = match role {
             ServerRole::Prefill => "kv_producer",
-            _ => "kv_consumer",
+            ServerRole::Decode => "kv_consumer",
         };
         json!({"kv_connector": "NixlConnector", "kv_role": kv_role}).to_string()
     });

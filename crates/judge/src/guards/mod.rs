@@ -7,6 +7,7 @@ mod contradict;
 mod demo;
 mod fleets;
 mod invariants;
+#[allow(clippy::similar_names, reason = "a node, its note and its mode")]
 mod manifests;
 mod monotone;
 mod truth;

@@ -307,10 +307,7 @@ fn a_plan_pays_its_part_of_the_node_that_it_would_be_placed_on() {
     // Of spot capacity no list price is taken.
     assert_ne!(cost(&two_of_eight("spot"), &none), part);
 
-    let book = |entry: PriceEntry| PriceBook {
-        entries: vec![entry],
-        ..PriceBook::default()
-    };
+    let book = |entry: PriceEntry| PriceBook { entries: vec![entry] };
     let spot = book(PriceEntry {
         capacity_type: Some("spot".into()),
         gpu: Some("H100".into()),
