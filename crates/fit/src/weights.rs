@@ -108,8 +108,15 @@ fn heavier(case: &Case<'_>) -> f64 {
 /// Each part at its bits, cut by its ranks, on the largest stage.
 fn bytes(case: &Case<'_>, p: &Parts, scheme: &Scheme) -> f64 {
     let s = &case.spread;
-    let layers = f64::from(case.model.layers().unwrap_or(1).max(1));
-    let stage = (layers / s.pipeline).ceil().min(layers) / layers;
+    // The largest stage; of layers that are not known an even share.
+    let stage = case
+        .model
+        .layers()
+        .filter(|n| *n > 0)
+        .map_or(1.0 / s.pipeline, |layers| {
+            let layers = f64::from(layers);
+            (layers / s.pipeline).ceil().min(layers) / layers
+        });
     let of = |parameters: f64, bits: f64| parameters * bits / 8.0;
     let wide = if scheme.family == Family::None {
         scheme.linear_bits
