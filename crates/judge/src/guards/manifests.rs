@@ -42,9 +42,16 @@ const OF_THE_SPECIFICATION: &[(&str, Option<&str>)] =
 fn at_rest(made: &Made, cluster: usize, dice: &mut Dice) -> Snapshot {
     let mut snapshot = made.snapshot.clone();
     let mut one = snapshot.clusters.swap_remove(cluster);
-    // Of how many cards renamed shares are, no manifest tells: its reader counts none, and says so.
-    let renamed = |p: &Pod| p.requests().devices.keys().any(|r| r.ends_with(".shared"));
-    one.pods.retain(|p| !p.requests().devices.is_empty() && !renamed(p));
+    // Of how many cards shares are, their node tells and no manifest: its reader counts none, and says so.
+    let of_node = |p: &Pod| made.nodes.get(&(one.name.clone(), p.node.clone().unwrap_or_default()));
+    let shared = |p: &Pod| of_node(p).is_some_and(|n| matches!(n.mode, "time-slicing" | "mps" | "gke-sharing"));
+    let kept: Vec<Pod> = one
+        .pods
+        .iter()
+        .filter(|p| !p.requests().devices.is_empty() && !shared(p))
+        .cloned()
+        .collect();
+    one.pods = kept;
     let whole = Some(Condition {
         status: Some(true),
         since: fleets::ago(20 * fleets::DAY),
