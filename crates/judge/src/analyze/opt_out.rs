@@ -1,4 +1,4 @@
-//! `gpuwaste.dev/ignore`: "check[,check] reason", or a reason alone, which opts out of all checks.
+//! `gpuwaste.dev/ignore`: `check[,check] reason`, or a reason alone, which opts out of all checks.
 
 use super::CHECKS;
 use super::finding::Finding;
