@@ -240,7 +240,7 @@ pub(super) enum How {
     Item,
 }
 
-/// "NAME=value", "NAME+=value", "NAME[0]=value".
+/// `NAME=value`, `NAME+=value`, `NAME[0]=value`.
 pub(super) fn assignment(word: &str) -> Option<(&str, How, &str)> {
     let (front, value) = word.split_once('=')?;
     if let Some(name) = front.strip_suffix('+') {
