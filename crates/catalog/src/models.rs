@@ -177,7 +177,7 @@ pub struct ModelFacts {
     /// "int8", "int4", "awq-int4", "gptq-int4", "gptq-int8", "bnb-nf4", "bnb-int8", "hqq-int4", "aqlm", "exl", "mlx-4bit",
     /// "mlx-8bit", "experts", a llama.cpp type in capitals ("Q4_K_M"), or "gguf" where the type is not known; details
     /// follow ("g128", "block128", "w8a8", "w4a16", "mixed", "4.0bpw", "kv fp8"), and parts that are held otherwise
-    /// ("attention=bf16 linear=fp8", see [`parts`]).
+    /// ("attention=bf16 linear=fp8", see `parts`).
     pub quantization: Option<String>,
     /// Exact bytes of all tensors, where files were read.
     pub file_bytes: Option<Bytes>,

@@ -115,7 +115,7 @@ impl Scheme {
     }
 
     /// `attention=bf16 linear=fp8 head=nvfp4`: parts that the checkpoint holds otherwise (its ignore list, in the words of
-    /// [`crate::catalog::models::parts`]).
+    /// `parts` of the catalogue's models).
     fn set_parts(&mut self, text: &str) {
         for word in text.split([' ', ',', ';']) {
             let Some((part, value)) = word.split_once('=') else {
