@@ -30,6 +30,8 @@ pub struct Traffic {
     /// Tokens of a request.
     pub input: f64,
     pub output: f64,
+    /// Requests that must find room at once, in all replicas together.
+    pub held: Option<f64>,
 }
 
 /// Seconds; `None`: no limit.
@@ -164,7 +166,8 @@ pub struct Row {
     pub placement: Placement,
     /// Of all replicas, at the limits and the bad end.
     pub requests_per_second: Option<f64>,
-    /// At the load, all replicas.
+    /// At the load, all replicas: requests, and tokens.
+    pub requests_at_load: Option<f64>,
     pub output_tokens_per_second: Option<f64>,
     pub input_tokens_per_second: Option<f64>,
     /// Sequences running in one engine at the load.
@@ -243,14 +246,15 @@ impl<'a> Clock<'a> {
                 let value = step_seconds(roofline, at) * factor;
                 Seconds {
                     value,
-                    ends: Some((value / (1.0 + margin), value * (1.0 + margin))),
+                    ends: self.is_known().then(|| (value / (1.0 + margin), value * (1.0 + margin))),
                 }
             }
         }
     }
 
+    /// Whether a promise may be made: of what was measured nowhere none is, even where another card's time can be scaled.
     fn is_known(&self) -> bool {
-        matches!(self, Self::Scaled { .. }) || self.model().evidence.class != Class::NotSeen
+        self.model().evidence.class != Class::NotSeen || matches!(self, Self::Scaled { margin, .. } if *margin == 0.0)
     }
 }
 
@@ -265,6 +269,8 @@ pub fn search(offers: &[Offer<'_>], ask: &Ask<'_>) -> Vec<Row> {
     rows
 }
 
+/// What a wider layout may cost of a narrower one's price to be preferred (ours).
+const WIDER_PAYS: f64 = 0.9;
 /// Sequences at once below which a layout is starved of cache: memory asks for more GPUs.
 const STARVED: f64 = 4.0;
 
@@ -291,10 +297,11 @@ fn best(offer: &Offer<'_>, ask: &Ask<'_>) -> Option<Row> {
                 let unsure = |r: &Row| r.placement.verdict == FitVerdict::DoesNotFit && !r.placement.forbidden;
                 order(row.verdict) < order(old.verdict) || unsure(old) && unsure(&row)
             }
+            // Wider ranks must pay: fewer, larger parts are harder to place and to lose.
             Some(old) => old
                 .usd_per_hour
                 .zip(row.usd_per_hour)
-                .map_or(row.gpus() < old.gpus(), |(a, b)| b < a),
+                .map_or(row.gpus() < old.gpus(), |(a, b)| b.usd() < a.usd() * WIDER_PAYS),
         };
         let settled = row.verdict == Verdict::Serves && slow && !starved;
         if better {
@@ -462,6 +469,7 @@ fn running_row(ask: &Ask<'_>, clock: &Clock<'_>, running: f64, most: Option<f64>
     row.inter_token_latency = Some(step);
     row.time_to_first_token = Some(clock.model().first_token(at, Arrivals::Open));
     let rate = engines * running / step.value;
+    row.requests_at_load = Some(rate / ask.traffic.output.max(1.0));
     row.output_tokens_per_second = Some(rate);
     row.input_tokens_per_second = Some(rate * at.mix);
     row.requests_per_second = Some(rate / ask.traffic.output.max(1.0));
@@ -500,7 +508,12 @@ fn too_slow(which: Limit, bad: f64, limit: f64) -> String {
 
 /// Replicas for a load.
 fn load_row(offer: &Offer<'_>, ask: &Ask<'_>, clock: &Clock<'_>, most: Option<f64>, row: &mut Row) {
-    let Traffic { demand, input, output } = ask.traffic;
+    let Traffic {
+        demand,
+        input,
+        output,
+        held,
+    } = ask.traffic;
     let engines = if ask.settings.dp_attention == Some(true) {
         1.0
     } else {
@@ -574,7 +587,8 @@ fn load_row(offer: &Offer<'_>, ask: &Ask<'_>, clock: &Clock<'_>, most: Option<f6
         Demand::Clients(clients) => (clients / (batch * engines)).ceil(),
         Demand::Running(_) => 1.0,
     };
-    let replicas = replicas.clamp(1.0, 1e9) as u64;
+    let room = held.map_or(1.0, |n| (n / (most * engines)).ceil());
+    let replicas = replicas.max(room).clamp(1.0, 1e9) as u64;
     row.replicas = replicas;
     row.requests_per_second = Some(rate * replicas as f64);
     row.usd_per_hour = offer.price(row.gpus_per_replica, replicas);
@@ -606,6 +620,7 @@ fn load_row(offer: &Offer<'_>, ask: &Ask<'_>, clock: &Clock<'_>, most: Option<f6
     row.running = Some(running);
     row.inter_token_latency = Some(step);
     row.time_to_first_token = Some(clock.model().first_token(at(running), arrivals));
+    row.requests_at_load = Some(wanted);
     row.output_tokens_per_second = Some(wanted * output);
     row.input_tokens_per_second = Some(wanted * input);
     row.bound = Some(clock.model().bound(at(running)));

@@ -2,7 +2,7 @@
 //! sources behind each. A constant has a common value and deviations (in log units, shrunk towards 0) of architectures,
 //! engines and precisions.
 
-use super::card::Path;
+use super::card::{Architecture, Path};
 use crate::Roofline;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -87,8 +87,12 @@ pub(super) fn resolve(r: &Roofline) -> Resolved {
         8 => "compute-8",
         _ => "compute-16",
     };
-    let scopes = [r.card.architecture.name(), engine, weights, compute];
-    let log = |parameter: &str| scopes.iter().map(|scope| value(parameter, scope)).sum::<f64>().exp();
+    let mixture = r.experts > 0.0 && r.card.architecture == Architecture::Cdna;
+    let kind = if mixture { "cdna-mixture" } else { "" };
+    let scopes = [r.card.architecture.name(), engine, weights, compute, kind];
+    // A constant's own row has the empty scope.
+    let deviations = || scopes.iter().filter(|s| !s.is_empty());
+    let log = |parameter: &str| deviations().map(|scope| value(parameter, scope)).sum::<f64>().exp();
     let of = |parameter: &str| value(parameter, "") * log(parameter);
     let held = r
         .card
@@ -124,7 +128,7 @@ pub(super) fn resolve(r: &Roofline) -> Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::speed::{Architecture, Card, Engine};
+    use crate::speed::{Card, Engine};
 
     #[test]
     fn every_constant_is_there_and_in_its_range() {
@@ -156,7 +160,8 @@ mod tests {
         for row in reader.records() {
             let row = row.expect("a row");
             let (points, sources) = (row[3].parse::<u32>(), row[4].parse::<u32>());
-            assert!(points.is_ok_and(|n| n > 0) && sources.is_ok_and(|n| n > 0), "{row:?}");
+            let prior = row[6].starts_with("prior");
+            assert!(points.is_ok_and(|n| n > 0) != prior && sources.is_ok_and(|n| n > 0) != prior, "{row:?}");
             assert!(!row[6].is_empty(), "{row:?}");
         }
     }

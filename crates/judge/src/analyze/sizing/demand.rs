@@ -52,6 +52,16 @@ impl Demand {
         Some(demand)
     }
 
+    /// Mean tokens of a request: prompt, output.
+    pub(in crate::analyze) fn lengths(&self) -> (Option<f64>, Option<f64>) {
+        (self.prompt_length, self.output_length)
+    }
+
+    /// Engines among which the load was spread while it was measured.
+    pub(in crate::analyze) fn engines(&self) -> f64 {
+        self.engines
+    }
+
     /// The part of one of `engines` engines, with what the present placement was measured to do.
     pub(in crate::analyze) fn per_engine(&self, engines: u32, current: &Placement) -> Load {
         let n = f64::from(engines.max(1));

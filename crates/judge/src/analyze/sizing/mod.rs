@@ -4,11 +4,13 @@
 mod demand;
 mod market;
 mod patch;
+mod present;
 mod replicas;
 
 pub(super) use demand::Demand;
 pub(super) use market::{HostNeed, Market, Quote, Tier};
 pub(super) use patch::of_plan as patch;
+pub use present::{ServerLoad, server_load};
 pub(super) use replicas::Cut;
 
 use super::finding::FixPlacement;
