@@ -29,7 +29,11 @@ pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
     if !args.compare.is_empty() {
         return compare::compare(args);
     }
-    let server = args.from.as_deref().map(|name| subject::server(args, name)).transpose()?;
+    let server = args
+        .from
+        .as_deref()
+        .map(|name| subject::server(args, name))
+        .transpose()?;
     let subject = match (&args.model, &server) {
         (Some(name), _) => Subject::named(args, name)?,
         (None, Some(server)) => Subject {

@@ -110,9 +110,9 @@ pub enum Verdict {
     /// At the bad end of what is known.
     Serves,
     TooSlow,
-    DoesNotFit,
     #[default]
     Unknown,
+    DoesNotFit,
 }
 
 impl Verdict {
@@ -246,7 +246,9 @@ impl<'a> Clock<'a> {
                 let value = step_seconds(roofline, at) * factor;
                 Seconds {
                     value,
-                    ends: self.is_known().then(|| (value / (1.0 + margin), value * (1.0 + margin))),
+                    ends: self
+                        .is_known()
+                        .then(|| (value / (1.0 + margin), value * (1.0 + margin))),
                 }
             }
         }
@@ -288,14 +290,8 @@ fn best(offer: &Offer<'_>, ask: &Ask<'_>) -> Option<Row> {
             None => true,
             Some(old) if old.verdict != Verdict::Serves || row.verdict != Verdict::Serves => {
                 // What holds and is only too slow tells more than what does not fit; the widest tells what is lacking.
-                let order = |v: Verdict| match v {
-                    Verdict::Serves => 0,
-                    Verdict::TooSlow => 1,
-                    Verdict::Unknown => 2,
-                    Verdict::DoesNotFit => 3,
-                };
-                let unsure = |r: &Row| r.placement.verdict == FitVerdict::DoesNotFit && !r.placement.forbidden;
-                order(row.verdict) < order(old.verdict) || unsure(old) && unsure(&row)
+                let lacks = |r: &Row| r.placement.verdict == FitVerdict::DoesNotFit && !r.placement.forbidden;
+                row.verdict < old.verdict || lacks(old) && lacks(&row)
             }
             // Wider ranks must pay: fewer, larger parts are harder to place and to lose.
             Some(old) => old

@@ -47,7 +47,11 @@ impl Axes {
         let range = |pick: fn((f64, f64)) -> f64| {
             let values = || all().map(pick).filter(|v| *v > 0.0);
             let (low, high) = (values().reduce(f64::min)?, values().reduce(f64::max)?);
-            Some(if high > low * 1.01 { (low, high) } else { (low / 1.5, high * 1.5) })
+            Some(if high > low * 1.01 {
+                (low, high)
+            } else {
+                (low / 1.5, high * 1.5)
+            })
         };
         Some(Self {
             x: range(|p| p.0)?,
@@ -64,7 +68,9 @@ impl Axes {
 
 /// A small chart of letters; empty where nothing serves.
 pub(super) fn terminal(curves: &[Curve], width: usize) -> String {
-    let Some(axes) = Axes::of(curves) else { return String::new() };
+    let Some(axes) = Axes::of(curves) else {
+        return String::new();
+    };
     let columns = width.saturating_sub(14).clamp(30, 90);
     let mut grid = vec![vec![' '; columns]; HEIGHT];
     // The cheapest is drawn last: it stays visible where curves meet.
@@ -122,7 +128,10 @@ mod tests {
         }
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
         let top = text.lines().nth(2).unwrap_or_default();
-        assert!(top.contains('b') && !top.contains('a'), "the dearest point is on top: {text}");
+        assert!(
+            top.contains('b') && !top.contains('a'),
+            "the dearest point is on top: {text}"
+        );
     }
 
     #[test]

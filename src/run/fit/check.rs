@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 /// More than the busiest services do, or a slip of the hand.
 const MOST_RATE: f64 = 1e6;
 const MOST_TOKENS: u64 = 100_000_000;
+/// Tokens a second, prompt and output: a thousand times what a large provider serves.
+const MOST_TOKENS_PER_SECOND: f64 = 1e9;
 
 pub(super) fn arguments(args: &FitArgs) -> Result<()> {
     engine(args)?;
@@ -56,7 +58,11 @@ fn engine(args: &FitArgs) -> Result<()> {
 /// Some load is asked for, or the speed at one.
 fn is_load(args: &FitArgs) -> bool {
     let clients = args.concurrency.is_some() && args.context_tokens.is_none();
-    args.requests_per_second.is_some() || args.running.is_some() || args.output_tps.is_some() || clients || args.from.is_some()
+    args.requests_per_second.is_some()
+        || args.running.is_some()
+        || args.output_tps.is_some()
+        || clients
+        || args.from.is_some()
 }
 
 fn load(args: &FitArgs) -> Result<()> {
@@ -74,6 +80,14 @@ fn load(args: &FitArgs) -> Result<()> {
             bail!("{flag} {n}: a number from 1 to {MOST_TOKENS} is needed");
         }
     }
+    let request = args.input.unwrap_or(0) as f64 + args.output.unwrap_or(0) as f64;
+    let rate = args.requests_per_second.unwrap_or(0.0) * request;
+    if rate > MOST_TOKENS_PER_SECOND {
+        bail!(
+            "--requests-per-second {} of {request:.0} tokens each is {rate:.0} tokens a second, more than any fleet serves: ask for a part of it",
+            args.requests_per_second.unwrap_or(0.0)
+        );
+    }
     Ok(())
 }
 
@@ -82,7 +96,10 @@ fn lengths(args: &FitArgs) -> Result<()> {
     let asked = [
         ("--requests-per-second", args.requests_per_second.is_some()),
         ("--running", args.running.is_some()),
-        ("--concurrency", args.concurrency.is_some() && args.context_tokens.is_none()),
+        (
+            "--concurrency",
+            args.concurrency.is_some() && args.context_tokens.is_none(),
+        ),
     ];
     if let Some((flag, _)) = asked.iter().find(|(_, set)| *set).filter(|_| !both) {
         let or = if *flag == "--concurrency" {
@@ -137,9 +154,16 @@ fn limits(args: &FitArgs) -> Result<()> {
     if args.running.is_some() && args.plot {
         bail!("--plot draws cost over load: --running asks for the speed of one engine; use --requests-per-second");
     }
-    let ranks = [args.tp, args.pp, args.dp].into_iter().flatten().fold(1_u32, u32::saturating_mul);
+    let ranks = [args.tp, args.pp, args.dp]
+        .into_iter()
+        .flatten()
+        .fold(1_u32, u32::saturating_mul);
     let inside = args.dp_attention && args.tp.is_some();
-    let gpus = if inside { args.tp.unwrap_or(1).saturating_mul(args.pp.unwrap_or(1)) } else { ranks };
+    let gpus = if inside {
+        args.tp.unwrap_or(1).saturating_mul(args.pp.unwrap_or(1))
+    } else {
+        ranks
+    };
     if let Some(max) = args.max_gpus.filter(|m| gpus > *m) {
         bail!("one replica of this parallelism has {gpus} GPUs, --max-gpus allows {max}");
     }
@@ -159,7 +183,11 @@ fn source(args: &FitArgs) -> Result<()> {
     if let Some((flag, _)) = named.iter().find(|(_, set)| *set).filter(|_| args.from.is_none()) {
         bail!("{flag} says where a running server is read: name it with --from NAMESPACE/NAME");
     }
-    if let Some(from) = args.from.as_deref().filter(|f| f.split('/').filter(|p| !p.is_empty()).count() != 2) {
+    if let Some(from) = args
+        .from
+        .as_deref()
+        .filter(|f| f.split('/').filter(|p| !p.is_empty()).count() != 2)
+    {
         bail!("--from {from}: write NAMESPACE/NAME, such as prod/chat");
     }
     Ok(())

@@ -9,6 +9,7 @@ use crate::cli::{FitArgs, FitFormat};
 use crate::fit::is_known_quantization;
 use crate::fit::load::Verdict;
 use crate::run::print;
+use crate::units::UsdPerHour;
 use anyhow::{Result, bail};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde_json::json;
@@ -38,7 +39,12 @@ fn subjects(args: &FitArgs) -> Result<[(String, Subject); 2]> {
         let asked = Some(entry).filter(|e| !PLAIN.contains(e));
         Ok((format!("{model} {entry}"), Subject::quantized(args, model, asked)?))
     };
-    let entries: Vec<&str> = args.compare.iter().map(|e| e.trim()).filter(|e| !e.is_empty()).collect();
+    let entries: Vec<&str> = args
+        .compare
+        .iter()
+        .map(|e| e.trim())
+        .filter(|e| !e.is_empty())
+        .collect();
     match (model, entries.as_slice()) {
         (Some(model), [other]) => Ok([(model.to_string(), Subject::named(args, model)?), one(other)?]),
         (None, [only]) => bail!("--compare {only}: two are compared: --compare A,B, or gpuwaste fit A --compare B"),
@@ -66,7 +72,10 @@ pub(super) fn compare(args: &FitArgs) -> Result<ExitCode> {
     let answers = [question.answer(args, &a.1)?, question.answer(args, &b.1)?];
     match args.format {
         FitFormat::Json => {
-            let both = [json::load(&a.1, &question, &answers[0]), json::load(&b.1, &question, &answers[1])];
+            let both = [
+                json::load(&a.1, &question, &answers[0]),
+                json::load(&b.1, &question, &answers[1]),
+            ];
             print(serde_json::to_string_pretty(&json!({"schema": 1, "comparison": both}))? + "\n")
         }
         FitFormat::Table => print(load(args, &a.0, &b.0, &question, &answers)),
@@ -97,7 +106,9 @@ fn load(args: &FitArgs, a: &str, b: &str, question: &Question, answers: &[LoadAn
     let (mut out, mut table) = start(
         a,
         b,
-        vec!["GPU", "A", "GPUs", "ITL ms", "$/h", "$/1M out", "B", "GPUs", "ITL ms", "$/h", "$/1M out", "B ÷ A"],
+        vec![
+            "GPU", "A", "GPUs", "ITL ms", "$/h", "$/1M out", "B", "GPUs", "ITL ms", "$/h", "$/1M out", "B ÷ A",
+        ],
     );
     let _ = writeln!(out, "{}\n", table::asked(question));
     let find = |answer: &LoadAnswer, gpu: &str| answer.rows.iter().position(|t| t.row.gpu == gpu);
@@ -116,7 +127,11 @@ fn load(args: &FitArgs, a: &str, b: &str, question: &Question, answers: &[LoadAn
         let usd = answers.iter().filter_map(|x| cost(x, gpu)).min();
         (usd.is_none(), usd, (*gpu).to_string())
     });
-    let limit = if args.all || !args.gpu.is_empty() { usize::MAX } else { 10 };
+    let limit = if args.all || !args.gpu.is_empty() {
+        usize::MAX
+    } else {
+        10
+    };
     for gpu in cards.into_iter().take(limit) {
         let mut cells = vec![Cell::new(gpu)];
         for answer in answers {
@@ -129,15 +144,23 @@ fn load(args: &FitArgs, a: &str, b: &str, question: &Question, answers: &[LoadAn
             cells.push(Cell::new(row.verdict.name()));
             cells.push(right(if serves { row.gpus().to_string() } else { dash() }));
             cells.push(right(row.inter_token_latency.map_or_else(dash, itl)));
-            cells.push(right(money(row.usd_per_hour.filter(|_| serves).map(|u| u.usd()))));
+            cells.push(right(money(row.usd_per_hour.filter(|_| serves).map(UsdPerHour::usd))));
             cells.push(right(money(row.usd_per_million_output_tokens().filter(|_| serves))));
         }
-        let ratio = cost(&answers[1], gpu).zip(cost(&answers[0], gpu)).filter(|(_, a)| a.is_positive());
-        cells.push(right(ratio.map_or_else(dash, |(b, a)| format!("{:.2}", b.usd() / a.usd()))));
+        let ratio = cost(&answers[1], gpu)
+            .zip(cost(&answers[0], gpu))
+            .filter(|(_, a)| a.is_positive());
+        cells.push(right(
+            ratio.map_or_else(dash, |(b, a)| format!("{:.2}", b.usd() / a.usd())),
+        ));
         table.add_row(cells);
     }
     table::whole(&mut table);
-    let _ = writeln!(out, "{table}\n\n{}", table::wrapped(&format!("Prices: {}.", answers[0].prices)));
+    let _ = writeln!(
+        out,
+        "{table}\n\n{}",
+        table::wrapped(&format!("Prices: {}.", answers[0].prices))
+    );
     out
 }
 
@@ -165,9 +188,11 @@ fn memory(a: &str, b: &str, answers: &[MemoryAnswer; 2]) -> String {
             let c = &held.candidate;
             cells.push(Cell::new(json::answer(c).0));
             cells.push(right(c.gpus.to_string()));
-            cells.push(right(c.placement.kv_capacity.map_or_else(dash, |k| thousands(k.value.0))));
+            cells.push(right(
+                c.placement.kv_capacity.map_or_else(dash, |k| thousands(k.value.0)),
+            ));
             cells.push(right(held.speed.map_or_else(dash, |s| itl(s[1]))));
-            cells.push(right(money(c.usd_per_hour.map(|u| u.usd()))));
+            cells.push(right(money(c.usd_per_hour.map(UsdPerHour::usd))));
         }
         table.add_row(cells);
     }

@@ -7,6 +7,7 @@ use super::memory::{AT, Answer as MemoryAnswer};
 use super::subject::Subject;
 use super::table::{self, asked, evidence, figure, itl, layout, money, range, thousands};
 use crate::fit::load::Verdict;
+use crate::units::UsdPerHour;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = "
@@ -59,7 +60,7 @@ pub(super) fn memory(subject: &Subject, told: &MemoryAnswer) -> String {
                 @let (verdict, reason) = answer(c);
                 tr class=(if verdict == "fits" { "fits" } else { "not" }) {
                     td { (c.gpu) } td.n { (c.gpus) } td { (verdict) }
-                    td.n { (money(c.usd_per_hour.map(|u| u.usd()))) }
+                    td.n { (money(c.usd_per_hour.map(UsdPerHour::usd))) }
                     td.n { @if let Some(b) = c.placement.weights_per_gpu { (b) } }
                     td.n { @if let Some(k) = c.placement.kv_capacity { (thousands(k.value.0)) } }
                     td.n { @if let Some(n) = c.placement.max_concurrency { (figure(n)) } }
@@ -111,7 +112,7 @@ fn rows(shown: &[&Told]) -> Markup {
                     td.n { @if let Some(t) = row.output_tokens_per_second { (thousands(t as u64)) } }
                     td.n { (range(row.time_to_first_token)) }
                     td.n { @if let Some(s) = row.inter_token_latency { (itl(s)) } }
-                    td.n { (money(row.usd_per_hour.map(|u| u.usd()))) }
+                    td.n { (money(row.usd_per_hour.map(UsdPerHour::usd))) }
                     td.n { (money(row.usd_per_million_output_tokens().filter(|_| serves))) }
                     td.n { (money(row.usd_per_million_input_tokens().filter(|_| serves))) }
                     td { @if serves { (evidence(told)) } @else { (row.reason) } }
@@ -162,7 +163,7 @@ fn plot(curves: &[Curve], question: &Question) -> Markup {
                 text x=(px) y=(H - BOTTOM + 16.0) text-anchor="middle" { (figure(x)) }
             }
             line.axis x1=(LEFT) x2=(W - 8.0) y1=(H - BOTTOM) y2=(H - BOTTOM) {}
-            text x=((W + LEFT) / 2.0) y=(H - 2.0) text-anchor="middle" { "requests/s" }
+            text x=(f64::midpoint(W, LEFT)) y=(H - 2.0) text-anchor="middle" { "requests/s" }
             @if let Some(rate) = asked {
                 @let (px, _) = at((rate, axes.y.0));
                 line.grid.now x1=(px) x2=(px) y1="8" y2=(H - BOTTOM) {}

@@ -4,9 +4,9 @@ use super::load::{Answer as LoadAnswer, Question, Told};
 use super::memory::{AT, Answer as MemoryAnswer, Held};
 use super::subject::Subject;
 use crate::catalog::models::ModelSource;
-use crate::fit::load::{Demand, Verdict};
+use crate::fit::load::{Demand, Limit, Verdict};
 use crate::fit::search::Candidate;
-use crate::fit::speed::{Class, Evidence, Seconds};
+use crate::fit::speed::{Bound, Class, Evidence, Seconds};
 use crate::fit::{FitConfidence, FitVerdict, Placement};
 use serde_json::{Map, Value, json};
 
@@ -58,9 +58,10 @@ fn model(subject: &Subject) -> Value {
 }
 
 fn seconds(s: Option<Seconds>) -> Value {
-    s.map_or(Value::Null, |s| {
-        json!({"value": s.value, "low": s.ends.map(|e| e.0), "high": s.ends.map(|e| e.1)})
-    })
+    s.map_or(
+        Value::Null,
+        |s| json!({"value": s.value, "low": s.ends.map(|e| e.0), "high": s.ends.map(|e| e.1)}),
+    )
 }
 
 /// Where nothing can be said of a range, nothing is said.
@@ -157,7 +158,11 @@ fn row(told: &Told, promised: bool) -> Value {
     let row = &told.row;
     let p = row.parallelism;
     // The speed alone was asked for: whether it holds is the memory's word.
-    let said = if promised { row.verdict.name() } else { verdict(row.placement.verdict) };
+    let said = if promised {
+        row.verdict.name()
+    } else {
+        verdict(row.placement.verdict)
+    };
     let serves = row.verdict == Verdict::Serves;
     with(
         memory_fields(&row.placement),
@@ -171,7 +176,7 @@ fn row(told: &Told, promised: bool) -> Value {
             "replicas": row.replicas,
             "verdict": said,
             "reason": row.reason,
-            "limit": row.limit.map(|l| l.name()),
+            "limit": row.limit.map(Limit::name),
             "running": row.running,
             "requests_per_second": row.requests_per_second,
             "output_tokens_per_second": capacity(told),
@@ -180,7 +185,7 @@ fn row(told: &Told, promised: bool) -> Value {
             "usd_per_hour": row.usd_per_hour,
             "usd_per_million_output_tokens": row.usd_per_million_output_tokens().filter(|_| serves),
             "usd_per_million_input_tokens": row.usd_per_million_input_tokens().filter(|_| serves),
-            "bound_by": row.bound.map(|b| b.name()),
+            "bound_by": row.bound.map(Bound::name),
             "evidence": evidence(row.evidence),
             "scaled_from_present": row.by_ratio,
             "max_model_len": row.max_model_len,

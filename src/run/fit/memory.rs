@@ -1,7 +1,7 @@
 //! Which tiers hold the model: no load is asked for, but the speed at one and at eight sequences is told.
 
-use super::subject::{Subject, cards};
 use super::offers;
+use super::subject::{Subject, cards};
 use crate::cli::FitArgs;
 use crate::fit::load::speed_of;
 use crate::fit::search::{Candidate, Need, search};

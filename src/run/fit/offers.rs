@@ -39,7 +39,11 @@ pub(super) fn sold(gpu: &GpuFacts) -> Sold {
 fn least(gpu: &GpuFacts) -> u32 {
     let parts = rows_of(gpu).any(|r| r.gpus.is_none());
     let smallest = rows_of(gpu).filter_map(|r| r.gpus).min();
-    if parts || gpu.instance.is_some() { 1 } else { smallest.unwrap_or(1) }
+    if parts || gpu.instance.is_some() {
+        1
+    } else {
+        smallest.unwrap_or(1)
+    }
 }
 
 /// Region and cloud that the catalogue has prices of.
@@ -55,7 +59,10 @@ pub(super) fn check(args: &FitArgs) -> Result<()> {
             let mut clouds: Vec<&str> = instances::all().iter().map(|r| r.cloud.as_str()).collect();
             clouds.sort_unstable();
             clouds.dedup();
-            bail!("no price is known of the cloud '{cloud}'; known are {}", clouds.join(", "));
+            bail!(
+                "no price is known of the cloud '{cloud}'; known are {}",
+                clouds.join(", ")
+            );
         }
         if !instances::all().iter().any(|r| here(&r)) {
             bail!(
@@ -96,10 +103,18 @@ fn sizes(args: &FitArgs, gpu: &GpuFacts) -> Vec<(u32, UsdPerHour)> {
 /// What a GPU costs in the middle of all clouds; a MIG instance its compute slices of that.
 fn median(args: &FitArgs, gpu: &GpuFacts) -> Option<UsdPerHour> {
     let Some(own) = &gpu.instance else {
-        return if args.spot { spot_median(gpu) } else { instances::gpu_median(gpu) };
+        return if args.spot {
+            spot_median(gpu)
+        } else {
+            instances::gpu_median(gpu)
+        };
     };
     let card = gpus::all().iter().find(|g| g.name == own.card)?;
-    let whole = if args.spot { spot_median(card) } else { instances::gpu_median(card) };
+    let whole = if args.spot {
+        spot_median(card)
+    } else {
+        instances::gpu_median(card)
+    };
     Some(whole?.scale(f64::from(own.slices) / f64::from(card.mig_slices())))
 }
 
@@ -162,7 +177,10 @@ pub(super) fn offers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Vec<Offer<'a>
 pub(super) fn said(args: &FitArgs) -> String {
     let kind = if args.spot { "spot" } else { "on-demand" };
     match (args.cloud.as_deref(), args.region.as_deref()) {
-        (None, None) => format!("medians of {kind} prices over clouds as of {}", instances::MEDIANS_AS_OF),
+        (None, None) => format!(
+            "medians of {kind} prices over clouds as of {}",
+            instances::MEDIANS_AS_OF
+        ),
         (Some(cloud), None) => format!("{kind} list prices of whole instances of {cloud}, in its cheapest region"),
         (None, Some(region)) => format!("{kind} list prices of whole instances in {region}"),
         (Some(cloud), Some(region)) => format!("{kind} list prices of whole instances of {cloud} in {region}"),

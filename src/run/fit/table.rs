@@ -2,7 +2,7 @@
 
 use super::json::{answer, sureness};
 use super::load::{Answer as LoadAnswer, Question, Told};
-use super::memory::{AT, Answer as MemoryAnswer};
+use super::memory::{AT, Answer as MemoryAnswer, Held};
 use super::subject::Subject;
 use crate::catalog::models::{self, ModelSource};
 use crate::cli::FitArgs;
@@ -55,7 +55,11 @@ pub(super) fn whole(table: &mut Table) {
 /// "12", "4.3": milliseconds.
 pub(super) fn ms(seconds: f64) -> String {
     let ms = seconds * 1e3;
-    if ms < 9.95 { format!("{ms:.1}") } else { format!("{ms:.0}") }
+    if ms < 9.95 {
+        format!("{ms:.1}")
+    } else {
+        format!("{ms:.0}")
+    }
 }
 
 /// "19 (≤ 29)": the value and the bad end; "6 (?)" where nothing was measured.
@@ -68,7 +72,13 @@ pub(super) fn itl(s: Seconds) -> String {
 
 /// "0.1–0.6 s"; nothing where no range is known.
 pub(super) fn range(s: Option<Seconds>) -> String {
-    let figure = |v: f64| if v < 0.095 { format!("{v:.2}") } else { format!("{v:.1}") };
+    let figure = |v: f64| {
+        if v < 0.095 {
+            format!("{v:.2}")
+        } else {
+            format!("{v:.1}")
+        }
+    };
     s.and_then(|s| s.ends)
         .map_or_else(dash, |(low, high)| format!("{}–{} s", figure(low), figure(high)))
 }
@@ -123,18 +133,50 @@ pub(super) fn memory(subject: &Subject, told: &MemoryAnswer) -> String {
     );
     out.extend(by_name_alone(subject));
     let wide = width() >= WIDE;
+    let (fits, rest): (Vec<&Held>, Vec<&Held>) = told.found.iter().partition(|h| answer(&h.candidate).0 == "fits");
+    for (part, last) in [(&fits, Last::Speed), (&rest, Last::Why)] {
+        if !part.is_empty() {
+            let _ = writeln!(out, "{}\n", held_rows(part, last));
+        }
+    }
+    let speed = if wide {
+        format!(
+            " ms: between tokens with {} and {} requests of {} + {} tokens running, in brackets the bad end (?: nothing like it was measured).",
+            AT[0], AT[1], told.lengths.0, told.lengths.1
+        )
+    } else {
+        String::new()
+    };
+    let note = format!(
+        "Weights are per GPU. KV tokens and requests (of full length) are of one engine; requests may share the KV cache better when they are shorter.{speed} Prices: {}.",
+        told.prices
+    );
+    let _ = writeln!(out, "{}", wrapped(&note));
+    out
+}
+
+/// What the last columns of a list of placements say: how fast those are that hold, why the others do not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Speed,
+    Why,
+}
+
+fn held_rows(rows: &[&Held], last: Last) -> Table {
+    let wide = width() >= WIDE;
     let mut header = vec!["GPU", "GPUs", "verdict", "$/h"];
     if wide {
         header.extend(["weights", "KV tokens"]);
     }
     header.push("requests");
     let at: Vec<String> = AT.iter().map(|n| format!("ms at {n}")).collect();
-    if wide {
-        header.extend(at.iter().map(String::as_str));
+    match last {
+        Last::Speed if wide => header.extend(at.iter().map(String::as_str)),
+        Last::Speed => {}
+        Last::Why => header.push("why"),
     }
-    header.push("why");
     let mut table = table(header);
-    for held in &told.found {
+    for held in rows {
         let c = &held.candidate;
         let p = &c.placement;
         let (verdict, reason) = answer(c);
@@ -149,28 +191,17 @@ pub(super) fn memory(subject: &Subject, told: &MemoryAnswer) -> String {
             row.push(right(p.kv_capacity.map_or_else(dash, |k| thousands(k.value.0))));
         }
         row.push(right(p.max_concurrency.map_or_else(dash, |n| format!("{n:.1}"))));
-        if wide {
-            row.extend((0..AT.len()).map(|i| right(held.speed.map_or_else(dash, |s| itl(s[i])))));
+        match last {
+            Last::Speed if wide => {
+                row.extend((0..AT.len()).map(|i| right(held.speed.map_or_else(dash, |s| itl(s[i])))));
+            }
+            Last::Speed => {}
+            Last::Why => row.push(Cell::new(reason)),
         }
-        row.push(Cell::new(if verdict == "fits" { "" } else { reason }));
         table.add_row(row);
     }
     whole(&mut table);
-    let _ = writeln!(out, "{table}");
-    let speed = if wide {
-        format!(
-            " ms: between tokens with {} and {} requests of {} + {} tokens running, in brackets the bad end (?: nothing like it was measured).",
-            AT[0], AT[1], told.lengths.0, told.lengths.1
-        )
-    } else {
-        String::new()
-    };
-    let note = format!(
-        "Weights are per GPU. KV tokens and requests (of full length) are of one engine; requests may share the KV cache better when they are shorter.{speed} Prices: {}.",
-        told.prices
-    );
-    let _ = writeln!(out, "\n{}", wrapped(&note));
-    out
+    table
 }
 
 /// Lines of the terminal's width, broken at spaces.
@@ -217,7 +248,7 @@ pub(super) fn asked(question: &Question) -> String {
 pub(super) fn figure(n: f64) -> String {
     match n {
         n if n >= 99.5 => format!("{n:.0}"),
-        n if n >= 0.995 => format!("{:.1}", n).trim_end_matches(".0").to_string(),
+        n if n >= 0.995 => format!("{n:.1}").trim_end_matches(".0").to_string(),
         n => format!("{n:.2}"),
     }
 }
@@ -225,8 +256,16 @@ pub(super) fn figure(n: f64) -> String {
 /// "4 × TP1", "2 × TP8 PP2".
 pub(super) fn layout(told: &Told) -> String {
     let p = told.row.parallelism;
-    let stages = if p.pipeline > 1 { format!(" PP{}", p.pipeline) } else { String::new() };
-    let data = if p.data > 1 { format!(" DP{}", p.data) } else { String::new() };
+    let stages = if p.pipeline > 1 {
+        format!(" PP{}", p.pipeline)
+    } else {
+        String::new()
+    };
+    let data = if p.data > 1 {
+        format!(" DP{}", p.data)
+    } else {
+        String::new()
+    };
     let replicas = match told.row.replicas {
         0 => "–".to_string(),
         n => n.to_string(),
@@ -243,7 +282,11 @@ pub(super) fn evidence(told: &Told) -> String {
         (true, _) => format!("{}: scaled from this server's own time", sureness(told)),
         (_, Class::NotSeen) => "assumed: nothing measured of this card with this engine".into(),
         (_, class) => {
-            let new = if class == Class::NewModel { " of other models" } else { "" };
+            let new = if class == Class::NewModel {
+                " of other models"
+            } else {
+                ""
+            };
             format!(
                 "{}: {} point{}{new}, {} source{}",
                 sureness(told),
@@ -277,19 +320,32 @@ fn is_odd(told: &Told) -> bool {
 }
 
 /// The rows of the default list: what serves, or what comes nearest; everything where cards were named or --all is given.
-pub(super) fn shown<'a>(all: bool, answer: &'a LoadAnswer) -> Vec<&'a Told> {
-    let serving: Vec<&Told> = answer.rows.iter().filter(|t| t.row.verdict == Verdict::Serves).collect();
+pub(super) fn shown(all: bool, answer: &LoadAnswer) -> Vec<&Told> {
+    let serving: Vec<&Told> = answer
+        .rows
+        .iter()
+        .filter(|t| t.row.verdict == Verdict::Serves)
+        .collect();
     if all {
         return answer.rows.iter().collect();
     }
     if serving.is_empty() {
-        return answer
-            .rows
-            .iter()
-            .filter(|t| t.row.verdict != Verdict::DoesNotFit)
-            .chain(answer.rows.iter().filter(|t| t.row.verdict == Verdict::DoesNotFit))
-            .take(NEAREST)
-            .collect();
+        let mut rest: Vec<&Told> = answer.rows.iter().collect();
+        let bad_end = |t: &Told| {
+            t.row
+                .inter_token_latency
+                .and_then(Seconds::bad_end)
+                .unwrap_or(f64::INFINITY)
+        };
+        // Stable: what is equally far stays cheapest first.
+        rest.sort_by(|a, b| {
+            a.row
+                .verdict
+                .cmp(&b.row.verdict)
+                .then(bad_end(a).total_cmp(&bad_end(b)))
+        });
+        rest.truncate(NEAREST);
+        return rest;
     }
     serving.into_iter().take(ROWS).collect()
 }
@@ -304,7 +360,10 @@ pub(super) fn left_out(answer: &LoadAnswer, shown: &[&Told]) -> String {
         (of(Verdict::Serves), "that serve for more"),
         (of(Verdict::TooSlow), "too slow"),
         (of(Verdict::DoesNotFit), "that cannot hold it"),
-        (of(Verdict::Unknown), "unknown (nothing measured of them, or memory not sure)"),
+        (
+            of(Verdict::Unknown),
+            "unknown (nothing measured of them, or memory not sure)",
+        ),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
@@ -328,8 +387,12 @@ pub(super) fn load(args: &FitArgs, subject: &Subject, question: &Question, answe
         asked(question)
     );
     if let Some(server) = &question.server {
-        let now = server.inter_token_latency.map_or_else(String::new, |s| format!(", {} ms between tokens (p95)", ms(s)));
-        let cost = server.usd_per_hour.map_or_else(String::new, |u| format!(", {:.2} $/h", u.usd()));
+        let now = server
+            .inter_token_latency
+            .map_or_else(String::new, |s| format!(", {} ms between tokens (p95)", ms(s)));
+        let cost = server
+            .usd_per_hour
+            .map_or_else(String::new, |u| format!(", {:.2} $/h", u.usd()));
         let _ = writeln!(
             out,
             "now: {}, {} replica{} on {}{}{now}{cost}",
@@ -343,7 +406,8 @@ pub(super) fn load(args: &FitArgs, subject: &Subject, question: &Question, answe
     out.push('\n');
     out.extend(by_name_alone(subject));
     let rows = shown(args.all || !args.gpu.is_empty(), answer);
-    if !rows.iter().any(|t| t.row.verdict == Verdict::Serves) && !matches!(question.traffic.demand, Demand::Running(_)) {
+    if !rows.iter().any(|t| t.row.verdict == Verdict::Serves) && !matches!(question.traffic.demand, Demand::Running(_))
+    {
         out.push_str("Nothing surely serves this load within these limits. Nearest:\n\n");
     }
     let _ = writeln!(out, "{}", load_rows(&rows));
@@ -368,13 +432,19 @@ fn load_rows(rows: &[&Told]) -> Table {
         let serves = row.verdict == Verdict::Serves;
         let mut cells = vec![
             Cell::new(format!("{}{}", row.gpu, marks(told))),
-            right(if row.replicas == 0 { dash() } else { row.gpus().to_string() }),
+            right(if row.replicas == 0 {
+                dash()
+            } else {
+                row.gpus().to_string()
+            }),
             Cell::new(layout(told)),
             Cell::new(row.verdict.name()),
         ];
         if wide {
             cells.push(right(row.requests_per_second.map_or_else(dash, figure)));
-            cells.push(right(row.output_tokens_per_second.map_or_else(dash, |t| thousands(t as u64))));
+            cells.push(right(
+                row.output_tokens_per_second.map_or_else(dash, |t| thousands(t as u64)),
+            ));
             cells.push(right(range(row.time_to_first_token)));
         }
         cells.push(right(row.inter_token_latency.map_or_else(dash, itl)));
@@ -401,7 +471,10 @@ fn notes(rows: &[&Told], answer: &LoadAnswer) -> String {
     }
     let lengths: Vec<u64> = rows.iter().filter_map(|t| t.row.max_model_len).collect();
     if let Some(length) = lengths.first() {
-        let _ = write!(out, "\n‡ holds requests of this length, not the model's own: --max-model-len {length}.");
+        let _ = write!(
+            out,
+            "\n‡ holds requests of this length, not the model's own: --max-model-len {length}."
+        );
     }
     out.push('\n');
     out

@@ -161,7 +161,10 @@ mod tests {
             let row = row.expect("a row");
             let (points, sources) = (row[3].parse::<u32>(), row[4].parse::<u32>());
             let prior = row[6].starts_with("prior");
-            assert!(points.is_ok_and(|n| n > 0) != prior && sources.is_ok_and(|n| n > 0) != prior, "{row:?}");
+            assert!(
+                points.is_ok_and(|n| n > 0) != prior && sources.is_ok_and(|n| n > 0) != prior,
+                "{row:?}"
+            );
             assert!(!row[6].is_empty(), "{row:?}");
         }
     }

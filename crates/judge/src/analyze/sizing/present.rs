@@ -67,7 +67,10 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
         )));
     };
     if demand.peak_output_tokens_per_second <= 0.0 || output < 1.0 {
-        return Err(told(lack("no request was served in the time that was read", "choose a longer --window")));
+        return Err(told(lack(
+            "no request was served in the time that was read",
+            "choose a longer --window",
+        )));
     }
     let engines = demand.engines().max(1.0);
     let present = demand
@@ -76,7 +79,11 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
         .zip(current.roofline)
         .map(|(seconds, roofline)| Present {
             // Little's law, at the rate that belongs to the p95 of the latency.
-            at: At::new((demand.output_tokens_per_second / engines * seconds).max(1.0), input, output),
+            at: At::new(
+                (demand.output_tokens_per_second / engines * seconds).max(1.0),
+                input,
+                output,
+            ),
             roofline,
             seconds,
         });
@@ -124,7 +131,10 @@ fn find<'a>(fleet: &'a Fleet, wanted: &str) -> Result<&'a Workload, String> {
             Err(if near.is_empty() {
                 format!("'{wanted}': no model server was read")
             } else {
-                format!("'{wanted}' is no model server that was read; such are {}", near.join(", "))
+                format!(
+                    "'{wanted}' is no model server that was read; such are {}",
+                    near.join(", ")
+                )
             })
         }
         several => {
@@ -132,7 +142,10 @@ fn find<'a>(fleet: &'a Fleet, wanted: &str) -> Result<&'a Workload, String> {
                 .iter()
                 .map(|w| format!("{} in {}", w.kind, fleet.clusters[w.cluster].name))
                 .collect();
-            Err(format!("'{wanted}' is {}: read one cluster with --context", where_.join(" and ")))
+            Err(format!(
+                "'{wanted}' is {}: read one cluster with --context",
+                where_.join(" and ")
+            ))
         }
     }
 }
