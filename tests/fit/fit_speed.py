@@ -81,7 +81,7 @@ def load(inputs, without=()):
     known = {r["id"]: r for r in csv.DictReader(inputs)}
     rows = [p for p in csv.DictReader(POINTS.open()) if p["source"] not in without]
     rows = [p for p in rows if known[p["id"]]["known"] == "1" and known[p["id"]]["loads"] == "1"]
-    words = {"id", "card", "architecture", "vendor", "path", "generation"}
+    words = {"id", "card", "architecture", "vendor", "path", "generation", "class"}
     a = {k: np.array([known[p["id"]][k] for p in rows]) for k in words}
     a |= {k: np.array([float(known[p["id"]][k]) for p in rows]) for k in next(iter(known.values())) if k not in words}
     for name, column in (("running", "running"), ("input", "input"), ("output", "output"), ("seconds", "seconds_per_token")):
@@ -481,6 +481,21 @@ def differs(path, text):
     return None
 
 
+def disagreement(a, x):
+    """Where the binary's formula or its classes are not these: its constants are those of the embedded file."""
+    mine, steady = predict(x, a), a["steady"]
+    off = abs(a["said"] / mine - 1)
+    kinds = classes(a, np.ones(len(mine), bool), np.ones(len(mine), bool))
+    worst = int(np.argmax(np.where(steady, off, 0)))
+    found = []
+    if off[worst] > 0.01 and steady[worst]:
+        found.append(f"the binary says {1e3 * a['said'][worst]:.2f} ms for {a['id'][worst]}, this script {1e3 * mine[worst]:.2f} ms")
+    wrong = np.where(kinds != a["class"])[0]
+    if len(wrong):
+        found.append(f"the binary calls {a['id'][wrong[0]]} {a['class'][wrong[0]]}, this script {kinds[wrong[0]]}")
+    return found
+
+
 # ---- main
 
 def inputs(path):
@@ -577,7 +592,10 @@ def main():
         stale = [d for d in map(differs, (CONSTANTS, EMBEDDED), texts) if d]
         for d in stale:
             print(f"STALE {d}; run tests/fit/fit_speed.py --write")
-        missed += stale
+        apart = disagreement(a, x)
+        for d in apart:
+            print(f"APART {d}")
+        missed += stale + apart
     return 1 if missed and options.check else 0
 
 

@@ -2,6 +2,7 @@
 
 use gpuwaste_catalog::{gpus, models};
 use gpuwaste_facts::snapshot::server::{EngineKind, EngineSettings};
+use gpuwaste_fit::speed::{At, Predictor, step_seconds};
 use gpuwaste_fit::{Parallelism, Placement, copy, place};
 use std::collections::BTreeMap;
 
@@ -68,7 +69,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .as_ref()
             .is_some_and(|p| p.weights_per_gpu.zip(memory).is_some_and(|(w, m)| w < m));
         let flag = |b: bool| if b { 1.0 } else { 0.0 };
+        // What the binary says there, for the script to compare with its own arithmetic.
+        let number = |name: &str| cell(&row, name).and_then(|c| c.parse::<f64>().ok()).unwrap_or(1.0);
+        let at = At::new(number("running"), number("input"), number("output"));
+        let said = if r.layers > 0 { step_seconds(&r, at) } else { 0.0 };
+        let class = Predictor::new(&r, &[]).evidence.class;
         let numbers = [
+            ("said", said),
             ("known", flag(r.layers > 0)),
             ("loads", flag(loads)),
             ("kv_capacity", capacity.map_or(0.0, |k| k.value.0 as f64)),
@@ -108,6 +115,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ("vendor", if r.card.nvidia { "nvidia" } else { "other" }),
             ("path", path.path.name()),
             ("generation", r.engine.name()),
+            ("class", class.name()),
         ];
         if first {
             let names = numbers.iter().map(|(n, _)| *n).chain(words.iter().map(|(n, _)| *n));

@@ -31,6 +31,7 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, Tokens};
+use std::sync::Arc;
 
 /// How one replica is spread over GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,6 +198,8 @@ pub struct Load {
     pub output_length: Option<f64>,
     /// The present placement and its measured latency: the ratio method.
     pub current: Option<Current>,
+    /// Servers of the same fleet with measured step times: one that stands where this load may go tells more than a ratio.
+    pub own: Arc<[speed::Measured]>,
 }
 
 /// Measured on the present placement.

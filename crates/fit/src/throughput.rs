@@ -1,7 +1,7 @@
 //! Whether a placement carries a load within its latency limits: by the ratio to what is measured on the present placement,
 //! else by the step-time model, at the bad end of its interval. What was measured nowhere stays unknown.
 
-use super::speed::{At, Class, Predictor, Seconds, ratio_margin, step_seconds};
+use super::speed::{At, Class, Predictor, Seconds, ratio_margin, ratio_margin_same_card, step_seconds};
 use super::{FitVerdict, Load, Placement, Roofline, Service, Slo};
 
 /// A roofline with nothing missing that a division needs.
@@ -227,9 +227,27 @@ fn by_ratio(new: &Roofline, here: &Prediction, load: &Load, lengths: Lengths) ->
     })
 }
 
+/// Another server of the fleet on just this placement: its own time, at this load. `None`: there is none.
+fn by_twin(roofline: &Roofline, here: &Prediction, load: &Load) -> Option<Both> {
+    let twin = load.own.iter().find(|m| m.roofline == *roofline && m.seconds > 0.0)?;
+    let step = twin.seconds / step_seconds(roofline, twin.at);
+    let margin = ratio_margin_same_card();
+    let scaled = |margin: f64| Prediction {
+        capacity: here.capacity / (step * margin),
+        inter_token_latency: here.inter_token_latency * step * margin,
+        // Its time to the first token belongs to its own prompts.
+        time_to_first_token: here.time_to_first_token.map(|s| s * step.max(1.0) * margin),
+    };
+    Some(Both {
+        expected: scaled(1.0),
+        bad: scaled(1.0 + margin),
+        by_ratio: true,
+    })
+}
+
 /// By the step-time model and its interval; `None`: nothing of this card with this engine and kind of model was measured.
 fn by_model(roofline: &Roofline, load: &Load, lengths: Lengths, most: f64) -> Option<Both> {
-    let predictor = Predictor::new(roofline, &[]);
+    let predictor = Predictor::new(roofline, &load.own);
     if predictor.evidence.class == Class::NotSeen {
         return None;
     }
@@ -292,7 +310,14 @@ pub fn serves(placement: &Placement, load: &Load, slo: &Slo) -> Service {
     let Some(here) = plain(placement, load, lengths, most) else {
         return unknown("no throughput model for this model or card".into());
     };
+    // What this very server was measured at comes first, then a server of the fleet that stands there already.
+    let stays = load
+        .current
+        .as_ref()
+        .is_some_and(|c| c.placement.roofline.as_ref() == Some(roofline));
+    let twin = if stays { None } else { by_twin(roofline, &here, load) };
     let both = match by_ratio(roofline, &here, load, lengths) {
+        _ if twin.is_some() => twin,
         Ok(both) => Some(both),
         Err(NoRatio::NotComparable(why)) => return unknown(why),
         Err(NoRatio::NotMeasured) => by_model(roofline, load, lengths, most),

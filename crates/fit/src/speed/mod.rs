@@ -245,11 +245,16 @@ pub fn ratio_margin(from: &Roofline, to: &Roofline) -> Option<f64> {
         return Some(0.0);
     }
     if from.card.name == to.card.name && from.card.instance == to.card.instance {
-        return Some(value("ratio", "same-card"));
+        return Some(ratio_margin_same_card());
     }
     let comparable = from.card.nvidia && to.card.nvidia && points::is_measured(to.card.architecture);
     let near = from.card.architecture == to.card.architecture && !from.card.instance && !to.card.instance;
     comparable.then(|| value("ratio", if near { "near" } else { "far" }))
+}
+
+/// The same for another layout, or another server, on one card.
+pub fn ratio_margin_same_card() -> f64 {
+    value("ratio", "same-card")
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ fn load(output: f64) -> Load {
         prompt_length: Some(1000.0),
         output_length: Some(1000.0),
         current: None,
+        own: std::sync::Arc::default(),
     }
 }
 
@@ -236,6 +237,7 @@ proptest! {
             prompt_length: Some(1000.0),
             output_length: Some(500.0),
             current: None,
+        own: std::sync::Arc::default(),
         };
         let mut grown = [1.0; 4];
         grown[which] = more;
@@ -265,4 +267,25 @@ fn a_cache_that_is_too_small_is_said_with_its_figures() {
         "{}",
         answer.reason
     );
+}
+
+/// A server of the fleet that stands there already tells more than a ratio from elsewhere, and of a card to which none holds.
+#[test]
+fn a_server_that_stands_there_tells_its_own_time() {
+    use crate::speed::Measured;
+    let mut now = load(100.0);
+    now.current = Some(measured(on("H200", 2), 0.018, 1.0));
+    let there = on("MI300X", 8);
+    assert_eq!(serves(&there, &now, &SLO).serves, None);
+    let roofline = there.roofline.clone().expect("set");
+    let twin = |seconds: f64| Measured {
+        roofline: roofline.clone(),
+        at: At::new(8.0, 1000.0, 1000.0),
+        seconds,
+    };
+    now.own = [twin(0.012)].into();
+    let told = serves(&there, &now, &SLO);
+    assert!(told.serves == Some(true) && told.by_ratio, "{}", told.reason);
+    now.own = [twin(0.12)].into();
+    assert_eq!(serves(&there, &now, &SLO).serves, Some(false), "it is slow there");
 }

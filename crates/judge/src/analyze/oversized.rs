@@ -302,8 +302,11 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
         ));
     }
     if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, target.service.inter_token_latency) {
+        // The value and the end that the limits were held against: a promise must not rest on the middle.
+        let expected = target.service.expected_inter_token_latency.unwrap_or(then);
         text.push_str(&format!(
-            "; tokens then come every {:.0} ms instead of {:.0}",
+            "; tokens then come every {:.0} ms (at most {:.0}) instead of {:.0}",
+            expected * 1e3,
             then * 1e3,
             now * 1e3
         ));

@@ -78,6 +78,7 @@ impl Demand {
                 inter_token_latency: self.inter_token_latency,
                 time_to_first_token: self.time_to_first_token,
             }),
+            ..Load::default()
         }
     }
 }

@@ -18,12 +18,14 @@ use super::support;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource, Task};
+use crate::fit::speed::Measured;
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, Service, Slo};
 use crate::fleet::{Fleet, Node, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::Thresholds;
 use crate::snapshot::Gap;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, MilliCores, UsdPerHour};
+use std::sync::Arc;
 
 /// Why something is not assessed, and what would let it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +105,12 @@ pub(super) struct Sizing {
 impl Sizing {
     pub(super) fn new(fleet: &Fleet, t: &Thresholds) -> Self {
         let market = Market::new(fleet);
+        let own = present::all_timed(fleet, t);
         let mut gaps = Vec::new();
         let judgements = fleet
             .workloads
             .iter()
-            .map(|w| judge(fleet, &market, w, t, &mut gaps))
+            .map(|w| judge(fleet, &market, &own, w, t, &mut gaps))
             .collect();
         Self {
             judgements,
@@ -252,7 +255,14 @@ fn parallelism(workload: &Workload, settings: &EngineSettings) -> Option<Paralle
     (stated.gpus() <= held).then_some(stated)
 }
 
-fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, gaps: &mut Vec<Gap>) -> Judgement {
+fn judge(
+    fleet: &Fleet,
+    market: &Market,
+    own: &Arc<[Measured]>,
+    workload: &Workload,
+    t: &Thresholds,
+    gaps: &mut Vec<Gap>,
+) -> Judgement {
     if workload.class != WorkloadClass::Server {
         return Judgement::NoServer;
     }
@@ -266,7 +276,7 @@ fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, ga
     if !slots.is_empty() && slots.iter().all(dark) {
         return Judgement::Dark;
     }
-    match plan(fleet, market, workload, t, gaps) {
+    match plan(fleet, market, own, workload, t, gaps) {
         Ok(plan) => Judgement::Planned(Box::new(plan)),
         Err(lack) => Judgement::Lacks(lack),
     }
@@ -275,6 +285,7 @@ fn judge(fleet: &Fleet, market: &Market, workload: &Workload, t: &Thresholds, ga
 fn plan(
     fleet: &Fleet,
     market: &Market,
+    own: &Arc<[Measured]>,
     workload: &Workload,
     t: &Thresholds,
     gaps: &mut Vec<Gap>,
@@ -341,6 +352,7 @@ fn plan(
                 held: &held,
                 current: &current,
                 demand: &demand,
+                own,
                 replicas: count as u32,
                 price,
                 need: host_need(fleet, workload, &current, &held),
@@ -440,6 +452,8 @@ struct Wanted<'a, F: Fn(Parallelism, &Thresholds) -> HostNeed> {
     held: &'a Held<'a>,
     current: &'a Placement,
     demand: &'a Demand,
+    /// Servers of the fleet with measured times.
+    own: &'a Arc<[Measured]>,
     replicas: u32,
     price: UsdPerHour,
     need: F,
@@ -481,9 +495,12 @@ fn cheapest<F: Fn(Parallelism, &Thresholds) -> HostNeed>(
     quotes.sort_by(|a, b| {
         (a.0.usd_per_hour, a.1.gpus(), &a.2.gpu.name).cmp(&(b.0.usd_per_hour, b.1.gpus(), &b.2.gpu.name))
     });
-    let load = wanted
-        .demand
-        .per_engine(wanted.replicas * held.parallelism.data, wanted.current);
+    let load = fit::Load {
+        own: wanted.own.clone(),
+        ..wanted
+            .demand
+            .per_engine(wanted.replicas * held.parallelism.data, wanted.current)
+    };
     quotes.into_iter().find_map(|(quote, parallelism, tier)| {
         let placement = fit::place(
             held.model,

@@ -5,11 +5,12 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::fit::load::Present;
 use crate::fit::speed::{At, Measured};
-use crate::fit::{self, Parallelism};
+use crate::fit::{self, Parallelism, Placement};
 use crate::fleet::{Fleet, Workload, WorkloadClass};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
+use std::sync::Arc;
 
 /// A server as it runs today.
 #[derive(Clone, Debug)]
@@ -115,6 +116,32 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
             .inter_token_latency
             .map_or(t.slo_itl_seconds, |s| (s * t.latency_growth).max(t.slo_itl_seconds)),
     })
+}
+
+/// A server's p95 time between tokens, with what it ran meanwhile. `None`: one of them is not known.
+fn timed(demand: &Demand, current: &Placement) -> Option<Measured> {
+    let (input, output) = demand.lengths();
+    let seconds = demand.inter_token_latency.filter(|s| *s > 0.0)?;
+    let rate = demand.output_tokens_per_second / demand.engines().max(1.0);
+    Some(Measured {
+        roofline: current.roofline.clone()?,
+        // Little's law, at the rate that belongs to the p95 of the latency.
+        at: At::new((rate * seconds).max(1.0), input?, output.filter(|n| *n >= 1.0)?),
+        seconds,
+    })
+}
+
+/// Every server of the fleet whose time between tokens is known.
+pub(super) fn all_timed(fleet: &Fleet, t: &Thresholds) -> Arc<[Measured]> {
+    let one = |workload: &Workload| {
+        let held = held(fleet, workload).ok()?;
+        let current = fit::place(held.model, held.settings, held.gpu, held.parallelism, None);
+        let ranks = held.parallelism.data;
+        let capacity = replicas::capacity(workload, &current, ranks);
+        timed(&Demand::of(workload, capacity, ranks, t)?, &current)
+    };
+    let servers = fleet.workloads.iter().filter(|w| w.class == WorkloadClass::Server);
+    servers.filter_map(one).collect()
 }
 
 fn find<'a>(fleet: &'a Fleet, wanted: &str) -> Result<&'a Workload, String> {
