@@ -118,8 +118,16 @@ fn rows(what: CatalogKind) -> Vec<String> {
         CatalogKind::Instances => instances::all().iter().map(instance).collect(),
         CatalogKind::Models => models::all().iter().map(model).collect(),
         CatalogKind::Engines => ENGINES
+            .engines()
             .iter()
-            .map(|e| format!("{:<14} metrics {}", e.kind().name(), e.metrics_path().unwrap_or("none")))
+            .map(|e| e.facts())
+            .map(|f| {
+                format!(
+                    "{:<14} metrics {}",
+                    f.kind.name(),
+                    f.endpoints.metrics.unwrap_or("none")
+                )
+            })
             .collect(),
         CatalogKind::Checks => CHECKS
             .iter()

@@ -1,6 +1,6 @@
 //! Container image references.
 
-use crate::snapshot::server::EngineKind;
+use crate::engine::Versions;
 
 /// `repository[:tag][@digest]`, lower-cased repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,15 +34,9 @@ impl Image {
 
     /// The engine's version where the image is the engine's own: a base image ("ubuntu:22.04"), a platform's
     /// ("llm-d-cuda:v0.8.1", Dynamo's runtimes) and NVIDIA's monthly builds of vLLM and SGLang count their own versions.
-    pub fn version_of(&self, engine: EngineKind) -> Option<String> {
-        let names: &[&str] = match engine {
-            EngineKind::Vllm => &["vllm"],
-            EngineKind::Sglang => &["sglang"],
-            EngineKind::Tgi => &["text-generation-inference", "tgi"],
-            EngineKind::Trtllm => &["tensorrt-llm", "tensorrt_llm", "trtllm", "trt-llm"],
-            EngineKind::Llamacpp => &["llama.cpp", "llama-cpp", "llamacpp", "llama-server"],
-            // Their tags are read by name, or are the product's own.
-            _ => return self.version(),
+    pub(crate) fn version_of(&self, versions: &Versions) -> Option<String> {
+        let Versions::Images(names) = versions else {
+            return self.version();
         };
         let others = ["dynamo", "-runtime", "llm-d", "production-stack"];
         if !names.iter().any(|n| self.contains(n)) || others.iter().any(|o| self.contains(o)) {
@@ -70,7 +64,8 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
-    use super::{EngineKind, Image};
+    use super::Image;
+    use crate::snapshot::server::EngineKind;
 
     #[test]
     fn references_come_apart() {
@@ -121,7 +116,8 @@ mod tests {
                 Some("25.03"),
             ),
         ] {
-            assert_eq!(Image::parse(image).version_of(engine).as_deref(), version, "{image}");
+            let versions = &crate::of(engine).expect("known").facts().versions;
+            assert_eq!(Image::parse(image).version_of(versions).as_deref(), version, "{image}");
         }
     }
 }

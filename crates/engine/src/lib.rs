@@ -7,22 +7,24 @@
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
 mod command;
+mod engine;
+mod engines;
 mod flags;
 mod image;
-mod llamacpp;
 pub mod metrics;
-mod others;
+mod registry;
 mod role;
-mod sglang;
-mod tgi;
-mod triton;
-mod trtllm;
-mod vllm;
 
 use gpuwaste_facts::{snapshot, units};
 
 use crate::snapshot::cluster::ContainerRole;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::snapshot::server::{EngineKind, EngineSettings, Setting};
+pub use engine::{Endpoints, Engine, Facts, IdentityPath, MemoryRules, Routers, Variable, Versions, Width};
+pub use engines::ENGINES;
+pub use flags::Flags;
+pub use metrics::figures::LoadFigure;
+pub use metrics::vocabulary::Tells;
+pub use registry::{Name, Registry};
 use serde_json::Value;
 
 /// What a container says of itself. Transient: it is read and dropped, never stored.
@@ -38,7 +40,7 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
-    pub fn env(&self, name: &str) -> Option<&str> {
+    fn env(&self, name: &str) -> Option<&str> {
         self.env
             .iter()
             .rev()
@@ -47,127 +49,87 @@ impl ContainerSpec {
     }
 }
 
-/// A container as the engines look at it: the image taken apart, the command line as words.
+/// A container as an engine looks at it: the image taken apart, the command line as words, its own variables.
 pub struct Candidate<'a> {
-    pub spec: &'a ContainerSpec,
+    spec: &'a ContainerSpec,
     pub image: image::Image,
     /// Each simple command that would run; without a program's name where only `args` are given.
     pub commands: Vec<Vec<String>>,
     /// Only `args`: the image's entry point is the program.
     pub entrypoint: bool,
+    variables: &'static [Variable],
 }
 
-/// A serving engine.
-pub trait Engine: Sync {
-    fn kind(&self) -> EngineKind;
-
-    /// The settings, where this container runs the engine; `None` otherwise.
-    fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings>;
-
-    /// Where metrics are where the command does not say: the engine's own default port.
-    fn default_port(&self) -> Option<u16>;
-
-    /// Path of the Prometheus metrics. Reading it must have no side effect. `None`: the engine has none.
-    fn metrics_path(&self) -> Option<&'static str>;
-
-    /// Where other versions have them, tried in turn where there is nothing at [`Engine::metrics_path`].
-    fn other_metrics_paths(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Further side-effect-free GET paths that tell what the server loaded.
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &[]
-    }
-}
-
-/// The registry, most specific first: the first engine that recognises a container has it.
-pub const ENGINES: &[&dyn Engine] = &[
-    &others::Nim,
-    &trtllm::Trtllm,
-    &triton::Triton,
-    &sglang::Sglang,
-    &vllm::Vllm,
-    &tgi::Tgi,
-    &others::Tei,
-    &others::Infinity,
-    &others::Lmdeploy,
-    &llamacpp::Llamacpp,
-    &others::Ollama,
-    &others::Whisper,
-    &others::Diffusion,
-    &others::TorchServe,
-    &others::RayServe,
-];
+/// Where NVIDIA Dynamo puts a worker's metrics, whatever engine is in it.
+const DYNAMO_PORT: Variable = Variable::new("DYN_SYSTEM_PORT", Setting::Other);
 
 pub fn of(kind: EngineKind) -> Option<&'static dyn Engine> {
-    ENGINES.iter().copied().find(|e| e.kind() == kind)
+    ENGINES.of(kind)
+}
+
+/// What is said of an engine; `None`: of one that is not known.
+pub fn facts(kind: Option<EngineKind>) -> Option<&'static Facts> {
+    Some(of(kind?)?.facts())
+}
+
+/// How many GPUs a server takes where no setting says so; of an unknown engine nobody knows.
+pub fn width(kind: Option<EngineKind>) -> Width {
+    facts(kind).map_or(Width::Chosen, |f| f.width)
+}
+
+/// By whose rules a server lays out memory.
+pub fn memory_rules(kind: Option<EngineKind>) -> MemoryRules {
+    facts(kind).map_or(MemoryRules::Unknown, |f| f.memory)
+}
+
+/// Whether an engine tells a figure of load; an unknown one never does.
+pub fn tells(kind: Option<EngineKind>, figure: LoadFigure) -> Tells {
+    kind.map_or(Tells::Never, |kind| ENGINES.tells(kind, figure))
 }
 
 /// The engine that a container runs, with its settings; `None`: not a known server.
 pub fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
-    if role::role(spec).is_some() {
-        return None;
-    }
-    let candidate = Candidate::new(spec);
-    ENGINES.iter().find_map(|engine| {
-        let mut settings = engine.recognise(&candidate)?;
-        settings.engine = Some(engine.kind());
-        if candidate.runs_in_dynamo() {
-            settings.dynamo = true;
-            settings.port = spec.env("DYN_SYSTEM_PORT").and_then(|p| p.parse().ok());
-        }
-        settings.engine_version = settings
-            .engine_version
-            .or_else(|| candidate.image.version_of(engine.kind()));
-        // A variable that could not be resolved names nothing.
-        settings.model = settings.model.filter(|m| !m.is_empty() && !m.contains("$("));
-        settings.served_names.retain(|n| !n.is_empty() && !n.contains("$("));
-        Some(settings)
-    })
+    ENGINES.recognise(spec)
 }
 
-/// Prefixes of variables that engines read themselves, whatever the command line says.
-const VARIABLES: &[&str] = &[
-    "MODEL_ID",
-    "MODEL_NAME",
-    "MODEL_PATH",
-    "NUM_SHARD",
-    "MAX_TOTAL_TOKENS",
-    "MAX_BATCH",
-    "QUANTIZE",
-    "DTYPE",
-    "CUDA_MEMORY_FRACTION",
-    "VLLM_ADDITIONAL_ARGS",
-    "NIM_",
-    "LLAMA_ARG_",
-    "OLLAMA_",
-    "INFINITY_",
-    "DYN_SYSTEM_PORT",
-    "DYN_TRTLLM_",
-];
-
+/// Whether an engine reads this environment variable itself, whatever the command line says.
 pub fn reads_variable(name: &str) -> bool {
-    VARIABLES.iter().any(|v| name.starts_with(v))
+    ENGINES.variable(name).is_some()
 }
 
 /// What a container is when it is no server: exporter, notebook, trainer, router, placeholder.
 pub fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
-    role::role(spec)
+    ENGINES.role(spec)
 }
 
 impl<'a> Candidate<'a> {
-    fn new(spec: &'a ContainerSpec) -> Self {
+    fn new(spec: &'a ContainerSpec, variables: &'static [Variable]) -> Self {
         Self {
             spec,
             image: image::Image::parse(&spec.image),
             commands: command::commands(spec),
             entrypoint: spec.command.is_empty(),
+            variables,
         }
     }
 
+    /// The value of one of the engine's own variables, where it was read.
+    pub fn env(&self, name: &str) -> Option<&'a str> {
+        self.is_own(name).then(|| self.spec.env(name)).flatten()
+    }
+
+    /// All of the engine's own variables whose values were read.
+    pub fn variables(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let read = self.spec.env.iter().filter(|(name, _)| self.is_own(name));
+        read.filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)))
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.variables.iter().any(|v| v.is(name))
+    }
+
     /// The words after the program, for the first command that `is_program` accepts.
-    fn after(&self, is_program: impl Fn(&[String]) -> Option<usize>) -> Option<&[String]> {
+    pub fn after(&self, is_program: impl Fn(&[String]) -> Option<usize>) -> Option<&[String]> {
         self.commands
             .iter()
             .find_map(|words| is_program(words).map(|at| &words[at.min(words.len())..]))
@@ -180,7 +142,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// The settings of a YAML configuration file as flags; empty where it was not read or is none.
-    fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
+    pub fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
         let Some(path) = path else { return Vec::new() };
         let of = |files: &[(String, String)]| files.iter().find(|(p, _)| p == path).map(|(_, text)| text.clone());
         let content = of(&self.spec.files).or_else(|| of(&command::written(self.spec)));
@@ -192,7 +154,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// All words, where the image's entry point is the program and only arguments are given.
-    fn entrypoint_args(&self) -> Option<&[String]> {
+    pub fn entrypoint_args(&self) -> Option<&[String]> {
         self.entrypoint
             .then(|| self.commands.first().map_or(&[][..], Vec::as_slice))
     }
@@ -256,5 +218,7 @@ pub fn human_count(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod argument_tests;
+#[cfg(test)]
+mod made_up_tests;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::ContainerSpec;
 use super::command::commands;
+use super::engine::Routers;
 use super::image::Image;
 use crate::snapshot::cluster::ContainerRole;
 
@@ -32,7 +33,7 @@ const INFRASTRUCTURE: &[&str] = &[
     "gpu_exporter",
 ];
 
-/// Routers, pickers, simulators, proxies: they carry vLLM's names or metrics without a GPU behind them.
+/// Routers, pickers, simulators, proxies of no engine's own: they carry servers' names or metrics without a GPU behind them.
 const ROUTING: &[&str] = &[
     "llm-d-inference-sim",
     "inference-sim",
@@ -41,11 +42,6 @@ const ROUTING: &[&str] = &[
     "llm-d-inference-scheduler",
     "inference-scheduler",
     "/epp",
-    "lmstack-router",
-    "vllm-router",
-    "production-stack-router",
-    "sglang-router",
-    "sgl-model-gateway",
     "litellm",
     "envoyproxy",
     "istio/proxyv2",
@@ -59,13 +55,19 @@ const ROUTING: &[&str] = &[
     "body-based-routing",
     "/bbr",
     "kserve-router",
-    "vllm-simulator",
-    "sglang-gateway",
     "open-webui",
     "nginx",
     "semantic-router",
     "ai-gateway",
     "kube-rbac-proxy",
+];
+
+/// Parts of NVIDIA Dynamo that only route.
+const DYNAMO_ROUTERS: &[&str] = &[
+    "dynamo.frontend",
+    "dynamo.planner",
+    "dynamo.router",
+    "dynamo.global_router",
 ];
 
 const NOTEBOOK: &[&str] = &[
@@ -77,7 +79,7 @@ const NOTEBOOK: &[&str] = &[
     "kubeflownotebookswg",
 ];
 
-pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
+pub(super) fn role(spec: &ContainerSpec, routers: &[&Routers]) -> Option<ContainerRole> {
     let image = Image::parse(&spec.image);
     let has = |names: &[&str]| {
         names
@@ -87,7 +89,7 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
     if has(INFRASTRUCTURE) {
         return Some(ContainerRole::GpuInfrastructure);
     }
-    if has(ROUTING) {
+    if has(ROUTING) || routers.iter().any(|r| has(r.images)) {
         return Some(ContainerRole::Routing);
     }
     if image.base() == "pause" || image.base().starts_with("pause-") || image.contains("overprovision") {
@@ -111,28 +113,22 @@ pub(super) fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
             .iter()
             .any(|words| words.windows(2).any(|w| w[0] == "-m" && w[1].starts_with(name)))
     };
-    // `trtllm-serve disaggregated`, `lmdeploy serve proxy`, vLLM's proxies for disaggregated prefill.
-    let routes = commands.iter().any(|words| {
-        let after = |name: &str, word: &str| {
-            words
-                .windows(2)
-                .any(|w| w[0].rsplit('/').next() == Some(name) && w[1] == word)
+    let only_routes = |routers: &Routers| {
+        let follows = |(name, word): &(&str, &str)| {
+            let after = |w: &[String]| w[0].rsplit('/').next() == Some(name) && w[1] == *word;
+            commands.iter().any(|words| words.windows(2).any(after))
         };
-        after("trtllm-serve", "disaggregated")
-            || after("serve", "proxy")
-            || words.iter().take(3).any(|w| w.ends_with("proxy_server.py"))
-    });
-    if module("sglang_router")
-        || program("vllm-router")
-        || module("vllm_router")
-        || module("dynamo.frontend")
-        || module("dynamo.planner")
-        || module("dynamo.router")
-        || module("dynamo.global_router")
-        || module("sglang.srt.disaggregation.mini_lb")
-        || module("sglang.srt.disaggregation.launch_lb")
-        || routes
-    {
+        let script = |name: &&str| {
+            commands
+                .iter()
+                .any(|words| words.iter().take(3).any(|w| w.ends_with(*name)))
+        };
+        routers.programs.iter().any(|p| program(p))
+            || routers.modules.iter().any(|m| module(m))
+            || routers.commands.iter().any(follows)
+            || routers.scripts.iter().any(script)
+    };
+    if DYNAMO_ROUTERS.iter().any(|m| module(m)) || routers.iter().any(|r| only_routes(r)) {
         return Some(ContainerRole::Routing);
     }
     if has(NOTEBOOK)

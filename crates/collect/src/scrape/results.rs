@@ -1,7 +1,7 @@
 //! What came back, and what did not.
 
 use super::jobs::{Job, Key, key};
-use crate::engine::metrics;
+use crate::engine::{self, metrics};
 use crate::kube::api::ReadError;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
@@ -33,6 +33,16 @@ pub(super) enum Got {
     OutOfTime,
 }
 
+/// How an engine is made to show its metrics.
+fn switch_on(engine: Option<EngineKind>) -> String {
+    match engine::facts(engine) {
+        Some(facts) if let Some(flag) = facts.endpoints.metrics_flag => {
+            format!("{} has metrics with {flag} only", facts.kind.name())
+        }
+        _ => "look at what the pod serves at that port and path".into(),
+    }
+}
+
 impl Results {
     pub(super) fn add(&mut self, job: &Job, got: Got, first: bool) {
         let name = format!("{}/{}", job.namespace, job.pod);
@@ -58,8 +68,7 @@ impl Results {
             Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
         };
         if let Some(error) = refused.filter(|_| first) {
-            let remedy = "SGLang needs --enable-metrics, llama.cpp --metrics";
-            self.fail(&error.to_string(), remedy, name.clone());
+            self.fail(&error.to_string(), &switch_on(job.engine), name.clone());
         }
         if cut {
             self.fail(
@@ -116,7 +125,7 @@ impl Results {
         let page = metrics::engine_page(main, at, Some(engine));
         let mut told = page.as_ref().map(|p| p.identity.clone()).unwrap_or_default();
         for (path, body) in pages {
-            metrics::identity::read(path, body, &mut told);
+            engine::ENGINES.identify(engine, path, body, &mut told);
         }
         if page.is_none() && told == ServerIdentity::default() {
             if let Some(cluster) = &job.any_of {
@@ -128,7 +137,7 @@ impl Results {
             }
             self.fail(
                 "the page holds no metrics of a known engine",
-                "SGLang needs --enable-metrics, llama.cpp --metrics",
+                &switch_on(Some(engine)),
                 name,
             );
             return;

@@ -3,8 +3,8 @@
 use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, explain};
+use crate::engine::{self, Width};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
-use crate::snapshot::server::EngineKind;
 
 pub(crate) struct CpuGpuImbalance;
 pub(crate) struct ParallelismMismatch;
@@ -112,7 +112,7 @@ fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, asked: &Asked) -> Op
         Confidence::Estimated,
         "the specification only: no throttling was measured",
     );
-    if workload.engine() != Some(EngineKind::Vllm) {
+    if !engine::facts(workload.engine()).is_some_and(|f| f.cpu_need_published) {
         judged.cap(
             Confidence::Assumed,
             "the formula is vLLM's; this engine's own need is not published",
@@ -162,7 +162,7 @@ impl Check for ParallelismMismatch {
         for (id, workload) in support::workloads(context.fleet).filter(|(_, w)| w.class == WorkloadClass::Server) {
             let slots = support::slots_of(workload);
             // Only engines whose default is one GPU: others take what they see.
-            let explicit = matches!(workload.engine(), Some(EngineKind::Vllm | EngineKind::Sglang));
+            let explicit = engine::width(workload.engine()) == Width::One;
             // Ray Serve places its replicas over the cluster's GPUs by itself.
             let explicit = explicit && !workload.kind.starts_with("Ray");
             if support::on_unseen_nodes(context.fleet, &slots) {
@@ -170,6 +170,11 @@ impl Check for ParallelismMismatch {
                 continue;
             }
             match workload.settings.as_ref().filter(|_| explicit) {
+                Some(settings) if settings.unread_parallelism().is_some() => out.not_assessed(
+                    "its parallelism is stated where it could not be read",
+                    "grant what the gaps name, or write it into the arguments",
+                    slots,
+                ),
                 Some(settings) if settings.nodes.is_none_or(|n| n <= 1) => {
                     out.assessed.extend(&slots);
                     out.findings

@@ -3,9 +3,9 @@
 use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
+use crate::engine::{self, LoadFigure, Tells};
 use crate::fleet::{Fleet, ObservedBy, Pass, Replica, SlotId, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
-use crate::snapshot::server::EngineKind;
 
 pub(crate) struct KvPressure;
 
@@ -65,18 +65,8 @@ impl Check for KvPressure {
 
 fn has_no_kv_metric(workload: &Workload) -> bool {
     let known = workload.observed.kv_usage.is_some() || workload.observed.preemptions.is_some();
-    !known
-        && matches!(
-            workload.engine(),
-            Some(
-                EngineKind::Tgi
-                    | EngineKind::Llamacpp
-                    | EngineKind::Triton
-                    | EngineKind::Tei
-                    | EngineKind::Ollama
-                    | EngineKind::Infinity
-            )
-        )
+    let told = |figure| engine::tells(workload.engine(), figure) == Tells::Always;
+    !known && workload.engine().is_some() && !told(LoadFigure::KvUsage) && !told(LoadFigure::Preemptions)
 }
 
 /// What one replica lost, judged by its own figures alone: another's silence changes nothing.

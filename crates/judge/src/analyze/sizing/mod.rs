@@ -16,11 +16,12 @@ use super::support;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource, Task};
+use crate::engine::{self, LoadFigure, Tells, Width};
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, Service, Slo};
 use crate::fleet::{Fleet, Node, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::Thresholds;
 use crate::snapshot::Gap;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, MilliCores, UsdPerHour};
 
 /// Why something is not assessed, and what would let it.
@@ -239,8 +240,7 @@ fn parallelism(workload: &Workload, settings: &EngineSettings) -> Option<Paralle
         pipeline: settings.pipeline_parallel.unwrap_or(1).max(1),
         data: settings.data_parallel.unwrap_or(1).max(1),
     };
-    let one_by_default = matches!(settings.engine, Some(EngineKind::Vllm | EngineKind::Sglang));
-    if settings.tensor_parallel.is_none() && !one_by_default {
+    if settings.tensor_parallel.is_none() && engine::width(settings.engine) != Width::One {
         let rest = stated.pipeline * stated.data;
         return (held >= rest && held.is_multiple_of(rest)).then_some(Parallelism {
             tensor: held / rest,
@@ -327,9 +327,9 @@ fn plan(
     let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(*lack),
-        // These engines tell it: without it a slow server would be taken for as fast as the model of its card.
-        _ if tells_latencies(held.settings)
-            && (demand.inter_token_latency.is_none() || demand.time_to_first_token.is_none()) =>
+        // Where the engine tells it: without it a slow server would be taken for as fast as the model of its card.
+        _ if lacks(held.settings, LoadFigure::InterTokenLatency, demand.inter_token_latency)
+            || lacks(held.settings, LoadFigure::TimeToFirstToken, demand.time_to_first_token) =>
         {
             Err(lack("how long its tokens take could not be read", SCRAPE))
         }
@@ -367,9 +367,9 @@ fn plan(
     })
 }
 
-/// Whether the engine exports the time to its first token and between tokens.
-fn tells_latencies(settings: &EngineSettings) -> bool {
-    matches!(settings.engine, Some(EngineKind::Vllm | EngineKind::Sglang))
+/// A figure that the engine exports was not read.
+fn lacks(settings: &EngineSettings, figure: LoadFigure, read: Option<f64>) -> bool {
+    read.is_none() && engine::tells(settings.engine, figure) == Tells::Always
 }
 
 /// A server that is Ready fits by definition: a memory model that says otherwise is wrong about it, and says nothing.
