@@ -239,9 +239,10 @@ class World:
             if profile:
                 # No utilization of an instance is known to the driver.
                 del values["DCGM_FI_DEV_GPU_UTIL"]
-            values["DCGM_FI_DEV_POWER_USAGE"] = round(values["DCGM_FI_DEV_POWER_USAGE"] * (1.02 if ahead else 1), 1)
+            watts = values["DCGM_FI_DEV_POWER_USAGE"]
+            values["DCGM_FI_DEV_POWER_USAGE"] = round(watts * (1.02 if ahead else 1), 1)
             values["DCGM_FI_DEV_FB_FREE"], values["DCGM_FI_DEV_FB_RESERVED"] = mib - values["DCGM_FI_DEV_FB_USED"] - 600, 600
-            values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] = int(values["DCGM_FI_DEV_POWER_USAGE"] * 1000 * (n["age"] + ahead))
+            values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] = int(1000 * (watts * n["age"] + values["DCGM_FI_DEV_POWER_USAGE"] * ahead))
             rows += [f"{name}{{{labels}}} {value}" for name, value in values.items()]
         return "\n".join(rows) + "\n"
 

@@ -9,6 +9,7 @@
 mod command;
 mod engine;
 mod engines;
+pub mod exporters;
 mod flags;
 mod image;
 pub mod metrics;

@@ -3,12 +3,12 @@
 use super::ContainerSpec;
 use super::command::commands;
 use super::engine::Routers;
+use super::exporters;
 use super::image::Image;
 use crate::snapshot::cluster::ContainerRole;
 
-/// Exporters, plugins, drivers: they see GPUs and hold none.
+/// Plugins and drivers: they see GPUs and hold none, as exporters do.
 const INFRASTRUCTURE: &[&str] = &[
-    "dcgm-exporter",
     "k8s-device-plugin",
     "gpu-feature-discovery",
     "node-feature-discovery",
@@ -19,18 +19,13 @@ const INFRASTRUCTURE: &[&str] = &[
     "container-toolkit",
     "dcgm",
     "gpu-operator-validator",
-    "device-metrics-exporter",
     "k8s-dra-driver",
     "nvidia-gpu-device-plugin",
     "rocm/k8s-device-plugin",
     "amd-gpu-operator",
     "gke-metadata-server",
-    "nvidia_gpu_exporter",
-    "nvidia-gpu-exporter",
-    "all-smi",
     "k8s-driver-manager",
     "nvidia-fs",
-    "gpu_exporter",
 ];
 
 /// Routers, pickers, simulators, proxies of no engine's own: they carry servers' names or metrics without a GPU behind them.
@@ -86,7 +81,7 @@ pub(super) fn role(spec: &ContainerSpec, routers: &[&Routers]) -> Option<Contain
             .iter()
             .any(|n| image.repository.contains(n) || (n.starts_with('/') && image.repository.ends_with(n)))
     };
-    if has(INFRASTRUCTURE) {
+    if exporters::is_image(&image.repository) || has(INFRASTRUCTURE) {
         return Some(ContainerRole::GpuInfrastructure);
     }
     if has(ROUTING) || routers.iter().any(|r| has(r.images)) {
@@ -104,7 +99,7 @@ pub(super) fn role(spec: &ContainerSpec, routers: &[&Routers]) -> Option<Contain
     // In an image of one's own, and nothing beside it.
     if let [words] = commands.as_slice()
         && let Some(name) = words.first().and_then(|w| w.rsplit('/').next())
-        && ["dcgm-exporter", "nvidia_gpu_exporter", "all-smi"].contains(&name)
+        && exporters::is_program(name)
     {
         return Some(ContainerRole::GpuInfrastructure);
     }

@@ -1,6 +1,6 @@
 //! Who is asked: exporters and servers with GPUs, each at one port and path.
 
-use crate::engine::{self, IdentityPath};
+use crate::engine::{self, IdentityPath, exporters};
 use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
 use crate::snapshot::server::EngineKind;
 
@@ -105,8 +105,8 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
                 let (others, identity) = (endpoints.other_metrics, endpoints.identity);
                 jobs.push(job(container, port, path, Some(engine.kind), others, identity));
             }
-        } else if let Some(default) = container.exporter_port()
-            && let Some(port) = port_of(container, Some(default))
+        } else if let Some(exporter) = exporters::of_container(container)
+            && let Some(port) = port_of(container, Some(exporter.port))
         {
             jobs.push(job(container, port, "/metrics", None, &[], &[]));
         }

@@ -2,11 +2,12 @@
 //!
 //! A page is cut down to the wanted metric names byte by byte, then prometheus-parse reads what is left.
 
+pub mod devices;
 pub mod exporter;
 pub mod figures;
 pub mod identity;
 pub mod page;
-mod smi;
+pub mod plausible;
 pub mod vocabulary;
 
 use crate::engine::Engine;
@@ -14,7 +15,8 @@ use crate::engines::ENGINES;
 use crate::registry::Registry;
 use crate::snapshot::engine::{EngineReading, Histogram, ServerIdentity};
 use crate::snapshot::server::EngineKind;
-use figures::{LOAD, LoadKind, Place, complete};
+use figures::{LOAD, LoadFigure, LoadKind, Place, complete};
+use gpuwaste_facts::limits::{self, Card, Impossible, Quantity, Says, divisor};
 use jiff::Timestamp;
 pub use page::{Page, filter};
 use vocabulary::{Series, Vocabulary};
@@ -26,6 +28,8 @@ pub struct EnginePage {
     pub reading: EngineReading,
     pub identity: ServerIdentity,
     pub process_started_at: Option<Timestamp>,
+    /// What can be no reading; it is not in `reading`.
+    pub impossible: Vec<(LoadFigure, Impossible)>,
 }
 
 /// Reads an engine's metrics page; `None`: it holds none of the engines' metrics (HTML, another program, cut off before them).
@@ -64,6 +68,7 @@ impl Registry<'_> {
         for platform in self.platforms() {
             complete(&mut reading, self::reading(&page, platform, at));
         }
+        let impossible = drop_impossible(&mut reading);
         let mut identity = ServerIdentity::default();
         engine.identify(&page, &mut identity);
         identity.served_names = served_name(&page, vocabulary).into_iter().collect();
@@ -72,6 +77,7 @@ impl Registry<'_> {
             reading,
             identity,
             process_started_at: process_start(&page),
+            impossible,
         })
     }
 
@@ -106,11 +112,11 @@ fn reading(page: &Page, vocabulary: &Vocabulary, at: Timestamp) -> EngineReading
             names.map(move |name| (name, series))
         });
         match row.place {
-            Place::Number(place) => {
+            Place::Number(_, place) => {
                 let value = found.find_map(|(name, series)| number(page, &name, series, row.kind));
                 *place(&mut reading) = value;
             }
-            Place::Histogram(place) => *place(&mut reading) = found.find_map(|(name, _)| histogram(page, &name)),
+            Place::Histogram(_, place) => *place(&mut reading) = found.find_map(|(name, _)| histogram(page, &name)),
         }
     }
     reading
@@ -126,7 +132,31 @@ fn number(page: &Page, name: &str, series: &Series, kind: LoadKind) -> Option<f6
 
 /// A share of 0–1; some engines and collectors write percent.
 fn share(value: f64) -> f64 {
-    if value > 1.5 { value / 100.0 } else { value }
+    value / divisor(Says::Ratio, [value]).unwrap_or(1.0)
+}
+
+/// Takes out of a reading what can be none.
+fn drop_impossible(reading: &mut EngineReading) -> Vec<(LoadFigure, Impossible)> {
+    let mut dropped = Vec::new();
+    for row in LOAD {
+        let error = match row.place {
+            Place::Number(get, _) => get(reading).and_then(|v| limits::check(row.quantity, v, &Card::UNKNOWN).err()),
+            Place::Histogram(get, _) => get(reading).and_then(|h| impossible(row.quantity, h)),
+        };
+        if let Some(error) = error {
+            row.place.clear(reading);
+            dropped.push((row.figure, error));
+        }
+    }
+    dropped
+}
+
+/// Why a histogram is none: its count, or the mean of what it observed.
+pub fn impossible(quantity: Quantity, histogram: &Histogram) -> Option<Impossible> {
+    let count = limits::check(Quantity::Count, histogram.count, &Card::UNKNOWN);
+    let mean = (histogram.count > 0.0).then(|| histogram.sum / histogram.count);
+    let mean = mean.map(|m| limits::check(quantity, m, &Card::UNKNOWN));
+    count.err().or_else(|| mean?.err())
 }
 
 /// All label sets of a histogram in one.

@@ -4,8 +4,9 @@ use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKin
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, explain};
 use crate::engine::{self, LoadFigure, Tells};
-use crate::fleet::{Fleet, ObservedBy, Pass, Replica, SlotId, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, ObservedBy, Pass, Replica, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
+use crate::snapshot::figure::Figure;
 
 pub(crate) struct KvPressure;
 
@@ -144,7 +145,7 @@ fn pressure(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) 
             vacates: false,
         })
         .collect();
-    let max = |s: Option<Stat>| s.and_then(|s| s.max);
+    let max = |s: Option<Figure>| s.and_then(|s| s.max);
     let mut evidence = Vec::new();
     let mut add = |name: &str, value: Option<f64>, unit: &str, expected: Option<f64>| {
         if let Some(value) = value {

@@ -179,6 +179,7 @@ pub(super) fn with_history(mut snap: Snapshot, change: impl FnOnce(&mut LoadHist
             p99: Some(value),
             max: Some(value),
             bins: Some(bins),
+            coverage: None,
         })
     };
     let mut told = LoadHistory {

@@ -328,7 +328,7 @@ fn witness(activity: &GpuActivity, node: &super::Node, t: &Thresholds) -> Witnes
     } else {
         t.idle_power_share
     };
-    let value = |s: Option<super::Stat>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
+    let value = |s: Option<crate::snapshot::figure::Figure>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
     let tdp = node.gpu.and_then(|g| g.tdp).map(|w| w.0);
     let hot = tdp
         .zip(value(activity.power_watts))

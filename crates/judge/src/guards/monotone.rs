@@ -235,7 +235,11 @@ fn forget_pods(cluster: &mut Cluster, seen: impl Fn(&str) -> bool) {
     let exporters: Vec<String> = cluster
         .pods
         .iter()
-        .filter(|p| p.containers.iter().any(|c| c.exporter_port().is_some()))
+        .filter(|p| {
+            p.containers
+                .iter()
+                .any(|c| crate::engine::exporters::of_container(c).is_some())
+        })
         .filter_map(|p| p.node.clone())
         .collect();
     cluster.gpus.retain(|g| exporters.contains(&g.node));

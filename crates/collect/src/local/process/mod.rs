@@ -5,7 +5,7 @@ mod cgroup;
 mod record;
 mod slurm;
 
-use crate::engine::{self, ContainerSpec};
+use crate::engine::{self, ContainerSpec, exporters};
 use crate::snapshot::cluster::{Container, ContainerRole, ContainerState, Pod};
 use cgroup::{Keeper, keeper};
 use jiff::{SignedDuration, Timestamp};
@@ -61,7 +61,6 @@ const HELPERS: &[&str] = &[
     "nvidia-cuda-mps-server",
     "nvidia-cuda-mps-control",
     "nv-hostengine",
-    "dcgm-exporter",
     "nvidia-persistenced",
 ];
 
@@ -134,9 +133,8 @@ impl Processes {
             let role = chain.iter().find_map(|p| engine::role(&self.spec(p)));
             (top, None, role)
         });
-        let helper = HELPERS.contains(&base(
-            process.arguments.first().map_or(process.name.as_str(), String::as_str),
-        ));
+        let helper = base(process.arguments.first().map_or(process.name.as_str(), String::as_str));
+        let helper = HELPERS.contains(&helper) || exporters::is_program(helper);
         let program = match &settings {
             Some(s) => {
                 let model = s
