@@ -350,15 +350,15 @@ fn settle(fleet: &mut Fleet, types: &BTreeMap<String, String>) {
         if node.price.source == PriceSource::User {
             continue;
         }
-        let rows: Vec<_> = instances::of_type(kind).filter(|r| !r.is_special_offer()).collect();
+        let rows: Vec<_> = instances::of_type(kind).filter(|r| r.can_be_rented()).collect();
         let here = rows
             .iter()
-            .find(|r| node.region.as_deref() == Some(r.region.as_str()) && r.on_demand.is_some());
+            .find(|r| node.region.as_deref() == Some(r.region.as_str()) && r.list.is_some());
         let main = rows
             .iter()
-            .find(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()) && r.on_demand.is_some());
+            .find(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()) && r.list.is_some());
         let Some(row) = here.or(main) else { continue };
-        let (Some(usd), Some(gpus)) = (row.on_demand, row.gpus.filter(|n| *n > 0)) else {
+        let (Some(usd), Some(gpus)) = (row.list, row.gpus.filter(|n| *n > 0)) else {
             continue;
         };
         if node.gpus > gpus {

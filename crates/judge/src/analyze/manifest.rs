@@ -29,7 +29,7 @@ static OFFERED: LazyLock<HashMap<&str, Vec<Tier<'static>>>> = LazyLock::new(|| {
     let mut names: HashMap<&str, BTreeSet<&str>> = HashMap::new();
     for row in instances::all()
         .iter()
-        .filter(|r| r.on_demand.is_some() && !r.is_special_offer())
+        .filter(|r| r.list.is_some() && r.can_be_rented())
     {
         let Some(gpu) = cards::find(&row.gpu) else { continue };
         names.entry(&row.cloud).or_default().insert(&gpu.name);

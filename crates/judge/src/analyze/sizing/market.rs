@@ -242,17 +242,9 @@ fn of_region(place: &Place) -> Vec<Tier> {
     let (Some(cloud), Some(region)) = (place.cloud.as_deref(), place.region.as_deref()) else {
         return Vec::new();
     };
-    let price = |row: &InstanceRow| match place.capacity_type {
-        CapacityType::OnDemand | CapacityType::Unknown => row.on_demand,
-        CapacityType::Spot => row.spot,
-        // What a commitment for another type would cost is not in any list.
-        CapacityType::Reserved | CapacityType::CapacityBlock | CapacityType::Owned => None,
-    };
-    let here = |row: &&InstanceRow| {
-        row.cloud == cloud
-            && (row.region == region || matches!(row.region.as_str(), "all" | "any"))
-            && !row.is_special_offer()
-    };
+    // What a commitment for another type would cost is not in any list.
+    let price = |row: &InstanceRow| row.price(place.capacity_type);
+    let here = |row: &&InstanceRow| row.cloud == cloud && row.is_in(region) && row.can_be_rented();
     let mut by_gpu: BTreeMap<&str, Tier> = BTreeMap::new();
     for row in instances::all().iter().filter(here) {
         let (Some(gpu), Some(usd), Some(count), Some(cores), Some(memory)) =
@@ -273,7 +265,7 @@ fn of_region(place: &Place) -> Vec<Tier> {
             })
             .offers
             .push(Offer {
-                instance_type: row.type_name().to_string(),
+                instance_type: row.instance_type.clone(),
                 gpus: count,
                 single: false,
                 cores,
