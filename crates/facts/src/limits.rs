@@ -94,7 +94,7 @@ const LIMITS: &[Limit] = &[
         quantity: Quantity::Share,
         most: 1.05,
         unit: "",
-        source: "arithmetic; MIG rows of DCGM show slightly more than 1 (seen in two recordings)",
+        source: "arithmetic; MIG rows of DCGM are said to show slightly more than 1",
     },
     Limit {
         quantity: Quantity::Requests,
@@ -118,7 +118,7 @@ const LIMITS: &[Limit] = &[
         quantity: Quantity::OutputRate,
         most: 1e7,
         unit: "tokens/s",
-        source: "ours: a hundred times what MLPerf Inference publishes of eight GPUs (of the order of 1e5)",
+        source: "ours: far above any published result of eight GPUs; no source was read",
     },
     Limit {
         quantity: Quantity::Length,
