@@ -220,6 +220,7 @@ fn snapshot(
             ..PodsRead::default()
         },
         controllers: read.controllers,
+        unread: read.unread,
         ..Cluster::default()
     };
     let snapshot = Snapshot {

@@ -5,6 +5,7 @@ use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::{self, kube::rights, prometheus};
+use crate::snapshot::bounds;
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
@@ -160,7 +161,10 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
     }
     // Credential plugins or a slow name server may still hold a thread: nobody waits for them.
     runtime.shutdown_background();
-    read
+    let mut read = read?;
+    let odd = bounds::check(&mut read);
+    read.gaps.extend(odd);
+    Ok(read)
 }
 
 /// A spinner, on a terminal only.

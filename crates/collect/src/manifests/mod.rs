@@ -11,7 +11,7 @@ mod yaml;
 
 pub use live::{Described, described};
 
-use crate::snapshot::cluster::{Controller, Pod};
+use crate::snapshot::cluster::{Controller, Pod, Unread};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -30,6 +30,8 @@ pub struct Manifests {
     pub controllers: Vec<Controller>,
     pub sources: Vec<Source>,
     pub gaps: Vec<Gap>,
+    /// Workloads that ask for nobody knows how many GPUs.
+    pub unread: Vec<Unread>,
     /// Objects of any kind.
     pub objects: usize,
     /// GPUs of an instance type, from the catalogue.
@@ -43,6 +45,7 @@ pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifes
         controllers: Vec::new(),
         sources: Vec::new(),
         gaps: Vec::new(),
+        unread: Vec::new(),
         objects: 0,
         gpus_of_type,
     };

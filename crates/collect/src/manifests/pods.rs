@@ -7,7 +7,9 @@ use super::{Manifests, shape};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::pod_of_template;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, is_device};
+use crate::snapshot::cluster::{
+    Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, Unread, UnreadKind, is_device,
+};
 use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -77,6 +79,19 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, all: &mut Man
             ));
             continue;
         };
+        if let Some(resource) = odd_amount(&pod) {
+            let what = format!("{kind} {name}: {resource}");
+            all.gaps.push(gap(
+                document,
+                &what,
+                "its amount is no quantity that the API server takes",
+            ));
+            all.unread.push(Unread {
+                what: UnreadKind::Amount,
+                namespace: Some(namespace.clone()),
+                name: Some(format!("{kind}/{name}")),
+            });
+        }
         if let Some(share) = shared {
             let what = format!("{kind} {name}: GPU share {share}");
             all.gaps.push(gap(
@@ -202,6 +217,12 @@ fn gap(document: &Document, what: &str, reason: &str) -> Gap {
         effect: "its GPUs are not, or not all, in the report".into(),
         remedy: "check it by hand".into(),
     }
+}
+
+/// A resource of devices whose amount is negative, absurd, a fraction, or no number.
+fn odd_amount(pod: &Pod) -> Option<&str> {
+    let odd = pod.containers.iter().flat_map(|c| &c.requests.unread);
+    odd.map(String::as_str).find(|name| is_device(name))
 }
 
 fn asks(pod: &Pod) -> bool {
@@ -511,6 +532,7 @@ mod tests {
             controllers: Vec::new(),
             sources: Vec::new(),
             gaps: Vec::new(),
+            unread: Vec::new(),
             objects: documents.len(),
             gpus_of_type: |_| Some(8),
         };

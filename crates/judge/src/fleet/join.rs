@@ -8,6 +8,7 @@ use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
     Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
+    is_device,
 };
 use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::{Gap, Snapshot};
@@ -123,6 +124,7 @@ fn join_cluster(
             }
         }
         let id = NodeId(fleet.nodes.len());
+        described.node.holders_unread = cluster.pods_read.unread_on.contains(&seen.name);
         described.node.first_slot = fleet.slots.len();
         described.node.slot_count = described.slots.len();
         fleet
@@ -149,6 +151,7 @@ fn join_cluster(
         if let Some(node) = node.filter(|_| seen.holds()) {
             let node = &mut fleet.nodes[node.0];
             let pod = &fleet.pods[id.0];
+            node.holders_unread |= pod.unread_devices;
             node.pods.push(id);
             node.requested_cpu += pod.cpu;
             node.requested_memory += pod.memory;
@@ -245,6 +248,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
             .find_map(|key| seen.labels.get(*key).cloned()),
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
+        unread: seen.unread,
+        unread_devices: requests.unread.iter().any(|name| is_device(name)),
         ..Pod::default()
     }
 }
@@ -253,7 +258,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
 fn stuck_of(seen: &Seen) -> Option<Stuck> {
     let ready = seen.ready.as_ref().is_some_and(|r| r.status == Some(true));
     let terminating = seen.deleted_at.is_some();
-    if !seen.holds() || (ready && !terminating) {
+    if !seen.holds() || seen.unread || (ready && !terminating) {
         return None;
     }
     let waiting = |c: &Container| match &c.state {

@@ -14,7 +14,7 @@ use super::dra::{DeviceKey, NodeDevices};
 use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
 use crate::catalog::instances;
 use crate::catalog::prices::{PriceBook, PriceQuery, price_of};
-use crate::snapshot::cluster::Node as Seen;
+use crate::snapshot::cluster::{Node as Seen, is_device};
 use cut::{CUSTOM_SHARING, absurd, cut};
 use jiff::Timestamp;
 use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
@@ -123,6 +123,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         price: NodePrice { ..price },
         created_at: seen.created_at,
         ready: seen.ready.clone(),
+        unread: seen.unread || device_amounts_unread(seen),
         unschedulable: seen.unschedulable,
         unschedulable_since: cordon.and_then(|t| t.since),
         being_removed: seen.taints.iter().any(|t| {
@@ -152,6 +153,11 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         unknown_gpu,
         price_entry,
     }
+}
+
+fn device_amounts_unread(seen: &Seen) -> bool {
+    let amounts = seen.capacity.unread.iter().chain(&seen.allocatable.unread);
+    amounts.into_iter().any(|name| is_device(name))
 }
 
 /// Turns plans into priced slots. Prices and weights add up to the node's (R1).
