@@ -32,6 +32,7 @@ pub(super) const SWITCHES: &[&str] = &[
     "disable-frontend-multiprocessing",
     "data-parallel-hybrid-lb",
     "data-parallel-external-lb",
+    "data-parallel-multi-port-external-lb",
     "enable-prompt-tokens-details",
     "allow-credentials",
     "ray-workers-use-nsight",
@@ -159,6 +160,14 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
             .map(Bytes::from_gib),
         api_servers: flags.small(&["api-server-count"]),
         headless: flags.switch("headless") == Some(true),
+        apis: flags
+            .has(&["data-parallel-multi-port-external-lb"])
+            .then(|| {
+                flags
+                    .small(&["data-parallel-size-local", "dpl"])
+                    .or(flags.small(&["data-parallel-size", "dp"]))
+            })
+            .flatten(),
         api_per_node: flags.has(&["data-parallel-hybrid-lb", "data-parallel-external-lb"]),
         port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
         ..EngineSettings::default()

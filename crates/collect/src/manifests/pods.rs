@@ -7,9 +7,8 @@ use super::{Manifests, shape};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::pod_of_template;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{
-    Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, Unread, UnreadKind, is_device,
-};
+use crate::snapshot::cluster::{Container, ContainerKind, Controller, Note, Origin, OwnerRef, Pod, Unread, UnreadKind};
+use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, ServerRole};
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use crate::engine;
 use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
-use crate::snapshot::server::EngineKind;
+use crate::snapshot::server::{EngineKind, EngineSettings};
 
 /// What is read, and how to reach it.
 #[derive(Clone, Debug)]
@@ -103,7 +103,9 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
             if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
                 let others = engine.other_metrics_paths();
                 let identities = engine.identity_paths();
-                jobs.push(job(container, port, path, Some(engine.kind()), others, identities));
+                for port in ports_of_ranks(container, settings, port) {
+                    jobs.push(job(container, port, path, Some(engine.kind()), others, identities));
+                }
             }
         } else if let Some(default) = container.exporter_port()
             && let Some(port) = port_of(container, Some(default))
@@ -112,6 +114,31 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
         }
     }
     jobs
+}
+
+/// The most ranks of one container that are asked, each at its port.
+const MOST_RANKS: u16 = 64;
+
+/// Where the servers of one container answer: several, where it says so or declares a port for each data-parallel rank.
+fn ports_of_ranks(container: &Container, settings: &EngineSettings, first: u16) -> Vec<u16> {
+    let declared = |port: u16| container.ports.iter().any(|p| p.number == port);
+    let ranks = settings.data_parallel.unwrap_or(1);
+    let told = settings.apis.and_then(|n| u16::try_from(n).ok());
+    let of_declared = || {
+        (0..MOST_RANKS)
+            .take_while(|n| *n == 0 || first.checked_add(*n).is_some_and(declared))
+            .count() as u16
+    };
+    let count = told.unwrap_or_else(|| {
+        if ranks > 1 {
+            of_declared().min(ranks.min(64) as u16)
+        } else {
+            1
+        }
+    });
+    (0..count.clamp(1, MOST_RANKS))
+        .filter_map(|n| first.checked_add(n))
+        .collect()
 }
 
 fn named_port(container: &Container, name: &str) -> Option<u16> {
@@ -140,7 +167,6 @@ fn port_of(container: &Container, default: Option<u16>) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::snapshot::cluster::{ContainerRole, Port, Resources};
-    use crate::snapshot::server::EngineSettings;
 
     fn container(ports: &[(Option<&str>, u16)]) -> Container {
         Container {
@@ -167,6 +193,36 @@ mod tests {
         );
         assert_eq!(port_of(&container(&[]), Some(8000)), Some(8000));
         assert_eq!(port_of(&container(&[]), None), None);
+    }
+
+    #[test]
+    fn each_rank_with_a_port_of_its_own_is_asked() {
+        let asked = |settings: EngineSettings, ports: &[(Option<&str>, u16)]| {
+            ports_of_ranks(&container(ports), &settings, 8200)
+        };
+        let ranks = |n| EngineSettings {
+            data_parallel: Some(n),
+            ..EngineSettings::default()
+        };
+        let declared = [(Some("a"), 8200), (Some("b"), 8201), (Some("c"), 8202)];
+        assert_eq!(asked(ranks(3), &declared), [8200, 8201, 8202]);
+        assert_eq!(asked(ranks(2), &declared), [8200, 8201]);
+        assert_eq!(
+            asked(ranks(8), &declared[..1]),
+            [8200],
+            "one server balances between its ranks"
+        );
+        assert_eq!(asked(EngineSettings::default(), &declared), [8200]);
+        let told = EngineSettings {
+            apis: Some(4),
+            ..ranks(4)
+        };
+        assert_eq!(asked(told, &[]).len(), 4);
+        let absurd = EngineSettings {
+            apis: Some(u32::MAX),
+            ..EngineSettings::default()
+        };
+        assert_eq!(ports_of_ranks(&container(&[]), &absurd, 65_535), [65_535]);
     }
 
     #[test]

@@ -153,9 +153,25 @@ pub struct Node {
     pub ready: Option<Condition>,
     pub capacity: Resources,
     pub allocatable: Resources,
+    /// Cards as a sharing layer registered them (annotations `hami.io/node-…-register`, `volcano.sh/node-vgpu-register`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registered: Vec<RegisteredGpu>,
     /// Annotation `gpuwaste.dev/ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore: Option<Ignore>,
+}
+
+/// A physical card of which a sharing layer hands out shares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RegisteredGpu {
+    pub uuid: String,
+    /// As the layer names it, without its vendor prefix: "NVIDIA A100-PCIE-40GB".
+    pub model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Shares that it is handed out in.
+    pub shares: u64,
 }
 
 /// Amounts by resource. `devices` holds extended resources: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, …
@@ -396,7 +412,9 @@ pub struct Container {
 impl Container {
     /// It asks for devices, of a device plugin or by claim.
     pub fn has_devices(&self) -> bool {
-        self.uses_claims || !self.requests.devices.is_empty() || self.requests.unread.iter().any(|r| is_device(r))
+        self.uses_claims
+            || !self.requests.devices.is_empty()
+            || self.requests.unread.iter().any(|r| super::resources::is_device(r))
     }
 
     /// The usual port of a GPU exporter, where the image or the container is named after one: not of plugins and drivers,
@@ -533,36 +551,6 @@ pub struct PodUsage {
     pub name: String,
     /// By container name.
     pub cpu: BTreeMap<String, MilliCores>,
-}
-
-/// Prefixes of resource names that stand for accelerators, from the device plugins' documentation.
-const DEVICE_PREFIXES: &[&str] = &[
-    "nvidia.com/",
-    "amd.com/",
-    "gpu.intel.com/",
-    "habana.ai/",
-    "google.com/tpu",
-    "aws.amazon.com/neuron",
-    "huawei.com/Ascend",
-    "aliyun.com/gpu",
-    "volcano.sh/vgpu",
-    "tencent.com/vcuda",
-    "rebellions.ai/",
-    "furiosa.ai/",
-    "cambricon.com/",
-    "metax-tech.com/",
-    "mthreads.com/",
-    "iluvatar.ai/",
-    "kunlunxin.com/",
-    "enflame.com/",
-    "cloud-tpus.google.com/",
-    // The API server's own name for "a device of this DeviceClass" (Kubernetes 1.34).
-    "deviceclass.resource.kubernetes.io/",
-];
-
-/// A resource name that stands for GPUs or other accelerators ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu").
-pub fn is_device(resource: &str) -> bool {
-    DEVICE_PREFIXES.iter().any(|p| resource.starts_with(p)) && !resource.starts_with("nvidia.com/gpu.deploy")
 }
 
 /// Label that the collector puts on pods which `-l` selected, since only the API server can match a selector exactly.

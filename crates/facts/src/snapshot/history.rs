@@ -114,6 +114,10 @@ pub struct GpuHistory {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub last: Option<Timestamp>,
+    /// The last bin in which anything computed (GR_ENGINE, else GPU_UTIL, above 1 %). `None`: not asked, or never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_active: Option<Timestamp>,
     /// Bins with a value in the last 24 hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub day_bins: Option<f64>,

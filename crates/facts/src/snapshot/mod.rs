@@ -11,6 +11,7 @@ pub mod engine;
 pub mod gpu;
 pub mod history;
 pub mod owners;
+pub mod resources;
 pub mod server;
 
 use cluster::Cluster;

@@ -205,6 +205,10 @@ pub struct EngineSettings {
     /// Every member of a multi-node group has its own API (vLLM's hybrid and external load balancing).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub api_per_node: bool,
+    /// Servers in this container, each on a port of its own counted up from `port`, each with the metrics of its own
+    /// data-parallel rank alone (vLLM's `--data-parallel-multi-port-external-lb`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apis: Option<u32>,
     /// Port the server listens on, where the command says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

@@ -4,11 +4,14 @@ mod idle;
 mod stuck;
 mod unallocated;
 mod unhealthy;
+mod unmanaged;
 
+use super::finding::Evidence;
 use super::support::gpus;
 use super::{Check, Context, Outcome, explain};
 use crate::fleet::state::Reason;
-use crate::fleet::{Fleet, Node, SlotId, SlotState, WorkloadClass};
+use crate::fleet::witness::{Fact, Facts};
+use crate::fleet::{Fleet, SlotId, SlotState, WorkloadClass};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
@@ -30,7 +33,13 @@ impl Check for DarkCapacity {
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {
-        &[Some("unallocated"), Some("unhealthy"), Some("stuck"), Some("idle")]
+        &[
+            Some("unallocated"),
+            Some("unhealthy"),
+            Some("stuck"),
+            Some("idle"),
+            Some("unmanaged"),
+        ]
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
@@ -40,6 +49,7 @@ impl Check for DarkCapacity {
         unhealthy::unhealthy(fleet, t, out);
         stuck::stuck(context, out);
         idle::idle(fleet, t, out);
+        unmanaged::unmanaged(fleet, out);
         coverage(fleet, out);
     }
 }
@@ -51,7 +61,8 @@ fn age(at: Timestamp, since: Option<Timestamp>) -> Option<f64> {
 /// Pool-level findings: nodes come and go, pools stay.
 type PoolKey = (usize, String, String);
 
-fn pool_key(node: &Node) -> PoolKey {
+fn pool_key(fleet: &Fleet, slot: SlotId) -> PoolKey {
+    let node = fleet.node(fleet.slot(slot).node);
     (
         node.cluster,
         if node.pool.is_empty() {
@@ -59,8 +70,40 @@ fn pool_key(node: &Node) -> PoolKey {
         } else {
             node.pool.clone()
         },
-        node.gpu_name.clone(),
+        fleet.gpu_name(slot).to_string(),
     )
+}
+
+/// The nodes of the slots, by name: "n1", "n1 and n2", "n1, n2 and 3 more".
+fn node_names(fleet: &Fleet, slots: &[SlotId]) -> String {
+    let names: BTreeSet<&str> = slots
+        .iter()
+        .map(|s| fleet.node(fleet.slot(*s).node).name.as_str())
+        .collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.as_slice() {
+        [] => "no node".into(),
+        [one] => (*one).to_string(),
+        [first, second] => format!("{first} and {second}"),
+        [first, second, third] => format!("{first}, {second} and {third}"),
+        [first, second, rest @ ..] => format!("{first}, {second} and {} more", rest.len()),
+    }
+}
+
+/// The longest that sources which saw nothing compute have looked, and in how far they agree; for the evidence (R11).
+fn witnesses(fleet: &Fleet, slots: &[SlotId]) -> Vec<Evidence> {
+    let mut out = Vec::new();
+    let facts = || slots.iter().map(|s| &fleet.slot(*s).facts);
+    for (name, of) in [
+        ("witness_held", (|f: &Facts| &f.held) as fn(&Facts) -> &Fact),
+        ("witness_works", |f: &Facts| &f.works),
+    ] {
+        // The worst of all: one GPU that is contradicted spoils the lot.
+        if let Some(worst) = facts().map(of).max_by_key(|f| f.verdict()) {
+            out.push(Evidence::text(name, &worst.words(), "witness"));
+        }
+    }
+    out
 }
 
 fn weight(fleet: &Fleet, slots: &[SlotId]) -> f64 {
@@ -123,8 +166,28 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "scan again in an hour",
             ),
             (Reason::Contradicted, _) => (
-                "counters say idle, but the device draws power or computes",
-                "look at what runs there besides the server",
+                "one source says idle or free, another says that it is used",
+                "look at what runs there, and which of the two is right: 'witness_works' and 'witness_held' name them",
+            ),
+            (Reason::WitnessUnread, _) => (
+                "counters say idle, and its GPUs' exporter, which could object, was not read",
+                "let the exporter be read (pods/proxy, or its series in Prometheus)",
+            ),
+            (Reason::ServersUnread, _) => (
+                "not every server of its pods was read: each data-parallel rank has a metrics page of its own",
+                "let the ranks' ports be declared in the pod and read (pods/proxy), or its GPUs' history (Prometheus with DCGM)",
+            ),
+            (Reason::Unmanaged, _) => (
+                "it computes, and no pod or claim holds it",
+                "look at the processes on the node: something runs outside of the scheduler",
+            ),
+            (Reason::MemoryHeld, _) => (
+                "nobody holds it and nothing computes, but its memory is taken",
+                "look at the processes on the node; with an hour of its history it can be told from a program that waits",
+            ),
+            (Reason::MigChanging, _) => (
+                "its MIG layout is being changed",
+                "scan again when the MIG manager is done",
             ),
             (_, Some(WorkloadClass::Server)) => (
                 "what the server did could not be read for long enough",

@@ -216,6 +216,21 @@ When it is wrong. Front ends of a model sometimes belong beside it.
 
 What to do. Taint GPU pools for GPU pods.";
 
+pub(super) const LOW_UTILIZATION: &str = "\
+What it finds. Jobs, notebooks and unknown pods whose GPUs are at work, and little of the time: a mean activity of a quarter or less
+(low_utilization_mean) over at least 50 GPU-hours of the window (low_utilization_gpu_hours), on cards whose memory is not nearly full
+(low_utilization_memory). One finding an owner: the owner label, else the namespace.
+
+Why it costs. These GPUs are allocated, look busy on a dashboard, and could do several times the work: what fleet studies find most of.
+
+How the dollars are computed. The price of the time that nothing ran: price x (1 - mean activity). It claims nothing and is in no total:
+nobody can take those minutes away.
+
+When it is wrong. Activity is the share of time with any kernel running: low activity is real, high activity may still be little work.
+Debugging, checkpointing and work that waits for other machines are not waste of their owner's making.
+
+What to do. Data loading, batch size, one process a GPU; then fewer GPUs, a MIG instance or a smaller card.";
+
 pub(super) const SPEC_HYGIENE: &str = "\
 What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, asks for no CPU or memory, or for less host memory
 than an LLM server's processes take beside the weights (host_memory_gib of the policy).

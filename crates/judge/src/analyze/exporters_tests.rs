@@ -71,8 +71,8 @@ fn power_contradicts_a_servers_idle_counters() {
     );
     assert_eq!(idle(smi(0.0, 70.0)), 8.0);
     assert_eq!(idle(smi(0.0, 400.0)), 0.0);
-    // Full utilization at rest's power is a kernel that waits: no witness of work, and none of rest beside the power.
-    assert_eq!(idle(smi(1.0, 70.0)), 8.0);
+    // Full utilization at rest's power may be a kernel that waits, and may be none: contradicted is never waste.
+    assert_eq!(idle(smi(1.0, 70.0)), 0.0);
 }
 
 #[test]

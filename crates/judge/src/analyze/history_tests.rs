@@ -151,6 +151,16 @@ pub(super) fn notebook(active: f64) -> Snapshot {
     snap
 }
 
+/// A job whose GPUs were busy for this share of the week.
+pub(super) fn little_used(share: f64) -> Snapshot {
+    let mut snap = notebook(share);
+    snap.clusters[0].pods[0].containers[0].role = Some(ContainerRole::Training);
+    for gpu in &mut snap.clusters[0].history.as_mut().unwrap().gpus {
+        gpu.memory_used_bytes = figure(2e10);
+    }
+    snap
+}
+
 pub(super) fn cases() -> Vec<Case> {
     vec![
         (("idle-schedule", None), quiet_hours(21), quiet_hours(20)),
@@ -159,6 +169,7 @@ pub(super) fn cases() -> Vec<Case> {
         (("kv-pressure", Some("gpu-oom")), crashes(1.0), crashes(0.0)),
         (("dark-capacity", Some("idle")), requests(0.0), requests(1.0)),
         (("dark-capacity", Some("idle")), notebook(0.01), notebook(0.011)),
+        (("low-utilization", None), little_used(0.25), little_used(0.26)),
         (("cost-growth", Some("workload")), work(0.89), work(0.91)),
         (("cost-growth", Some("fleet")), work(0.89), work(0.91)),
     ]
@@ -186,9 +197,10 @@ fn history_makes_findings_measured_and_holes_take_that_back() {
     assert_eq!(of(&holes(0.81), "idle"), Some("measured"));
     assert_eq!(of(&holes(0.79), "idle"), None);
     assert_eq!(report(&holes(0.79)).totals.gpus_unknown, 8.0);
-    // Free for a day is a measurement; free now is one look.
-    let free = |allocated: f64| {
+    // Free for a day is a measurement, where devices are seen at rest; free now is one look, and so is the scheduler's word.
+    let free = |allocated: f64, shown: bool| {
         let mut snap = seen(|h| {
+            h.gpus = (6..8).filter(|_| shown).map(|i| at_rest(i, None)).collect();
             h.nodes = vec![NodeHistory {
                 node: "n".into(),
                 allocated_p80: allocated,
@@ -201,8 +213,28 @@ fn history_makes_findings_measured_and_holes_take_that_back() {
             .insert("nvidia.com/gpu".into(), 6);
         snap
     };
-    assert_eq!(of(&free(6.0), "unallocated"), Some("measured"));
-    assert_eq!(of(&free(7.0), "unallocated"), Some("estimated"));
+    assert_eq!(of(&free(6.0, true), "unallocated"), Some("measured"));
+    assert_eq!(of(&free(6.0, false), "unallocated"), Some("estimated"));
+    assert_eq!(of(&free(7.0, true), "unallocated"), Some("estimated"));
+}
+
+/// A device of node `n` that computed nothing all week.
+pub(super) fn at_rest(index: usize, holder: Option<&str>) -> GpuHistory {
+    GpuHistory {
+        uuid: format!("GPU-{index}"),
+        node: Some("n".into()),
+        holder: holder.map(|name| PodName {
+            namespace: "ml".into(),
+            name: name.into(),
+            container: None,
+        }),
+        first: ago(WEEK),
+        last: ago(60),
+        day_bins: Some(288.0),
+        gr_engine: figure(0.0),
+        power_watts: figure(80.0),
+        ..GpuHistory::default()
+    }
 }
 
 #[test]
@@ -346,21 +378,7 @@ fn free_finding(snap: &Snapshot, part: &str) -> Option<&'static str> {
 fn a_device_without_a_holder_is_free_only_where_exporters_name_holders() {
     let rows = |held: usize| {
         let mut snap = seen(|h| {
-            h.gpus = (0..8)
-                .map(|i| GpuHistory {
-                    uuid: format!("GPU-{i}"),
-                    node: Some("n".into()),
-                    holder: (i < held).then(|| PodName {
-                        namespace: "ml".into(),
-                        name: "s-0".into(),
-                        container: None,
-                    }),
-                    first: ago(WEEK),
-                    last: ago(60),
-                    day_bins: Some(288.0),
-                    ..GpuHistory::default()
-                })
-                .collect();
+            h.gpus = (0..8).map(|i| at_rest(i, (i < held).then_some("s-0"))).collect();
         });
         let requests = &mut snap.clusters[0].pods[0].containers[0].requests;
         requests.devices.insert("nvidia.com/gpu".into(), 6);
@@ -388,6 +406,7 @@ fn stranding_is_measured_by_a_day_of_history_and_pods_as_old() {
                 allocated_p80: allocated,
                 bins: 288.0,
             }],
+            gpus: (5..8).map(|i| at_rest(i, None)).collect(),
             ..History::default()
         }));
         snap
@@ -417,7 +436,16 @@ fn power_and_real_work_break_ties_between_counters() {
         (g.tensor, g.dram) = (figure(0.0), figure(0.001));
         g.power_watts = figure(95.0);
     });
-    assert!(fired(&spinning).contains(&idle));
+    assert!(
+        !fired(&spinning).contains(&idle),
+        "counters and the device contradict each other"
+    );
+    assert_eq!(report(&spinning).totals.gpus_unknown, 8.0);
+    let calm = idle_with(|g| {
+        (g.gpu_util, g.gr_engine) = (figure(0.0), figure(0.0));
+        g.power_watts = figure(95.0);
+    });
+    assert!(fired(&calm).contains(&idle));
     // Power of real work with memory traffic, and no request counted: something else runs there.
     let works = idle_with(|g| {
         (g.gpu_util, g.gr_engine) = (figure(1.0), figure(1.0));

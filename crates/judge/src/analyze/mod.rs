@@ -13,6 +13,7 @@ mod history_tests;
 mod hygiene;
 mod idle_schedule;
 mod kv_pressure;
+mod low_utilization;
 pub mod manifest;
 mod mig_layout;
 #[cfg(test)]
@@ -33,6 +34,8 @@ mod support;
 #[cfg(test)]
 mod tests;
 mod undersized;
+#[cfg(test)]
+mod witness_tests;
 
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
@@ -131,6 +134,7 @@ pub const CHECKS: &[&dyn Check] = &[
     &sharing::SharingMismatch,
     &mig_layout::MigLayout,
     &cpu_pods::CpuPodsOnGpuNode,
+    &low_utilization::LowUtilization,
     &manifest::SpecHygiene,
 ];
 

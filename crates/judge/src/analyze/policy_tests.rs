@@ -9,7 +9,7 @@ use crate::catalog::prices::PriceBook;
 use crate::fleet;
 use crate::settings::{KEYS, Settings, parse};
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::Origin;
+use crate::snapshot::cluster::{ContainerRole, Origin};
 use crate::snapshot::gpu::PodName;
 use crate::snapshot::history::GpuHistory;
 use serde_json::{Value, json};
@@ -37,6 +37,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("dark-capacity", "idle_power_share_small", "0.5"),
     ("dark-capacity", "idle_activity", "0.005"),
     ("dark-capacity", "idle_gpu_activity", "0.001"),
+    ("dark-capacity", "idle_stretch_seconds", "600000"),
+    ("dark-capacity", "idle_stretch_of_people_seconds", "600000"),
+    ("dark-capacity", "memory_held_seconds", "700000"),
     ("stranded-gpu", "stranded_vcpu_per_gpu", "600"),
     ("stranded-gpu", "stranded_min_pods", "10"),
     ("oversized-tier", "min_saving_share", "0.99"),
@@ -75,6 +78,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("sharing-mismatch", "shared_card_busy", "1"),
     ("sharing-mismatch", "shared_card_room", "0"),
     ("cpu-pods-on-gpu-node", "cpu_pods_share", "1"),
+    ("low-utilization", "low_utilization_mean", "0.05"),
+    ("low-utilization", "low_utilization_gpu_hours", "100000"),
+    ("low-utilization", "low_utilization_memory", "0.1"),
 ];
 
 /// What is judged: which findings, of what, at what cost and how surely; what was not; what state GPUs are in. Titles and
@@ -150,6 +156,32 @@ fn powered(watts: f64, activity: f64, small: bool) -> Snapshot {
     fleet
 }
 
+/// A job, or a notebook, that worked once, five days ago.
+fn burst(role: ContainerRole) -> Snapshot {
+    let mut fleet = super::history_tests::notebook(0.5);
+    let cluster = &mut fleet.clusters[0];
+    cluster.pods[0].containers[0].role = Some(role);
+    for gpu in &mut cluster.history.as_mut().unwrap().gpus {
+        gpu.last_active = ago(5 * DAY);
+    }
+    fleet
+}
+
+/// Two GPUs that nobody holds, at rest, with their memory taken.
+fn memory_taken() -> Snapshot {
+    let mut fleet = requests(0.0);
+    let cluster = &mut fleet.clusters[0];
+    let devices = &mut cluster.pods[0].containers[0].requests.devices;
+    devices.insert("nvidia.com/gpu".into(), 6);
+    cluster.history.as_mut().unwrap().gpus = (6..8)
+        .map(|i| GpuHistory {
+            memory_used_bytes: figure(4e10),
+            ..super::history_tests::at_rest(i, None)
+        })
+        .collect();
+    fleet
+}
+
 fn week_of_replicas() -> Snapshot {
     with_history(served(6, SMALL, 6e5), |h| {
         h.replicas = h.requests;
@@ -183,6 +215,11 @@ fn fleets() -> Vec<(&'static str, Snapshot)> {
         ("shared", week_of_replicas()),
         ("dark-capacity", powered(40.0, 0.0, true)),
         ("dark-capacity", powered(400.0, 0.01, false)),
+        ("dark-capacity", powered(95.0, 0.01, false)),
+        ("dark-capacity", burst(ContainerRole::Training)),
+        ("dark-capacity", burst(ContainerRole::Notebook)),
+        ("dark-capacity", memory_taken()),
+        ("low-utilization", super::history_tests::little_used(0.2)),
         ("oversized-tier", prefix_cached()),
         ("oversized-tier", of_a_manifest()),
     ];

@@ -16,6 +16,12 @@ pub struct GpuActivity {
     pub tensor: Option<Stat>,
     pub dram: Option<Stat>,
     pub power_watts: Option<Stat>,
+    /// Bytes.
+    pub memory_used: Option<Stat>,
+    /// The source says that a pod holds it, or that none does; `None`: it does not tell holders.
+    pub held: Option<bool>,
+    /// Seconds since anything was seen to compute; the whole window where nothing was. `None`: not told.
+    pub at_rest_seconds: Option<f64>,
     /// The value is the device's and several pods share it: it is nobody's own.
     pub shared: bool,
     /// The exporter names the slot's holder, or nobody else could hold the device. Otherwise it may be a neighbour's.

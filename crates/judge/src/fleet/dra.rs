@@ -1,6 +1,7 @@
 //! DRA devices as cards and slots, and claims as holders of them.
 
 use super::nodes::{MigShape, SlotPlan};
+use super::state::Reason;
 use super::{Claim, Fleet, PodId, SlotId, WHOLE_GPU};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, PodPhase};
@@ -124,8 +125,14 @@ pub(super) fn allocated(dra: Option<&Dra>) -> HashSet<DeviceKey> {
 /// The slots of one physical GPU: the whole card, its fixed partitions, or the partitions that claims have made of it.
 pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, shape: &MigShape) -> Vec<SlotPlan> {
     let (parts, whole): (Vec<_>, Vec<_>) = card.iter().partition(|(_, d)| is_part(d));
-    // Partitions on offer beside the whole card are alternatives: they exist once a claim holds them.
-    let on_demand = !whole.is_empty();
+    // Partitions on offer beside the whole card are alternatives: they exist once a claim holds them. So do those that
+    // cannot all exist at once.
+    let slices = |(_, d): &&(DeviceKey, &Device)| {
+        let profile = d.profile.as_deref()?;
+        crate::catalog::mig::slices(profile).map(|_| shape.needs(profile).0)
+    };
+    let all: Option<u32> = parts.iter().map(slices).sum();
+    let on_demand = !whole.is_empty() || all.is_some_and(|n| n > shape.card().0);
     let made: Vec<_> = parts
         .iter()
         .filter(|(key, _)| !on_demand || taken.contains(key))
@@ -136,10 +143,12 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, sha
         .or_else(|| card.iter().find_map(|(_, d)| d.parent_uuid.clone()))
         .unwrap_or_else(|| card[0].0.2.clone());
     if made.is_empty() {
+        let whole = if whole.is_empty() { &parts } else { &whole };
         return vec![SlotPlan {
             weight: WHOLE_GPU,
             sharers: 1,
             healthy: whole.iter().all(|(_, d)| d.taints.is_empty()),
+            cause: Reason::Tainted,
             tainted_since: whole.iter().find_map(|(_, d)| d.taints.first()).and_then(|t| t.since),
             dra: whole.iter().map(|(key, _)| key.clone()).collect(),
             name: Some(name),
@@ -178,6 +187,7 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, sha
             mig_profile: Some(d.profile.clone().unwrap_or_else(|| "partition".into())),
             sharers: 1,
             healthy: d.taints.is_empty(),
+            cause: Reason::Tainted,
             tainted_since: d.taints.first().and_then(|t| t.since),
             dra: vec![key.clone()],
             name: Some(format!("{name}/{}", key.2)),
@@ -191,7 +201,8 @@ pub(super) fn cut(card: &[(DeviceKey, &Device)], taken: &HashSet<DeviceKey>, sha
             healthy: true,
             // What is left of a card that is cut on demand can still be asked for.
             dra: if on_demand {
-                whole.iter().map(|(key, _)| key.clone()).collect()
+                let left = parts.iter().filter(|(key, _)| !taken.contains(key));
+                whole.iter().chain(left).map(|(key, _)| key.clone()).collect()
             } else {
                 Vec::new()
             },

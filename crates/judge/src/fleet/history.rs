@@ -32,10 +32,87 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, setting
         });
     }
     other_limits(fleet, history, &settings.thresholds.bin_limits());
+    holes(fleet, history, index);
     loads(fleet, history, index, settings, &owners);
     devices(fleet, history, index);
     free(fleet, history, index);
     history_usage::attach(fleet, history, index, &owners);
+}
+
+/// Families of series that are missing, or that cover less than most of their own life: an outage is told, not guessed from
+/// what is not found.
+fn holes(fleet: &mut Fleet, history: &History, index: usize) {
+    let share = |bins: Option<f64>, first: Option<Timestamp>| {
+        let (_, expected) = life(history, first, None);
+        bins.map(|n| (n / expected).min(1.0))
+    };
+    let devices = history.gpus.iter().filter_map(|g| {
+        let figures = [g.gr_engine, g.gpu_util, g.power_watts, g.busy];
+        let bins = figures.into_iter().flatten().filter_map(|f| f.bins).reduce(f64::max);
+        share(bins, g.first.or(Some(history.end)))
+    });
+    let engines = history.workloads.iter().filter(|l| has_load(l)).filter_map(|l| {
+        let main = l.requests.or(l.output_tokens).or(l.prompt_tokens).or(l.running);
+        share(main.and_then(|f| f.bins), l.first)
+    });
+    let has_servers = fleet
+        .workloads
+        .iter()
+        .any(|w| w.cluster == index && w.engine().is_some());
+    let has_nodes = fleet.nodes.iter().any(|n| n.cluster == index);
+    let families: [(&str, &str, bool, Vec<f64>, &str); 3] = [
+        (
+            "device series (DCGM, AMD or Gaudi exporter)",
+            "GPUs that are idle without a server's counters are not found, and free ones are never measured",
+            has_nodes,
+            devices.collect(),
+            "let Prometheus scrape the GPU exporter",
+        ),
+        (
+            "series of serving engines",
+            "servers are judged by their live counters alone: no week of load, no schedule, no measured size",
+            has_servers,
+            engines.collect(),
+            "let Prometheus scrape the servers' metrics (a PodMonitor or annotations)",
+        ),
+        (
+            "what nodes handed out (kube-state-metrics)",
+            "that GPUs were free for a day is told by devices alone",
+            has_nodes,
+            history
+                .nodes
+                .iter()
+                .map(|n| n.bins / (DAY / history.bin_seconds.max(1) as f64))
+                .collect(),
+            "let Prometheus scrape kube-state-metrics",
+        ),
+    ];
+    for (what, effect, expected, covered, remedy) in families {
+        let middle = middle(covered);
+        let reason = match middle {
+            None if expected => "the store has none of this cluster".to_string(),
+            Some(share) if share < COVERED => {
+                format!(
+                    "they cover {:.0} % of the time that is judged: an outage, or scrapes that fail",
+                    share * 100.0
+                )
+            }
+            _ => continue,
+        };
+        fleet.gaps.push(Gap {
+            source: format!("prometheus {}", history.store),
+            what: what.into(),
+            reason,
+            effect: effect.into(),
+            remedy: remedy.into(),
+        });
+    }
+}
+
+/// The middle value; `None`: there is none.
+fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 /// Bins that were counted by other limits than the policy's are no answer to its question.
@@ -131,6 +208,7 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
             let created = fleet.workloads[w].created_at;
             fleet.workloads[w].observed = observed(load, history, created, share.min(1.0), live, settings);
         }
+        fleet.workloads[w].unbroken = unbroken(fleet, WorkloadId(w), &stems, history);
         // Device and CPU figures stand on their own: an engine without metrics has them too.
         for load in stems {
             let since = load.first.or(fleet.workloads[w].created_at);
@@ -143,6 +221,24 @@ fn loads(fleet: &mut Fleet, history: &History, index: usize, settings: &Settings
             );
         }
     }
+}
+
+/// Whether counters prove what holes of the history hide: the same processes ran through all of it, and there are samples
+/// at both ends, between which nothing was counted.
+fn unbroken(fleet: &Fleet, id: WorkloadId, stems: &[&LoadHistory], history: &History) -> bool {
+    let workload = fleet.workload(id);
+    let start = history.end.as_second() - i64::try_from(history.window_seconds).unwrap_or(i64::MAX);
+    let old = |p: &super::PodId| fleet.pod(*p).started_at.is_some_and(|at| at.as_second() <= start);
+    let [load] = stems else { return false };
+    let ends = |hours: &[Option<f64>]| {
+        let near = hours.len().min(2);
+        near > 0 && hours[..near].iter().any(Option::is_some) && hours[hours.len() - near..].iter().any(Option::is_some)
+    };
+    workload.pods.iter().all(old)
+        && load.restarts == Some(0.0)
+        && load.requests_total == Some(0.0)
+        && load.output_tokens_total == Some(0.0)
+        && ends(&load.hourly)
 }
 
 /// Nothing of the series is older than the pod: a StatefulSet gives its pods their predecessors' names.
@@ -333,6 +429,7 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
     for row in history.gpus.iter().filter(|r| r.holder.is_some() && recent(r)) {
         *sharers.entry(device_of(row)).or_default() += 1;
     }
+    unheld(fleet, history, index);
     for p in 0..fleet.pods.len() {
         let pod = &fleet.pods[p];
         if pod.cluster != index || pod.slots.is_empty() {
@@ -356,7 +453,56 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
             };
             let row = rows.remove(at);
             let shared = fleet.slot(slot).holders.len() > 1 || sharers.get(&device_of(row)).is_some_and(|n| *n > 1);
+            let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
+            fleet.slots[slot.0].live = live.map(Box::new);
             fleet.slots[slot.0].activity = Some(activity(row, history, shared));
+        }
+    }
+}
+
+/// What devices did while nobody held them, onto the slots that nobody holds: by the device's name where an exporter gave
+/// it, else by its node, where as many devices as slots are without a holder.
+fn unheld(fleet: &mut Fleet, history: &History, index: usize) {
+    let mut by_node: HashMap<&str, Vec<&GpuHistory>> = HashMap::new();
+    let recent = |r: &&GpuHistory| {
+        r.last
+            .is_some_and(|l| seconds(l, history.end) <= 3.0 * history.bin_seconds as f64)
+    };
+    for row in history
+        .gpus
+        .iter()
+        .filter(|r| r.holder.is_none() && r.mig.is_none())
+        .filter(recent)
+    {
+        by_node
+            .entry(row.node.as_deref().unwrap_or_default())
+            .or_default()
+            .push(row);
+    }
+    for n in (0..fleet.nodes.len())
+        .filter(|n| fleet.nodes[*n].cluster == index)
+        .collect::<Vec<_>>()
+    {
+        let Some(mut rows) = by_node.remove(fleet.nodes[n].name.as_str()) else {
+            continue;
+        };
+        let mut slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
+        slots.retain(|s| !fleet.slot(*s).is_allocated() && fleet.slot(*s).mig_profile.is_none());
+        let mut found: Vec<(SlotId, &GpuHistory)> = Vec::new();
+        slots.retain(|s| {
+            let at = rows.iter().position(|r| r.uuid == fleet.slot(*s).name);
+            found.extend(at.map(|at| (*s, rows.remove(at))));
+            at.is_none()
+        });
+        // Slots without names: any order will do, for nobody holds any of them.
+        let unnamed = slots.iter().all(|s| fleet.slot(*s).name.starts_with("slot-"));
+        if unnamed && rows.len() == slots.len() {
+            found.extend(slots.into_iter().zip(rows));
+        }
+        for (slot, row) in found {
+            let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
+            fleet.slots[slot.0].live = live.map(Box::new);
+            fleet.slots[slot.0].activity = Some(activity(row, history, false));
         }
     }
 }
@@ -383,6 +529,9 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
         tensor: profiled(row.tensor),
         dram: profiled(row.dram),
         power_watts: stat(row.power_watts, bins),
+        memory_used: stat(row.memory_used_bytes, bins),
+        held: Some(row.holder.is_some()),
+        at_rest_seconds: row.last_active.map(|l| seconds(l, history.end).clamp(0.0, window)),
         shared,
         attributed: true,
     }

@@ -1,16 +1,17 @@
 //! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
 
-use super::nodes::{self, Around, DraView, SlotPlan};
+use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
-    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, dra, history, observed, state, workloads,
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, observed, state,
+    witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
     Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
-    is_device,
 };
 use crate::snapshot::gpu::{GpuScrape, each_once};
+use crate::snapshot::resources::{self, ResourceKind};
 use crate::snapshot::{Gap, Snapshot};
 use crate::units::{Bytes, MilliCores};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -48,6 +49,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
             remedy: "compare its keys with 'nodes' in the JSON report, or remove it".into(),
         });
     }
+    witness::attach(&mut fleet, &settings.thresholds);
     state::decide(&mut fleet, settings);
     fleet
 }
@@ -89,19 +91,18 @@ fn join_cluster(
     let published = dra::inventory(cluster, &mut fleet.gaps);
     let taken = dra::allocated(cluster.dra.as_deref());
     let unseen = unseen_nodes(cluster);
+    let shown = shown_by_node(cluster);
+    let layers = sharing_layers(cluster);
     for seen in cluster.nodes.iter().flatten().chain(&unseen) {
-        let exporter_model = cluster
-            .gpus
-            .iter()
-            .find(|g| g.node == seen.name)
-            .and_then(|g| g.model.as_deref());
         let around = Around {
             cluster: index,
             cluster_name: &cluster.name,
             at: fleet.taken_at,
             prices,
             stale_days: settings.thresholds.stale_price_days,
-            exporter_model,
+            exporter: shown.get(seen.name.as_str()).map_or(&[], Vec::as_slice),
+            sharing_layer: layers.contains(seen.name.as_str()),
+            unseen: cluster.nodes.is_none(),
             dra: DraView {
                 devices: published.get(seen.name.as_str()),
                 taken: &taken,
@@ -111,6 +112,15 @@ fn join_cluster(
         let mut described = nodes::describe(seen, &around);
         if described.slots.is_empty() {
             continue;
+        }
+        if let Some(doubt) = described.doubt.take() {
+            fleet.gaps.push(Gap {
+                source: format!("cluster {}, node {}", cluster.name, seen.name),
+                what: doubt.what,
+                reason: doubt.reason,
+                effect: doubt.effect,
+                remedy: doubt.remedy,
+            });
         }
         if cluster.nodes.is_none() {
             described.node.unseen = true;
@@ -163,6 +173,46 @@ fn join_cluster(
     workloads::build(fleet, cluster, index, first_pod);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+}
+
+/// Whole devices that exporters show, by node, each once and in the order of their indices.
+fn shown_by_node(cluster: &Cluster) -> HashMap<&str, Vec<Shown<'_>>> {
+    let mut by_node: HashMap<&str, Vec<&GpuScrape>> = HashMap::new();
+    for device in each_once(&cluster.gpus) {
+        if device.mig.is_none() && device.uuid.is_some() {
+            by_node.entry(&device.node).or_default().push(device);
+        }
+    }
+    by_node
+        .into_iter()
+        .map(|(node, mut devices)| {
+            devices.sort_by_key(|g| (g.index, g.uuid.clone()));
+            devices.dedup_by(|a, b| a.uuid == b.uuid);
+            (node, devices.into_iter().filter_map(shown_of).collect())
+        })
+        .collect()
+}
+
+fn shown_of(device: &GpuScrape) -> Option<Shown<'_>> {
+    Some(Shown {
+        uuid: device.uuid.as_deref()?,
+        model: device.model.as_deref().filter(|m| !m.is_empty()),
+    })
+}
+
+/// Nodes with pods that ask for parts of GPUs in a sharing layer's resources.
+fn sharing_layers(cluster: &Cluster) -> BTreeSet<&str> {
+    let asks = |pod: &&Seen| {
+        let mut names = pod
+            .containers
+            .iter()
+            .flat_map(|c| c.requests.devices.keys().chain(c.limits.devices.keys()));
+        names.any(|r| {
+            matches!(resources::kind(r), ResourceKind::Share | ResourceKind::Amount) && !r.ends_with("_monitoring")
+        })
+    };
+    let holders = cluster.pods.iter().filter(|p| p.holds()).filter(asks);
+    holders.filter_map(|p| p.node.as_deref()).collect()
 }
 
 /// Where the nodes could not be read (rights of some namespaces only): one for each that visible pods name, with what these
@@ -227,6 +277,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
         infrastructure: infrastructure(seen),
         placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        reservation: is_reservation(seen),
         stuck: stuck_of(seen),
         ready: seen.ready.clone(),
         scheduled: seen.scheduled.clone(),
@@ -249,9 +300,17 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
         unread: seen.unread,
-        unread_devices: requests.unread.iter().any(|name| is_device(name)),
+        unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }
+}
+
+/// KAI's and run:ai's schedulers hold a GPU by a pod of their own, in a namespace of their own, for pods that share it.
+fn is_reservation(seen: &Seen) -> bool {
+    matches!(
+        seen.namespace.as_str(),
+        "kai-resource-reservation" | "runai-reservation"
+    )
 }
 
 /// Bound and not Ready: why, and since when as far as the API tells.
@@ -338,7 +397,10 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         let (devices, key) = (pod.devices.clone(), (pod.namespace.clone(), pod.name.clone()));
         let slots: Vec<SlotId> = fleet.nodes[node.0].slot_ids().collect();
         // A class that provides an extended resource is the claims' business, where no plugin advertises it.
-        let devices = devices.into_iter().filter(|(name, _)| !name.starts_with(BY_CLASS));
+        // Amounts of memory or cores are no devices, and network functions no GPUs.
+        let devices = devices
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with(BY_CLASS) && resources::kind(name) == ResourceKind::Device);
         for (resource, count) in devices {
             let told = names.get(&key);
             for placed in 0..count {
@@ -346,6 +408,14 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                     let plan = &plans[id.0 - first_slot];
                     plan.resource.as_deref() == Some(resource.as_str())
                         && (fleet.slots[id.0].holders.len() as u64) < plan.sharers.max(1)
+                };
+                // What is no longer handed out stays with the pod that was given it.
+                let kept = |id: &&SlotId| {
+                    let plan = &plans[id.0 - first_slot];
+                    plan.resource.is_none()
+                        && plan.dra.is_empty()
+                        && plan.weight == WHOLE_GPU
+                        && fleet.slots[id.0].holders.is_empty()
                 };
                 let healthy_first = |id: &&SlotId| {
                     let plan = &plans[id.0 - first_slot];
@@ -358,7 +428,11 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
                         id.0,
                     )
                 };
-                if let Some(slot) = slots.iter().filter(free).min_by_key(healthy_first).copied() {
+                let advertised = slots.iter().filter(free).min_by_key(healthy_first);
+                let slot = advertised
+                    .or_else(|| slots.iter().filter(kept).min_by_key(healthy_first))
+                    .copied();
+                if let Some(slot) = slot {
                     if !told.is_some_and(|t| t.contains(&slot)) {
                         guessed.insert((node, resource.clone()));
                     }

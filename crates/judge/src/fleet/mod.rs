@@ -14,9 +14,11 @@ mod mig_tests;
 mod node;
 mod nodes;
 mod observed;
+mod plausible;
 mod pod;
 mod slot;
 pub mod state;
+pub mod witness;
 mod workload;
 mod workloads;
 
@@ -28,6 +30,7 @@ pub use pod::{Pod, Stuck, StuckReason};
 pub use slot::{Claim, Slot, SlotState, WHOLE_GPU};
 pub use workload::{Replica, Workload, WorkloadClass};
 
+use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelBook;
 pub use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};
 use crate::snapshot::Gap;
@@ -116,6 +119,18 @@ impl Fleet {
 
     pub fn slot(&self, id: SlotId) -> &Slot {
         &self.slots[id.0]
+    }
+
+    /// The catalogue's row of the slot's card (of a part: of the whole card); `None`: unknown.
+    pub fn gpu_of(&self, id: SlotId) -> Option<&'static GpuFacts> {
+        let slot = self.slot(id);
+        slot.model.as_ref().map_or(self.node(slot.node).gpu, |m| m.facts)
+    }
+
+    /// What the slot's card is called.
+    pub fn gpu_name(&self, id: SlotId) -> &str {
+        let slot = self.slot(id);
+        slot.model.as_ref().map_or(&self.node(slot.node).gpu_name, |m| &m.name)
     }
 
     pub fn pod(&self, id: PodId) -> &Pod {

@@ -68,7 +68,11 @@ pub struct Node {
 /// A whole device as its node's exporter shows it.
 #[derive(Clone, Debug, Default)]
 pub struct Device {
+    /// Empty: the exporter names none.
+    pub uuid: String,
     pub activity: GpuActivity,
+    /// The exporter tells holders, and of this device none.
+    pub unheld: bool,
     /// The pods that the exporter names as its holders; empty: it names none that is known.
     pub named: Vec<PodId>,
 }

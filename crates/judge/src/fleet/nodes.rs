@@ -1,21 +1,27 @@
 //! GPU nodes: which GPU, how many, what they cost, how they are cut.
 
 mod amd;
+mod count;
 mod cut;
 mod intel;
 mod labels;
 mod mig;
+mod mixed;
 #[cfg(test)]
 mod tests;
+mod vgpu;
 
 pub(super) use mig::MigShape;
 
 use super::dra::{DeviceKey, NodeDevices};
 use super::{Node, NodeId, NodePrice, Slot, WHOLE_GPU};
 use crate::catalog::instances;
-use crate::catalog::prices::{PriceBook, PriceQuery, price_of};
-use crate::snapshot::cluster::{Node as Seen, is_device};
-use cut::{CUSTOM_SHARING, absurd, cut};
+use crate::catalog::prices::{PriceBook, PriceQuery, PriceSource, price_of};
+use crate::fleet::slot::SlotModel;
+use crate::fleet::state::Reason;
+use crate::snapshot::cluster::Node as Seen;
+use crate::snapshot::resources::is_device;
+use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
 use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
 use std::collections::HashSet;
@@ -30,6 +36,8 @@ pub(super) struct SlotPlan {
     /// How many pods may share it.
     pub(super) sharers: u64,
     pub(super) healthy: bool,
+    /// Why it is not, where it is not.
+    pub(super) cause: Reason,
     /// Its driver tainted it: since when, as far as that is told.
     pub(super) tainted_since: Option<Timestamp>,
     /// DRA devices that are this slot.
@@ -38,6 +46,49 @@ pub(super) struct SlotPlan {
     pub(super) rest: bool,
     /// As the source calls it: the UUID.
     pub(super) name: Option<String>,
+    /// Which card it is, where not all of the node are of one model.
+    pub(super) model: Option<Box<SlotModel>>,
+}
+
+/// How many cards a node has is not certain.
+#[derive(Clone, Debug)]
+pub(super) struct Doubt {
+    pub(super) what: String,
+    pub(super) reason: String,
+    pub(super) effect: String,
+    pub(super) remedy: String,
+}
+
+impl Doubt {
+    fn shares(resource: &str, amount: u64) -> Self {
+        Self {
+            what: format!("how many cards stand behind {amount} {resource}"),
+            reason:
+                "a sharing layer (time slices, MPS, HAMi, Volcano vGPU) hands out shares, and nothing counts the cards"
+                    .into(),
+            effect: "they are counted as one card without a price, and none of it is called free".into(),
+            remedy: "let GPU feature discovery label the node (nvidia.com/gpu.count), or let its exporter be read"
+                .into(),
+        }
+    }
+
+    fn vgpu(resource: &str) -> Self {
+        Self {
+            what: format!("the cards behind {resource}"),
+            reason: "it is a vGPU profile: a share of a card, and the host does not say of how many".into(),
+            effect: "counted are the shares that it advertises, without a price, and none of them is called free"
+                .into(),
+            remedy: "give the node's price with --prices".into(),
+        }
+    }
+}
+
+/// A whole device as the node's exporters show it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) uuid: &'a str,
+    /// The driver's name of it.
+    pub(super) model: Option<&'a str>,
 }
 
 /// What the labels and the catalogue say of a node.
@@ -48,6 +99,7 @@ pub(super) struct Described {
     pub(super) unknown_gpu: Option<String>,
     /// The user's price entry that matched.
     pub(super) price_entry: Option<usize>,
+    pub(super) doubt: Option<Doubt>,
 }
 
 pub(super) struct Around<'a> {
@@ -56,8 +108,12 @@ pub(super) struct Around<'a> {
     pub(super) at: Timestamp,
     pub(super) prices: &'a PriceBook,
     pub(super) stale_days: u64,
-    /// The driver's name of the GPUs on this node, as an exporter told it.
-    pub(super) exporter_model: Option<&'a str>,
+    /// Whole devices that exporters show on this node, each once, in the order of their indices.
+    pub(super) exporter: &'a [Shown<'a>],
+    /// A pod there asks for parts of GPUs by a sharing layer's resources.
+    pub(super) sharing_layer: bool,
+    /// The node itself was not read: it has what visible pods hold there.
+    pub(super) unseen: bool,
     pub(super) dra: DraView<'a>,
 }
 
@@ -88,8 +144,9 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     ]);
     let of_type = instance_type.as_deref().and_then(instances::gpu_of_type);
     let (gpu, gpu_name, unknown_gpu) = gpu_of(seen, of_type.map(|(g, _)| g), around);
-    let slots = cut(seen, gpu, of_type.map(|(_, n)| n), &around.dra);
-    let gpus = (slots.iter().map(|s| s.weight).sum::<u64>() / WHOLE_GPU) as u32;
+    let Cut { mut slots, doubt } = cut(seen, gpu, of_type.map(|(_, n)| n), around);
+    let weight: u64 = slots.iter().map(|s| s.weight).sum();
+    let gpus = weight.div_ceil(WHOLE_GPU) as u32;
     let cloud = cloud_of(seen, instance_type.as_deref());
     let region = first(&[
         "topology.kubernetes.io/region",
@@ -107,6 +164,12 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         gpus,
     };
     let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
+    let price = of_parts(price, weight, gpus, doubt.is_some());
+    let mixed = mixed::models(&mut slots, around, &query, &price);
+    let (gpu, gpu_name, unknown_gpu, price) = match mixed {
+        Some(mixed) => (None, mixed.name, mixed.unknown, mixed.price),
+        None => (gpu, gpu_name, unknown_gpu, price),
+    };
     let cordon = seen.taints.iter().find(|t| t.key == "node.kubernetes.io/unschedulable");
     let node = Node {
         cluster: around.cluster,
@@ -120,7 +183,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         gpu,
         gpu_name,
         gpus,
-        price: NodePrice { ..price },
+        price,
         created_at: seen.created_at,
         ready: seen.ready.clone(),
         unread: seen.unread || device_amounts_unread(seen),
@@ -133,11 +196,8 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         }),
         taints: seen.taints.clone(),
         labels: seen.labels.clone(),
-        custom_sharing: seen
-            .capacity
-            .devices
-            .keys()
-            .any(|r| CUSTOM_SHARING.iter().any(|c| r.starts_with(c)))
+        custom_sharing: count::is_layer(seen, around)
+            || doubt.is_some()
             || absurd(seen)
             || intel::has_functions(seen)
             || around.dra.is_blind(seen),
@@ -152,6 +212,23 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         slots,
         unknown_gpu,
         price_entry,
+        doubt,
+    }
+}
+
+/// The price of shares of cards: a card's median is theirs in part. Where nobody knows how many cards there are, only what
+/// the whole machine costs is a price.
+fn of_parts(price: NodePrice, weight: u64, gpus: u32, uncounted: bool) -> NodePrice {
+    let whole = u64::from(gpus) * WHOLE_GPU;
+    if price.source != PriceSource::GpuMedian || weight >= whole && !uncounted {
+        return price;
+    }
+    if uncounted && weight < whole {
+        return NodePrice::default();
+    }
+    NodePrice {
+        usd_per_hour: price.usd_per_hour.map(|p| p.scale(weight as f64 / whole as f64)),
+        ..price
     }
 }
 
@@ -178,7 +255,12 @@ pub(super) fn slots_of(node: &Node, node_id: NodeId, plans: &[SlotPlan]) -> Vec<
             sharers: plan.sharers.max(1),
             weight: plan.weight,
             mig_profile: plan.mig_profile.clone(),
-            price: prices.as_ref().and_then(|p| p.get(index).copied()),
+            price: match &plan.model {
+                Some(model) if model.own_price => model.price,
+                _ => prices.as_ref().and_then(|p| p.get(index).copied()),
+            },
+            cause: plan.cause,
+            model: plan.model.clone(),
             ..Slot::default()
         })
         .collect()

@@ -1,12 +1,12 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Stat};
+use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Stat, Workload};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
-use crate::snapshot::gpu::{GpuReading, GpuScrape, each_once};
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::gpu::{GpuReading, GpuScrape, PodName, each_once};
+use crate::snapshot::server::{EngineKind, EngineSettings, Setting};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,8 +25,10 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
             continue;
         }
         let mut told: Vec<&ServerIdentity> = Vec::new();
+        let mut unread = None;
         for r in 0..fleet.workloads[w].replicas.len() {
             let mut parts = Vec::new();
+            let mut engines = 0;
             for pod in fleet.workloads[w].replicas[r].pods.clone() {
                 let seen = &cluster.pods[pod.0 - first_pod];
                 for scrape in by_pod
@@ -38,13 +40,16 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
                         continue;
                     }
                     told.push(&scrape.identity);
+                    engines += scrape.identity.engines.unwrap_or(1).max(1);
                     parts.extend(of_scrape(scrape, seen, fleet.taken_at, &mut skewed));
                 }
             }
+            unread = unread.or_else(|| servers_unread(&fleet.workloads[w], engines));
             if let Some(observed) = merge(&parts, 1) {
                 fleet.workloads[w].replicas[r].observed = observed;
             }
         }
+        fleet.workloads[w].servers_unread = unread;
         let parts: Vec<Observed> = fleet.workloads[w]
             .replicas
             .iter()
@@ -67,6 +72,25 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
     }
     activity(fleet, cluster, index);
     busy(fleet, index);
+}
+
+/// What of one replica's servers was not read, where `engines` ranks told something. A page speaks for the ranks on it, and
+/// for no others.
+fn servers_unread(workload: &Workload, engines: u32) -> Option<String> {
+    let settings = workload.settings.as_ref()?;
+    if settings.engine != Some(EngineKind::Vllm) {
+        return None;
+    }
+    if let Some(unread) = settings.unread(Setting::DataParallel) {
+        return Some(format!(
+            "how many data-parallel ranks it runs stands in {}",
+            unread.place
+        ));
+    }
+    let ranks = settings.data_parallel.unwrap_or(1);
+    // Without a live look a store may have them all; ranks with ports of their own are seldom all scraped.
+    let apart = settings.apis.is_some_and(|n| n > 1);
+    (engines < ranks && (engines > 0 || apart)).then(|| format!("{engines} of {ranks} data-parallel ranks were read"))
 }
 
 /// Counters over the process's life, gauges over the passes.
@@ -376,6 +400,8 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             .iter()
             .filter_map(|h| pods.get(&(h.namespace.as_str(), h.name.as_str())).copied());
         let device = of_device(scrape).map(|activity| Device {
+            uuid: scrape.uuid.clone().unwrap_or_default(),
+            unheld: scrape.maps_pods && scrape.holders.is_empty(),
             activity,
             named: named.collect(),
         });
@@ -410,9 +436,14 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
                     .any(|h| h.namespace == pod.namespace && h.name == pod.name)
             });
             let shared = place.holders.len() > 1;
+            // A pod that the API server lists, and that was put on another device: which is whose is not told.
+            let known = |h: &PodName| pods.contains_key(&(h.namespace.as_str(), h.name.as_str()));
+            let elsewhere = place.holders.is_empty() && scrape.holders.iter().all(known);
+            let whole = place.mig_profile.is_none();
             fleet.slots[slot.0].activity = of_device(scrape).map(|a| GpuActivity {
                 shared,
                 attributed: told || alone,
+                held: a.held.filter(|held| whole && !(*held && elsewhere)),
                 ..a
             });
         }
@@ -509,6 +540,8 @@ fn of_device(scrape: &GpuScrape) -> Option<GpuActivity> {
         tensor: complete(over(&|r| r.tensor.map(|v| v.0)), &|r| r.tensor.is_some()),
         dram: complete(over(&|r| r.dram.map(|v| v.0)), &|r| r.dram.is_some()),
         power_watts: power,
+        memory_used: over(&|r| r.memory_used.map(|b| b.0 as f64)),
+        held: (scrape.maps_pods || !scrape.holders.is_empty()).then_some(!scrape.holders.is_empty()),
         ..GpuActivity::default()
     })
 }

@@ -31,6 +31,8 @@ pub struct Pod {
     pub infrastructure: bool,
     /// Priority < 0 or a pause image: capacity kept on purpose.
     pub placeholder: bool,
+    /// A scheduler's own pod that holds a GPU for pods with parts of it (KAI, run:ai).
+    pub reservation: bool,
     pub slots: Vec<SlotId>,
     /// Bound and not Ready: since when, and why.
     pub stuck: Option<Stuck>,

@@ -1,6 +1,8 @@
 //! What can be held: a physical GPU, or a part of one.
 
+use super::witness::Facts;
 use super::{GpuActivity, NodeId, PodId, state};
+use crate::catalog::gpus::GpuFacts;
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
 
@@ -22,6 +24,8 @@ pub struct Slot {
     pub state: SlotState,
     /// Why it is in this state, and how sure that is.
     pub reason: state::Reason,
+    /// Why nobody is given it, where that is so whoever holds it.
+    pub cause: state::Reason,
     /// Since when it is in this state, as far as an API object tells.
     pub since: Option<Timestamp>,
     /// Who holds it; several under time-slicing, MPS or a shared claim: then the price is split equally over them (R1).
@@ -38,10 +42,28 @@ pub struct Slot {
     pub resource: Option<String>,
     /// The rest of a MIG card that is in no instance: it costs, and nobody can ask for it.
     pub unpartitioned: bool,
-    /// Activity of the device over what was read; `None`: no exporter row.
+    /// Which card it is, where the node's cards are not all of one model; `None`: the node's.
+    pub model: Option<Box<SlotModel>>,
+    /// Activity of the device over what was read, history where there is one; `None`: no row.
     pub activity: Option<GpuActivity>,
+    /// What its exporter shows now, where history has taken its place above.
+    pub live: Option<Box<GpuActivity>>,
+    /// What the sources say of it, side by side.
+    pub facts: Facts,
     /// Nobody has held it for at least 80 % of the last 24 hours, as history tells.
     pub free_for_a_day: bool,
+}
+
+/// One card among others of its node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlotModel {
+    /// The catalogue's row; `None`: unknown GPU (named in the gaps).
+    pub facts: Option<&'static GpuFacts>,
+    /// Canonical name where known, else the driver's.
+    pub name: String,
+    /// It has a price of its own, or none, instead of a share of the node's.
+    pub own_price: bool,
+    pub price: Option<UsdPerHour>,
 }
 
 impl Slot {

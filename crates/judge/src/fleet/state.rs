@@ -1,10 +1,11 @@
 //! R3: every slot is in exactly one state, decided here once, so that findings and totals never disagree.
 //!
 //! Order of decision: lost device or silent node → unhealthy; no holder → free (or unknown where holders may be
-//! invisible); holder not Ready past its grace → stuck; holder's workload without any work → idle; work seen → working;
-//! else unknown. Unknown is what cannot be judged, never a polite word for idle.
+//! invisible, or where the device itself computes); holder not Ready past its grace → stuck; holder's workload without any
+//! work → idle; work seen → working; else unknown. Unknown is what cannot be judged, never a polite word for idle.
 
 use super::history::COVERED;
+use super::witness::{self, Device};
 use super::{
     Fleet, GpuActivity, ObservedBy, Pod, PodId, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass,
 };
@@ -17,7 +18,14 @@ use jiff::Timestamp;
 pub enum Reason {
     #[default]
     NotJudged,
+    /// Its device plugin calls it unhealthy, or the driver no longer shows it.
     LostDevice,
+    /// The machine has it, and nothing hands it out: a plugin that is down or configured otherwise.
+    NotAdvertised,
+    /// The MIG layout does not suit the strategy, or could not be made: nothing is handed out, and the card is sound.
+    MigLayout,
+    /// The MIG layout is being changed right now.
+    MigChanging,
     NodeNotReady,
     Cordoned,
     NoHolder,
@@ -48,6 +56,16 @@ pub enum Reason {
     Placeholder,
     /// Counters say idle, power and activity say otherwise.
     Contradicted,
+    /// Counters say idle, and the exporter that could object was not read.
+    WitnessUnread,
+    /// Not every server of its pods was read: data-parallel ranks and API servers have pages of their own.
+    ServersUnread,
+    /// Nobody holds it, as the API server lists pods and claims, and it computes.
+    Unmanaged,
+    /// Nobody holds it, nothing computes, and its memory is taken: what is left of processes that died.
+    MemoryHeld,
+    /// Its pod's other GPUs work, this one does not.
+    PartlyIdle,
     /// No counters, or too short a life.
     TooLittleSeen,
 }
@@ -80,32 +98,21 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     // A device plugin that restarts shows no device at all for a while: what a Ready pod holds is not lost.
     let in_use = slot.holders.iter().any(|p| fleet.pod(*p).stuck.is_none());
     if slot.state == SlotState::Unhealthy && !in_use {
-        let reason = if slot.dra { Reason::Tainted } else { Reason::LostDevice };
-        return (SlotState::Unhealthy, reason, slot.since);
+        return match slot.cause {
+            _ if slot.facts.works.claimed() => (SlotState::Unknown, Reason::Unmanaged, None),
+            Reason::MigChanging => (SlotState::Unknown, Reason::MigChanging, None),
+            cause => (SlotState::Unhealthy, cause, slot.since),
+        };
     }
     if node.unseen {
-        let mut verdicts = slot.holders.iter().map(|p| of_pod(fleet, fleet.pod(*p), t));
+        let mut verdicts = slot.holders.iter().map(|p| of_pod(fleet, id, fleet.pod(*p), t));
         let working = verdicts.find(|(state, ..)| *state == SlotState::Working);
         return working.unwrap_or((SlotState::Unknown, Reason::NodeUnread, None));
     }
     if slot.holders.is_empty() {
-        if let Some(verdict) = of_claims(fleet, slot, t) {
-            return verdict;
-        }
-        let claims = node.pods.iter().any(|p| fleet.pod(*p).unresolved_claims);
-        return if !cluster.pods_known || node.holders_unread {
-            (SlotState::Unknown, Reason::HoldersInvisible, None)
-        } else if node.custom_sharing || claims {
-            (SlotState::Unknown, Reason::CustomSharing, None)
-        } else if slot.dra && !cluster.claims_known {
-            (SlotState::Unknown, Reason::ClaimsInvisible, None)
-        } else if node.unschedulable {
-            (SlotState::Unhealthy, Reason::Cordoned, node.unschedulable_since)
-        } else {
-            (SlotState::Free, Reason::NoHolder, None)
-        };
+        return of_nobody(fleet, id, t);
     }
-    let of_holders = slot.holders.iter().map(|p| of_pod(fleet, fleet.pod(*p), t));
+    let of_holders = slot.holders.iter().map(|p| of_pod(fleet, id, fleet.pod(*p), t));
     // Shared: one sharer at work means the device works; it is idle or stuck only if all are.
     let order = |s: SlotState| match s {
         SlotState::Working => 0,
@@ -122,11 +129,80 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     }
     let neighbours = node.slot_ids().map(|s| fleet.slot(s));
     let mut others = neighbours.filter(|s| slot.guessed && s.resource == slot.resource);
-    let at_rest = |p: &PodId| settled(of_pod(fleet, fleet.pod(*p), t).0);
+    let at_rest = |p: &PodId| settled(of_pod(fleet, id, fleet.pod(*p), t).0);
     if settled(verdict.0) && !others.all(|s| s.holders.iter().all(at_rest)) {
         return (SlotState::Unknown, Reason::SharerUnknown, None);
     }
     verdict
+}
+
+/// No pod that was seen holds it. It is free only where every source that was read agrees: a device that computes, or whose
+/// memory is taken, is used by something outside of the scheduler, or by what is left of it.
+fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let slot = fleet.slot(id);
+    let node = fleet.node(slot.node);
+    let cluster = &fleet.clusters[node.cluster];
+    let working = slot.facts.works.claimed();
+    if let Some(verdict) = of_claims(fleet, slot, t) {
+        let idle = verdict.0 == SlotState::Idle;
+        return if idle && (working || slot.facts.works.doubted_by.is_some()) {
+            (SlotState::Unknown, Reason::Contradicted, None)
+        } else {
+            verdict
+        };
+    }
+    let claims = node.pods.iter().any(|p| fleet.pod(*p).unresolved_claims);
+    if !cluster.pods_known || node.holders_unread {
+        return (SlotState::Unknown, Reason::HoldersInvisible, None);
+    }
+    if node.custom_sharing || claims {
+        return (SlotState::Unknown, Reason::CustomSharing, None);
+    }
+    if slot.dra && !cluster.claims_known {
+        return (SlotState::Unknown, Reason::ClaimsInvisible, None);
+    }
+    if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
+        return (SlotState::Unknown, Reason::Unmanaged, None);
+    }
+    if slot.facts.works.doubted_by.is_some() {
+        return (SlotState::Unknown, Reason::Contradicted, None);
+    }
+    if slot.facts.held.says.iter().any(|w| w.says) {
+        // An exporter names a pod that the API server did not list: it began or ended while both were read.
+        return (SlotState::Unknown, Reason::Contradicted, None);
+    }
+    if slot.facts.memory.claimed() {
+        let rested = slot.facts.works.denied_for() >= t.memory_held_seconds as f64;
+        let state = if rested {
+            SlotState::Unhealthy
+        } else {
+            SlotState::Unknown
+        };
+        return (state, Reason::MemoryHeld, None);
+    }
+    if node.unschedulable {
+        return (SlotState::Unhealthy, Reason::Cordoned, node.unschedulable_since);
+    }
+    (SlotState::Free, Reason::NoHolder, None)
+}
+
+/// The slot's own device is not told, and more of its node's devices compute than pods hold there: of the slots without a
+/// holder and a device of their own, so many are not free.
+fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
+    let node = fleet.node(fleet.slot(id).node);
+    let slots = || node.slot_ids().filter(|s| fleet.slot(*s).mig_profile.is_none());
+    let own = |s: &SlotId| !fleet.slot(*s).facts.works.says.is_empty();
+    let named: std::collections::BTreeSet<&str> = slots().filter(own).map(|s| fleet.slot(s).name.as_str()).collect();
+    let works = |d: &&super::Device| {
+        !named.contains(d.uuid.as_str()) && witness::device(&d.activity, node.gpu, t) == Device::Works
+    };
+    let at_work = node.devices.iter().filter(works).count();
+    let unheld = node.devices.iter().filter(works).filter(|d| d.unheld).count();
+    let held = slots().filter(|s| !own(s) && fleet.slot(*s).is_allocated()).count();
+    let open = |s: &SlotId| !fleet.slot(*s).is_allocated() && fleet.slot(*s).state != SlotState::Unhealthy;
+    let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && open(s)).collect();
+    let place = nobodys.iter().rev().position(|s| *s == id);
+    place.is_some_and(|p| p < unheld.max(at_work.saturating_sub(held)))
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.
@@ -147,13 +223,19 @@ fn of_claims(fleet: &Fleet, slot: &super::Slot, t: &Thresholds) -> Option<(SlotS
 }
 
 /// The state that one pod gives to what it holds.
-fn of_pod(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+fn of_pod(fleet: &Fleet, slot: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
     if pod.unread {
         return (SlotState::Unknown, Reason::Unread, None);
     }
     let workload = pod.workload.map(|w| fleet.workload(w));
     if pod.placeholder {
         return (SlotState::Working, Reason::Placeholder, None);
+    }
+    if pod.reservation {
+        // It holds the GPU for pods that ask for parts of it in annotations: what it does itself says nothing.
+        let works = fleet.slot(slot).facts.works.claimed();
+        let state = if works { SlotState::Working } else { SlotState::Unknown };
+        return (state, Reason::CustomSharing, None);
     }
     if let Some(stuck) = &pod.stuck {
         // Clients that bypass the readiness gate are served all the same.
@@ -175,9 +257,9 @@ fn of_pod(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Optio
         WorkloadClass::Server
             if !has_device_history(fleet, pod) || group(fleet, workload).iter().any(|w| did_work(w, t).is_some()) =>
         {
-            of_server(fleet, workload, t)
+            of_server(fleet, slot, pod, workload, t)
         }
-        _ => of_other(fleet, pod, t),
+        _ => of_other(fleet, slot, pod, t),
     }
 }
 
@@ -222,20 +304,53 @@ fn serves_now(workload: Option<&Workload>, pod: &Pod) -> bool {
     })
 }
 
-/// A server: counters of its whole group decide, the devices' power and activity can only contradict idleness.
-fn of_server(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+/// A server: counters of its whole group decide, where every server of it was read; the devices' power and activity can
+/// only contradict idleness.
+fn of_server(
+    fleet: &Fleet,
+    slot: SlotId,
+    pod: &Pod,
+    workload: &Workload,
+    t: &Thresholds,
+) -> (SlotState, Reason, Option<Timestamp>) {
     let group = group(fleet, workload);
-    let worked = |w: &Workload| did_work(w, t);
-    if group.iter().any(|w| worked(w) == Some(true)) {
+    if group.iter().any(|w| did_work(w, t) == Some(true)) {
+        if at_rest_beside_work(fleet, slot, pod, workload, t) {
+            return (SlotState::Idle, Reason::PartlyIdle, None);
+        }
         return (SlotState::Working, Reason::Requests, None);
     }
-    if group.iter().all(|w| idle_window(w, t).is_some()) {
-        if group.iter().any(|w| contradicted(fleet, w, t)) {
-            return (SlotState::Unknown, Reason::Contradicted, None);
+    // A page speaks for its own ranks: of the others only their devices tell.
+    if group.iter().any(|w| w.servers_unread.is_some()) {
+        let all = || group.iter().flat_map(|w| &w.replicas).flat_map(|r| &r.slots);
+        if all().any(|s| fleet.slot(*s).facts.works.claimed()) {
+            return (SlotState::Working, Reason::Activity, None);
         }
-        return (SlotState::Idle, Reason::NoRequests, None);
+        if !all().all(|s| rested(fleet, *s, workload.class, t)) {
+            return (SlotState::Unknown, Reason::ServersUnread, None);
+        }
+    }
+    if group.iter().all(|w| idle_window(w, t).is_some()) {
+        return match group.iter().filter_map(|w| objection(fleet, w, t)).min() {
+            Some(reason) => (SlotState::Unknown, reason, None),
+            None => (SlotState::Idle, Reason::NoRequests, None),
+        };
     }
     (SlotState::Unknown, Reason::TooLittleSeen, None)
+}
+
+/// This device has done nothing for long while its pod's others worked. Where the server is told to use fewer GPUs than it
+/// holds, that is parallelism-mismatch's to say.
+fn at_rest_beside_work(fleet: &Fleet, slot: SlotId, pod: &Pod, workload: &Workload, t: &Thresholds) -> bool {
+    let told = workload
+        .settings
+        .as_ref()
+        .is_some_and(|s| s.unread_parallelism().is_none() && (s.gpus_used() as usize) < pod.slots.len());
+    let others_work = pod
+        .slots
+        .iter()
+        .any(|s| *s != slot && fleet.slot(*s).facts.works.claimed());
+    !told && others_work && rested(fleet, slot, workload.class, t)
 }
 
 /// The workloads that serve one model together: prefill and decode roles.
@@ -264,7 +379,9 @@ fn did_work(workload: &Workload, t: &Thresholds) -> Option<bool> {
         .flatten();
     let hours = (o.window_seconds / 3600.0).max(1.0);
     let allowed = t.idle_max_requests_per_hour * hours;
-    let running = workload.observed.running.and_then(|s| s.max).is_some_and(|r| r > 0.0);
+    // Some engines' gauges keep their last value when they fall silent: over a window, counters that stood still beat them.
+    let stood_still = o.by == ObservedBy::History && o.requests == Some(0.0) && o.output_tokens == Some(0.0);
+    let running = o.running.and_then(|s| s.max).is_some_and(|r| r > 0.0) && !stood_still;
     if running || counted.iter().copied().chain(parts).any(|n| n > allowed) {
         return Some(true);
     }
@@ -280,107 +397,144 @@ pub fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     let requests = o.requests?;
     let tokens = zero(o.output_tokens, told.output_tokens)? + zero(o.prompt_tokens, told.prompt_tokens)?;
     zero(o.running.and_then(|s| s.max), told.running)?;
+    // Equal on both sides of a hole, in a process that lived through it: nothing happened inside.
+    let proven = o.by == ObservedBy::History && workload.unbroken;
     let hours = (o.window_seconds / 3600.0).max(1.0);
     let nothing = requests <= t.idle_max_requests_per_hour * hours && (tokens <= 0.0 || requests > 0.0);
     // Lifetime counters know every request; samples have gaps, of which R6 allows a fifth.
     let needed = if o.by == ObservedBy::History { COVERED } else { 1.0 };
-    let covered = o.coverage.is_some_and(|c| c >= needed) && workload.replicas.iter().all(|r| r.ready_since.is_some());
+    let covered = (proven || o.coverage.is_some_and(|c| c >= needed))
+        && workload.replicas.iter().all(|r| r.ready_since.is_some());
     let known = matches!(o.by, ObservedBy::LifetimeCounters | ObservedBy::History);
     (nothing && covered && known && o.window_seconds >= t.short_window_seconds as f64).then_some(o.window_seconds)
 }
 
-/// What a device says of a server whose counters say nothing was asked of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Witness {
-    Calm,
-    /// Power and real work: something runs, whatever the counters say.
-    Works,
-    /// It is there, but does not tell enough.
-    Blind,
+/// Why counters that say idle are not believed. Every GPU of the workload must be calm. Where no exporter runs there is no
+/// witness, and counters stand alone (R6); where one runs and could not be read, nobody can say that it would not have objected.
+fn objection(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Option<Reason> {
+    let slots = workload.replicas.iter().flat_map(|r| &r.slots);
+    slots.filter_map(|s| objection_of(fleet, workload, *s, t)).min()
 }
 
-/// Every GPU of the workload must be calm. Where no exporter runs there is no witness, and counters stand alone (R6);
-/// where one runs and could not be read, nobody can say that it would not have objected.
-fn contradicted(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
-    let slots = || workload.replicas.iter().flat_map(|r| &r.slots);
-    slots().any(|s| {
-        let slot = fleet.slot(*s);
-        let node = fleet.node(slot.node);
-        // A MIG instance or a shared device has no power of its own.
-        if slot.mig_profile.is_some() || slot.holders.len() > 1 {
-            return false;
-        }
-        if let Some(own) = slot.activity.as_ref().filter(|a| a.attributed) {
-            return witness(own, node, t) != Witness::Calm;
-        }
-        if !node.has_exporter && node.devices.is_empty() {
-            return false;
-        }
-        // Which device is whose is not told: all that are not known as another's must be calm, and all must be there.
-        let healthy = node
-            .slot_ids()
-            .map(|s| fleet.slot(s))
-            .filter(|s| s.mig_profile.is_none() && s.state != SlotState::Unhealthy)
-            .count();
-        let anothers = |named: &[PodId]| {
-            let mine = |p: &PodId| workload.replicas.iter().any(|r| r.pods.contains(p));
-            !node.shares_devices() && !named.is_empty() && !named.iter().any(mine)
-        };
-        let (theirs, left): (Vec<_>, Vec<_>) = node.devices.iter().partition(|d| anothers(&d.named));
-        left.len() + theirs.len() < healthy || left.iter().any(|d| witness(&d.activity, node, t) != Witness::Calm)
-    })
-}
-
-fn witness(activity: &GpuActivity, node: &super::Node, t: &Thresholds) -> Witness {
-    let share = if matches!(node.gpu_name.as_str(), "L4" | "T4" | "T4G") {
-        t.idle_power_share_small
-    } else {
-        t.idle_power_share
-    };
-    let value = |s: Option<super::Stat>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
-    let tdp = node.gpu.and_then(|g| g.tdp).map(|w| w.0);
-    let hot = tdp
-        .zip(value(activity.power_watts))
-        .map(|(tdp, watts)| watts > share * tdp);
-    let work = [activity.tensor, activity.dram].map(|s| value(s).map(|v| v > t.idle_activity));
-    // Tensor and DRAM at rest is proof enough; so is low power. High power with either of them unknown is none.
-    if hot == Some(false) || work == [Some(false), Some(false)] {
-        Witness::Calm
-    } else if work.contains(&Some(true)) || hot == Some(true) {
-        Witness::Works
-    } else {
-        Witness::Blind
+fn objection_of(fleet: &Fleet, workload: &Workload, id: SlotId, t: &Thresholds) -> Option<Reason> {
+    let slot = fleet.slot(id);
+    let node = fleet.node(slot.node);
+    // A MIG instance or a shared device has no power of its own.
+    if slot.mig_profile.is_some() || slot.holders.len() > 1 {
+        let own = slot.mig_profile.is_some() && slot.holders.len() == 1 && slot.facts.works.claimed();
+        return own.then_some(Reason::Contradicted);
     }
-}
-
-/// Anything but a server: a device at work is working; only history can say it is idle.
-fn of_other(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
-    let activity: Vec<&GpuActivity> = pod
-        .slots
+    let of = |device: Device| match device {
+        Device::Calm => None,
+        Device::Works | Device::Doubtful => Some(Reason::Contradicted),
+        Device::Blind => Some(Reason::WitnessUnread),
+    };
+    if slot.facts.works.claimed() {
+        return Some(Reason::Contradicted);
+    }
+    if let Some(own) = slot.activity.as_ref().filter(|a| a.attributed) {
+        return of(witness::device(own, fleet.gpu_of(id), t));
+    }
+    if !node.has_exporter && node.devices.is_empty() {
+        return None;
+    }
+    // Which device is whose is not told: all that are not known as another's must be calm, and all must be there.
+    let healthy = node
+        .slot_ids()
+        .map(|s| fleet.slot(s))
+        .filter(|s| s.mig_profile.is_none() && s.state != SlotState::Unhealthy)
+        .count();
+    let anothers = |named: &[PodId]| {
+        let mine = |p: &PodId| workload.replicas.iter().any(|r| r.pods.contains(p));
+        !node.shares_devices() && !named.is_empty() && !named.iter().any(mine)
+    };
+    let (theirs, left): (Vec<_>, Vec<_>) = node.devices.iter().partition(|d| anothers(&d.named));
+    let objects = left
         .iter()
-        .filter_map(|s| fleet.slot(*s).activity.as_ref())
-        .filter(|a| a.attributed)
-        .collect();
-    // Either may stick at 0: the larger counts.
-    let max = |a: &&GpuActivity| {
-        [a.engine_active, a.gpu_util]
-            .into_iter()
-            .filter_map(|s| s?.max)
-            .reduce(f64::max)
-    };
-    if activity.iter().any(|a| max(a).is_some_and(|m| m > t.idle_gpu_activity)) {
-        return (SlotState::Working, Reason::Activity, None);
-    }
-    let long = |a: &&GpuActivity| {
-        let covered = a.engine_active.and_then(|s| s.coverage).is_some_and(|c| c >= COVERED);
-        a.history && a.window_seconds >= t.minimum_window_seconds as f64 && !a.shared && max(a).is_some() && covered
-    };
-    let calm = |a: &&GpuActivity| pod.node.is_some_and(|n| witness(a, fleet.node(n), t) == Witness::Calm);
-    if !activity.is_empty() && activity.len() == pod.slots.len() && activity.iter().all(long) {
-        if !activity.iter().all(calm) {
-            return (SlotState::Unknown, Reason::Contradicted, None);
-        }
+        .filter_map(|d| of(witness::device(&d.activity, node.gpu, t)))
+        .min();
+    objects.or_else(|| (left.len() + theirs.len() < healthy).then_some(Reason::WitnessUnread))
+}
+
+/// Anything but a server: a device at work is working; only history can say it is idle, each device for itself.
+fn of_other(fleet: &Fleet, id: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    let class = pod.workload.map_or(WorkloadClass::Unknown, |w| fleet.workload(w).class);
+    let all_rest = pod.slots.iter().all(|s| rested(fleet, *s, class, t));
+    if all_rest && !pod.slots.is_empty() {
         return (SlotState::Idle, Reason::NoActivity, None);
     }
-    (SlotState::Unknown, Reason::TooLittleSeen, None)
+    let works = |s: &SlotId| fleet.slot(*s).facts.works.claimed() || moved(fleet, *s, t);
+    if pod.slots.iter().any(works) {
+        // What is dead in a pod at work is dead alone.
+        return if rested(fleet, id, class, t) && !works(&id) {
+            (SlotState::Idle, Reason::PartlyIdle, None)
+        } else {
+            (SlotState::Working, Reason::Activity, None)
+        };
+    }
+    let long = |s: &SlotId| fleet.slot(*s).activity.as_ref().is_some_and(|a| watched(a, t));
+    let reason = if !pod.slots.is_empty() && pod.slots.iter().all(long) {
+        Reason::Contradicted
+    } else {
+        Reason::TooLittleSeen
+    };
+    (SlotState::Unknown, reason, None)
+}
+
+/// The device was seen to compute at some time of what was read, however short.
+fn moved(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
+    let activity = fleet.slot(id).activity.as_ref().filter(|a| a.attributed);
+    activity.is_some_and(|a| most(a).is_some_and(|m| m > t.idle_gpu_activity))
+}
+
+/// The most that its engines were seen active. Either counter may stick at 0: the larger counts.
+fn most(activity: &GpuActivity) -> Option<f64> {
+    let all = [activity.engine_active, activity.gpu_util];
+    all.into_iter().filter_map(|s| s?.max).reduce(f64::max)
+}
+
+/// Its own history covers most of a time that is long enough to judge by.
+fn watched(activity: &GpuActivity, t: &Thresholds) -> bool {
+    let covered = activity
+        .engine_active
+        .and_then(|s| s.coverage)
+        .is_some_and(|c| c >= COVERED);
+    activity.history
+        && activity.attributed
+        && !activity.shared
+        && covered
+        && most(activity).is_some()
+        && activity.window_seconds >= t.minimum_window_seconds as f64
+}
+
+/// Seconds since the device last computed, where its history tells; the present stretch, not the whole window: one short
+/// burst days ago makes nobody busy.
+pub fn rest_of(activity: &GpuActivity, t: &Thresholds) -> Option<f64> {
+    if most(activity)? <= t.idle_gpu_activity {
+        return Some(activity.window_seconds);
+    }
+    activity.at_rest_seconds
+}
+
+/// The device has done nothing for long enough to be called idle: servers and notebooks rest over nights and weekends, and
+/// are used again.
+fn rested(fleet: &Fleet, id: SlotId, class: WorkloadClass, t: &Thresholds) -> bool {
+    let slot = fleet.slot(id);
+    let Some(activity) = slot.activity.as_ref().filter(|a| watched(a, t)) else {
+        return false;
+    };
+    let whole = most(activity).is_some_and(|m| m <= t.idle_gpu_activity);
+    let needed = match class {
+        _ if whole => t.minimum_window_seconds,
+        WorkloadClass::Server | WorkloadClass::Notebook => t.idle_stretch_of_people_seconds,
+        _ => t.idle_stretch_seconds,
+    };
+    let stretch = rest_of(activity, t).is_some_and(|s| s >= needed as f64);
+    let live_calm = slot
+        .live
+        .as_deref()
+        .is_none_or(|l| !l.attributed || witness::device(l, fleet.gpu_of(id), t) != Device::Works);
+    // After a burst the window's own percentiles still show it: the stretch decides, beside what is seen now.
+    let calm = !whole || witness::device(activity, fleet.gpu_of(id), t) == Device::Calm;
+    stretch && calm && live_calm
 }

@@ -80,6 +80,10 @@ pub struct Workload {
     /// The queue that admitted it (Kueue, Volcano, KAI); `None`: none.
     pub queue: Option<String>,
     pub observed: Observed,
+    /// Servers of its pods whose metrics were not read, in words ("5 of 8 data-parallel ranks"); `None`: all were, as far as is told.
+    pub servers_unread: Option<String>,
+    /// Its counters stand the same on both sides of every hole of the history, and no process of it began in between.
+    pub unbroken: bool,
     /// Manifests only: where it stands.
     pub origin: Option<Origin>,
     pub ignore: Option<Ignore>,

@@ -358,7 +358,7 @@ fn place(fleet: &Fleet, workload: &mut Workload) {
         .replicas
         .iter()
         .flat_map(|r| &r.slots)
-        .map(|s| fleet.node(fleet.slot(*s).node).gpu)
+        .map(|s| fleet.gpu_of(*s))
         .collect();
     workload.gpu = match gpus.first() {
         Some(Some(first)) if gpus.iter().all(|g| g.is_some_and(|g| g.name == first.name)) => Some(first),

@@ -3,6 +3,7 @@
 
 mod absurd;
 mod claims;
+mod contradict;
 mod demo;
 mod fleets;
 mod invariants;

@@ -210,6 +210,7 @@ mod tests {
     const WITHOUT: &[(&str, &str)] = &[
         ("spec-hygiene", "it reads manifests, and the demo is a running fleet"),
         ("mig-layout", "no card of the demo is cut into instances"),
+        ("low-utilization", "built after the demo's recording"),
     ];
 
     #[test]

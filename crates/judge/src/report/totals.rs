@@ -64,7 +64,8 @@ fn weight(fleet: &Fleet, which: impl Fn(&Slot) -> bool) -> u64 {
     fleet.slots.iter().filter(|s| which(s)).map(|s| s.weight).sum()
 }
 
-/// R2: whole nodes where every holder is visible, else the GPUs of the visible pods.
+/// R2: what nodes cost is known without their pods; where the user asked for some pods and others were refused, the GPUs of
+/// the visible pods.
 fn spend(fleet: &Fleet) -> UsdPerHour {
     fleet
         .slots
@@ -76,7 +77,7 @@ fn spend(fleet: &Fleet) -> UsdPerHour {
 
 pub(crate) fn is_spent(fleet: &Fleet, slot: &Slot) -> bool {
     let cluster = fleet.clusters.get(fleet.node(slot.node).cluster);
-    cluster.is_none_or(|c| c.pods_known) || !slot.holders.is_empty()
+    cluster.is_none_or(|c| c.pods_known || !c.scoped) || !slot.holders.is_empty()
 }
 
 fn price_sources(fleet: &Fleet) -> BTreeMap<String, f64> {

@@ -189,6 +189,12 @@ thresholds! {
         idle_activity: Share = 0.02,
         /// Non-servers: engine activity at or under this is idle (1 %).
         idle_gpu_activity: Share = 0.01,
+        /// Jobs and unknown pods that worked before are idle after this without activity, seconds (ours: 24 h).
+        idle_stretch_seconds: Seconds = 24 * 3600,
+        /// Servers and notebooks, which people leave over a weekend, after this, seconds (ours: 96 h).
+        idle_stretch_of_people_seconds: Seconds = 96 * 3600,
+        /// Memory that nobody holds is what is left of dead processes after so long without activity, seconds (ours: 1 h).
+        memory_held_seconds: Seconds = 3600,
     }
     StrandedGpu stranded_gpu "stranded-gpu" {
         /// Stranding: vCPU one GPU's server needs where the tier's own pods do not tell (vLLM: 2 × (2 + 1)).
@@ -283,6 +289,14 @@ thresholds! {
     CpuPods cpu_pods "cpu-pods-on-gpu-node" {
         /// Pods without a GPU that ask for this share of a GPU node's CPU or memory, or more, are named (ours: 25 %).
         cpu_pods_share: Share = 0.25,
+    }
+    LowUtilization low_utilization "low-utilization" {
+        /// GPUs of jobs and notebooks with a mean activity up to this are named (Princeton's Job Defense Shield: 25 %).
+        low_utilization_mean: Share = 0.25,
+        /// GPU-hours of the window below which it does not matter (Job Defense Shield: 50).
+        low_utilization_gpu_hours: Count = 50,
+        /// Cards with this share of their memory taken are left out (ours: 0.8).
+        low_utilization_memory: Share = 0.8,
     }
 }
 

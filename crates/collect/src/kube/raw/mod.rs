@@ -1,5 +1,6 @@
 //! API objects, trimmed while they are decoded: fields that are not named here never reach memory.
 
+mod annotations;
 mod node;
 mod owners;
 mod placement;
@@ -10,6 +11,8 @@ pub(super) use node::{RawNode, RawTaint};
 pub(super) use owners::{RawAutoscaler, RawBudget, RawController, RawPodMetrics};
 pub(super) use pod::RawPod;
 pub use pod::pod_of_template;
+
+use annotations::RawAnnotations;
 
 use super::answer::{ApiObject, plausible};
 use super::path::is_name;
@@ -66,19 +69,6 @@ pub(crate) struct RawMeta {
     annotations: RawAnnotations,
     #[serde(deserialize_with = "lenient")]
     owner_references: Vec<RawOwner>,
-}
-
-/// The annotations that are read; all others are skipped.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawAnnotations {
-    #[serde(rename = "gpuwaste.dev/ignore")]
-    ignore: Option<String>,
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<serde::de::IgnoredAny>,
-    /// Where KServe's model comes from, on volumes too, which no init container fetches.
-    #[serde(rename = "internal.serving.kserve.io/storage-initializer-sourceuri")]
-    model_uri: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

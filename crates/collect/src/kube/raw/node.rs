@@ -5,7 +5,8 @@ use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::spec::resources;
-use crate::snapshot::cluster::{Node, Taint, is_device};
+use crate::snapshot::cluster::{Node, Taint};
+use crate::snapshot::resources::is_device;
 use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -115,6 +116,7 @@ impl RawNode {
         // Every kubelet reports these; a node without them, or with a time that none can have, was not read.
         let ready = condition(&self.status.conditions, "Ready");
         let unread = ready.is_none() || self.status.capacity.is_empty() || self.metadata.creation_timestamp.is_none();
+        let registered = self.metadata.annotations.registered;
         Node {
             name: self.metadata.name,
             uid: self.metadata.uid.filter(|u| !u.is_empty()),
@@ -131,6 +133,7 @@ impl RawNode {
             ready,
             capacity: resources(&self.status.capacity),
             allocatable: resources(&self.status.allocatable),
+            registered,
             ignore,
         }
     }

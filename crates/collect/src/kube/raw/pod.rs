@@ -179,7 +179,7 @@ impl RawPod {
             deleted_at: self.metadata.deletion_timestamp,
             priority: spec.priority,
             unread,
-            mirror: self.metadata.annotations.mirror.is_some(),
+            mirror: self.metadata.annotations.mirror,
             labels: labels::of_pod(self.metadata.labels, keep),
             owner,
             ready: condition(&status.conditions, "Ready"),

@@ -1,10 +1,11 @@
 //! GPUs held by what does no work: servers without requests, notebooks and jobs at rest, claims that no pod uses.
 
-use super::{ID, age, gpus_weighted, weight};
+use super::{ID, age, gpus_weighted, weight, witnesses};
 use crate::analyze::Outcome;
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, Subject};
 use crate::analyze::support::{self, Judged, span};
-use crate::fleet::state::Reason;
+use crate::fleet::history::COVERED;
+use crate::fleet::state::{self, Reason};
 use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use std::collections::BTreeMap;
@@ -79,24 +80,47 @@ fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
     }
 }
 
+/// What showed that nothing is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decided {
+    /// The server's counters.
+    Counters,
+    /// The devices' own history: of all GPUs, or of some of a pod at work.
+    Devices,
+    Partly,
+}
+
+fn decided(fleet: &Fleet, workload: &Workload, slots: &[SlotId]) -> Decided {
+    let by = |reason: Reason| slots.iter().any(|s| fleet.slot(*s).reason == reason);
+    if by(Reason::PartlyIdle) || slots.len() < support::slots_of(workload).len() {
+        Decided::Partly
+    } else if by(Reason::NoRequests) {
+        Decided::Counters
+    } else {
+        Decided::Devices
+    }
+}
+
 fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, slots: &[SlotId]) -> Finding {
-    let server = workload.class == WorkloadClass::Server;
+    let decided = decided(fleet, workload, slots);
     let o = &workload.observed;
-    let window = if server {
+    let window = if decided == Decided::Counters {
         o.window_seconds
     } else {
         slots
             .iter()
-            .filter_map(|s| fleet.slot(*s).activity.as_ref())
-            .map(|a| a.window_seconds)
+            .filter_map(|s| state::rest_of(fleet.slot(*s).activity.as_ref()?, t))
             .fold(f64::INFINITY, f64::min)
     };
-    let mut judged = match o.by {
-        ObservedBy::History => Judged::measured("history covers the window"),
-        ObservedBy::LifetimeCounters => {
+    let mut judged = match (decided, o.by) {
+        (Decided::Devices | Decided::Partly, _) => Judged::measured("device history over the window shows no activity"),
+        (_, ObservedBy::History) if o.coverage.is_none_or(|c| c < COVERED) => Judged::measured(
+            "counters stand the same on both sides of the holes in the history, and no process began in between",
+        ),
+        (_, ObservedBy::History) => Judged::measured("history covers the window"),
+        (_, ObservedBy::LifetimeCounters) => {
             Judged::measured("counters since the process started show no request and no token")
         }
-        _ if !server => Judged::measured("device activity over the window"),
         _ => Judged::at(Confidence::Estimated, "live samples only"),
     };
     if window < t.minimum_window_seconds as f64 {
@@ -120,15 +144,15 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     judged.cap_by_price(fleet, slots);
     let source = match o.by {
         ObservedBy::History => "prometheus",
-        _ if server => "engine",
-        _ => "exporter",
+        _ => "engine",
     };
     let mut evidence = vec![];
-    for (name, value) in [
+    let counters = [
         ("requests", o.requests),
         ("prompt_tokens", o.prompt_tokens),
         ("output_tokens", o.output_tokens),
-    ] {
+    ];
+    for (name, value) in counters.into_iter().filter(|_| decided == Decided::Counters) {
         if let Some(value) = value {
             evidence.push(
                 Evidence::number(
@@ -149,6 +173,9 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     if let Some(max) = activity.iter().copied().reduce(f64::max) {
         evidence.push(Evidence::number("gpu_engine_active_max", max, "ratio", "exporter"));
     }
+    if decided != Decided::Counters {
+        evidence.push(Evidence::number("at_rest", window, "seconds", "prometheus"));
+    }
     let power: Vec<f64> = slots
         .iter()
         .filter_map(|s| fleet.slot(*s).activity.as_ref()?.power_watts?.mean)
@@ -161,40 +188,41 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
             "exporter",
         ));
     }
+    evidence.extend(witnesses(fleet, slots));
     if o.asleep == Some(true) {
         evidence.push(Evidence::text("sleep_state", "asleep", "engine"));
     }
-    let (summary, patch) = if floor || floor_unknown {
-        (
-            format!(
-                "If nobody needs it as a standby, let the autoscaler go to zero (KEDA, Knative) or remove {} {}/{}.",
-                workload.kind, workload.namespace, workload.name
-            ),
-            None,
-        )
-    } else {
-        let patch = matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "LeaderWorkerSet")
-            .then(|| "spec:\n  replicas: 0\n".to_string());
-        (
-            format!(
-                "Ask its owner; scale {} {}/{} to 0 if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is).",
-                workload.kind, workload.namespace, workload.name
-            ),
-            patch,
-        )
-    };
-    let what = match workload.class {
-        WorkloadClass::Server => "no request",
-        WorkloadClass::Notebook => "notebook with no GPU activity",
-        _ => "no GPU activity",
-    };
-    Finding {
-        title: format!(
-            "{}: {what} in {}, holding {}",
+    let (summary, patch) = advice(workload, decided, floor || floor_unknown);
+    let held = weight(fleet, &support::slots_of(workload));
+    let title = match (decided, workload.class) {
+        (Decided::Partly, _) => format!(
+            "{}: {} of its {} without activity in {}",
+            workload.name,
+            gpus_weighted(fleet, slots),
+            held,
+            span(window)
+        ),
+        (Decided::Counters, _) => format!(
+            "{}: no request in {}, holding {}",
             workload.name,
             span(window),
             gpus_weighted(fleet, slots)
         ),
+        (_, WorkloadClass::Notebook) => format!(
+            "{}: notebook with no GPU activity in {}, holding {}",
+            workload.name,
+            span(window),
+            gpus_weighted(fleet, slots)
+        ),
+        _ => format!(
+            "{}: no GPU activity in {}, holding {}",
+            workload.name,
+            span(window),
+            gpus_weighted(fleet, slots)
+        ),
+    };
+    Finding {
+        title,
         workload: Some(id),
         evidence,
         claims: support::claims_of(fleet, workload, slots),
@@ -205,4 +233,30 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
         },
         ..judged.recoverable(ID, "idle", ClaimRank::Idle, support::of_workload(fleet, workload))
     }
+}
+
+/// What to do, and the patch where one can be written exactly.
+fn advice(workload: &Workload, decided: Decided, standby: bool) -> (String, Option<String>) {
+    let name = format!("{} {}/{}", workload.kind, workload.namespace, workload.name);
+    if decided == Decided::Partly {
+        let told = match workload.class {
+            WorkloadClass::Server => "check its parallelism and its processes: a rank that died serves nobody",
+            _ => "check that each of its processes has a GPU of its own (local rank, CUDA_VISIBLE_DEVICES)",
+        };
+        return (format!("Ask {name} for fewer GPUs, or use them: {told}."), None);
+    }
+    if standby {
+        return (
+            format!("If nobody needs it as a standby, let the autoscaler go to zero (KEDA, Knative) or remove {name}."),
+            None,
+        );
+    }
+    let patch = matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "LeaderWorkerSet")
+        .then(|| "spec:\n  replicas: 0\n".to_string());
+    (
+        format!(
+            "Ask its owner; scale {name} to 0 if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is)."
+        ),
+        patch,
+    )
 }

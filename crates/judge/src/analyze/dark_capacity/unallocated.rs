@@ -1,6 +1,6 @@
 //! GPUs that nobody holds.
 
-use super::{ID, PoolKey, age, gpus_weighted, pool_key, weight};
+use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
 use crate::analyze::{Outcome, stranded};
@@ -16,11 +16,14 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     for (index, slot) in fleet.slots.iter().enumerate() {
         let node = fleet.node(slot.node);
         if slot.reason == Reason::Placeholder {
-            *placeholders.entry(pool_key(node)).or_default() += 1;
+            *placeholders.entry(pool_key(fleet, SlotId(index))).or_default() += 1;
         }
         let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
         if slot.state == SlotState::Free && !young && !node.being_removed {
-            pools.entry(pool_key(node)).or_default().push(SlotId(index));
+            pools
+                .entry(pool_key(fleet, SlotId(index)))
+                .or_default()
+                .push(SlotId(index));
         }
     }
     let mut waiting = wanted_by_waiting(fleet, t);
@@ -48,12 +51,18 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 "one look: the GPUs are free now; nothing tells for how long",
             )
         };
+        if !slots.iter().all(|s| fleet.slot(*s).facts.works.denied()) {
+            judged.cap(
+                Confidence::Estimated,
+                "no exporter tells whether anything computes on them: that no pod holds them is said by the scheduler alone",
+            );
+        }
         judged.cap_by_price(fleet, &slots);
         let subject = support::of_pool(fleet, node);
         let title = format!(
             "{} of {} free in pool {}",
             gpus_weighted(fleet, &slots),
-            node.gpu_name,
+            fleet.gpu_name(slots[0]),
             subject.name.as_deref().unwrap_or("?")
         );
         let mut evidence = vec![
@@ -70,13 +79,23 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 "kubernetes",
             ));
         }
+        evidence.extend(witnesses(fleet, &slots));
+        let empty: Vec<SlotId> = slots
+            .iter()
+            .copied()
+            .filter(|s| wholly_free(fleet, *s, &slots))
+            .collect();
         let summary = if whole > 0 {
             format!(
-                "Scale the pool down by {whole} {} (wholly free), or give the GPUs to work that waits.",
-                if whole == 1 { "node" } else { "nodes" }
+                "Scale the pool down by {whole} {} ({}: wholly free), or give the GPUs to work that waits.",
+                if whole == 1 { "node" } else { "nodes" },
+                node_names(fleet, &empty)
             )
         } else {
-            "Give the free GPUs to work that waits, or drain a node and scale the pool down: a part-empty node is paid in full.".into()
+            format!(
+                "Give the free GPUs of {} to work that waits, or drain a node and scale the pool down: a part-empty node is paid in full.",
+                node_names(fleet, &slots)
+            )
         };
         out.findings.push(Finding {
             title,
@@ -86,6 +105,11 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
         });
     }
+}
+
+/// All of the slot's node is among `slots`.
+fn wholly_free(fleet: &Fleet, slot: SlotId, slots: &[SlotId]) -> bool {
+    fleet.node(fleet.slot(slot).node).slot_ids().all(|s| slots.contains(&s))
 }
 
 /// Free slots that pods waiting for less than the grace would take.

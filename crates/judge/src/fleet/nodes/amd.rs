@@ -1,8 +1,10 @@
 //! AMD's partitions: one GPU as several devices.
 
-use super::SlotPlan;
+use super::count::{MOST_CARDS, Physical};
+use super::{Doubt, SlotPlan};
 use crate::catalog::gpus::GpuFacts;
 use crate::fleet::WHOLE_GPU;
+use crate::fleet::state::Reason;
 use crate::snapshot::cluster::Node as Seen;
 use crate::units::UsdPerHour;
 
@@ -45,6 +47,20 @@ pub(super) fn partition(
     (parts > 1 || name != "gpu").then(|| (mode.to_string(), parts))
 }
 
+/// Under the single strategy `amd.com/gpu` counts partitions, in older plugins cards, and the labels are alike: unless
+/// something counts fewer cards than it advertises devices, how many there are is not certain.
+pub(super) fn doubt(seen: &Seen, resource: &str, amount: u64, parts: u64, physical: Physical) -> Option<Doubt> {
+    let told = amount > MOST_CARDS || physical.most.or(physical.shown).is_some_and(|cards| cards < amount);
+    (resource == "amd.com/gpu" && parts > 1 && !told).then(|| Doubt {
+        what: format!("partitions on node {}", seen.name),
+        reason: format!(
+            "its label says that each card is cut in {parts}, and it advertises {amount} {resource}: whether these are partitions or cards is not told"
+        ),
+        effect: format!("counted are {} cards, the least that it can be", amount.div_ceil(parts)),
+        remedy: "let AMD's exporter be read, or give the instance type's label".into(),
+    })
+}
+
 pub(super) fn slots(resource: &str, mode: &str, parts: u64, amount: u64, usable: u64) -> Vec<SlotPlan> {
     let shares = UsdPerHour::from_micros(WHOLE_GPU as i64).split_by(&vec![1; parts as usize]);
     // A card of which partitions are missing is whole all the same.
@@ -56,6 +72,7 @@ pub(super) fn slots(resource: &str, mode: &str, parts: u64, amount: u64, usable:
             resource: Some(resource.to_string()),
             sharers: 1,
             healthy: index < usable,
+            cause: Reason::LostDevice,
             ..SlotPlan::default()
         })
         .collect()

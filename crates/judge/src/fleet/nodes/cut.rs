@@ -1,21 +1,15 @@
 //! A node as slots: what its device plugin advertises, what DRA publishes, and what it was bought with.
 
-use super::{DraView, SlotPlan, amd, intel, mig};
+use super::count::{self, Physical, Sharing};
+use super::labels::{MigTrouble, mig_trouble, single_mig};
+use super::{Around, Doubt, SlotPlan, amd, intel, mig, vgpu};
 use crate::catalog::gpus::GpuFacts;
 use crate::fleet::WHOLE_GPU;
 use crate::fleet::dra::{self, DeviceKey, NodeDevices};
+use crate::fleet::state::Reason;
 use crate::snapshot::cluster::Node as Seen;
+use crate::snapshot::resources::{self, ResourceKind};
 use std::collections::{BTreeMap, HashSet};
-
-/// HAMi, Volcano and Alibaba hand out parts of GPUs in resources whose holders cannot be told apart.
-pub(super) const CUSTOM_SHARING: &[&str] = &[
-    "nvidia.com/gpumem",
-    "nvidia.com/gpucores",
-    "nvidia.com/vgpu",
-    "volcano.sh/vgpu",
-    "aliyun.com/gpu-mem",
-    "tencent.com/vcuda",
-];
 
 /// More devices than any node advertises, shared 64-fold on 16 cards included: the count is an error of whoever wrote it.
 pub(super) const MAX_DEVICES: u64 = 4096;
@@ -24,101 +18,139 @@ pub(super) fn absurd(seen: &Seen) -> bool {
     seen.capacity.devices.values().any(|n| *n > MAX_DEVICES)
 }
 
-/// Cuts a node into slots: whole GPUs, shared GPUs, MIG instances with the rest of their card.
-pub(super) fn cut(
-    seen: &Seen,
-    gpu: Option<&'static GpuFacts>,
-    of_type: Option<u32>,
-    dra: &DraView<'_>,
-) -> Vec<SlotPlan> {
-    let capacity = &seen.capacity.devices;
+/// A node cut into slots, and what could not be told of it.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    pub(super) slots: Vec<SlotPlan>,
+    /// How many cards there are is not certain, and why.
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// Cuts a node into slots: whole GPUs, shared GPUs, vGPU profiles, MIG instances with the rest of their card.
+pub(super) fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u32>, around: &Around<'_>) -> Cut {
+    let dra = &around.dra;
     let free = &seen.allocatable.devices;
-    let mut slots = Vec::new();
-    let label_count = |key: &str| {
-        seen.labels
-            .get(key)
-            .and_then(|v| v.parse::<u64>().ok())
-            .filter(|n| (1..=64).contains(n))
-    };
-    let replicas = sharing_replicas(seen);
-    let single_mig = seen
-        .labels
-        .get("nvidia.com/gpu.product")
-        .and_then(|p| p.split_once("-MIG-"))
-        .map(|(_, profile)| profile.trim_end_matches("-SHARED"))
-        .or_else(|| {
-            seen.labels
-                .get(GKE_PARTITION)
-                .map(String::as_str)
-                .filter(|p| !p.is_empty())
-        });
+    let physical = count::physical(seen, of_type, around);
+    let mut cut = Cut::default();
     let mut mig: BTreeMap<String, mig::Amount> = BTreeMap::new();
-    for (resource, amount) in capacity.iter().filter(|(_, n)| (1..=MAX_DEVICES).contains(*n)) {
+    let replicas = sharing_replicas(seen);
+    let amounts = seen.capacity.devices.iter();
+    let mut parts = false;
+    for (resource, amount) in amounts.filter(|(_, n)| (1..=MAX_DEVICES).contains(*n)) {
         let usable = free.get(resource).copied().unwrap_or(0).min(*amount);
-        if CUSTOM_SHARING.iter().any(|c| resource.starts_with(c)) {
+        if resources::kind(resource) != ResourceKind::Device {
             continue;
         }
-        if let Some((mode, parts)) = amd::partition(seen, resource, *amount, gpu, of_type) {
-            slots.extend(amd::slots(resource, &mode, parts, *amount, usable));
-            continue;
-        }
-        if let Some(profile) = resource.strip_prefix("nvidia.com/mig-") {
+        if let Some((mode, parts_of_one)) = amd::partition(seen, resource, *amount, gpu, of_type) {
+            cut.doubt = cut
+                .doubt
+                .or_else(|| amd::doubt(seen, resource, *amount, parts_of_one, physical));
+            cut.slots
+                .extend(amd::slots(resource, &mode, parts_of_one, *amount, usable));
+        } else if let Some(profile) = resource.strip_prefix("nvidia.com/mig-") {
             let plain = profile.trim_end_matches(".shared");
             let sharers = mig_replicas(seen, plain, profile != plain);
             mig.insert(plain.to_string(), mig::Amount::new(resource, *amount, usable, sharers));
-        } else if let Some(profile) = single_mig.filter(|_| whole_name(resource)) {
+        } else if let Some(profile) = single_mig(seen).filter(|_| whole_name(resource)) {
             let own = mig::Amount::new(resource, *amount, usable, replicas);
             mig.insert(profile.to_string(), own);
+        } else if let Some(profile) = vgpu_of(seen, resource) {
+            parts = true;
+            if resource.as_str() != "nvidia.com/gpu" {
+                cut.doubt = cut.doubt.or(Some(Doubt::vgpu(resource)));
+            }
+            cut.slots.extend(vgpu_slots(resource, profile, *amount, usable));
         } else if is_whole(resource) {
-            let sharers = if resource.starts_with("nvidia.com/") {
+            let labelled = if resource.starts_with("nvidia.com/") {
                 replicas
             } else if intel::RESOURCES.contains(&resource.as_str()) {
                 intel::sharers(seen).unwrap_or(1)
             } else {
                 1
             };
-            let cards = amount.div_ceil(sharers);
-            for index in 0..cards {
-                slots.push(SlotPlan {
-                    weight: WHOLE_GPU,
-                    resource: Some(resource.clone()),
-                    sharers,
-                    healthy: index < usable.div_ceil(sharers),
-                    ..SlotPlan::default()
-                });
-            }
+            let (sharers, doubt) = match labelled {
+                1 => match count::sharing(seen, resource, *amount, physical, around) {
+                    Sharing::Whole => (1, None),
+                    Sharing::Shares(sharers) => (sharers, None),
+                    Sharing::Unknown => (*amount, Some(Doubt::shares(resource, *amount))),
+                },
+                sharers => (sharers, None),
+            };
+            cut.doubt = cut.doubt.or(doubt);
+            cut.slots.extend(whole(resource, *amount, usable, sharers));
         }
     }
     let shape = mig::MigShape::of(gpu);
-    let owned = of_type.map(u64::from).or_else(|| {
-        [
-            "karpenter.k8s.aws/instance-gpu-count",
-            "eks.amazonaws.com/instance-gpu-count",
-            "karpenter.azure.com/sku-gpu-count",
-            "cloud.google.com/gke-accelerator-count",
-            "gpu.nvidia.com/count",
-        ]
-        .iter()
-        .find_map(|k| label_count(k))
-        .or_else(|| label_count("nvidia.com/gpu.count").filter(|_| single_mig.is_none()))
-    });
-    let for_mig = owned.map(|n| n.saturating_sub(cards(&slots)));
-    slots.extend(mig::mig_slots(&mig, &shape, for_mig));
-    // A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
+    let for_mig = physical.owned.map(|n| n.saturating_sub(cards(&cut.slots)));
+    cut.slots.extend(mig::mig_slots(&mig, &shape, for_mig));
     if let Some(devices) = dra.devices {
-        slots = with_dra(slots, devices, dra.taken, &shape, owned);
+        cut.slots = with_dra(cut.slots, devices, dra.taken, &shape, physical.owned);
     }
-    let seen_gpus = cards(&slots);
-    for _ in seen_gpus..owned.unwrap_or(seen_gpus) {
-        slots.push(SlotPlan {
+    if !parts {
+        cut.slots
+            .extend(unadvertised(seen, cards(&cut.slots), physical, around));
+    }
+    cut
+}
+
+/// Cards that a plugin advertises `sharers` times each.
+fn whole(resource: &str, amount: u64, usable: u64, sharers: u64) -> impl Iterator<Item = SlotPlan> {
+    (0..amount.div_ceil(sharers)).map(move |index| SlotPlan {
+        weight: WHOLE_GPU,
+        resource: Some(resource.to_string()),
+        sharers,
+        healthy: index < usable.div_ceil(sharers),
+        cause: Reason::LostDevice,
+        ..SlotPlan::default()
+    })
+}
+
+/// A device plugin that is down, or GPUs that fell off the bus: the node still has, and costs, what it was bought with.
+fn unadvertised(seen: &Seen, advertised: u64, physical: Physical, around: &Around<'_>) -> Vec<SlotPlan> {
+    let driver = around.exporter.len() as u64;
+    let owned = physical.owned.unwrap_or(advertised);
+    let cause = |index: u64| match mig_trouble(seen) {
+        Some(MigTrouble::Changing) => Reason::MigChanging,
+        Some(MigTrouble::Invalid | MigTrouble::Failed) => Reason::MigLayout,
+        // The driver shows these: they are on the bus, and only the plugin does not hand them out.
+        None if index < driver => Reason::NotAdvertised,
+        None if driver > 0 => Reason::LostDevice,
+        // Something is advertised, so that the plugin runs; without any, nobody can tell plugin from cards.
+        None if advertised > 0 => Reason::LostDevice,
+        None => Reason::NotAdvertised,
+    };
+    (advertised..owned)
+        .map(|index| SlotPlan {
             weight: WHOLE_GPU,
             sharers: 1,
             // An unbelievable count, or one that was not read, says nothing about the cards' health.
-            healthy: absurd(seen) || dra.is_blind(seen),
+            healthy: absurd(seen) || around.dra.is_blind(seen),
+            cause: cause(index),
             ..SlotPlan::default()
-        });
-    }
-    slots
+        })
+        .collect()
+}
+
+fn vgpu_of(seen: &Seen, resource: &str) -> Option<vgpu::Profile> {
+    let product = seen
+        .labels
+        .get("nvidia.com/gpu.product")
+        .filter(|_| whole_name(resource));
+    vgpu::of_product(resource).or_else(|| vgpu::of_product(product?))
+}
+
+fn vgpu_slots(resource: &str, profile: vgpu::Profile, amount: u64, usable: u64) -> impl Iterator<Item = SlotPlan> {
+    let name = resource.rsplit('/').next().unwrap_or(resource).to_string();
+    let resource = resource.to_string();
+    (0..amount).map(move |index| SlotPlan {
+        weight: profile.weight(amount),
+        mig_profile: (profile.per_card != Some(1)).then(|| name.clone()),
+        resource: Some(resource.clone()),
+        sharers: 1,
+        healthy: index < usable,
+        cause: Reason::LostDevice,
+        ..SlotPlan::default()
+    })
 }
 
 fn cards(slots: &[SlotPlan]) -> u64 {
@@ -202,9 +234,6 @@ fn is_whole(resource: &str) -> bool {
 fn number(seen: &Seen, key: &str) -> Option<u64> {
     seen.labels.get(key)?.parse().ok()
 }
-
-/// GKE advertises the instances of a node pool that it cuts as whole GPUs, and labels their profile ("1g.5gb").
-const GKE_PARTITION: &str = "cloud.google.com/gke-gpu-partition-size";
 
 /// Under one profile a node, instances are handed out as if they were GPUs.
 fn whole_name(resource: &str) -> bool {

@@ -1,8 +1,8 @@
 //! Which GPU a node has, its cloud and how it is paid for, by the labels of clouds and operators.
 
-use super::Around;
+use super::{Around, vgpu};
 use crate::catalog::gpus::{self, GpuFacts};
-use crate::catalog::instances;
+use crate::catalog::{instances, mig};
 use crate::fleet::CapacityType;
 use crate::fleet::dra::NodeDevices;
 use crate::snapshot::cluster::Node as Seen;
@@ -50,6 +50,47 @@ pub(super) const POOL_LABELS: &[&str] = &[
     "nodepool",
 ];
 
+/// The profile that all of the node's devices have under MIG's single strategy ("1g.10gb"), as GFD or GKE labels it.
+pub(super) fn single_mig(seen: &Seen) -> Option<&str> {
+    let product = seen.labels.get("nvidia.com/gpu.product");
+    let of_product = product
+        .and_then(|p| p.split_once("-MIG-"))
+        .map(|(_, profile)| profile.trim_end_matches("-SHARED"))
+        .filter(|p| mig::slices(p).is_some());
+    let of_gke = || {
+        seen.labels
+            .get(GKE_PARTITION)
+            .map(String::as_str)
+            .filter(|p| !p.is_empty())
+    };
+    of_product.or_else(of_gke)
+}
+
+/// GKE advertises the instances of a node pool that it cuts as whole GPUs, and labels their profile ("1g.5gb").
+const GKE_PARTITION: &str = "cloud.google.com/gke-gpu-partition-size";
+
+/// The MIG manager or GFD says that the layout does not suit the strategy, or is being changed: nothing is advertised, and
+/// the cards are sound.
+pub(super) fn mig_trouble(seen: &Seen) -> Option<MigTrouble> {
+    let label = |key: &str| seen.labels.get(key).map_or("", String::as_str);
+    if label("nvidia.com/gpu.product").ends_with("-MIG-INVALID") {
+        return Some(MigTrouble::Invalid);
+    }
+    match label("nvidia.com/mig.config.state") {
+        "failed" => Some(MigTrouble::Failed),
+        "pending" | "rebooting" => Some(MigTrouble::Changing),
+        _ => None,
+    }
+}
+
+/// Why a node with MIG advertises nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MigTrouble {
+    Invalid,
+    Failed,
+    Changing,
+}
+
 pub(super) fn gpu_of(
     seen: &Seen,
     of_type: Option<&'static GpuFacts>,
@@ -64,10 +105,14 @@ pub(super) fn gpu_of(
         let memory = memory_key
             .filter(|_| !name.contains("-MIG-"))
             .and_then(|k| seen.labels.get(k)?.parse().ok());
+        let name = name.strip_suffix("-MIG-INVALID").unwrap_or(name);
+        if let Some(card) = vgpu::of_product(name).and_then(|p| p.card) {
+            return (Some(card), card.name.clone(), None);
+        }
         let name = GKE_NAMES
             .iter()
-            .find(|(old, _)| old == name)
-            .map_or(name.as_str(), |(_, own)| *own);
+            .find(|(old, _)| *old == name)
+            .map_or(name, |(_, own)| *own);
         if let Some(gpu) = gpus::find_with_memory(name, memory) {
             return (Some(gpu), gpu.name.clone(), None);
         }
@@ -84,9 +129,18 @@ pub(super) fn gpu_of(
         return (Some(gpu), gpu.name.clone(), None);
     }
     let published = around.dra.devices.and_then(NodeDevices::product);
-    let exporter = around.exporter_model;
+    let of_resource = seen.capacity.devices.keys().find_map(|r| vgpu::of_product(r)?.card);
+    let exporter = around
+        .exporter
+        .iter()
+        .find_map(|d| d.model)
+        .or_else(|| seen.registered.first().map(|r| r.model.as_str()));
     let by_driver = published.and_then(|(name, memory)| gpus::find_with_memory(name, memory));
-    if let Some(gpu) = by_driver.or(of_type).or_else(|| exporter.and_then(gpus::find)) {
+    if let Some(gpu) = by_driver
+        .or(of_type)
+        .or(of_resource)
+        .or_else(|| exporter.and_then(gpus::find))
+    {
         return (Some(gpu), gpu.name.clone(), None);
     }
     let name = named

@@ -4,6 +4,7 @@ use super::SlotPlan;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::fleet::WHOLE_GPU;
+use crate::fleet::state::Reason;
 use crate::units::UsdPerHour;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -164,6 +165,7 @@ pub(super) fn mig_slots(mig: &BTreeMap<String, Amount>, shape: &MigShape, owned:
                 resource: Some(of.resource.clone()),
                 sharers: of.sharers,
                 healthy: index < of.usable,
+                cause: Reason::LostDevice,
                 ..SlotPlan::default()
             };
             instances.push((needs, plan));

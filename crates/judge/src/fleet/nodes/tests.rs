@@ -31,7 +31,9 @@ fn described(seen: &Seen) -> Described {
         at: "2026-11-24T00:00:00Z".parse().unwrap(),
         prices: &PriceBook::default(),
         stale_days: 180,
-        exporter_model: None,
+        exporter: &[],
+        sharing_layer: false,
+        unseen: false,
         dra: DraView {
             devices: None,
             taken: &HashSet::new(),

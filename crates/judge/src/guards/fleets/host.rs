@@ -219,6 +219,8 @@ impl Maker {
             ..Taint::default()
         });
         self.truth.unhealthy += host.gpus as f64;
+        // It works and is empty: it can go today, where the bill stops with it.
+        self.truth.now += host.gpu_usd.filter(|_| host.returnable).unwrap_or(0.0) * host.gpus as f64;
         self.pool(host, "dark-capacity/unhealthy", host.gpus as f64, true);
     }
 
