@@ -78,7 +78,7 @@ fn recorded(args: &SourceArgs) -> Result<Snapshot> {
     merged.context("no snapshot was named")
 }
 
-fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
+fn merge(mut a: Snapshot, mut b: Snapshot) -> Snapshot {
     let apart = a.taken_at.duration_since(b.taken_at).as_secs().abs();
     if apart > 3600 {
         a.gaps.push(Gap {
@@ -88,6 +88,12 @@ fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
             effect: "ages are counted to the newest one".into(),
             remedy: "record them together".into(),
         });
+    }
+    for snapshot in [&mut a, &mut b] {
+        let at = snapshot.taken_at;
+        for cluster in &mut snapshot.clusters {
+            cluster.read_at.get_or_insert(at);
+        }
     }
     a.taken_at = a.taken_at.max(b.taken_at);
     a.clusters.extend(b.clusters);

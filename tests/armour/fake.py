@@ -139,7 +139,8 @@ def serve(world, fault=None, where=lambda path: False, headers=None, address=("1
             return email.utils.formatdate(time.time() + world.ahead, usegmt=True)
 
         def do_POST(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            form = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            self.path = f"{self.path}?{form}"
             self.do_GET()
 
         def do_GET(self):
@@ -226,3 +227,36 @@ def config(*servers, **more):
         path = pathlib.Path(folder) / "config"
         path.write_text(json.dumps(kubeconfig(*servers, **more)))
         yield path
+
+
+class Store:
+    """A Prometheus that knows `names` (of nodes and pods), and nothing of what they did. `asked`: (service or None, path)."""
+    METRICS = ["DCGM_FI_DEV_GPU_UTIL", "vllm:num_requests_running"]
+    LABELS = ["pod", "namespace", "UUID", "Hostname", "node"]
+    ahead = 0
+
+    def __init__(self, names=(), metrics=METRICS, labels=LABELS):
+        self.names, self.metrics, self.labels, self.asked = list(names), metrics, labels, []
+
+    def __call__(self, namespace, service, path, query):
+        self.asked.append((f"{namespace}/{service}", path))
+        ok = lambda data: (200, json.dumps({"status": "success", "data": data}).encode(), "application/json")
+        if path.endswith("/label/__name__/values"):
+            return ok(self.metrics)
+        if path.endswith("/labels"):
+            return ok(self.labels)
+        if "/label/" in path:
+            return ok([])
+        if path.endswith("/buildinfo"):
+            return ok({"version": "3.5.0", "goVersion": "go1.24"})
+        if "/status/" in path:
+            return ok({"storageRetention": "30d"})
+        text = query.get("query", "")
+        known = text.startswith("count(last_over_time(") and any(n in text.replace("\\\\", "") for n in self.names)
+        kind = "matrix" if path.endswith("query_range") else "vector"
+        return ok({"resultType": kind, "result": [{"metric": {}, "value": [time.time(), "1"]}] if known else []})
+
+    def answer(self, target):
+        """As a server of its own."""
+        url = urllib.parse.urlsplit(target)
+        return self(None, None, url.path, dict(urllib.parse.parse_qsl(url.query)))

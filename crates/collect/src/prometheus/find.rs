@@ -133,6 +133,8 @@ struct RawPort {
 /// A service that may answer queries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
+    /// Outside the namespaces where stores are kept: whoever may make a Service there can label it so.
+    pub(super) anybodys: bool,
     pub(super) flavour: Flavour,
     pub(super) namespace: Name,
     pub(super) service: Name,
@@ -170,6 +172,23 @@ const MONITORING: &[&str] = &[
     "openshift-user-workload-monitoring",
     "gmp-public",
 ];
+
+/// Namespaces that operators of the cluster keep for themselves, by their names.
+fn is_monitoring(namespace: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "monitor",
+        "prometheus",
+        "observability",
+        "thanos",
+        "mimir",
+        "victoria",
+        "metrics",
+    ];
+    MONITORING.contains(&namespace)
+        || namespace
+            .split('-')
+            .any(|part| PARTS.iter().any(|p| part.starts_with(p)))
+}
 
 /// What a search came upon.
 #[derive(Debug, Default)]
@@ -266,6 +285,7 @@ fn candidate(service: &RawService) -> Option<Candidate> {
                 .find(|p| !p.name.as_deref().is_some_and(|n| n.contains("grpc")))
         })?;
     Some(Candidate {
+        anybodys: !is_monitoring(&service.metadata.namespace),
         flavour,
         namespace: Name::parse(&service.metadata.namespace).ok()?,
         service: Name::parse(&service.metadata.name).ok()?,
@@ -342,6 +362,25 @@ mod tests {
                     .collect(),
             },
         }
+    }
+
+    #[test]
+    fn monitorings_own_store_stands_before_anybodys() {
+        let of = |namespace: &str, label: &str| {
+            let mut one = service(&[("app.kubernetes.io/name", label)], &[("http", 9090)]);
+            one.metadata.namespace = namespace.into();
+            candidate(&one).unwrap()
+        };
+        let mut all = [
+            of("team-a", "thanos-query"),
+            of("monitoring", "prometheus"),
+            of("vm", "vmsingle"),
+            of("cattle-monitoring-system", "prometheus"),
+        ];
+        all.sort();
+        let places: Vec<&str> = all.iter().map(|c| c.namespace.as_str()).collect();
+        assert_eq!(places, ["vm", "cattle-monitoring-system", "monitoring", "team-a"]);
+        assert_eq!(all.iter().filter(|c| c.anybodys).count(), 1);
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub struct Cluster {
     /// uid of the namespace kube-system: the same from every laptop and CI job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// When it was read, where that is not when the snapshot was taken: of snapshots that were put together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub read_at: Option<Timestamp>,
     /// As /version says: "v1.34.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -2,8 +2,8 @@
 
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
-    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, observed, state,
-    witness, workloads,
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, identity,
+    observed, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::settings::Settings;
@@ -26,7 +26,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
         ..Fleet::default()
     };
     let mut used_prices = BTreeSet::new();
-    for cluster in &snapshot.clusters {
+    for cluster in &identity::once(snapshot, &mut fleet.gaps) {
         join_cluster(&mut fleet, cluster, prices, settings, &mut used_prices);
     }
     for (index, entry) in prices
