@@ -248,10 +248,14 @@ fn unseen_nodes(cluster: &Cluster) -> Vec<SeenNode> {
         .collect()
 }
 
-/// Exporters, plugins, drivers. One beside a container that holds GPUs does not make the pod one of them.
+/// Exporters, plugins, drivers: they see GPUs and ask for none. What asks for GPUs holds them, whatever its image is called.
 fn infrastructure(seen: &Seen) -> bool {
     let is = |c: &Container| c.role == Some(ContainerRole::GpuInfrastructure);
-    seen.containers.iter().any(is) && seen.containers.iter().filter(|c| c.has_devices()).all(is)
+    let asks = |c: &Container| {
+        let named = c.requests.devices.iter().filter(|(_, n)| **n > 0).map(|(r, _)| r);
+        named.chain(&c.requests.unread).any(|r| resources::is_device(r))
+    };
+    seen.containers.iter().any(is) && !seen.containers.iter().any(asks)
 }
 
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
@@ -260,7 +264,6 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
     requests
         .devices
         .retain(|name, _| !seen.claimed_resources.contains(name));
-    let roles = || seen.containers.iter().filter_map(|c| c.role);
     let owner = seen.owner.as_ref();
     let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
     let device = seen.containers.iter().find(|c| c.has_devices());
@@ -276,7 +279,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         memory: requests.memory.unwrap_or(Bytes(0)),
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
         infrastructure: infrastructure(seen),
-        placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        // Its priority lets others have its place; an image that is called "pause" does not.
+        placeholder: seen.priority.is_some_and(|p| p < 0),
         reservation: is_reservation(seen),
         stuck: stuck_of(seen),
         ready: seen.ready.clone(),

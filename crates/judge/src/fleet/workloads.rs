@@ -216,7 +216,7 @@ fn describe(
     ];
     // Before it runs, a job that starts a server is sized as one; live, its idle hours are judged as a job's.
     let written = seen.iter().any(|p| p.origin.is_some());
-    let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0)) || role(ContainerRole::Placeholder);
+    let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0));
     let class = if placeholder {
         WorkloadClass::Placeholder
     } else if server.is_some() && (written || !jobs.contains(&key.kind.as_str())) {
