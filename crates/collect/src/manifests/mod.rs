@@ -392,3 +392,6 @@ fn below(root: &Path, all: &mut Manifests) -> Vec<Found> {
     });
     found.collect()
 }
+
+#[cfg(test)]
+mod unread_tests;
