@@ -290,7 +290,7 @@ pub(crate) struct DiffArgs {
     /// Your prices, for snapshots.
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
-    /// Fail (1) when findings that are new or grew waste more than this.
+    /// Fail (1) when waste that OLD does not have is above this, counted as `scan --baseline` counts it.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_new_waste: Option<f64>,
     /// Output format.

@@ -8,7 +8,8 @@ use common::{run, same};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-/// The demo's report, and the same with one finding gone, one new at $5, one dearer by $1, and half of the tokens.
+/// The demo's report, and the same with one finding gone, one on its GPUs, one new at $5, one twice as dear, one a little dearer, and half of
+/// the tokens.
 fn reports() -> (TempDir, Value, Value) {
     let dir = tempdir().unwrap();
     let old = run(dir.path(), &["scan", "--demo", "--format", "json"])
@@ -19,10 +20,16 @@ fn reports() -> (TempDir, Value, Value) {
     findings.retain(|f| f["kind"] == "recoverable" && f["usd_per_hour"].is_number());
     let kept = findings.clone();
     let mut made_up = kept[0].clone();
-    (made_up["id"], made_up["usd_per_hour"]) = (json!("made-up"), json!(5.0));
+    (made_up["id"], made_up["usd_per_hour"], made_up["claims"]) = (json!("made-up"), json!(5.0), json!([]));
+    // The same GPUs as the one that is gone: its dollars moved.
+    let mut moved = kept[0].clone();
+    moved["id"] = json!("moved");
     findings.push(made_up);
+    findings.push(moved);
     findings.remove(0);
-    findings[0]["usd_per_hour"] = json!(findings[0]["usd_per_hour"].as_f64().unwrap() + 1.0);
+    findings[0]["usd_per_hour"] = json!(findings[0]["usd_per_hour"].as_f64().unwrap() * 2.0);
+    // Less than the tolerance.
+    findings[1]["usd_per_hour"] = json!(findings[1]["usd_per_hour"].as_f64().unwrap() * 1.05);
     for workload in new["workloads"].as_array_mut().unwrap() {
         for name in ["output_tokens_per_second", "prompt_tokens_per_second"] {
             if let Some(mean) = workload["observed"][name]["mean"].as_f64() {
@@ -57,11 +64,13 @@ fn findings_and_work_are_told_then_and_now() {
         let list = json[list].as_array().unwrap();
         list.iter().map(|f| f["id"].as_str().unwrap()).collect()
     };
-    assert_eq!(ids("new_findings"), ["made-up"]);
+    assert_eq!(ids("new_findings").len(), 2);
+    assert_eq!(json["gone_findings"][0]["became"], "moved");
     assert_eq!(ids("gone_findings"), [old["findings"][0]["id"].as_str().unwrap()]);
-    assert_eq!(ids("changed_findings"), [old["findings"][1]["id"].as_str().unwrap()]);
+    assert_eq!(ids("changed_findings")[0], old["findings"][1]["id"].as_str().unwrap());
+    let then = old["findings"][1]["usd_per_hour"].as_f64().unwrap();
     let number = |pointer: &str| json.pointer(pointer).and_then(Value::as_f64).unwrap();
-    assert!(same(number("/changed_findings/0/usd_per_hour/delta"), 1.0));
+    assert!(same(number("/changed_findings/0/usd_per_hour/delta"), then));
     let (then, now) = (
         number("/work/usd_per_million_tokens/old"),
         number("/work/usd_per_million_tokens/new"),
@@ -71,9 +80,10 @@ fn findings_and_work_are_told_then_and_now() {
     assert!(!json["workloads"].as_array().unwrap().is_empty());
     let table = run(dir.path(), &args(&diff(&[]))).expect(0, &[]).out;
     for words in [
-        "New: 1 finding\n",
+        "New: 2 findings\n",
         "Gone: 1 finding\n",
-        "Changed: 1 finding\n",
+        "Changed: 2 findings\n",
+        "(moved: their GPUs carry another finding)",
         "USD per 1M tokens",
         "Workloads with other spend or work",
     ] {
@@ -83,9 +93,12 @@ fn findings_and_work_are_told_then_and_now() {
 
 #[test]
 fn the_gate_counts_what_is_new_or_grew() {
-    let (dir, ..) = reports();
-    run(dir.path(), &args(&diff(&["--max-new-waste", "5.9"]))).expect(1, &["max-new-waste", "6.00"]);
-    run(dir.path(), &args(&diff(&["--max-new-waste", "6.1"]))).expect(0, &[]);
+    let (dir, old, _) = reports();
+    let grown = 5.0 + old["findings"][1]["usd_per_hour"].as_f64().unwrap();
+    let gate = |limit: f64| args(&diff(&["--max-new-waste", &limit.to_string()])).join(" ");
+    let run_gate = |limit: f64| run(dir.path(), &gate(limit).split(' ').collect::<Vec<_>>());
+    run_gate(grown - 0.1).expect(1, &["max-new-waste", &format!("{grown:.2}")]);
+    run_gate(grown + 0.1).expect(0, &[]);
     run(dir.path(), &args(&diff(&["--max-new-waste=-1"]))).expect(2, &["at least 0"]);
 }
 

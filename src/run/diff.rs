@@ -5,7 +5,8 @@ use crate::cli::{DiffArgs, DiffFormat};
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
 use crate::settings::Settings;
-use crate::units::{UsdPerHour, sum_known};
+use crate::units::{Confidence, sum_known};
+use crate::verdict;
 use anyhow::{Context, Result, bail};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -20,7 +21,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
     let (old, new) = (read(&args.old, &settings)?, read(&args.new, &settings)?);
     let difference = difference::between(&old, &new);
     output::unless_closed(show(&difference, args.format))?;
-    gate(&difference, args.max_new_waste)
+    gate(&old, &new, &settings, args.max_new_waste)
 }
 
 fn show(difference: &Difference, format: DiffFormat) -> Result<()> {
@@ -32,29 +33,19 @@ fn show(difference: &Difference, format: DiffFormat) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Waste of findings that the old report did not have, or had with less money.
-fn gate(difference: &Difference, limit: Option<f64>) -> Result<ExitCode> {
+/// Waste that the old report did not have, counted as `scan --baseline` counts it: by the policy's tolerance and the gate's
+/// confidence, without what GPUs cost under another name before.
+fn gate(old: &Report, new: &Report, settings: &Settings, limit: Option<f64>) -> Result<ExitCode> {
     let Some(limit) = limit else {
         return Ok(ExitCode::SUCCESS);
     };
     if !limit.is_finite() || limit < 0.0 {
         bail!("--max-new-waste {limit}: a number of at least 0 is expected");
     }
-    let recoverable = |e: &&difference::Entry| e.kind == crate::analyze::finding::FindingKind::Recoverable;
-    let grown: UsdPerHour = sum_known(
-        difference
-            .new_findings
-            .iter()
-            .filter(recoverable)
-            .map(|e| e.usd_per_hour.new)
-            .chain(
-                difference
-                    .changed_findings
-                    .iter()
-                    .filter(recoverable)
-                    .map(|e| e.usd_per_hour.delta.filter(|c| c.is_positive())),
-            ),
-    );
+    let level = settings.gates.confidence.unwrap_or(Confidence::Measured);
+    let now = verdict::money(new, |f| f.confidence >= level);
+    let before = verdict::money(old, |_| true);
+    let grown = sum_known(verdict::growth::growth(&before, &now, settings.tolerance));
     if grown.usd() <= limit {
         return Ok(ExitCode::SUCCESS);
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, SuppressionState};
-use crate::report::text::{money, plain, same_gaps};
+use crate::report::text::{self, plain, same_gaps};
 use crate::report::{Format, RenderOptions};
 use crate::units::sum_known;
 use crate::verdict::Verdict;
@@ -141,17 +141,14 @@ pub(super) fn tell(
 }
 
 fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {
-    let (gone, unknown): (Vec<&Fixed>, Vec<&Fixed>) = fixed.iter().partition(|f| f.not_assessed.is_none());
-    if !gone.is_empty() {
-        let saved = money(sum_known(gone.iter().map(|f| f.usd_per_hour)));
-        writeln!(
-            err,
-            "gpuwaste: fixed since the baseline: {} findings, {saved}",
-            gone.len()
-        )?;
+    for line in text::gone(fixed) {
+        writeln!(err, "gpuwaste: gone since the baseline, {line}")?;
     }
+    let unknown: Vec<&Fixed> = fixed.iter().filter(|f| f.not_assessed.is_some()).collect();
     if !unknown.is_empty() {
-        let held = money(sum_known(unknown.iter().map(|f| f.usd_per_hour)));
+        let priced = unknown.iter().any(|f| f.usd_per_hour.is_some());
+        let held = sum_known(unknown.iter().map(|f| f.usd_per_hour));
+        let held = text::known(priced.then_some(held));
         writeln!(
             err,
             "gpuwaste: {} findings of the baseline ({held}) could not be judged this time",

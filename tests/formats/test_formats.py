@@ -360,7 +360,7 @@ class Baseline(unittest.TestCase):
         self.base["findings"].append(ghost)
         done, report = self.scan()
         self.assertEqual([(f["id"], f["usd_per_hour"], f["not_assessed"]) for f in report["fixed"]], [("feedfacefeedface", 12.5, None)])
-        self.assertIn("fixed since the baseline: 1 findings, $12.50/h", done.stderr)
+        self.assertIn("gone since the baseline, vanished: 1 finding, $12.50/h", done.stderr)
         # Not run is not fixed.
         _, report = self.scan("--check", "kv-pressure")
         self.assertTrue(all(f["not_assessed"] for f in report["fixed"]))

@@ -73,7 +73,13 @@ impl Case<'_> {
             baseline.apply(&mut report, &ledger, self.outcomes, self.settings.tolerance);
         }
         let statuses = verdict::statuses(&report, &ledger, &suppressed.reasons, self.baseline);
-        let verdict = verdict::judge(&mut report, &ledger, &statuses, &self.settings.gates);
+        let verdict = verdict::judge(
+            &mut report,
+            &ledger,
+            &statuses,
+            &self.settings.gates,
+            self.baseline.map(|b| (b, self.settings.tolerance)),
+        );
         (report, verdict)
     }
 }

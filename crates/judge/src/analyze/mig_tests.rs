@@ -321,7 +321,9 @@ fn promise((model, held, offered, log, length): Draw) -> Result<Option<String>, 
     let settings = settings.clone();
     snap.clusters[0].engines[0].identity.max_model_len = Some(length);
     let found = report(&snap);
-    prop_assert!(found.totals.waste_usd_per_hour <= found.totals.spend_usd_per_hour);
+    prop_assert!(
+        found.totals.waste_usd_per_hour.unwrap_or_default() <= found.totals.spend_usd_per_hour.unwrap_or_default()
+    );
     let Some(tier) = find(&found, "oversized-tier") else {
         return Ok(None);
     };

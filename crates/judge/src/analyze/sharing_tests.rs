@@ -141,7 +141,7 @@ fn slices_cost_their_share_of_the_card_and_once() {
     assert!((dollars(&two_left, "mig-layout", "unpartitioned") - 2.0 * SLICE).abs() < 1e-4);
     let found = report(&two_left);
     assert!(
-        (found.totals.waste_usd_per_hour.usd() - 27.44705).abs() < 1e-4,
+        (found.totals.waste_usd_per_hour.unwrap_or_default().usd() - 27.44705).abs() < 1e-4,
         "all of it is free, and counted once"
     );
     let wants = snapshot(
@@ -188,7 +188,7 @@ fn sharers_pay_one_card_between_them() {
     let mut snap = shared(5, 2, 4, 0.2);
     snap.clusters[0].gpus.clear();
     let found = report(&snap);
-    let spend = found.totals.spend_usd_per_hour.usd();
+    let spend = found.totals.spend_usd_per_hour.unwrap_or_default().usd();
     let paid: f64 = found
         .workloads
         .iter()

@@ -515,7 +515,10 @@ fn guards_against_false_positives() {
     placeholder.priority = Some(-10);
     let found = report(&snapshot(vec![node("n", 9 * DAY, true)], vec![placeholder], vec![]));
     assert_eq!(
-        (found.totals.gpus_free, found.totals.waste_usd_per_hour.micros()),
+        (
+            found.totals.gpus_free,
+            found.totals.waste_usd_per_hour.unwrap_or_default().micros()
+        ),
         (0.0, 0)
     );
     // A model that loads for longer than an hour, by its own startup probe.
@@ -551,7 +554,7 @@ fn guards_against_false_positives() {
         (
             found.findings.len(),
             found.findings[0].status,
-            found.totals.waste_usd_per_hour.micros()
+            found.totals.waste_usd_per_hour.unwrap_or_default().micros()
         ),
         (1, Status::Suppressed, 0)
     );
@@ -666,21 +669,21 @@ proptest! {
         let t = &found.totals;
         let young = fates.iter().filter(|f| matches!(f, Fate::Young)).count() as f64 * 8.0;
         prop_assert_eq!((t.gpus_free - young, t.gpus_idle, t.gpus_stuck, t.gpus_unhealthy), (truth.free, truth.idle, truth.stuck, truth.unhealthy));
-        prop_assert!((t.waste_usd_per_hour.usd() - truth.waste).abs() <= 1e-4 * fates.len() as f64, "{} {}", t.waste_usd_per_hour, truth.waste);
+        prop_assert!((t.waste_usd_per_hour.unwrap_or_default().usd() - truth.waste).abs() <= 1e-4 * fates.len() as f64, "{} {}", t.waste_usd_per_hour.unwrap_or_default(), truth.waste);
         let listed = found.findings.iter().filter(|f| f.check == "dark-capacity").count();
         prop_assert_eq!(listed, truth.findings);
         let measured: f64 = found.findings.iter().filter(|f| f.confidence.name() == "measured").filter_map(|f| f.waste_usd_per_hour).map(super::super::units::UsdPerHour::usd).sum();
         prop_assert!((measured - truth.measured).abs() <= 1e-4 * fates.len() as f64, "{measured} {}", truth.measured);
         // Waste never exceeds spend; states add up; findings add up.
-        prop_assert!(t.waste_usd_per_hour <= t.spend_usd_per_hour);
+        prop_assert!(t.waste_usd_per_hour.unwrap_or_default() <= t.spend_usd_per_hour.unwrap_or_default());
         prop_assert!((t.gpus_free + t.gpus_idle + t.gpus_stuck + t.gpus_unhealthy + t.gpus_working + t.gpus_unknown - t.gpus).abs() < 1e-9);
         let sum: i64 = found.findings.iter().filter_map(|f| f.waste_usd_per_hour).map(super::super::units::UsdPerHour::micros).sum();
-        prop_assert_eq!(sum, t.waste_usd_per_hour.micros());
+        prop_assert_eq!(sum, t.waste_usd_per_hour.unwrap_or_default().micros());
         for finding in &found.findings {
             let claims: i64 = finding.claims.iter().filter_map(|c| c.usd_per_hour).map(super::super::units::UsdPerHour::micros).sum();
             prop_assert_eq!(claims, finding.usd_per_hour.map_or(0, super::super::units::UsdPerHour::micros));
         }
-        prop_assert_eq!(t.waste_usd_per_hour, t.waste_now_usd_per_hour + t.waste_reusable_usd_per_hour);
+        prop_assert_eq!(t.waste_usd_per_hour.unwrap_or_default(), t.waste_now_usd_per_hour.unwrap_or_default() + t.waste_reusable_usd_per_hour.unwrap_or_default());
     }
 
     /// A read that fails never raises dollars or coverage.
@@ -697,7 +700,7 @@ proptest! {
             _ => for engine in &mut cluster.engines { engine.readings[0].requests = None; },
         }
         let part = report(&less);
-        prop_assert!(part.totals.waste_usd_per_hour <= whole.totals.waste_usd_per_hour, "{} > {}", part.totals.waste_usd_per_hour, whole.totals.waste_usd_per_hour);
+        prop_assert!(part.totals.waste_usd_per_hour.unwrap_or_default() <= whole.totals.waste_usd_per_hour.unwrap_or_default(), "{} > {}", part.totals.waste_usd_per_hour.unwrap_or_default(), whole.totals.waste_usd_per_hour.unwrap_or_default());
         prop_assert!(part.totals.coverage_percent.unwrap_or(0.0) <= whole.totals.coverage_percent.unwrap_or(0.0) + 1e-9);
     }
 }
@@ -735,7 +738,10 @@ fn without_nodes_what_pods_hold_is_counted_and_never_called_idle() {
         let t = &found.totals;
         assert_eq!((t.gpus, t.gpus_allocated, t.gpus_unpriced), (8.0, 8.0, 8.0));
         assert_eq!((t.gpus_working, t.gpus_unknown), (working, 8.0 - working));
-        assert_eq!((t.coverage_percent, t.spend_usd_per_hour.micros()), (None, 0));
+        assert_eq!(
+            (t.coverage_percent, t.spend_usd_per_hour.unwrap_or_default().micros()),
+            (None, 0)
+        );
         assert!(
             found.findings.iter().all(|f| f.usd_per_hour.is_none()),
             "{:?}",

@@ -58,7 +58,7 @@ fn a_node_at_work_that_no_pod_holds_is_unmanaged_and_never_free() {
     let all = |util: f64, watts: f64| (0..8).map(|i| shown(i, None, util, watts, 0)).collect::<Vec<_>>();
     let found = report(&fleet(Vec::new(), all(1.0, 650.0)));
     assert_eq!((found.totals.gpus_free, found.totals.gpus_unknown), (0.0, 8.0));
-    assert_eq!(found.totals.waste_usd_per_hour.micros(), 0);
+    assert_eq!(found.totals.waste_usd_per_hour.unwrap_or_default().micros(), 0);
     let [unmanaged] = part(&found, "unmanaged")[..] else {
         panic!("{:?}", found.findings)
     };
@@ -218,7 +218,10 @@ fn a_cordoned_node_that_works_and_is_empty_can_go_today() {
         panic!("{:?}", found.findings)
     };
     assert!(finding.fix.summary.contains("uncordon") && !finding.fix.summary.contains("epair"));
-    assert_eq!(found.totals.waste_now_usd_per_hour, found.totals.waste_usd_per_hour);
+    assert_eq!(
+        found.totals.waste_now_usd_per_hour.unwrap_or_default(),
+        found.totals.waste_usd_per_hour.unwrap_or_default()
+    );
 }
 
 #[test]

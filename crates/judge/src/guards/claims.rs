@@ -161,10 +161,10 @@ fn essence(report: &Report) -> (Vec<f64>, Vec<i64>, BTreeSet<String>) {
         t.gpus_unknown,
     ];
     let money = [
-        t.spend_usd_per_hour,
-        t.waste_usd_per_hour,
-        t.waste_now_usd_per_hour,
-        t.at_risk_usd_per_hour,
+        t.spend_usd_per_hour.unwrap_or_default(),
+        t.waste_usd_per_hour.unwrap_or_default(),
+        t.waste_now_usd_per_hour.unwrap_or_default(),
+        t.at_risk_usd_per_hour.unwrap_or_default(),
     ];
     let findings = report.findings.iter().map(|f| {
         let place = (&f.subject.cluster, &f.subject.namespace, &f.subject.name);

@@ -16,12 +16,12 @@ pub(super) fn hold(judged: &Judged, seed: &str) {
     let t = &report.totals;
     let micros = |usd: Option<UsdPerHour>| usd.map_or(0, UsdPerHour::micros);
     assert!(
-        t.waste_usd_per_hour <= t.spend_usd_per_hour,
+        t.waste_usd_per_hour.unwrap_or_default() <= t.spend_usd_per_hour.unwrap_or_default(),
         "fleet {seed}: waste over spend"
     );
     assert_eq!(
-        t.waste_usd_per_hour,
-        t.waste_now_usd_per_hour + t.waste_reusable_usd_per_hour,
+        t.waste_usd_per_hour.unwrap_or_default(),
+        t.waste_now_usd_per_hour.unwrap_or_default() + t.waste_reusable_usd_per_hour.unwrap_or_default(),
         "fleet {seed}: grades"
     );
     let states = t.gpus_free + t.gpus_unhealthy + t.gpus_stuck + t.gpus_idle + t.gpus_working + t.gpus_unknown;
@@ -41,12 +41,12 @@ pub(super) fn hold(judged: &Judged, seed: &str) {
     };
     assert_eq!(
         sum(|f| f.waste_usd_per_hour),
-        t.waste_usd_per_hour.micros(),
+        t.waste_usd_per_hour.unwrap_or_default().micros(),
         "fleet {seed}: Σ waste"
     );
     assert_eq!(
         sum(|f| f.at_risk_usd_per_hour),
-        t.at_risk_usd_per_hour.micros(),
+        t.at_risk_usd_per_hour.unwrap_or_default().micros(),
         "fleet {seed}: Σ at risk"
     );
     let mut claimed: BTreeMap<(&Option<String>, &str, &str), i64> = BTreeMap::new();

@@ -6,11 +6,13 @@ mod claims;
 mod contradict;
 mod demo;
 mod fleets;
+mod gone;
 mod invariants;
 #[allow(clippy::similar_names, reason = "a node, its note and its mode")]
 mod manifests;
 mod monotone;
 mod truth;
+mod unknown;
 
 use crate::analyze::{self, Context, Outcome};
 use crate::catalog::prices::PriceBook;
@@ -31,8 +33,12 @@ struct Judged {
 
 /// The pipeline as `scan` runs it, with a gate at zero for each confidence, lowest first.
 fn judge(snapshot: &Snapshot, prices: &PriceBook) -> Judged {
+    judge_fleet(snapshot, fleet::join(snapshot, prices, &Settings::default()), None)
+}
+
+/// The same, of a fleet that was joined before.
+fn judge_fleet(snapshot: &Snapshot, fleet: Fleet, group_by: Option<&report::rows::GroupBy>) -> Judged {
     let settings = Settings::default();
-    let fleet = fleet::join(snapshot, prices, &settings);
     let outcomes = analyze::run(&Context::new(&fleet, &settings), |_| true);
     let ledger = Ledger::new(&fleet, &outcomes);
     let suppressed = verdict::suppress(&ledger, &settings, |_| true);
@@ -40,7 +46,7 @@ fn judge(snapshot: &Snapshot, prices: &PriceBook) -> Judged {
         outcomes: &outcomes,
         sources: &snapshot.sources,
         gaps: &snapshot.gaps,
-        group_by: None,
+        group_by,
         suppressed: &suppressed.reasons,
         policy: PolicyUse::default(),
         owner_labels: &[],
@@ -57,7 +63,7 @@ fn judge(snapshot: &Snapshot, prices: &PriceBook) -> Judged {
             confidence: Some(confidence),
             ..Gates::default()
         };
-        verdict::judge(&mut report, &ledger, &statuses, &gates);
+        verdict::judge(&mut report, &ledger, &statuses, &gates, None);
     }
     drop(ledger);
     Judged {

@@ -359,12 +359,12 @@ fn per_gpu(judged: &Judged) -> BTreeMap<(String, String, usize), (i64, Confidenc
 fn assert_not_better(whole: &Judged, part: &Judged, what: &str) {
     let slack = whole.fleet.slots.len() as i64;
     let (a, b) = (&whole.report.totals, &part.report.totals);
-    let waste = |t: &crate::report::document::Totals| t.waste_usd_per_hour.micros();
+    let waste = |t: &crate::report::document::Totals| t.waste_usd_per_hour.unwrap_or_default().micros();
     assert!(
         waste(b) <= waste(a) + slack,
         "{what}: waste {} → {}",
-        a.waste_usd_per_hour,
-        b.waste_usd_per_hour
+        a.waste_usd_per_hour.unwrap_or_default(),
+        b.waste_usd_per_hour.unwrap_or_default()
     );
     let coverage = |c: Option<f64>| c.unwrap_or(-1.0);
     assert!(

@@ -156,15 +156,15 @@ fn generated_fleets_are_told_their_truth() {
             truth.allocated
         );
         assert!(
-            (t.spend_usd_per_hour.usd() - truth.spend).abs() < 1e-3,
+            (t.spend_usd_per_hour.unwrap_or_default().usd() - truth.spend).abs() < 1e-3,
             "fleet {seed}: spend {} instead of {}",
-            t.spend_usd_per_hour,
+            t.spend_usd_per_hour.unwrap_or_default(),
             truth.spend
         );
         assert!(
-            (t.waste_now_usd_per_hour.usd() - truth.now).abs() < 1e-3,
+            (t.waste_now_usd_per_hour.unwrap_or_default().usd() - truth.now).abs() < 1e-3,
             "fleet {seed}: now {} instead of {}",
-            t.waste_now_usd_per_hour,
+            t.waste_now_usd_per_hour.unwrap_or_default(),
             truth.now
         );
     }

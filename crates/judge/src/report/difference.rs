@@ -1,9 +1,10 @@
 //! Two reports, compared: money, findings new, gone and changed, and the work that the money paid for.
 
-use super::document::{Figure, Report, ReportFinding, ReportWorkload, Status};
+use super::document::{Became, Figure, Report, ReportFinding, ReportWorkload, Status};
 use super::text::{money, plain};
 use crate::analyze::finding::FindingKind;
 use crate::units::{Confidence, UsdPerHour, sum_known};
+use crate::verdict::gone;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -63,6 +64,8 @@ pub struct Entry {
     pub new_confidence: Option<Confidence>,
     /// Gone findings: the new report could not judge this check at all, so nothing is known to be fixed.
     pub not_judged: bool,
+    /// Gone findings that were judged: what became of their GPUs.
+    pub became: Option<Became>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -92,9 +95,9 @@ pub fn between(old: &Report, new: &Report) -> Difference {
         schema: super::document::SCHEMA,
         old_taken_at: old.taken_at,
         new_taken_at: new.taken_at,
-        spend_usd_per_hour: both(old, new, |r| r.totals.spend_usd_per_hour),
-        waste_usd_per_hour: both(old, new, |r| r.totals.waste_usd_per_hour),
-        at_risk_usd_per_hour: both(old, new, |r| r.totals.at_risk_usd_per_hour),
+        spend_usd_per_hour: Change::of(old.totals.spend_usd_per_hour, new.totals.spend_usd_per_hour),
+        waste_usd_per_hour: Change::of(old.totals.waste_usd_per_hour, new.totals.waste_usd_per_hour),
+        at_risk_usd_per_hour: Change::of(old.totals.at_risk_usd_per_hour, new.totals.at_risk_usd_per_hour),
         gpus: both(old, new, |r| r.totals.gpus),
         coverage_percent: Change::of(old.totals.coverage_percent, new.totals.coverage_percent),
         new_findings: Vec::new(),
@@ -119,6 +122,7 @@ pub fn between(old: &Report, new: &Report) -> Difference {
             _ => {}
         }
     }
+    classify(old, new, &mut difference.gone_findings);
     for list in [
         &mut difference.new_findings,
         &mut difference.gone_findings,
@@ -127,6 +131,18 @@ pub fn between(old: &Report, new: &Report) -> Difference {
         list.sort_by(|a, b| (a.kind, -size(a), &a.id).cmp(&(b.kind, -size(b), &b.id)));
     }
     difference
+}
+
+/// What became of the recoverable findings that are gone.
+fn classify(old: &Report, new: &Report, entries: &mut [Entry]) {
+    let judged = |e: &Entry| !e.not_judged && e.kind == FindingKind::Recoverable;
+    let ids: BTreeSet<String> = entries.iter().filter(|e| judged(e)).map(|e| e.id.clone()).collect();
+    let was: Vec<gone::Was<'_>> = gone::was(old).into_iter().filter(|w| ids.contains(w.id)).collect();
+    let classes = gone::classes(&was, old.totals.spend_usd_per_hour, new);
+    let classes: BTreeMap<&str, Became> = was.iter().map(|w| w.id).zip(classes).collect();
+    for entry in entries {
+        entry.became = classes.get(entry.id.as_str()).copied();
+    }
 }
 
 fn both<T: Copy + std::ops::Sub<Output = T>>(old: &Report, new: &Report, of: fn(&Report) -> T) -> Change<T> {
@@ -161,6 +177,7 @@ fn entry(was: Option<&ReportFinding>, is: Option<&ReportFinding>, new: &Report) 
         old_confidence: was.map(|f| f.confidence),
         new_confidence: is.map(|f| f.confidence),
         not_judged: is.is_none() && !judged,
+        became: None,
     })
 }
 
@@ -256,15 +273,14 @@ pub fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         ("waste", &d.waste_usd_per_hour),
         ("at risk", &d.at_risk_usd_per_hour),
     ] {
-        if let (Some(old), Some(new), Some(change)) = (change.old, change.new, change.delta) {
-            writeln!(
-                out,
-                "{name:<22} {:>14} {:>14} {:>15}",
-                money(old),
-                money(new),
-                signed(change)
-            )?;
-        }
+        let usd = |usd: Option<UsdPerHour>| usd.map_or_else(|| "not known".into(), money);
+        writeln!(
+            out,
+            "{name:<22} {:>14} {:>14} {:>15}",
+            usd(change.old),
+            usd(change.new),
+            change.delta.map(signed).unwrap_or_default()
+        )?;
     }
     for (name, change) in [
         ("GPUs", &d.gpus),
@@ -299,10 +315,10 @@ pub fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
                 _ => "no price".into(),
             };
             let part = entry.part.as_deref().map(|p| format!("/{p}")).unwrap_or_default();
-            let unsure = if entry.not_judged {
-                "  (not judged this time)"
-            } else {
-                ""
+            let unsure = match entry.became {
+                Some(became) => format!("  ({}: {})", became.name(), became.explain()),
+                None if entry.not_judged => "  (not judged this time)".into(),
+                None => String::new(),
             };
             writeln!(
                 out,

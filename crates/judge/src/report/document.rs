@@ -85,9 +85,11 @@ pub struct Groups {
 pub struct Group {
     pub name: String,
     pub gpus: f64,
-    pub spend_usd_per_hour: UsdPerHour,
-    pub waste_usd_per_hour: UsdPerHour,
-    pub at_risk_usd_per_hour: UsdPerHour,
+    /// Of its priced GPUs; `null`: none has a known price.
+    pub spend_usd_per_hour: Option<UsdPerHour>,
+    /// `null`: there is waste without any known price, or nothing of the group has a price or could be judged.
+    pub waste_usd_per_hour: Option<UsdPerHour>,
+    pub at_risk_usd_per_hour: Option<UsdPerHour>,
 }
 
 /// A finding that the baseline has and this report has not.
@@ -101,6 +103,44 @@ pub struct Fixed {
     /// Why nobody can say whether it is fixed; `null`: what it is about was judged, and it is gone.
     #[serde(default)]
     pub not_assessed: Option<String>,
+    /// What became of its GPUs; `null` where nobody can say whether it is gone.
+    #[serde(default)]
+    pub became: Option<Became>,
+}
+
+/// What became of the GPUs of a finding that is gone. Only what stops a bill is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Became {
+    /// Their nodes are gone, and spend fell by it.
+    Saved,
+    /// They are used now; the bill is as it was.
+    Freed,
+    /// They carry another finding.
+    Moved,
+    /// The finding is gone, and neither its bill nor its GPUs say why.
+    Vanished,
+}
+
+impl Became {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Saved => "saved",
+            Self::Freed => "freed",
+            Self::Moved => "moved",
+            Self::Vanished => "vanished",
+        }
+    }
+
+    /// For people.
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::Saved => "their nodes are gone and spend fell by it",
+            Self::Freed => "their GPUs are used now, the bill is as it was",
+            Self::Moved => "their GPUs carry another finding",
+            Self::Vanished => "gone, and neither spend nor their GPUs say why: nothing is known to be saved",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -112,12 +152,14 @@ pub struct Tool {
 /// GPU counts are physical GPUs; MIG instances count as their fraction. The states add up to `gpus`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
-    pub spend_usd_per_hour: UsdPerHour,
-    /// now + reusable.
-    pub waste_usd_per_hour: UsdPerHour,
-    pub waste_now_usd_per_hour: UsdPerHour,
-    pub waste_reusable_usd_per_hour: UsdPerHour,
-    pub at_risk_usd_per_hour: UsdPerHour,
+    /// Of the priced GPUs (`gpus_unpriced` are not in it); `null`: no price is known, or no node could be read.
+    pub spend_usd_per_hour: Option<UsdPerHour>,
+    /// now + reusable; `null`: no waste has a known price, or nothing could be judged.
+    pub waste_usd_per_hour: Option<UsdPerHour>,
+    pub waste_now_usd_per_hour: Option<UsdPerHour>,
+    pub waste_reusable_usd_per_hour: Option<UsdPerHour>,
+    /// `null`: nothing that is at risk has a known price, or nothing that works could be judged.
+    pub at_risk_usd_per_hour: Option<UsdPerHour>,
     /// Of priced spend; `null` without any.
     pub waste_percent: Option<f64>,
     /// R9; `null` where nodes could not be read.
@@ -135,7 +177,8 @@ pub struct Totals {
     pub gpus_working: f64,
     pub gpus_unknown: f64,
     pub gpus_unpriced: f64,
-    /// GPUs held by idle or stuck workloads ÷ allocated GPUs: the headline.
+    /// GPUs held by idle or stuck workloads ÷ allocated GPUs: the headline. `null`: none is allocated, or of none could be said
+    /// whether it works.
     pub allocated_without_traffic_percent: Option<f64>,
     /// Share of spend per price source; "unknown" is the share of GPUs without a price.
     pub price_sources: BTreeMap<String, f64>,
@@ -213,15 +256,18 @@ pub struct ReportFix {
 pub struct CheckCoverage {
     pub id: String,
     pub assessed_gpus: f64,
-    pub assessed_usd_per_hour: UsdPerHour,
+    /// `null`: none of them has a known price.
+    pub assessed_usd_per_hour: Option<UsdPerHour>,
     pub not_assessed: Vec<CheckGap>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CheckGap {
     pub reason: String,
+    /// 0: what it is about holds no GPU that is known, as a job that waits.
     pub gpus: f64,
-    pub usd_per_hour: UsdPerHour,
+    /// `null`: none of these GPUs has a known price, or none is known.
+    pub usd_per_hour: Option<UsdPerHour>,
     pub remedy: String,
 }
 
@@ -233,8 +279,8 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
-    /// Dollars of findings under the gate's confidence, which it did not count.
-    pub left_out_usd_per_hour: UsdPerHour,
+    /// Dollars of findings under the gate's confidence, which it did not count; `null`: not known, or no gate on money.
+    pub left_out_usd_per_hour: Option<UsdPerHour>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

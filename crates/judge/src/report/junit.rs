@@ -82,7 +82,7 @@ fn suite(name: &str, cases: &[Case], report: &Report) -> Markup {
 fn gate(gate: &Gate) -> Case {
     let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
     let message = format!("{actual}, limit {:.2}", gate.limit);
-    let left_out = text::money(gate.left_out_usd_per_hour);
+    let left_out = text::known(gate.left_out_usd_per_hour);
     Case {
         class: "gpuwaste.gates".into(),
         name: format!("--{} {}", gate.name, gate.limit),
@@ -93,6 +93,8 @@ fn gate(gate: &Gate) -> Case {
                 text: message.clone(),
                 message,
             }
+        } else if gate.actual.is_none() {
+            Outcome::Skipped("it could not be computed".into())
         } else {
             Outcome::Passed
         },
@@ -107,9 +109,9 @@ fn group(row: &Group) -> Case {
         output: Some(format!(
             "{} GPUs, spend {}, waste {}, at risk {}",
             text::count(row.gpus),
-            text::money(row.spend_usd_per_hour),
-            text::money(row.waste_usd_per_hour),
-            text::money(row.at_risk_usd_per_hour)
+            text::known(row.spend_usd_per_hour),
+            text::known(row.waste_usd_per_hour),
+            text::known(row.at_risk_usd_per_hour)
         )),
     }
 }

@@ -4,7 +4,7 @@
 use super::RenderOptions;
 use super::document::{Report, ReportFinding, Status, SuppressionState};
 use super::text::{self, money, plain};
-use crate::units::{UsdPerHour, sum_known};
+use crate::units::UsdPerHour;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -47,7 +47,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     let top = options.top.unwrap_or(TOP);
     let head: Vec<String> = rows(&findings, 0, top);
     if findings.is_empty() && report.totals.gpus > 0.0 {
-        page.push_str("\nNo waste was found in what could be judged.\n");
+        let _ = writeln!(page, "\n{}", text::nothing_found(&report.totals));
     }
     let mut sections: Vec<(String, Vec<String>, &str)> = Vec::new();
     if !head.is_empty() {
@@ -62,11 +62,10 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         .collect();
     sections.push(("What to do".into(), what, ""));
     if options.top.is_none() && findings.len() > top {
-        let rest = sum_known(findings[top..].iter().map(|f| f.waste_usd_per_hour));
+        let rest = md(&text::of_waste(&findings[top..]));
         let title = format!(
-            "{} ({} of waste)",
+            "{} ({rest})",
             text::plural((findings.len() - top) as u64, "more finding"),
-            usd(rest)
         );
         sections.push((title, rows(&findings, top, findings.len()), HEADER));
     }
@@ -144,11 +143,17 @@ fn summary(report: &Report) -> String {
     if t.gpus == 0.0 {
         let read: Vec<String> = report.sources.iter().map(|s| md(&s.name)).collect();
         return format!(
-            "## GPU waste: no GPUs were found\n\nNothing was judged. Read: {}.\n",
+            "## GPU waste: {}\n\n{} Read: {}.\n",
+            if t.spend_usd_per_hour.is_none() {
+                "unknown"
+            } else {
+                "no GPUs were found"
+            },
+            text::no_gpus(t),
             read.join(", ")
         );
     }
-    let total = |of| md(&text::total(t, of));
+    let total = |of| md(&text::known(of));
     let mut page = format!(
         "## GPU waste: {} of {} ({})\n\n| now | reusable | at risk | GPUs | without traffic | coverage |\n|---:|---:|---:|---:|---:|---:|\n| {} | {} | {} | {} | {} | {} |\n",
         total(t.waste_usd_per_hour),
@@ -165,10 +170,9 @@ fn summary(report: &Report) -> String {
         page.push('\n');
     }
     for gate in &report.gates {
-        let mark = if gate.breached {
-            "❌ **breached**"
-        } else {
-            "✅ passed"
+        let mark = match text::gate_result(gate) {
+            "passed" => "✅ passed".to_owned(),
+            other => format!("❌ **{other}**"),
         };
         let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
         let _ = writeln!(
@@ -182,10 +186,9 @@ fn summary(report: &Report) -> String {
     if let Some((check, reason, gpus, amount)) = missing.reasons.first() {
         let _ = write!(
             page,
-            "\nNot assessed: {} for {} GPUs ({}): {}.",
+            "\nNot assessed: {} for {}: {}.",
             md(check),
-            text::count(*gpus),
-            usd(*amount),
+            md(&text::extent(*gpus, *amount)),
             md(reason)
         );
         if let Some((remedy, ..)) = missing.remedy {
@@ -217,21 +220,22 @@ type Section = (String, Vec<String>, &'static str);
 
 fn baseline(report: &Report) -> Option<Section> {
     let fixed = report.fixed.as_ref()?;
-    let gone = sum_known(
-        fixed
-            .iter()
-            .filter(|f| f.not_assessed.is_none())
-            .map(|f| f.usd_per_hour),
-    );
+    let sums = crate::verdict::gone::sums(fixed.iter().filter_map(|f| Some((f.became?, f.usd_per_hour))));
+    let sums: Vec<String> = sums
+        .into_iter()
+        .map(|(became, (_, sum))| format!("{} {}", became.name(), sum.map_or_else(|| "unknown".into(), usd)))
+        .collect();
     let rows = fixed.iter().map(|f| {
         let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
-        let state = f
-            .not_assessed
-            .as_deref()
-            .map_or_else(|| "fixed".into(), |why| format!("not judged: {}", md(why)));
+        let state = md(&text::became(f));
         format!("| {amount} | {} | {} | {state} |\n", md(&f.check), md(&f.title))
     });
-    let title = format!("Gone since the baseline: {}", usd(gone));
+    let sums = if sums.is_empty() {
+        "nothing".into()
+    } else {
+        sums.join(", ")
+    };
+    let title = format!("Gone since the baseline: {sums}");
     Some((
         title,
         rows.collect(),
@@ -246,9 +250,9 @@ fn groups(report: &Report) -> Option<Section> {
             "| {} | {} | {} | {} | {} |\n",
             md(&r.name),
             text::count(r.gpus),
-            usd(r.spend_usd_per_hour),
-            usd(r.waste_usd_per_hour),
-            usd(r.at_risk_usd_per_hour)
+            md(&text::known(r.spend_usd_per_hour)),
+            md(&text::known(r.waste_usd_per_hour)),
+            md(&text::known(r.at_risk_usd_per_hour))
         )
     });
     let header = "| | GPUs | spend | waste | at risk |\n|---|---:|---:|---:|---:|\n";

@@ -21,7 +21,6 @@ mod totals;
 use crate::analyze::Outcome;
 use crate::analyze::finding::{Evidence, Finding, FindingKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
-use crate::units::sum_known;
 use document::{Grade, PolicyUse, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
 use ledger::{Ledger, Resolution, Resolved};
 use rows::GroupBy;
@@ -83,7 +82,8 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.
         report.totals.coverage_percent = None;
     }
-    add_up(&mut report);
+    // Totals are the sum of what is listed: nothing is rounded or computed twice.
+    totals::add_up(&mut report);
     report
 }
 
@@ -101,17 +101,6 @@ fn sources(sources: &[Source]) -> Vec<Source> {
     let mut sources = sources.to_vec();
     sources.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     sources
-}
-
-/// Totals are the sum of what is listed: nothing is rounded or computed twice.
-fn add_up(report: &mut Report) {
-    let counted = || report.findings.iter().filter(|f| f.status != Status::Suppressed);
-    let totals = &mut report.totals;
-    totals.waste_usd_per_hour = sum_known(counted().map(|f| f.waste_usd_per_hour));
-    totals.waste_now_usd_per_hour = sum_known(counted().map(|f| f.waste_now_usd_per_hour));
-    totals.waste_reusable_usd_per_hour = totals.waste_usd_per_hour - totals.waste_now_usd_per_hour;
-    totals.at_risk_usd_per_hour = sum_known(counted().map(|f| f.at_risk_usd_per_hour));
-    totals.waste_percent = totals::percent(totals.waste_usd_per_hour.usd(), totals.spend_usd_per_hour.usd());
 }
 
 fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input<'_>) -> ReportFinding {

@@ -48,6 +48,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             .try_for_each(|(labels, value)| writeln!(out, "gpuwaste_{name}{labels} {value}"))
     };
     let one = |value: f64| vec![(String::new(), value)];
+    let known = |usd: Option<UsdPerHour>| usd.map(|u| (String::new(), u.usd())).into_iter().collect::<Vec<_>>();
     let counted = |money: fn(&ReportFinding) -> Option<UsdPerHour>| {
         let findings = report.findings.iter().filter(|f| f.status != Status::Suppressed);
         findings
@@ -61,7 +62,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     gauge(
         "spend_usd_per_hour",
         "Cost of all GPU nodes with a known price.",
-        one(t.spend_usd_per_hour.usd()),
+        known(t.spend_usd_per_hour),
     )?;
     let waste = counted(|f| f.waste_usd_per_hour);
     gauge(
@@ -78,17 +79,17 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     gauge(
         "total_waste_usd_per_hour",
         "Recoverable waste.",
-        one(t.waste_usd_per_hour.usd()),
+        known(t.waste_usd_per_hour),
     )?;
     gauge(
         "total_waste_now_usd_per_hour",
         "Waste on nodes that can go.",
-        one(t.waste_now_usd_per_hour.usd()),
+        known(t.waste_now_usd_per_hour),
     )?;
     gauge(
         "total_at_risk_usd_per_hour",
         "Spend whose work is failing.",
-        one(t.at_risk_usd_per_hour.usd()),
+        known(t.at_risk_usd_per_hour),
     )?;
     let states = text::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
     gauge("gpus", "Physical GPUs by state.", states.into())?;
@@ -104,26 +105,26 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let gates = gates.map(|g| (labels(&[("gate", &g.name)]), f64::from(u8::from(g.breached))));
     gauge("gate_breached", "1 where a gate's limit was not held.", gates.collect())?;
     if let Some(groups) = &report.groups {
-        let rows = |money: fn(&super::document::Group) -> f64| {
+        let rows = |of: fn(&super::document::Group) -> Option<f64>| {
             let rows = groups.rows.iter();
-            rows.map(|r| (labels(&[("by", &groups.by), ("name", &r.name)]), money(r)))
+            rows.filter_map(|r| Some((labels(&[("by", &groups.by), ("name", &r.name)]), of(r)?)))
                 .collect::<Vec<_>>()
         };
-        gauge("group_gpus", "GPUs by group.", rows(|r| r.gpus))?;
+        gauge("group_gpus", "GPUs by group.", rows(|r| Some(r.gpus)))?;
         gauge(
             "group_spend_usd_per_hour",
             "Spend by group.",
-            rows(|r| r.spend_usd_per_hour.usd()),
+            rows(|r| r.spend_usd_per_hour.map(UsdPerHour::usd)),
         )?;
         gauge(
             "group_waste_usd_per_hour",
             "Recoverable waste by group.",
-            rows(|r| r.waste_usd_per_hour.usd()),
+            rows(|r| r.waste_usd_per_hour.map(UsdPerHour::usd)),
         )?;
         gauge(
             "group_at_risk_usd_per_hour",
             "Spend at risk by group.",
-            rows(|r| r.at_risk_usd_per_hour.usd()),
+            rows(|r| r.at_risk_usd_per_hour.map(UsdPerHour::usd)),
         )?;
     }
     Ok(())

@@ -59,6 +59,8 @@ impl fmt::Display for GroupBy {
 
 /// GPUs that nobody holds.
 const NOBODY: &str = "(unallocated)";
+/// GPUs whose holder nobody could read.
+const UNREAD: &str = "(holder not known)";
 /// Held, but the holder has no such property.
 const NONE: &str = "(none)";
 
@@ -237,6 +239,8 @@ pub fn groups(
 ) -> Groups {
     let fleet = ledger.fleet;
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut unpriced: BTreeSet<(String, FindingKind)> = BTreeSet::new();
+    let mut judged: BTreeSet<String> = BTreeSet::new();
     for slot in &fleet.slots {
         let holders = slot.holders.len().max(1);
         let weights = split_weight(slot.weight, holders);
@@ -251,7 +255,12 @@ pub fn groups(
                 &key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels),
             );
             group.gpus += totals::gpus(weight);
-            group.spend_usd_per_hour += prices.as_ref().map_or(UsdPerHour::ZERO, |p| p[i]);
+            if slot.state != SlotState::Unknown {
+                judged.insert(group.name.clone());
+            }
+            if let Some(prices) = &prices {
+                *group.spend_usd_per_hour.get_or_insert_default() += prices[i];
+            }
         }
     }
     for (i, finding) in ledger.findings.iter().enumerate().filter(|(i, _)| counted(*i)) {
@@ -268,17 +277,28 @@ pub fn groups(
                     owner_labels,
                 ),
             );
-            let usd = usd.unwrap_or_default();
-            match finding.kind {
-                FindingKind::Recoverable => group.waste_usd_per_hour += usd,
-                FindingKind::AtRisk => group.at_risk_usd_per_hour += usd,
-                FindingKind::Trend => {}
+            let sum = match finding.kind {
+                FindingKind::Recoverable => &mut group.waste_usd_per_hour,
+                FindingKind::AtRisk => &mut group.at_risk_usd_per_hour,
+                FindingKind::Trend => continue,
+            };
+            match usd {
+                Some(usd) => *sum.get_or_insert_default() += *usd,
+                None => _ = unpriced.insert((group.name.clone(), finding.kind)),
             }
         }
     }
     let mut rows: Vec<Group> = groups.into_values().collect();
     for row in &mut rows {
         row.gpus = totals::rounded(row.gpus);
+        // Nothing found is 0 only where something has a price, and could be judged.
+        let priced = row.spend_usd_per_hour.is_some() && judged.contains(&row.name);
+        let (name, waste, risk) = (&row.name, &mut row.waste_usd_per_hour, &mut row.at_risk_usd_per_hour);
+        for (sum, kind) in [(waste, FindingKind::Recoverable), (risk, FindingKind::AtRisk)] {
+            if sum.is_none() && priced && !unpriced.contains(&(name.clone(), kind)) {
+                *sum = Some(UsdPerHour::ZERO);
+            }
+        }
     }
     rows.sort_by(|a, b| {
         (b.waste_usd_per_hour, b.spend_usd_per_hour)
@@ -325,8 +345,15 @@ fn key(
         GroupBy::Label(label) => label_of(workload, Some(node), std::slice::from_ref(label)),
         GroupBy::Owner => label_of(workload, Some(node), owner_labels),
     };
-    name.filter(|n| !n.is_empty())
-        .unwrap_or_else(|| if held { NONE } else { NOBODY }.to_owned())
+    name.filter(|n| !n.is_empty()).unwrap_or_else(|| {
+        let unread = slot.state == SlotState::Unknown && !slot.facts.held.denied();
+        match held {
+            true => NONE,
+            false if unread => UNREAD,
+            false => NOBODY,
+        }
+        .to_owned()
+    })
 }
 
 /// The first of `keys` that the workload has, else the first that the node has.

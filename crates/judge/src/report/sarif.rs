@@ -86,7 +86,7 @@ fn level(f: &ReportFinding) -> &'static str {
 }
 
 fn result(report: &Report, f: &ReportFinding, rule_index: usize) -> Value {
-    let spend = report.totals.spend_usd_per_hour.usd();
+    let spend = report.totals.spend_usd_per_hour.unwrap_or_default().usd();
     let dollars = f.usd_per_hour.map_or_else(|| "no known price".into(), text::money);
     let message = format!(
         "{} ({dollars}, {}, {}). {}",

@@ -79,12 +79,103 @@ pub fn count(gpus: f64) -> String {
     }
 }
 
-/// A total: unknown where no GPU has a price, since nothing was added up.
-pub fn total(t: &Totals, usd: UsdPerHour) -> String {
-    if t.gpus > 0.0 && t.gpus_unpriced >= t.gpus {
-        "unknown".into()
+/// "$1.50/h", "unknown": what is not known is no $0.00.
+pub fn known(usd: Option<UsdPerHour>) -> String {
+    usd.map_or_else(|| "unknown".into(), money)
+}
+
+/// "1.50", "–" where unknown.
+pub fn known_amount(usd: Option<UsdPerHour>) -> String {
+    usd.map_or_else(|| "–".into(), amount)
+}
+
+/// "$4.50/h of waste", "no known price": of findings that are left out of a list.
+pub fn of_waste(findings: &[&ReportFinding]) -> String {
+    let mut recoverable = findings
+        .iter()
+        .filter(|f| f.kind == FindingKind::Recoverable)
+        .peekable();
+    if recoverable.peek().is_none() {
+        return "none of them waste".into();
+    }
+    match super::totals::any_known(recoverable.map(|f| f.waste_usd_per_hour)) {
+        Some(usd) => format!("{} of waste", money(usd)),
+        None => "no known price".into(),
+    }
+}
+
+/// "freed", "not judged: …".
+pub fn became(fixed: &super::document::Fixed) -> String {
+    match (&fixed.not_assessed, fixed.became) {
+        (Some(why), _) => format!("not judged: {}", plain(why)),
+        (None, Some(became)) => became.name().into(),
+        (None, None) => "gone".into(),
+    }
+}
+
+/// "saved: 2 findings, $27.45/h (…)", a line a class; what could not be judged is in none.
+pub fn gone(fixed: &[super::document::Fixed]) -> Vec<String> {
+    let classed = fixed.iter().filter_map(|f| Some((f.became?, f.usd_per_hour)));
+    let sums = crate::verdict::gone::sums(classed);
+    let line = |(became, (n, usd)): (super::document::Became, (u64, Option<UsdPerHour>))| {
+        let usd = usd.map_or_else(|| "no known price".into(), money);
+        format!(
+            "{}: {}, {usd} ({})",
+            became.name(),
+            plural(n, "finding"),
+            became.explain()
+        )
+    };
+    sums.into_iter().map(line).collect()
+}
+
+/// What a gate came to: one that could not be computed has not passed.
+pub fn gate_result(gate: &super::document::Gate) -> &'static str {
+    match (gate.breached, gate.actual) {
+        (true, _) => "breached",
+        (false, Some(_)) => "passed",
+        (false, None) => "not computed",
+    }
+}
+
+/// What stands where nothing is listed: nothing found is not the same as nothing judged.
+pub fn nothing_found(t: &Totals) -> &'static str {
+    if t.gpus > 0.0 && t.gpus_unknown >= t.gpus {
+        "Nothing could be judged: what no GPU was found to waste is unknown, not zero."
     } else {
-        money(usd)
+        "No waste was found in what could be judged."
+    }
+}
+
+/// What stands where there is no GPU to speak of.
+pub fn no_gpus(t: &Totals) -> &'static str {
+    if t.spend_usd_per_hour.is_none() {
+        "No GPU node could be read, so nothing was judged: how many GPUs there are is unknown."
+    } else {
+        "No GPUs were found, so nothing was judged."
+    }
+}
+
+/// What the share of silent GPUs is of, and of how many nobody can say whether they work.
+pub fn of_allocated(t: &Totals) -> String {
+    if t.gpus_unknown > 0.0 {
+        format!(
+            "of the allocated GPUs are known to serve nothing (idle or stuck); {} could not be judged",
+            count(t.gpus_unknown)
+        )
+    } else {
+        "of the allocated GPUs serve nothing (idle or stuck)".into()
+    }
+}
+
+/// "3 GPUs, $4.50/h", "3 GPUs without a known price", "no known GPU".
+pub fn extent(gpus: f64, usd: Option<UsdPerHour>) -> String {
+    let n = count(gpus);
+    let s = if n == "1" { "" } else { "s" };
+    match usd {
+        Some(usd) => format!("{n} GPU{s}, {}", money(usd)),
+        None if gpus > 0.0 => format!("{n} GPU{s} without a known price"),
+        None => "no GPU yet".into(),
     }
 }
 
@@ -274,9 +365,9 @@ pub const NOTHING_TO_DO: &str = "nothing to do";
 /// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
 pub struct Unassessed<'r> {
     /// (check, reason, GPUs, dollars), largest first.
-    pub reasons: Vec<(&'r str, &'r str, f64, UsdPerHour)>,
+    pub reasons: Vec<(&'r str, &'r str, f64, Option<UsdPerHour>)>,
     /// The one thing to do, with the dollars of the check it frees most of.
-    pub remedy: Option<(&'r str, f64, UsdPerHour)>,
+    pub remedy: Option<(&'r str, f64, Option<UsdPerHour>)>,
 }
 
 pub fn unassessed(report: &Report) -> Unassessed<'_> {
@@ -290,10 +381,11 @@ pub fn unassessed(report: &Report) -> Unassessed<'_> {
         size(b).cmp(&size(a)).then_with(|| a.0.cmp(b.0))
     });
     // The same GPUs are behind several checks: dollars per remedy are the largest check's, votes the sum over checks.
-    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, UsdPerHour)> = std::collections::BTreeMap::new();
+    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, Option<UsdPerHour>)> =
+        std::collections::BTreeMap::new();
     for (_, gap) in &entries {
         let vote = votes.entry(&gap.remedy).or_default();
-        vote.0 += gap.usd_per_hour;
+        vote.0 += gap.usd_per_hour.unwrap_or_default();
         vote.1 = vote.1.max(gap.gpus);
         vote.2 = vote.2.max(gap.usd_per_hour);
     }

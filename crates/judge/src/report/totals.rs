@@ -1,7 +1,8 @@
 //! The figures above the list: spend (R2), states (R3), coverage (R9), where prices come from.
 
-use super::document::{CheckCoverage, CheckGap, Totals};
-use crate::analyze::{Outcome, finding::NotAssessed};
+use super::document::{CheckCoverage, CheckGap, Report, ReportFinding, Status, Totals};
+use crate::analyze::Outcome;
+use crate::analyze::finding::{FindingKind, NotAssessed};
 use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, WorkloadClass};
 use crate::units::{Ratio, UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ pub(crate) fn of(fleet: &Fleet) -> Totals {
     let silent = weight(fleet, |s| {
         held(s) && matches!(s.state, SlotState::Idle | SlotState::Stuck)
     });
+    let told = weight(fleet, |s| held(s) && s.state != SlotState::Unknown);
     let [free, unhealthy, stuck, idle] =
         [SlotState::Free, SlotState::Unhealthy, SlotState::Stuck, SlotState::Idle].map(state);
     Totals {
@@ -53,7 +55,7 @@ pub(crate) fn of(fleet: &Fleet) -> Totals {
         gpus_working: gpus(state(SlotState::Working)),
         gpus_unknown: gpus(state(SlotState::Unknown)),
         gpus_unpriced: gpus(weight(fleet, |s| s.price.is_none())),
-        allocated_without_traffic_percent: percent(silent as f64, allocated as f64),
+        allocated_without_traffic_percent: (told > 0).then(|| percent(silent as f64, allocated as f64)).flatten(),
         price_sources: price_sources(fleet),
         prices_as_of: fleet.nodes.iter().filter_map(|n| n.price.as_of.clone()).min(),
         ..Totals::default()
@@ -66,13 +68,60 @@ fn weight(fleet: &Fleet, which: impl Fn(&Slot) -> bool) -> u64 {
 
 /// R2: what nodes cost is known without their pods; where the user asked for some pods and others were refused, the GPUs of
 /// the visible pods.
-fn spend(fleet: &Fleet) -> UsdPerHour {
-    fleet
-        .slots
+fn spend(fleet: &Fleet) -> Option<UsdPerHour> {
+    if fleet.slots.is_empty() {
+        // No GPU and no bill, where the nodes were read.
+        let read = !fleet.clusters.is_empty() && fleet.clusters.iter().all(|c| c.nodes_known);
+        return read.then_some(UsdPerHour::ZERO);
+    }
+    any_known(fleet.slots.iter().filter(|s| is_spent(fleet, s)).map(|s| s.price))
+}
+
+/// What is known, added up; `None` where there is something and nothing of it is known.
+pub(crate) fn any_known(items: impl IntoIterator<Item = Option<UsdPerHour>>) -> Option<UsdPerHour> {
+    let (mut sum, mut known, mut unknown) = (UsdPerHour::ZERO, false, false);
+    for item in items {
+        match item {
+            Some(usd) => (sum, known) = (sum + usd, true),
+            None => unknown = true,
+        }
+    }
+    (known || !unknown).then_some(sum)
+}
+
+/// Checks whose findings are at risk.
+const AT_RISK: [&str; 3] = ["kv-pressure", "cpu-gpu-imbalance", "undersized-tier"];
+
+/// The money of the findings that count. None found is 0 only where something could be judged.
+pub(crate) fn add_up(report: &mut Report) {
+    let counted = || report.findings.iter().filter(|f| f.status != Status::Suppressed);
+    let of = |kind: FindingKind| counted().filter(move |f| f.kind == kind && !f.claims.is_empty());
+    let t = &report.totals;
+    let priced = t.spend_usd_per_hour.is_some();
+    let judged = t.gpus == 0.0 || t.gpus_unknown < t.gpus;
+    let found = of(FindingKind::Recoverable).next().is_some();
+    let waste = |money: fn(&ReportFinding) -> Option<UsdPerHour>| {
+        (priced && (judged || found)).then(|| any_known(of(FindingKind::Recoverable).map(money)))?
+    };
+    let (all, now) = (waste(|f| f.waste_usd_per_hour), waste(|f| f.waste_now_usd_per_hour));
+    let running = t.gpus_working + t.gpus_unknown > 0.0;
+    let looked = report
+        .checks
         .iter()
-        .filter(|s| is_spent(fleet, s))
-        .filter_map(|s| s.price)
-        .sum()
+        .any(|c| AT_RISK.contains(&c.id.as_str()) && c.assessed_gpus > 0.0);
+    let failing = of(FindingKind::AtRisk).next().is_some();
+    let at_risk = (priced && (!running || looked || failing))
+        .then(|| any_known(of(FindingKind::AtRisk).map(|f| f.at_risk_usd_per_hour)))
+        .flatten();
+    let percent = all
+        .zip(t.spend_usd_per_hour)
+        .and_then(|(waste, spend)| percent(waste.usd(), spend.usd()));
+    let totals = &mut report.totals;
+    totals.waste_usd_per_hour = all;
+    totals.waste_now_usd_per_hour = now;
+    totals.waste_reusable_usd_per_hour = all.zip(now).map(|(all, now)| all - now);
+    totals.at_risk_usd_per_hour = at_risk;
+    totals.waste_percent = percent;
 }
 
 pub(crate) fn is_spent(fleet: &Fleet, slot: &Slot) -> bool {
@@ -82,7 +131,7 @@ pub(crate) fn is_spent(fleet: &Fleet, slot: &Slot) -> bool {
 
 fn price_sources(fleet: &Fleet) -> BTreeMap<String, f64> {
     let all = weight(fleet, |_| true) as f64;
-    let spend = spend(fleet).micros() as f64;
+    let spend = spend(fleet).unwrap_or_default().micros() as f64;
     PriceSource::ALL
         .into_iter()
         .map(|source| {
@@ -177,7 +226,8 @@ fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
             CheckGap {
                 reason: reason.to_owned(),
                 gpus,
-                usd_per_hour,
+                // What holds no GPU yet is not free of charge.
+                usd_per_hour: usd_per_hour.filter(|_| !slots.is_empty()),
                 remedy: remedy.to_owned(),
             }
         })
@@ -191,8 +241,8 @@ fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
 }
 
 /// GPUs and dollars of a set of slots, each counted once.
-fn measure<'s>(fleet: &Fleet, slots: impl Iterator<Item = &'s SlotId>) -> (f64, UsdPerHour) {
+fn measure<'s>(fleet: &Fleet, slots: impl Iterator<Item = &'s SlotId>) -> (f64, Option<UsdPerHour>) {
     let slots: BTreeSet<SlotId> = slots.copied().collect();
     let weight = slots.iter().map(|&s| fleet.slot(s).weight).sum();
-    (gpus(weight), sum_known(slots.iter().map(|&s| fleet.slot(s).price)))
+    (gpus(weight), any_known(slots.iter().map(|&s| fleet.slot(s).price)))
 }

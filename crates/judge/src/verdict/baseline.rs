@@ -1,5 +1,8 @@
 //! The baseline: findings that were there before, so that CI fails on new waste only.
 
+use super::gone::{self, Was};
+use super::growth::{Money, growth, within};
+use super::{Place, held_gpus, money};
 use crate::analyze::Outcome;
 use crate::analyze::finding::FindingKind;
 use crate::fleet::SlotId;
@@ -20,6 +23,29 @@ pub struct Baseline {
     schema: u32,
     taken_at: Timestamp,
     findings: Vec<Known>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spend_usd_per_hour: Option<UsdPerHour>,
+    /// Only in reports.
+    #[serde(default, skip_serializing)]
+    totals: Option<KnownTotals>,
+    /// Only in reports.
+    #[serde(default, skip_serializing)]
+    workloads: Vec<KnownWorkload>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct KnownTotals {
+    spend_usd_per_hour: Option<UsdPerHour>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct KnownWorkload {
+    namespace: String,
+    name: String,
+    replicas: Option<u64>,
+    gpus_per_replica: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,14 +58,29 @@ struct Known {
     title: String,
     subject: KnownSubject,
     usd_per_hour: Option<UsdPerHour>,
+    /// GPUs that its subject holds in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_gpus: Option<f64>,
+    /// The GPUs that its money is on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    claims: Vec<KnownClaim>,
     /// Only in reports: suppressed findings are not part of a baseline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KnownClaim {
+    node: String,
+    gpu: String,
+    usd_per_hour: Option<UsdPerHour>,
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct KnownSubject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     kind: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
@@ -60,7 +101,18 @@ impl Baseline {
                 part: f.part.clone(),
                 kind: f.kind,
                 title: f.title.clone(),
+                held_gpus: held_gpus(report, f.subject.namespace.as_deref(), f.subject.name.as_deref()),
+                claims: f
+                    .claims
+                    .iter()
+                    .map(|c| KnownClaim {
+                        node: c.node.clone(),
+                        gpu: c.gpu.clone(),
+                        usd_per_hour: c.usd_per_hour,
+                    })
+                    .collect(),
                 subject: KnownSubject {
+                    cluster: f.subject.cluster.clone(),
                     kind: f.subject.kind.clone(),
                     namespace: f.subject.namespace.clone(),
                     name: f.subject.name.clone(),
@@ -77,6 +129,9 @@ impl Baseline {
             schema: SCHEMA,
             taken_at: report.taken_at,
             findings,
+            spend_usd_per_hour: report.totals.spend_usd_per_hour,
+            totals: None,
+            workloads: Vec::new(),
         }
     }
 
@@ -104,6 +159,40 @@ impl Baseline {
             .any(|k| k.id == id && k.status != Some(Status::Suppressed))
     }
 
+    fn counted(&self) -> impl Iterator<Item = &Known> {
+        self.findings.iter().filter(|k| k.status != Some(Status::Suppressed))
+    }
+
+    fn spend(&self) -> Option<UsdPerHour> {
+        let of_report = self.totals.as_ref().and_then(|t| t.spend_usd_per_hour);
+        self.spend_usd_per_hour.or(of_report)
+    }
+
+    fn was<'a>(&'a self, known: &'a Known) -> Was<'a> {
+        let s = &known.subject;
+        let workload = self
+            .workloads
+            .iter()
+            .find(|w| Some(&w.namespace) == s.namespace.as_ref() && Some(&w.name) == s.name.as_ref());
+        let of_report = workload.and_then(|w| Some(w.replicas? as f64 * w.gpus_per_replica? as f64));
+        Was {
+            id: &known.id,
+            check: &known.check,
+            namespace: s.namespace.as_deref(),
+            name: s.name.as_deref(),
+            held: known.held_gpus.or(of_report),
+            claims: known.places().collect(),
+        }
+    }
+
+    /// Its recoverable findings, as money on GPUs.
+    pub fn money(&self) -> Vec<Money> {
+        self.counted()
+            .filter(|k| k.kind == FindingKind::Recoverable)
+            .map(|k| Money::new(&k.id, k.usd_per_hour, k.places()))
+            .collect()
+    }
+
     pub fn to_json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
@@ -116,11 +205,18 @@ impl Baseline {
         outcomes: &[(&'static str, Outcome)],
         tolerance: Tolerance,
     ) {
-        let known: BTreeMap<&str, &Known> = self
-            .findings
+        let known: BTreeMap<&str, &Known> = self.counted().map(|k| (k.id.as_str(), k)).collect();
+        let now = money(report, |_| true);
+        let grown = growth(&self.money(), &now, tolerance);
+        let moved: BTreeSet<&str> = now
             .iter()
-            .filter(|k| k.status != Some(Status::Suppressed))
-            .map(|k| (k.id.as_str(), k))
+            .zip(grown)
+            .filter(|(m, grown)| {
+                !known.contains_key(m.id.as_str())
+                    && m.usd_per_hour.is_some_and(UsdPerHour::is_positive)
+                    && *grown == Some(UsdPerHour::ZERO)
+            })
+            .map(|(m, _)| m.id.as_str())
             .collect();
         for finding in report.findings.iter_mut().filter(|f| f.status == Status::New) {
             if let Some(known) = known.get(finding.id.as_str()) {
@@ -128,19 +224,32 @@ impl Baseline {
                     Some(why) => finding.status_reason = Some(why),
                     None => finding.status = Status::Baseline,
                 }
+            } else if moved.contains(finding.id.as_str()) {
+                finding.status = Status::Baseline;
+                finding.status_reason = Some("its GPUs carry another finding in the baseline".into());
             }
         }
         // Findings whose money went to others of a higher rank are still there.
         let present: BTreeSet<&str> = ledger.ids.iter().map(String::as_str).collect();
-        let mut fixed: Vec<Fixed> = known
-            .values()
-            .filter(|k| !present.contains(k.id.as_str()))
-            .map(|k| Fixed {
+        let (mut gone, mut unjudged) = (Vec::new(), Vec::new());
+        for known in known.values().filter(|k| !present.contains(k.id.as_str())) {
+            match unseen(known, ledger, outcomes) {
+                Some(why) => unjudged.push((*known, Some(why), None)),
+                None => gone.push(*known),
+            }
+        }
+        let was: Vec<Was<'_>> = gone.iter().map(|k| self.was(k)).collect();
+        let classes = gone::classes(&was, self.spend(), report).into_iter().map(Some);
+        let gone = gone.into_iter().zip(classes).map(|(k, became)| (k, None, became));
+        let mut fixed: Vec<Fixed> = gone
+            .chain(unjudged)
+            .map(|(k, not_assessed, became)| Fixed {
                 id: k.id.clone(),
                 check: k.check.clone(),
                 title: k.title.clone(),
                 usd_per_hour: k.usd_per_hour,
-                not_assessed: unseen(k, ledger, outcomes),
+                not_assessed,
+                became,
             })
             .collect();
         fixed.sort_by(|a, b| (b.usd_per_hour, &a.check, &a.id).cmp(&(a.usd_per_hour, &b.check, &b.id)));
@@ -148,11 +257,19 @@ impl Baseline {
     }
 }
 
+impl Known {
+    fn places(&self) -> impl Iterator<Item = (Place, Option<UsdPerHour>)> {
+        let cluster = self.subject.cluster.as_deref();
+        self.claims
+            .iter()
+            .map(move |c| (Place::new(cluster, &c.node, &c.gpu), c.usd_per_hour))
+    }
+}
+
 /// Why it counts as new although the baseline has it; `None`: it is no worse than it was.
 fn worse(known: &Known, now: &ReportFinding, tolerance: Tolerance) -> Option<String> {
     let (before, after) = (known.usd_per_hour?, now.usd_per_hour?);
-    let growth = (after - before).usd();
-    (growth > tolerance.usd_per_hour && growth > before.usd() * tolerance.share)
+    (!within(before.micros(), after.micros(), tolerance))
         .then(|| format!("worse than its baseline: {before} then, {after} now"))
 }
 

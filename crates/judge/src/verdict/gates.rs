@@ -1,10 +1,10 @@
 //! Gates and exit codes (R8).
 
+use super::{Baseline, Place, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
 use crate::report::document::{Gate, Report, Status};
-use crate::report::ledger::Ledger;
-use crate::report::text::money;
-use crate::settings::Gates;
+use crate::report::ledger::{Ledger, Resolution};
+use crate::settings::{Gates, Tolerance};
 use crate::snapshot::SourceStatus;
 use crate::units::{UsdPerHour, sum_known};
 
@@ -39,7 +39,13 @@ struct Limit {
 }
 
 /// Judges the report and writes the gates into it. `statuses` are those of all findings of the ledger, listed or not.
-pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gates: &Gates) -> Verdict {
+pub fn judge(
+    report: &mut Report,
+    ledger: &Ledger<'_>,
+    statuses: &[Status],
+    gates: &Gates,
+    baseline: Option<(&Baseline, Tolerance)>,
+) -> Verdict {
     let level = gates.confidence.unwrap_or(Confidence::Measured);
     let mut verdict = Verdict::default();
     let limits = [
@@ -56,7 +62,15 @@ pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gate
     });
     for limit in &limits {
         let Some(max) = limit.max else { continue };
-        let gate = money_gate(report, ledger, statuses, limit, max, level, &mut verdict.lines);
+        let gate = money_gate(
+            report,
+            ledger,
+            &Money { statuses, baseline },
+            limit,
+            max,
+            level,
+            &mut verdict.lines,
+        );
         report.gates.push(gate);
     }
     let needed = gates.min_coverage.or(gates.any().then_some(DEFAULT_COVERAGE));
@@ -68,9 +82,13 @@ pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gate
         .map(|s| format!("source '{}' was named and could not be read: {}", s.name, s.detail))
         .collect();
     let breached = report.gates.iter().any(|g| g.breached && g.name != "min-coverage");
+    let uncomputed = report
+        .gates
+        .iter()
+        .any(|g| g.name != "min-coverage" && g.actual.is_none());
     verdict.code = if breached {
         1
-    } else if short || !failed.is_empty() {
+    } else if short || uncomputed || !failed.is_empty() {
         3
     } else {
         0
@@ -82,29 +100,34 @@ pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gate
 fn money_gate(
     report: &Report,
     ledger: &Ledger<'_>,
-    statuses: &[Status],
+    money: &Money<'_>,
     limit: &Limit,
     max: f64,
     level: Confidence,
     lines: &mut Vec<String>,
 ) -> Gate {
-    let spend = report.totals.spend_usd_per_hour;
+    let t = &report.totals;
+    // A sum of nothing but unknown prices is no 0, nor is the waste of GPUs that nobody could judge.
+    let spend = t
+        .spend_usd_per_hour
+        .filter(|_| t.gpus == 0.0 || t.gpus_unknown < t.gpus || !report.findings.is_empty());
     let figure = |usd: UsdPerHour| {
         if limit.percent {
-            spend.is_positive().then(|| usd.usd() / spend.usd() * 100.0)
+            let spend = spend.filter(|s| s.is_positive())?;
+            Some(usd.usd() / spend.usd() * 100.0)
         } else {
-            Some(usd.usd())
+            spend.map(|_| usd.usd())
         }
     };
-    let counted = sum(ledger, statuses, limit.counts, level);
-    let everything = sum(ledger, statuses, limit.counts, Confidence::Assumed);
+    let counted = money.sum(ledger, limit.counts, level);
+    let everything = money.sum(ledger, limit.counts, Confidence::Assumed);
     let actual = figure(counted);
     let gate = Gate {
         name: limit.name.into(),
         limit: max,
         actual,
         breached: actual.is_some_and(|a| a > max),
-        left_out_usd_per_hour: everything - counted,
+        left_out_usd_per_hour: spend.map(|_| everything - counted),
     };
     let say = |value: f64| {
         if limit.percent {
@@ -114,7 +137,10 @@ fn money_gate(
         }
     };
     match actual {
-        None => lines.push(format!("gate {}: could not be computed, no price is known", limit.name)),
+        None => lines.push(format!(
+            "gate {}: could not be computed: no price is known, or no GPU could be judged",
+            limit.name
+        )),
         Some(actual) if gate.breached => {
             lines.push(format!(
                 "gate {}: {} is over the limit of {} by {}",
@@ -130,14 +156,14 @@ fn money_gate(
             let flips = [Confidence::Estimated, Confidence::Assumed]
                 .into_iter()
                 .filter(|l| *l < level)
-                .map(|l| (l, sum(ledger, statuses, limit.counts, l)))
+                .map(|l| (l, money.sum(ledger, limit.counts, l)))
                 .find(|(_, usd)| figure(*usd).is_some_and(|a| a > max));
             if let Some((lower, usd)) = flips {
                 lines.push(format!(
                     "gate {} passed with {} only because {} of findings less sure than '{}' were left out: with them it is {}, over the limit of {}; --gate-confidence {} counts them",
                     limit.name,
                     say(actual),
-                    money(usd - counted),
+                    crate::report::text::money(usd - counted),
                     level.name(),
                     say(figure(usd).unwrap_or_default()),
                     say(max),
@@ -162,7 +188,7 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
         limit: needed,
         actual,
         breached: short,
-        left_out_usd_per_hour: UsdPerHour::ZERO,
+        left_out_usd_per_hour: None,
     });
     if short {
         let actual = actual.map_or_else(|| "unknown".to_string(), |c| format!("{c:.1} %"));
@@ -173,27 +199,47 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
     short
 }
 
-/// Money of the findings that a gate counts, with claims resolved among just those (R8).
-fn sum(ledger: &Ledger<'_>, statuses: &[Status], what: Counts, level: Confidence) -> UsdPerHour {
-    let kind = if what == Counts::AtRisk {
-        FindingKind::AtRisk
-    } else {
-        FindingKind::Recoverable
-    };
-    let counts = |i: usize| {
-        ledger.findings[i].confidence >= level
-            && match statuses[i] {
-                Status::New => true,
-                Status::Baseline => what != Counts::NewWaste,
-                Status::Suppressed => false,
+/// What decides which findings a gate adds up.
+struct Money<'a> {
+    statuses: &'a [Status],
+    baseline: Option<(&'a Baseline, Tolerance)>,
+}
+
+impl Money<'_> {
+    /// Money of the findings that a gate counts, with claims resolved among just those (R8). New waste is what GPUs cost more
+    /// than the baseline has on them.
+    fn sum(&self, ledger: &Ledger<'_>, what: Counts, level: Confidence) -> UsdPerHour {
+        let kind = if what == Counts::AtRisk {
+            FindingKind::AtRisk
+        } else {
+            FindingKind::Recoverable
+        };
+        let counts = |i: usize| ledger.findings[i].confidence >= level && self.statuses[i] != Status::Suppressed;
+        let resolution = ledger.resolve(|i| counts(i).then_some(0));
+        let mine = (0..ledger.findings.len()).filter(|&i| ledger.findings[i].kind == kind);
+        match self.baseline.filter(|_| what == Counts::NewWaste) {
+            Some((baseline, tolerance)) => {
+                let now: Vec<growth::Money> = mine
+                    .filter(|&i| counts(i))
+                    .map(|i| of(ledger, &resolution, i))
+                    .collect();
+                sum_known(growth::growth(&baseline.money(), &now, tolerance))
             }
-    };
-    let resolution = ledger.resolve(|i| counts(i).then_some(0));
-    sum_known(
-        (0..ledger.findings.len())
-            .filter(|&i| ledger.findings[i].kind == kind)
-            .map(|i| resolution.findings[i].usd_per_hour),
-    )
+            None => sum_known(mine.map(|i| resolution.findings[i].usd_per_hour)),
+        }
+    }
+}
+
+fn of(ledger: &Ledger<'_>, resolution: &Resolution, i: usize) -> growth::Money {
+    let (finding, resolved) = (ledger.findings[i], &resolution.findings[i]);
+    let claims = finding.claims.iter().zip(&resolved.claims).map(|(claim, usd)| {
+        let (node, slot) = ledger.place(claim);
+        (
+            Place::new(finding.subject.cluster.as_deref(), &node.name, &slot.name),
+            *usd,
+        )
+    });
+    growth::Money::new(&ledger.ids[i], resolved.usd_per_hour, claims)
 }
 
 /// The findings that a breached gate counted, largest first.
@@ -219,7 +265,7 @@ fn culprits(report: &Report, what: Counts, level: Confidence) -> Vec<String> {
                 .unwrap_or_default();
             format!(
                 "  {:>12}  {}{why}  [{}]",
-                f.usd_per_hour.map(money).unwrap_or_default(),
+                f.usd_per_hour.map(crate::report::text::money).unwrap_or_default(),
                 crate::report::plain_title(f),
                 f.id
             )

@@ -75,6 +75,8 @@ pub(super) fn states(t: &Totals) -> Markup {
 #[derive(Default)]
 struct Money {
     spend: UsdPerHour,
+    /// Any of it has a price.
+    known: bool,
     now: UsdPerHour,
     reusable: UsdPerHour,
     at_risk: UsdPerHour,
@@ -83,6 +85,7 @@ struct Money {
 impl Money {
     fn add(&mut self, f: &ReportFinding) {
         let now = f.waste_now_usd_per_hour.unwrap_or_default();
+        self.known |= f.waste_usd_per_hour.or(f.at_risk_usd_per_hour).is_some();
         self.now += now;
         self.reusable += f.waste_usd_per_hour.unwrap_or_default() - now;
         self.at_risk += f.at_risk_usd_per_hour.unwrap_or_default();
@@ -90,6 +93,7 @@ impl Money {
 
     fn merge(&mut self, other: &Self) {
         self.spend += other.spend;
+        self.known |= other.known;
         self.now += other.now;
         self.reusable += other.reusable;
         self.at_risk += other.at_risk;
@@ -204,7 +208,7 @@ fn by_check(report: &Report) -> Markup {
             table.bars {
                 thead { tr { th.l { "check" } th { span.muted { "$ per hour" } } th.n { "findings · $/h" } } }
                 tbody { @for (check, (m, n)) in &rows {
-                    tr { td.l { (check) } td { (bar(&m.segments()[..3], max)) } td.n { (n) " · " (text::amount(m.bad())) } }
+                    tr { td.l { (check) } td { (bar(&m.segments()[..3], max)) } td.n { (n) " · " (text::known_amount(m.known.then(|| m.bad()))) } }
                 } }
             }
         }
@@ -221,7 +225,7 @@ fn ranking(report: &Report) -> Markup {
         .and_then(|f| f.waste_usd_per_hour)
         .unwrap_or_default()
         .usd();
-    let total = report.totals.waste_usd_per_hour.usd();
+    let total = report.totals.waste_usd_per_hour.unwrap_or_default().usd();
     let mut sum = 0.0;
     let rows: Vec<(&ReportFinding, f64)> = rows
         .into_iter()

@@ -23,7 +23,7 @@ pub(super) fn findings(report: &Report) -> Markup {
     if report.findings.is_empty() {
         return html! {
             h2 #findings { "Findings" }
-            @if report.totals.gpus > 0.0 { p { "No waste was found in what could be judged." } }
+            @if report.totals.gpus > 0.0 { p { (text::nothing_found(&report.totals)) } }
         };
     }
     html! {
@@ -169,8 +169,8 @@ pub(super) fn groups(report: &Report) -> Markup {
         table {
             thead { tr { th { (plain(&groups.by)) } th.n { "GPUs" } th.n { "spend" } th.n { "waste" } th.n { "at risk" } } }
             tbody { @for r in &groups.rows { tr {
-                td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (money(r.spend_usd_per_hour)) }
-                td.n { (money(r.waste_usd_per_hour)) } td.n { (money(r.at_risk_usd_per_hour)) }
+                td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (text::known(r.spend_usd_per_hour)) }
+                td.n { (text::known(r.waste_usd_per_hour)) } td.n { (text::known(r.at_risk_usd_per_hour)) }
             } } }
         }
     }
@@ -182,11 +182,12 @@ pub(super) fn fixed(report: &Report) -> Markup {
     };
     html! {
         h2 { "Gone since the baseline" }
+        ul { @for line in text::gone(fixed) { li { (line) } } }
         table {
             thead { tr { th.n { "$/h" } th { "check" } th { "finding" } th { "" } } }
             tbody { @for f in fixed { tr {
                 td.n { (f.usd_per_hour.map_or_else(|| "–".to_owned(), text::amount)) } td { (plain(&f.check)) } td { (plain(&f.title)) }
-                td { @match &f.not_assessed { Some(why) => { "not judged: " (plain(why)) } None => { "fixed" } } }
+                td { (text::became(f)) }
             } } }
         }
     }
@@ -199,7 +200,7 @@ pub(super) fn rest(report: &Report) -> Markup {
         details { summary { "What each check could judge" } div.scroll { table {
             thead { tr { th { "check" } th.n { "GPUs judged" } th { "not judged" } } }
             tbody { @for c in &report.checks { tr { td { (c.id) } td.n { (text::count(c.assessed_gpus)) }
-                td { @for gap in &c.not_assessed { div { (text::count(gap.gpus)) " GPUs, " (money(gap.usd_per_hour)) ": " (plain(&gap.reason)) " → " (plain(&gap.remedy)) } } } } } }
+                td { @for gap in &c.not_assessed { div { (text::extent(gap.gpus, gap.usd_per_hour)) ": " (plain(&gap.reason)) " → " (plain(&gap.remedy)) } } } } } }
         } } }
         details { summary { (text::plural(report.workloads.len() as u64, "workload")) } div.scroll { (workloads(report)) } }
         details { summary { (text::plural(report.nodes.len() as u64, "node")) } div.scroll { (nodes(report)) } }

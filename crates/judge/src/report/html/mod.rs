@@ -37,7 +37,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="referrer" content="no-referrer";
                 meta name="generator" content={ "gpuwaste " (report.tool.version) };
-                title { "GPU waste: " (money(t.waste_usd_per_hour)) " of " (money(t.spend_usd_per_hour)) }
+                title { "GPU waste: " (text::known(t.waste_usd_per_hour)) " of " (text::known(t.spend_usd_per_hour)) }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(CSS)) }
             }
@@ -91,7 +91,7 @@ fn cards(report: &Report) -> Markup {
         let manifests = report.sources.iter().all(|s| s.kind == SourceKind::Manifest);
         return html! {
             div.note.bad {
-                p { b { "No GPUs were found, so nothing was judged." } }
+                p { b { (text::no_gpus(t)) } }
                 @for s in &report.sources { p { (plain(&s.name)) ": " (plain(&s.detail)) } }
                 @if !manifests {
                     p { "Choose another context with " code { "--context" } ", or all of them with " code { "--all-contexts" } "." }
@@ -101,12 +101,12 @@ fn cards(report: &Report) -> Markup {
     }
     html! {
         div.cards {
-            div.card { span { "Spend" } b { (text::total(t, t.spend_usd_per_hour)) } span { (text::per_month(t.spend_usd_per_hour)) " a month"
+            div.card { span { "Spend" } b { (text::known(t.spend_usd_per_hour)) } span { @if let Some(usd) = t.spend_usd_per_hour { (text::per_month(usd)) " a month" } @else { "no price is known" }
                 @if t.gpus_unpriced > 0.0 { "; " (text::count(t.gpus_unpriced)) " GPUs have no known price" } } }
-            div.card.waste { span { "Waste" } b { (text::total(t, t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
-                (money(t.waste_now_usd_per_hour)) " now, " (money(t.waste_reusable_usd_per_hour)) " reusable" } }
-            div.card.risk { span { "At risk" } b { (text::total(t, t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
-            div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { "of the allocated GPUs serve nothing" } }
+            div.card.waste { span { "Waste" } b { (text::known(t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
+                (text::known(t.waste_now_usd_per_hour)) " now, " (text::known(t.waste_reusable_usd_per_hour)) " reusable" } }
+            div.card.risk { span { "At risk" } b { (text::known(t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
+            div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { (text::of_allocated(t)) } }
             div.card { span { "Coverage" } b { (text::percent(t.coverage_percent)) } span { "of the fleet's cost could be judged" } }
         }
         (charts::states(t))
@@ -123,20 +123,21 @@ fn notes(report: &Report) -> Markup {
         .collect();
     html! {
         @for gate in &report.gates {
-            div.note.bad[gate.breached].good[!gate.breached] {
-                p { b { (if gate.breached { "Breached" } else { "Passed" }) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
+            @let result = text::gate_result(gate);
+            div.note.bad[result != "passed"].good[result == "passed"] {
+                p { b { (result) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
                     ", actual " (gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}")))
-                    @if gate.left_out_usd_per_hour.is_positive() { ", " (money(gate.left_out_usd_per_hour)) " left out as less sure" } }
+                    @if let Some(usd) = gate.left_out_usd_per_hour.filter(|u| u.is_positive()) { ", " (money(usd)) " left out as less sure" } }
             }
         }
         @if !missing.reasons.is_empty() {
             div.note {
                 p { b { "Not assessed" } }
                 @for (check, reason, gpus, usd) in missing.reasons.iter().take(3) {
-                    p { (check) ": " (text::count(*gpus)) " GPUs, " (money(*usd)) ": " (plain(reason)) }
+                    p { (check) ": " (text::extent(*gpus, *usd)) ": " (plain(reason)) }
                 }
                 @if let Some((remedy, gpus, usd)) = missing.remedy {
-                    p { "→ " (plain(remedy)) " " small { "(would assess most: " (text::count(gpus)) " GPUs, " (money(usd)) ")" } }
+                    p { "→ " (plain(remedy)) " " small { "(would assess most: " (text::extent(gpus, usd)) ")" } }
                 }
             }
         }

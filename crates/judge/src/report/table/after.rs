@@ -32,7 +32,7 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         .iter()
         .take(top)
         .map(|row| {
-            let usd = |usd| text::amount(usd);
+            let usd = |usd| text::known_amount(usd);
             [
                 plain(&row.name),
                 text::count(row.gpus),
@@ -83,7 +83,10 @@ fn gates(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             out,
             "\nGate {}: {} (limit {:.2}, actual {actual})",
             gate.name,
-            if gate.breached { "BREACHED" } else { "passed" },
+            match text::gate_result(gate) {
+                "breached" => "BREACHED",
+                other => other,
+            },
             gate.limit
         )?;
     }
@@ -95,13 +98,12 @@ fn fixed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::R
         return Ok(());
     };
     writeln!(out, "\n{}", Paint(options.color).bold("Gone since the baseline"))?;
+    for line in text::gone(fixed) {
+        wrapped(out, &line, options.width, "  ", "    ")?;
+    }
     for f in fixed.iter().take(options.top.unwrap_or(FIXED)) {
         let amount = f.usd_per_hour.map_or_else(|| "–".to_owned(), text::amount);
-        let why = f
-            .not_assessed
-            .as_deref()
-            .map(|w| format!(" (not judged: {})", plain(w)));
-        let line = format!("{}{}", plain(&f.title), why.unwrap_or_default());
+        let line = format!("{} ({})", plain(&f.title), text::became(f));
         wrapped(out, &line, options.width, &format!("  {amount:>9}  "), &" ".repeat(13))?;
     }
     Ok(())

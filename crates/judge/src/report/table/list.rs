@@ -65,7 +65,7 @@ impl Layout {
 pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let all = shown(report);
     if all.is_empty() {
-        return writeln!(out, "\nNo waste was found in what could be judged.");
+        return writeln!(out, "\n{}", text::nothing_found(&report.totals));
     }
     let top = options.top.unwrap_or(TOP);
     let paint = Paint(options.color);
@@ -111,15 +111,14 @@ pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn W
         finding_text(f, &layout, many, &paint, out)?;
     }
     if all.len() > top {
-        let rest = crate::units::sum_known(all[top..].iter().map(|f| f.waste_usd_per_hour));
+        let rest = text::of_waste(&all[top..]);
         writeln!(
             out,
             "{:MARGIN$}{}",
             "",
             paint.dim(&format!(
-                "… and {} more ({} of waste): --top {} shows all",
+                "… and {} more ({rest}): --top {} shows all",
                 all.len() - top,
-                text::money(rest),
                 all.len()
             ))
         )?;

@@ -60,22 +60,29 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         }
         io::Result::Ok(())
     };
-    let spend = text::total(t, t.spend_usd_per_hour);
-    let month = if spend == "unknown" {
-        "no GPU has a known price".into()
-    } else {
-        format!("{} a month{unpriced}", text::per_month(t.spend_usd_per_hour))
-    };
-    row(out, "Spend", &spend, false, &month)?;
-    let split = format!(
-        "{} of spend: {} now (whole nodes can go), {} reusable (GPUs for others; the bill stays)",
-        text::percent(t.waste_percent),
-        text::total(t, t.waste_now_usd_per_hour),
-        text::total(t, t.waste_reusable_usd_per_hour)
+    let month = t.spend_usd_per_hour.map_or_else(
+        || "no GPU has a known price".into(),
+        |usd| format!("{} a month{unpriced}", text::per_month(usd)),
     );
-    row(out, "Waste", &text::total(t, t.waste_usd_per_hour), true, &split)?;
-    let at_risk = text::total(t, t.at_risk_usd_per_hour);
-    row(out, "At risk", &at_risk, false, "spend whose work is failing")?;
+    row(out, "Spend", &text::known(t.spend_usd_per_hour), false, &month)?;
+    let split = match (t.waste_now_usd_per_hour, t.waste_reusable_usd_per_hour) {
+        (Some(now), Some(reusable)) => format!(
+            "{} of spend: {} now (whole nodes can go), {} reusable (GPUs for others; the bill stays)",
+            text::percent(t.waste_percent),
+            text::money(now),
+            text::money(reusable)
+        ),
+        _ if t.spend_usd_per_hour.is_none() => "no GPU has a known price".into(),
+        _ => "nothing could be judged".into(),
+    };
+    row(out, "Waste", &text::known(t.waste_usd_per_hour), true, &split)?;
+    row(
+        out,
+        "At risk",
+        &text::known(t.at_risk_usd_per_hour),
+        false,
+        "spend whose work is failing",
+    )?;
     let states = text::states(t);
     let states: Vec<String> = states
         .iter()
@@ -83,9 +90,10 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         .map(|(name, n)| format!("{} {name}", text::count(*n)))
         .collect();
     row(out, "GPUs", &text::count(t.gpus), false, &states.join(", "))?;
-    if let Some(share) = t.allocated_without_traffic_percent {
-        let serve_nothing = "of the allocated GPUs serve nothing (idle or stuck)";
-        row(out, "Dark", &format!("{share:.1} %"), false, serve_nothing)?;
+    if t.gpus_allocated > 0.0 {
+        let share = t.allocated_without_traffic_percent;
+        let share = share.map_or_else(|| "unknown".into(), |s| format!("{s:.1} %"));
+        row(out, "Dark", &share, false, &text::of_allocated(t))?;
     }
     let coverage = t
         .coverage_percent
@@ -103,11 +111,7 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .map(|s| format!("{} ({})", plain(&s.name), plain(&s.detail)))
         .collect();
-    writeln!(
-        out,
-        "\nNo GPUs were found, so nothing was judged. Read: {}.",
-        read.join("; ")
-    )?;
+    writeln!(out, "\n{} Read: {}.", text::no_gpus(&report.totals), read.join("; "))?;
     if of_manifests(report) {
         writeln!(
             out,
@@ -141,12 +145,7 @@ fn not_assessed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -
     for (check, reason, gpus, usd) in missing.reasons.iter().take(3) {
         wrapped(
             out,
-            &format!(
-                "{check}: {} GPUs, {}: {}",
-                text::count(*gpus),
-                text::money(*usd),
-                plain(reason)
-            ),
+            &format!("{check}: {}: {}", text::extent(*gpus, *usd), plain(reason)),
             options.width,
             "    ",
             "      ",
@@ -155,12 +154,7 @@ fn not_assessed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -
     if let Some((remedy, gpus, usd)) = missing.remedy {
         wrapped(
             out,
-            &format!(
-                "{} (would assess most: {} GPUs, {})",
-                plain(remedy),
-                text::count(gpus),
-                text::money(usd)
-            ),
+            &format!("{} (would assess most: {})", plain(remedy), text::extent(gpus, usd)),
             options.width,
             "  → ",
             "    ",
