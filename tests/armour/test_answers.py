@@ -3,7 +3,7 @@
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/armour/test_answers.py
 """
-import json, pathlib, sys, unittest
+import json, pathlib, re, sys, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import fake, world
@@ -172,7 +172,8 @@ class Answers(unittest.TestCase):
             with self.subTest(amount), world.folder({"p.yaml": text}) as folder:
                 done = gpuwaste("check", folder / "p.yaml", "--max-at-risk", "0", "--format", "json")
                 report = json.loads(done.stdout)
-                self.assertTrue(any("no quantity" in g["reason"] for g in report["gaps"]), report["gaps"])
+                self.assertTrue(any(re.search("is no number|part of a device|more than any node", g["reason"]) for g in report["gaps"]), report["gaps"])
+                self.assertEqual(report["totals"]["gpus"], 0, "no default stands for it")
 
     def test_unpriced_gpus_have_no_price_of_zero(self):
         mystery = node("gpu-1", kind="acme.8x", labels={"nvidia.com/gpu.product": "NVIDIA-Z9000"})

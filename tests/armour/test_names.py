@@ -10,7 +10,7 @@ import fake, world
 from world import deployment, gpuwaste, node, owned, page, pod, scan
 
 ODD = ["x y", "?watch=true&x=", "../secrets/db", "..", ".", "a/b", "a%2Fb", "%2e%2e/%2e%2e/secrets/db", "x?limit=1", "x#y", "é", "UPPER", "a\nb", "x\u202ey", "-a", "a" * 300]
-WEB = ("--model", "meta-llama/Llama-3.3-70B-Instruct", "--tensor-parallel-size", "1")
+WEB = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--tensor-parallel-size", "1")
 ARGS = ("--no-scrape", "--prometheus", "none")
 
 

@@ -218,8 +218,8 @@ class Pages(unittest.TestCase):
         self.assertEqual([s["status"] for s in report["sources"] if s["kind"] in ("exporter", "engine")], ["ok", "ok"])
 
 
-# Read only where a pod's owners lead to them: test_owners.py refuses these, in a cluster that has them.
-OF_OPERATORS = {"argoproj.io", "jobset.x-k8s.io", "kaito.sh", "ray.io", "serving.kserve.io"}
+# Read only where a pod's owners lead to them and the API server serves them: test_owners.py refuses these, in a cluster that has them.
+OF_OPERATORS = {"leaderworkerset.x-k8s.io", "argoproj.io", "jobset.x-k8s.io", "kaito.sh", "ray.io", "serving.kserve.io"}
 
 
 class Rights(unittest.TestCase):

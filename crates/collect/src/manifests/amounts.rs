@@ -71,7 +71,7 @@ fn uncountable(container: &Value) -> Option<Remark> {
             // "0.5": a device is whole.
             Some(Some(_)) if written.as_deref().and_then(quantity::count).is_some() => {}
             Some(Some(number)) if number.fract() == 0.0 => {
-                return remark(resource.clone(), format!("it asks for {}: no node has so many", shown(amount)));
+                return remark(resource.clone(), "the amount is more than any node has".into());
             }
             Some(Some(_)) => {
                 return remark(

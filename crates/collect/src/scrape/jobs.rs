@@ -64,7 +64,17 @@ fn own_exporters(jobs: &mut Vec<Job>) {
 
 /// Namespaces that GPU operators, clouds and monitoring are installed to, by their names.
 fn is_operators(namespace: &str) -> bool {
-    const PARTS: &[&str] = &["gpu", "nvidia", "amd", "dcgm", "kube", "monitor", "prometheus", "observability", "gmp"];
+    const PARTS: &[&str] = &[
+        "gpu",
+        "nvidia",
+        "amd",
+        "dcgm",
+        "kube",
+        "monitor",
+        "prometheus",
+        "observability",
+        "gmp",
+    ];
     namespace
         .split('-')
         .any(|part| PARTS.iter().any(|known| part.starts_with(known)))
@@ -299,7 +309,10 @@ mod tests {
                 image: Some("acme/dcgm-exporter:4".into()),
                 role: Some(ContainerRole::GpuInfrastructure),
                 requests: Resources {
-                    devices: (devices > 0).then(|| ("nvidia.com/gpu".to_string(), devices)).into_iter().collect(),
+                    devices: (devices > 0)
+                        .then(|| ("nvidia.com/gpu".to_string(), devices))
+                        .into_iter()
+                        .collect(),
                     ..Resources::default()
                 },
                 ..Container::default()
@@ -316,7 +329,11 @@ mod tests {
             ..Cluster::default()
         };
         let asked: Vec<String> = jobs(&cluster).into_iter().map(|j| j.pod).collect();
-        assert_eq!(asked, ["gpu-operator-n1", "team-a-n2"], "and none that asks for GPUs itself");
+        assert_eq!(
+            asked,
+            ["gpu-operator-n1", "team-a-n2"],
+            "and none that asks for GPUs itself"
+        );
     }
 
     #[test]

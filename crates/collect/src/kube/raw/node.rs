@@ -84,6 +84,12 @@ impl ApiObject for RawNode {
     }
 }
 
+/// Amazon's ids end in an instance's ("i-0abc"); where the end is another word, it names no machine (Fargate, virtual nodes).
+fn names_a_machine(provider_id: &str) -> bool {
+    let last = provider_id.rsplit('/').next().unwrap_or_default();
+    !last.is_empty() && (!provider_id.starts_with("aws:") || last.starts_with("i-"))
+}
+
 /// What names one machine, without what else stands in it: accounts, projects, subscriptions.
 fn digest(provider_id: &str) -> String {
     let hash = Sha256::digest(provider_id.as_bytes());
@@ -120,7 +126,12 @@ impl RawNode {
         Node {
             name: self.metadata.name,
             uid: self.metadata.uid.filter(|u| !u.is_empty()),
-            machine: self.spec.provider_id.as_deref().filter(|id| !id.is_empty()).map(digest),
+            machine: self
+                .spec
+                .provider_id
+                .as_deref()
+                .filter(|id| names_a_machine(id))
+                .map(digest),
             unread,
             created_at: self.metadata.creation_timestamp,
             labels: labels::of_node(self.metadata.labels, keep),
@@ -174,6 +185,13 @@ mod tests {
         let whole = node(born, &format!("{ready},{capacity}"));
         assert!(!whole.unread);
         assert_eq!(whole.machine.as_deref(), Some(digest("aws:///a/i-1").as_str()));
+        let told = [
+            ("aws:///x/y", false),
+            ("aws:///", false),
+            ("gce://p/z/n", true),
+            ("", false),
+        ];
+        assert!(told.iter().all(|(id, is)| names_a_machine(id) == *is));
         for (meta, status) in [
             (born, ready),
             (born, capacity),
