@@ -31,6 +31,11 @@ pub fn money(usd: UsdPerHour) -> String {
     format!("{}/h", dollars(usd.usd(), 2))
 }
 
+/// Never $0 where no price is known.
+pub fn known_money(usd: Option<UsdPerHour>) -> String {
+    usd.map_or_else(|| "no known price".into(), money)
+}
+
 /// "$300,979".
 pub fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
@@ -377,7 +382,8 @@ pub fn unassessed(report: &Report) -> Unassessed<'_> {
         .flat_map(|check| check.not_assessed.iter().map(move |gap| (check.id.as_str(), gap)))
         .collect();
     entries.sort_by(|a, b| {
-        let size = |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour, (e.1.gpus * 1e6) as u64);
+        let size =
+            |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour.unwrap_or_default(), (e.1.gpus * 1e6) as u64);
         size(b).cmp(&size(a)).then_with(|| a.0.cmp(b.0))
     });
     // The same GPUs are behind several checks: dollars per remedy are the largest check's, votes the sum over checks.
