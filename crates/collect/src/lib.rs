@@ -20,7 +20,7 @@ use gpuwaste_facts::{snapshot, units};
 use crate::snapshot::{SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Result, bail};
 use jiff::Timestamp;
-use options::CollectOptions;
+use options::{CollectOptions, StoreMode};
 
 /// Reads every context that was asked for, at once.
 ///
@@ -30,7 +30,14 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
     kube::check_names(options)?;
     // A credential plugin may wait for somebody to log in: it blocks, and Ctrl-C must still be heard.
     let known = options.clone();
-    let targets = tokio::task::spawn_blocking(move || kube::connect::targets(&known)).await??;
+    let targets = match tokio::task::spawn_blocking(move || kube::connect::targets(&known)).await? {
+        Ok(targets) => targets,
+        // No cluster, but a store: what it tells of hosts is a fleet, too.
+        Err(error) if error.is::<kube::connect::NoCluster>() && matches!(options.store.mode, StoreMode::Url(_)) => {
+            return prometheus::bare::collect(options).await;
+        }
+        Err(error) => return Err(error),
+    };
     let taken_at = Timestamp::now();
     let reads = targets.into_iter().map(|target| async move {
         let read = match &target.client {

@@ -7,6 +7,7 @@ use kube::client::AuthError;
 use kube::config::{ExecConfig, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::error::Error as _;
+use std::fmt;
 
 /// One cluster to read.
 #[derive(Debug)]
@@ -19,6 +20,18 @@ pub struct Target {
     pub inside: bool,
     pub client: Result<Api, ReadError>,
 }
+
+/// There is no cluster to read, and none was asked for.
+#[derive(Debug)]
+pub struct NoCluster(String);
+
+impl fmt::Display for NoCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoCluster {}
 
 /// The clusters that the options name.
 ///
@@ -95,10 +108,12 @@ fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -
             inside: true,
             client: build(config, options),
         }]),
-        Err(_) => bail!(
+        Err(_) => Err(NoCluster(
             "no cluster to read: there is no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) and this is no pod with a service account\n  \
-             without a cluster: 'gpuwaste scan --demo', 'gpuwaste scan --snapshot FILE'"
-        ),
+             without a cluster: 'gpuwaste scan --prometheus URL' (GPU exporters of hosts), 'gpuwaste scan --local', 'gpuwaste scan --demo', 'gpuwaste scan --snapshot FILE'"
+                .into(),
+        )
+        .into()),
     }
 }
 

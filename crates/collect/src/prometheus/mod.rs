@@ -3,6 +3,7 @@
 mod answer;
 mod ask;
 mod auth;
+pub mod bare;
 mod client;
 pub mod find;
 mod knows;

@@ -239,15 +239,17 @@ impl Words {
 
     /// The labels of an engine's pod: annotation-based scrapes have names of their own.
     pub(super) fn pod_labels(&self) -> (&'static str, &'static str) {
-        let find = |names: [&'static str; 2]| {
+        let find = |names: &[&'static str]| {
             names
-                .into_iter()
+                .iter()
+                .copied()
                 .find(|l| self.engine_labels.contains(*l))
                 .unwrap_or(names[0])
         };
         (
-            find(["namespace", "kubernetes_namespace"]),
-            find(["pod", "kubernetes_pod_name"]),
+            find(&["namespace", "kubernetes_namespace"]),
+            // Outside of Kubernetes a server is its address.
+            find(&["pod", "kubernetes_pod_name", "instance"]),
         )
     }
 

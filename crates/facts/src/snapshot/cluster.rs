@@ -30,6 +30,9 @@ pub struct Cluster {
     /// Nodes. `None`: could not be listed at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<Node>>,
+    /// No cluster at all: hosts and devices as a store's series tell them. Who holds what, nobody says.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub metrics_only: bool,
     /// GPU-relevant pods: all pods bound to GPU nodes (whatever they request), and unbound pods that ask for GPUs.
     pub pods: Vec<Pod>,
     pub pods_read: PodsRead,

@@ -78,7 +78,7 @@ fn holes(fleet: &mut Fleet, history: &History, index: usize) {
         (
             "what nodes handed out (kube-state-metrics)",
             "that GPUs were free for a day is told by devices alone",
-            has_nodes,
+            has_nodes && !fleet.clusters[index].metrics_only,
             history
                 .nodes
                 .iter()

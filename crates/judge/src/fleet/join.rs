@@ -66,6 +66,7 @@ fn join_cluster(
         name: cluster.name.clone(),
         key: cluster.uid.clone().unwrap_or_else(|| cluster.name.clone()),
         nodes_known: cluster.nodes.is_some(),
+        metrics_only: cluster.metrics_only,
         pods_known: cluster.pods_read.complete,
         claims_known: cluster.dra.as_ref().is_none_or(|d| d.claims_complete),
         by_class: cluster

@@ -89,6 +89,8 @@ pub struct ClusterInfo {
     pub key: String,
     /// Nodes were listed. When false, node-level checks are not assessed and coverage is unknown.
     pub nodes_known: bool,
+    /// No cluster at all: hosts and devices as a store's series tell them.
+    pub metrics_only: bool,
     /// Every pod that could hold a GPU was listed. When false, a GPU without a visible holder is `Unknown`, not free.
     pub pods_known: bool,
     /// Every DRA claim was listed. When false, a DRA device without a visible holder is `Unknown`, not free.

@@ -157,6 +157,10 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
         };
     }
     let claims = node.pods.iter().any(|p| fleet.pod(*p).unresolved_claims);
+    if cluster.metrics_only && working {
+        // There is no scheduler that it could run outside of.
+        return (SlotState::Working, Reason::Activity, None);
+    }
     if !cluster.pods_known || node.holders_unread {
         return (SlotState::Unknown, Reason::HoldersInvisible, None);
     }

@@ -87,7 +87,9 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
     let mut groups: BTreeMap<Key, Vec<(usize, Vec<OwnerRef>)>> = BTreeMap::new();
     for (offset, seen) in cluster.pods.iter().enumerate() {
         let pod = &fleet.pods[first_pod + offset];
-        let wants = !pod.devices.is_empty() || pod.claims;
+        // Where only metrics were read nobody says which GPUs a server holds.
+        let told = cluster.metrics_only && seen.containers.iter().any(|c| c.server.is_some());
+        let wants = !pod.devices.is_empty() || pod.claims || told;
         if pod.infrastructure
             || !wants
             || matches!(

@@ -173,6 +173,10 @@ fn price(fleet: &Fleet, workload: &Workload) -> Option<UsdPerHour> {
     }
     let pods: BTreeSet<_> = workload.pods.iter().copied().collect();
     let slots: BTreeSet<_> = pods.iter().flat_map(|&p| fleet.pod(p).slots.iter().copied()).collect();
+    if slots.is_empty() && fleet.clusters[workload.cluster].metrics_only {
+        // It runs on some GPU of its host, and nobody says on which.
+        return None;
+    }
     slots
         .into_iter()
         .map(|id| {

@@ -165,7 +165,7 @@ pub fn no_gpus(t: &Totals) -> &'static str {
 pub fn of_allocated(t: &Totals) -> String {
     if t.gpus_unknown > 0.0 {
         format!(
-            "of the allocated GPUs are known to serve nothing (idle or stuck); {} could not be judged",
+            "of the allocated GPUs serve nothing (idle or stuck); {} GPUs could not be judged",
             count(t.gpus_unknown)
         )
     } else {

@@ -211,13 +211,23 @@ pub(crate) fn checks(fleet: &Fleet, outcomes: &[(&'static str, Outcome)]) -> Vec
     checks
 }
 
+const NO_SCHEDULER: &str = "no scheduler was read, only metrics: who holds it is not known";
+
 fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
     let mut merged: BTreeMap<(&str, &str), Vec<SlotId>> = BTreeMap::new();
+    let bare = |s: &SlotId| fleet.clusters[fleet.node(fleet.slot(*s).node).cluster].metrics_only;
     for entry in entries {
-        merged
-            .entry((&entry.reason, &entry.remedy))
-            .or_default()
-            .extend(&entry.slots);
+        // Where there is no cluster nothing can be granted in it.
+        let (reason, remedy) =
+            if !entry.slots.is_empty() && entry.slots.iter().all(bare) && entry.remedy.contains("gpuwaste rbac") {
+                (
+                    NO_SCHEDULER,
+                    "give a kubeconfig, or run 'gpuwaste scan --local' on the hosts",
+                )
+            } else {
+                (entry.reason.as_str(), entry.remedy.as_str())
+            };
+        merged.entry((reason, remedy)).or_default().extend(&entry.slots);
     }
     let mut gaps: Vec<CheckGap> = merged
         .into_iter()
