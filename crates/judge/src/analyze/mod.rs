@@ -45,6 +45,7 @@ use crate::settings::Settings;
 use crate::snapshot::Gap;
 use finding::{Finding, NotAssessed};
 use sizing::Sizing;
+pub use sizing::{ServerLoad, server_load};
 use std::cell::OnceCell;
 
 /// A check. [`Check::explain`] is its user documentation (`gpuwaste explain CHECK`).

@@ -329,8 +329,15 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
     }
     let then = target.service.as_ref().and_then(|s| s.inter_token_latency);
     if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, then) {
+        // The value and the end that the limits were held against: a promise must not rest on the middle.
+        let expected = target
+            .service
+            .as_ref()
+            .and_then(|s| s.expected_inter_token_latency)
+            .unwrap_or(then);
         text.push_str(&format!(
-            "; tokens then come every {:.0} ms instead of {:.0}",
+            "; tokens then come every {:.0} ms (at most {:.0}) instead of {:.0}",
+            expected * 1e3,
             then * 1e3,
             now * 1e3
         ));
