@@ -214,7 +214,7 @@ impl<'a> Clock<'a> {
     fn of(roofline: &'a Roofline, ask: &Ask<'_>) -> Self {
         let model = Predictor::new(roofline, ask.own);
         let scaled = ask.present.filter(|p| p.seconds > 0.0).and_then(|present| {
-            let margin = ratio_margin(&present.roofline, roofline)?;
+            let margin = ratio_margin(&present.roofline, roofline, ask.own).ok()?;
             Some((present.seconds / step_seconds(&present.roofline, present.at), margin))
         });
         match scaled {

@@ -1,7 +1,7 @@
 //! Whether a placement carries a load within its latency limits: by the ratio to what is measured on the present placement,
 //! else by the step-time model, at the bad end of its interval. What was measured nowhere stays unknown.
 
-use super::speed::{At, Class, Predictor, Seconds, ratio_margin, ratio_margin_same_card, step_seconds};
+use super::speed::{At, Class, Predictor, Seconds, Unscalable, ratio_margin, ratio_margin_same_card, step_seconds};
 use super::{FitVerdict, Load, Placement, Roofline, Service, Slo};
 
 /// A roofline with nothing missing that a division needs.
@@ -190,11 +190,17 @@ fn by_ratio(new: &Roofline, here: &Prediction, load: &Load, lengths: Lengths) ->
         .filter(|s| *s > 0.0)
         .ok_or(NoRatio::NotMeasured)?;
     let old = usable(&current.placement).ok_or(NoRatio::NotMeasured)?;
-    let margin = ratio_margin(old, new).ok_or_else(|| {
-        NoRatio::NotComparable(format!(
-            "what is measured on {} does not tell the time on {}: such ratios are off by more than they tell",
-            old.card.name, new.card.name
-        ))
+    let margin = ratio_margin(old, new, &load.own).map_err(|why| {
+        let (here, there) = (&old.card.name, &new.card.name);
+        NoRatio::NotComparable(match why {
+            Unscalable::Vendor => format!(
+                "what is measured on {here} does not tell the time on {there}: such ratios are off by more than they tell"
+            ),
+            Unscalable::NeverMeasured => {
+                let kind = if new.experts > 0.0 { "mixtures of experts" } else { "dense models" };
+                format!("the speed of {kind} on {there} was never measured: what is measured on {here} is not scaled to it")
+            }
+        })
     })?;
     let share = current.measured_share.clamp(0.0, 1.0);
     let then = Load {

@@ -237,19 +237,37 @@ fn spread(t: &Terms) -> f64 {
     (fixed().floor.powi(2) + causes).sqrt()
 }
 
+/// Why a measurement on one card tells nothing of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unscalable {
+    /// One of the cards is not NVIDIA's: such ratios are off by more than not knowing is.
+    Vendor,
+    /// Nobody measured the other card with this kind of model (dense, mixture): neither the points nor this fleet.
+    NeverMeasured,
+}
+
 /// By how much of itself a measurement that was scaled from one placement to another may be too fast, in one case of twenty.
-/// `None`: that is not known: to another card that is not NVIDIA's (the error is larger than not knowing), or of a generation
-/// of which nothing was measured.
-pub fn ratio_margin(from: &Roofline, to: &Roofline) -> Option<f64> {
+/// The one place that says which cards a measured server may be sent to. An instance is as its card is; `own`: measured
+/// servers of this fleet.
+pub fn ratio_margin(from: &Roofline, to: &Roofline, own: &[Measured]) -> Result<f64, Unscalable> {
     if from == to {
-        return Some(0.0);
+        return Ok(0.0);
     }
     if from.card.name == to.card.name && from.card.instance == to.card.instance {
-        return Some(ratio_margin_same_card());
+        return Ok(ratio_margin_same_card());
     }
-    let comparable = from.card.nvidia && to.card.nvidia && points::is_measured(to.card.architecture);
+    if !(from.card.nvidia && to.card.nvidia) {
+        return Err(Unscalable::Vendor);
+    }
+    let mixture = |r: &Roofline| r.experts > 0.0;
+    let seen_here =
+        |m: &Measured| m.seconds > 0.0 && m.roofline.card.name == to.card.name && mixture(&m.roofline) == mixture(to);
+    if from.card.name != to.card.name && !points::is_measured(&to.card.name, mixture(to)) && !own.iter().any(seen_here)
+    {
+        return Err(Unscalable::NeverMeasured);
+    }
     let near = from.card.architecture == to.card.architecture && !from.card.instance && !to.card.instance;
-    comparable.then(|| value("ratio", if near { "near" } else { "far" }))
+    Ok(value("ratio", if near { "near" } else { "far" }))
 }
 
 /// The same for another layout, or another server, on one card.

@@ -4,9 +4,9 @@
 //! expected to be; tests/fit/fit_speed.py writes it beside the constants. Points of the same model on the same card with the
 //! same engine correct a prediction as far as such residuals were seen to agree: less across sources than within one.
 
+use super::Engine;
 use super::constants::fixed;
 use super::step::At;
-use super::{Architecture, Engine};
 use crate::Roofline;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -76,7 +76,6 @@ struct Book {
     tiers: HashMap<Tier, (u32, BTreeSet<usize>)>,
     /// (architecture, bits of a weight, bits of a product).
     precisions: HashSet<(String, u32, u32)>,
-    architectures: HashSet<String>,
     paths: HashSet<(&'static str, String)>,
     /// (engine, index into [`Structure::flags`](super::Structure)).
     structures: HashSet<(&'static str, usize)>,
@@ -129,7 +128,6 @@ fn read() -> Book {
         tier.1.insert(source);
         book.precisions
             .insert((cell("architecture").into(), likeness.bits, whole("compute_bits")));
-        book.architectures.insert(cell("architecture").into());
         book.paths.insert((engine, cell("path").into()));
         for (i, name) in ["latent", "sparse", "recurrent", "windowed"].iter().enumerate() {
             if whole(name) > 0 {
@@ -201,9 +199,10 @@ pub struct Evidence {
     pub of_model: u32,
 }
 
-/// Some card of this generation was measured.
-pub(super) fn is_measured(architecture: Architecture) -> bool {
-    BOOK.architectures.contains(architecture.name())
+/// This card was measured with this kind of model (dense, mixture), whatever the engine.
+pub(super) fn is_measured(card: &str, mixture: bool) -> bool {
+    let mut tiers = BOOK.tiers.iter();
+    tiers.any(|((name, _, kind), (points, _))| name == card && *kind == mixture && *points > 0)
 }
 
 pub(super) fn evidence(r: &Roofline) -> Evidence {

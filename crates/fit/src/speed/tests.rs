@@ -216,17 +216,42 @@ fn small_models_are_bound_by_launches_and_large_ones_by_memory() {
     assert_eq!(bound(LLAMA, "L4", 1.0), Bound::Memory);
 }
 
-/// Measured on one card, said of another: only where both are NVIDIA's and the generation was measured.
+/// Measured on one card, said of another: only where both are NVIDIA's and the other was measured with such a model.
 #[test]
 fn ratios_have_margins_by_how_far_the_cards_are_apart() {
     let on = |gpu: &str| with(LLAMA, gpu, 1, &settings(None));
     let h200 = on("H200");
-    assert_eq!(ratio_margin(&h200, &h200), Some(0.0));
-    let (near, far) = (ratio_margin(&h200, &on("H100")), ratio_margin(&h200, &on("L4")));
-    assert!(
-        near > Some(0.0) && far > Some(0.0) && near < Some(0.8) && far < Some(0.8),
-        "{near:?} {far:?}"
+    let margin = |to: &Roofline| ratio_margin(&h200, to, &[]);
+    assert_eq!(margin(&h200), Ok(0.0));
+    for there in ["H100", "L4", "H100-SXM5-80GB-MIG-3g.40gb"] {
+        let told = margin(&on(there)).unwrap();
+        assert!(told > 0.0 && told < 0.8, "{there}: {told}");
+    }
+    assert_eq!(margin(&on("MI300X")), Err(Unscalable::Vendor));
+    assert_eq!(ratio_margin(&on("MI300X"), &h200, &[]), Err(Unscalable::Vendor));
+}
+
+/// Other cards of its generation were measured, and others with dense models: neither speaks for this one.
+#[test]
+fn a_card_that_nobody_measured_with_such_a_model_takes_no_ratio() {
+    let never = Err(Unscalable::NeverMeasured);
+    let on = |model: &str, gpu: &str| with(model, gpu, 1, &settings(None));
+    let (dense, mixture) = (on(LLAMA, "H200"), on("openai/gpt-oss-20b", "H200"));
+    assert_eq!(ratio_margin(&dense, &on(LLAMA, "A10G"), &[]), never);
+    assert!(ratio_margin(&dense, &on(LLAMA, "L4"), &[]).is_ok());
+    assert_eq!(ratio_margin(&mixture, &on("openai/gpt-oss-20b", "L4"), &[]), never);
+    // A server of this fleet that runs another such model there is a measurement of the card.
+    let at = At::new(4.0, 500.0, 200.0);
+    let own = |model: &str, seconds: f64| Measured {
+        roofline: on(model, "A10G"),
+        at,
+        seconds,
+    };
+    let target = on(LLAMA, "A10G");
+    assert!(ratio_margin(&dense, &target, &[own("Qwen/Qwen2.5-7B-Instruct", 0.03)]).is_ok());
+    assert_eq!(
+        ratio_margin(&dense, &target, &[own("Qwen/Qwen2.5-7B-Instruct", 0.0)]),
+        never
     );
-    assert_eq!(ratio_margin(&h200, &on("MI300X")), None);
-    assert_eq!(ratio_margin(&on("MI300X"), &h200), None);
+    assert_eq!(ratio_margin(&dense, &target, &[own("openai/gpt-oss-20b", 0.03)]), never);
 }

@@ -145,15 +145,19 @@ fn what_was_measured_nowhere_stays_unknown() {
 
 /// Scaled from NVIDIA's to AMD's cards a time is off by more than it tells (−44 % where it was scored).
 #[test]
-fn a_measurement_does_not_scale_to_another_vendor_or_an_unmeasured_generation() {
+fn a_measurement_does_not_scale_to_another_vendor_or_an_unmeasured_card() {
     let mut now = load(50.0);
     now.current = Some(measured(on("H200", 2), 0.018, 1.0));
-    for gpu in ["MI300X", "V100-SXM2-32GB"] {
+    for (gpu, why) in [
+        ("MI300X", "does not tell"),
+        ("V100-SXM2-32GB", "was never measured"),
+        ("A10G", "was never measured"),
+    ] {
         let mut target = on(gpu, 8);
         target.verdict = FitVerdict::Fits;
         let answer = serves(&target, &now, &SLO);
         assert!(
-            answer.serves.is_none() && answer.reason.contains("does not tell"),
+            answer.serves.is_none() && answer.reason.contains(why),
             "{gpu}: {}",
             answer.reason
         );

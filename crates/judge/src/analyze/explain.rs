@@ -143,8 +143,8 @@ anew, no patch is given, and only slices that keep memory of their own are count
 When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. The time on a card
 that the server does not run on is scaled from the latencies that it tells, by a step-time model whose constants come from
 measured servers (a MIG instance's as its share of the card), and must hold at the end of a margin that one such scaling in
-twenty exceeds; to AMD's cards and to generations that nobody measured it is not scaled: they stay unknown, unless a server of this
-fleet runs the same there. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
+twenty exceeds; to AMD's cards, and to cards that nobody measured with such a model (dense, or a mixture of experts) it is not scaled:
+they stay unknown, unless a server of this fleet runs such a model there. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
 Only the load that was seen counts: a launch next week is not in it.
 
 What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.";
