@@ -41,7 +41,7 @@ impl Results {
                 self.out_of_time += usize::from(first);
                 return;
             }
-            Got::Failed(error) if error.is_forbidden() => {
+            Got::Failed(error) if error.is_rbac() => {
                 self.forbidden.insert(job.namespace.clone());
                 return;
             }

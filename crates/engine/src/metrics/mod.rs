@@ -230,7 +230,7 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
         identity.kv_blocks = number("num_gpu_blocks");
         identity.block_size = number("block_size");
         identity.kv_capacity = number("kv_cache_size_tokens")
-            .or_else(|| Some(identity.kv_blocks? * identity.block_size?))
+            .or_else(|| identity.kv_blocks?.checked_mul(identity.block_size?))
             .filter(|t| *t > 0)
             .map(Tokens);
         identity.gpu_memory_utilization = told("gpu_memory_utilization").and_then(|v| v.parse().ok());
@@ -257,7 +257,7 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
         let number = |name: &str| page.max(&[name]).filter(|v| *v >= 1.0).map(|v| v as u64);
         identity.kv_blocks = number("trtllm_kv_cache_max_blocks");
         identity.block_size = number("trtllm_kv_cache_tokens_per_block");
-        identity.kv_capacity = identity.kv_blocks.zip(identity.block_size).map(|(b, s)| Tokens(b * s));
+        identity.kv_capacity = tokens(&identity);
     }
     if names.engine == EngineKind::Triton {
         let of = |kind: &str| {
@@ -267,11 +267,7 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
         };
         identity.kv_blocks = of("max").map(|v| v as u64);
         identity.block_size = of("tokens_per").map(|v| v as u64);
-        identity.kv_capacity = identity
-            .kv_blocks
-            .zip(identity.block_size)
-            .map(|(b, s)| Tokens(b * s))
-            .filter(|t| t.0 > 0);
+        identity.kv_capacity = tokens(&identity).filter(|t| t.0 > 0);
     }
     let model = names.markers.iter().find_map(|m| {
         label(m, "model_name")
@@ -280,6 +276,11 @@ fn identity_of(page: &Page, names: &Names) -> ServerIdentity {
     });
     identity.served_names = model.into_iter().filter(|m| !m.is_empty()).collect();
     identity
+}
+
+/// Blocks of so many tokens; `None` where their product is no number.
+fn tokens(identity: &ServerIdentity) -> Option<Tokens> {
+    identity.kv_blocks?.checked_mul(identity.block_size?).map(Tokens)
 }
 
 #[cfg(test)]
