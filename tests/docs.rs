@@ -193,7 +193,10 @@ fn every_rule_that_is_cited_is_written_down() {
     let expected: BTreeSet<String> = (1..=12).map(|n| format!("R{n}")).collect();
     assert_eq!(written, expected);
     let mut citations = 0;
-    for (name, text) in sources().into_iter().filter(|(n, _)| n.ends_with(".rs")) {
+    for (name, text) in sources()
+        .into_iter()
+        .filter(|(n, _)| has_extension(Path::new(n), &["rs"]))
+    {
         for line in text.lines().filter(|l| l.contains("//")) {
             for rule in cited(line) {
                 assert!(written.contains(&rule), "{name} cites {rule}: {line}");
@@ -221,9 +224,12 @@ fn no_source_points_to_a_page_that_is_not_there() {
         .collect();
     let mut named = 0;
     for (name, text) in sources() {
-        for line in text.lines().filter(|l| !l.contains("://") && !name.ends_with(".csv")) {
+        for line in text
+            .lines()
+            .filter(|l| !l.contains("://") && !has_extension(Path::new(&name), &["csv"]))
+        {
             let words = line.split(|c: char| !(c.is_alphanumeric() || "/._-".contains(c)));
-            for word in words.filter(|w| w.ends_with(".md") && w.len() > 3) {
+            for word in words.filter(|w| has_extension(Path::new(w), &["md"])) {
                 // A file that a test writes, or another project's.
                 let page = word
                     .strip_prefix("docs/")
