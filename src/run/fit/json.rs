@@ -1,4 +1,4 @@
-//! The contract's JSON (interface.md, "fit JSON").
+//! What `--format json` prints.
 
 use super::holds::{AT, Answer as MemoryAnswer, Held};
 use super::load::{Answer as LoadAnswer, Question, Told};
