@@ -255,7 +255,7 @@ fn hosts(rows: &[Row], at: Timestamp) -> BTreeMap<String, Host> {
         device.index = first(row, &["gpu", "gpu_id"])
             .and_then(|i| i.parse().ok())
             .or(device.index);
-        let reading = device.reading.get_or_insert_with(|| GpuReading {
+        let reading = device.reading.get_or_insert(GpuReading {
             at,
             gpu_util: None,
             gr_engine: None,
