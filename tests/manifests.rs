@@ -613,7 +613,7 @@ fn gates_and_codes_are_those_of_scan() {
         "0",
     ])
     .expect(1, &["max-new-waste"]);
-    check(&["more.yaml", "--baseline", "base.json"]).expect(0, &["fixed since the baseline"]);
+    check(&["more.yaml", "--baseline", "base.json"]).expect(0, &["gone since the baseline"]);
 }
 
 #[test]

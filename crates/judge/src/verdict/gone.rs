@@ -80,6 +80,8 @@ struct Fates<'r> {
     /// By cluster and node: every GPU there that no finding claims is at work.
     nodes: BTreeMap<(Option<&'r str>, &'r str), bool>,
     read: bool,
+    /// Nothing runs yet: what is planned has no state, and its bill alone says what became of it.
+    planned: bool,
 }
 
 impl<'r> Fates<'r> {
@@ -115,12 +117,21 @@ impl<'r> Fates<'r> {
         // Without the nodes nobody can say that one of them left.
         let read =
             new.totals.coverage_percent.is_some() || new.totals.gpus == 0.0 && new.totals.spend_usd_per_hour.is_some();
-        Self { claimed, nodes, read }
+        let manifests = |s: &crate::snapshot::Source| s.kind == crate::snapshot::SourceKind::Manifest;
+        Self {
+            claimed,
+            nodes,
+            read,
+            planned: !new.sources.is_empty() && new.sources.iter().all(manifests),
+        }
     }
 
     fn fate(&self, place: &Place) -> Fate {
         if self.claimed.contains(place) {
             return Fate::Claimed;
+        }
+        if self.planned {
+            return Fate::Left;
         }
         match self.nodes.get(&(place.cluster.as_deref(), place.node.as_str())) {
             Some(true) => Fate::Works,
