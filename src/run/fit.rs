@@ -5,6 +5,7 @@ mod memory;
 use super::print;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::models::{self, ModelFacts};
+use crate::catalog::prices::CapacityType;
 use crate::catalog::{instances, mig};
 use crate::cli::{FitArgs, FitEngine, FitFormat};
 use crate::fit::search::{Candidate, Need, Tier, search};
@@ -271,7 +272,7 @@ fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Result<Vec<Tier<'a>>> {
         if rows().next().is_none() {
             bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
         }
-        if !rows().any(|r| !r.is_special_offer() && r.on_demand.is_some()) {
+        if !rows().any(|r| r.can_be_rented() && r.list.is_some()) {
             bail!(
                 "the catalogue has no on-demand price of an instance in '{region}', only offers of other kinds ({} rows); leave --region out for medians over clouds",
                 rows().count()
@@ -302,9 +303,9 @@ fn median(gpu: &GpuFacts) -> Option<UsdPerHour> {
 fn sizes(gpu: &GpuFacts, region: &str) -> Vec<(u32, UsdPerHour)> {
     instances::all()
         .iter()
-        .filter(|r| r.region.eq_ignore_ascii_case(region) && !r.is_special_offer())
+        .filter(|r| r.region.eq_ignore_ascii_case(region) && r.can_be_rented())
         .filter(|r| gpus::find(&r.gpu).is_some_and(|g| g.name == gpu.name))
-        .filter_map(|r| Some((r.gpus?, r.on_demand?)))
+        .filter_map(|r| Some((r.gpus?, r.price(CapacityType::OnDemand)?)))
         .collect()
 }
 
@@ -498,7 +499,7 @@ fn table(model: &ModelFacts, found: &[Candidate], tokens: Option<u64>) -> String
     let _ = writeln!(
         out,
         "\nWeights are per GPU. KV tokens and requests (of full length) are of one engine; requests may share the KV cache\nbetter when they are shorter. Prices: medians over clouds as of {}, or the region's whole instances.",
-        instances::MEDIANS_AS_OF
+        instances::medians_as_of()
     );
     out
 }

@@ -16,6 +16,7 @@ mod spec;
 use super::options::CollectOptions;
 use super::prometheus::{self, HistoryRead};
 use super::scrape;
+use crate::engine::metrics::plausible;
 use crate::snapshot::cluster::{Cluster, Node};
 use crate::snapshot::{Gap, Source};
 use api::{Api, ReadError};
@@ -161,6 +162,10 @@ pub async fn read_cluster(
         gaps.gaps.extend(missing);
     }
     let history = prometheus::read(api, &mut cluster, options, at).await;
+    if let Some((sifted, missing)) = plausible::sift(&cluster) {
+        cluster = sifted;
+        gaps.gaps.extend(missing);
+    }
     Ok(ClusterRead {
         cluster,
         history,

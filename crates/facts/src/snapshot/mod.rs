@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod dra;
 pub mod engine;
+pub mod figure;
 pub mod gpu;
 pub mod history;
 pub mod owners;
