@@ -281,9 +281,16 @@ fn what_rows_point_at_is_there() {
 }
 
 #[test]
-fn a_bad_row_is_named_by_file_and_line() {
+fn parts_of_weights_are_known_ones() {
     let parts = |cell: &str| wrong(Parts, cell, &mut BTreeSet::new()).is_none();
-    assert!(parts("attention=bf16 dense=8.8") && !parts("attn=bf16") && !parts("head=b16") && !parts(""));
+    assert!(parts("attention=bf16 dense=8.8"));
+    for bad in ["attn=bf16", "head=b16", "attention", ""] {
+        assert!(!parts(bad), "{bad}");
+    }
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_and_line() {
     const COLUMNS: Columns = &[("name", Key), ("watts", MaybeNumber), ("as_of", Date)];
     let of = |text: &str| check("cards.csv", text, COLUMNS).1.join("; ");
     assert_eq!(of("name,watts,as_of\na,7,2026-07-20\nb,,2026\n"), "");
