@@ -12,6 +12,7 @@ mod snapshot_file;
 mod source;
 
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
+use crate::collect::kube::path::{Name, is_name};
 use crate::collect::kube::rights::{RbacRequest, rbac};
 use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
@@ -120,16 +121,22 @@ fn roles(args: &RbacArgs) -> Result<ExitCode> {
             _ => bail!("--with {with}: known are scrape, prometheus=NS/SVC:PORT and configmaps=NS/NAME"),
         }
     }
-    let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
     let names = request
         .namespaces
         .iter()
-        .chain(request.prometheus.iter().flat_map(|(a, b, c)| [a, b, c]))
+        .chain(request.prometheus.iter().flat_map(|(a, b, _)| [a, b]))
         .chain(request.configmaps.iter().flat_map(|(a, b)| [a, b]));
     for name in names {
-        if !plain(name) {
-            bail!("'{name}' is no Kubernetes name");
-        }
+        Name::parse(name)?;
+    }
+    // A port has a number, or a name of up to 15 letters.
+    let word = |p: &str| is_name(p) && p.len() <= 15 && !p.contains('.');
+    if let Some((.., port)) = request
+        .prometheus
+        .iter()
+        .find(|(.., p)| p.parse::<u16>().is_err() && (!word(p) || p.bytes().all(|b| b.is_ascii_digit())))
+    {
+        bail!("'{}' is no port of a service", port.escape_debug());
     }
     print(rbac(&request))
 }

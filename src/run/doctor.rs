@@ -7,7 +7,7 @@ use crate::judge::{self, Case};
 use crate::report::document::Report;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, UnreadKind};
 use crate::snapshot::engine::EngineReading;
 use crate::snapshot::gpu::Generation;
 use anyhow::Result;
@@ -104,10 +104,14 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
     } else {
         "not read".into()
     };
-    let owners = if cluster.owners_refused.is_empty() {
+    let unread = cluster.unread.iter().filter(|u| u.what == UnreadKind::Owner);
+    let mut unread: Vec<String> = unread.filter_map(|u| u.name.clone()).collect();
+    unread.extend(cluster.owners_refused.iter().cloned());
+    let owners = if unread.is_empty() {
         format!("{} of the pods' owners", cluster.controllers.len())
     } else {
-        format!("not read: {}", cluster.owners_refused.join(", "))
+        let shown = unread[..unread.len().min(3)].join(", ");
+        format!("{} read, {} not: {shown}", cluster.controllers.len(), unread.len())
     };
     let [slices, classes, claims] = dra_rights(cluster);
     let scraped: BTreeSet<&str> = cluster.gpus.iter().map(|g| g.node.as_str()).collect();
@@ -118,7 +122,7 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
         slices,
         classes,
         claims,
-        row("get/list owners", owners, Answer::of(cluster.owners_refused.is_empty())),
+        row("get/list owners", owners, Answer::of(unread.is_empty())),
         counted(
             "list horizontalpodautoscalers",
             "autoscalers",

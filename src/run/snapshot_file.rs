@@ -1,6 +1,6 @@
 //! Snapshots on disk: plain, gzip or zstd JSON, by their content when read and by their name when written.
 
-use crate::snapshot::{SCHEMA, Snapshot};
+use crate::snapshot::{SCHEMA, Snapshot, bounds};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -68,7 +68,12 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
                 "it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that recorded it, or a newer one"
             )
         }
-        Some(_) => whole.map_err(|e| explain(&e)),
+        Some(_) => {
+            let mut whole = whole.map_err(|e| explain(&e))?;
+            let odd = bounds::check(&mut whole);
+            whole.gaps.extend(odd);
+            Ok(whole)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::{self, kube::rights, prometheus};
+use crate::snapshot::bounds;
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
@@ -77,7 +78,7 @@ fn recorded(args: &SourceArgs) -> Result<Snapshot> {
     merged.context("no snapshot was named")
 }
 
-fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
+fn merge(mut a: Snapshot, mut b: Snapshot) -> Snapshot {
     let apart = a.taken_at.duration_since(b.taken_at).as_secs().abs();
     if apart > 3600 {
         a.gaps.push(Gap {
@@ -87,6 +88,12 @@ fn merge(mut a: Snapshot, b: Snapshot) -> Snapshot {
             effect: "ages are counted to the newest one".into(),
             remedy: "record them together".into(),
         });
+    }
+    for snapshot in [&mut a, &mut b] {
+        let at = snapshot.taken_at;
+        for cluster in &mut snapshot.clusters {
+            cluster.read_at.get_or_insert(at);
+        }
     }
     a.taken_at = a.taken_at.max(b.taken_at);
     a.clusters.extend(b.clusters);
@@ -160,7 +167,10 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
     }
     // Credential plugins or a slow name server may still hold a thread: nobody waits for them.
     runtime.shutdown_background();
-    read
+    let mut read = read?;
+    let odd = bounds::check(&mut read);
+    read.gaps.extend(odd);
+    Ok(read)
 }
 
 /// A spinner, on a terminal only.

@@ -11,7 +11,8 @@ import http.server, json, os, pathlib, re, shutil, subprocess, sys, tempfile, th
 import xml.etree.ElementTree as ElementTree
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import setting
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "armour"))
+import fake, setting
 from setting import BINARY, ROOT
 
 MISSING = setting.packages()
@@ -70,17 +71,10 @@ class Cluster:
             "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}]}))
 
     def answer(self, path):
-        if path.startswith("/version"):
-            return 200, {"gitVersion": "v1.36.3"}
         if any(path.startswith(f"/api/v1/{kind}") for kind in self.refused):
             return 403, {"kind": "Status", "reason": "Forbidden", "message": "no"}
-        if path.startswith("/api/v1/nodes"):
-            return 200, {"metadata": {}, "items": self.nodes}
-        if path.startswith("/api/v1/pods"):
-            return 200, {"metadata": {}, "items": []}
-        if path.startswith("/api/v1/namespaces/kube-system"):
-            return 200, {"metadata": {"name": "kube-system", "uid": "u"}}
-        return 200, {"metadata": {}, "items": []}
+        code, body, _ = fake.World(self.nodes).answer(path)
+        return code, json.loads(body) if body.startswith(b"{") else {}
 
     def close(self):
         self.server.shutdown()

@@ -86,7 +86,7 @@ class History(unittest.TestCase):
     def test_idle_is_measured_and_only_what_is_idle(self):
         idle = {f["subject"]["name"]: f for f in self.report["findings"] if f["part"] == "idle"}
         w = self.world
-        silent = {x["name"] for x in (w.ghost, w.spin, w.notebook)}
+        silent = {x["name"] for x in (w.ghost, w.notebook)}
         measured = {n for n, f in idle.items() if f["confidence"] == "measured"}
         self.assertEqual(measured, silent | {"sliceidle"}, "the truth: no request in the window, or no activity")
         for name in silent:
@@ -94,6 +94,12 @@ class History(unittest.TestCase):
             self.assertEqual(sum(w.bins(truth, lambda l: l.rps)), 0)
             self.assertAlmostEqual(idle[name]["waste_usd_per_hour"], truth["replicas"] * truth["gpus"] * GPU_PRICE, places=3)
         self.assertAlmostEqual(idle["sliceidle"]["waste_usd_per_hour"], GPU_PRICE / 7, places=3, msg="a MIG instance is its slices of the card")
+        # No request and a card at rest, but 100 % "utilization": one says idle, the other that it works. Nobody's waste, and said.
+        self.assertEqual(sum(w.bins(w.spin, lambda l: l.rps)), 0)
+        self.assertNotIn("spin", idle)
+        self.assertEqual(next(x for x in self.report["workloads"] if x["name"] == "spin")["state"], "unknown")
+        refused = [n for c in self.report["checks"] if c["id"] == "dark-capacity" for n in c["not_assessed"] if n["reason"].startswith("one source says idle")]
+        self.assertEqual([(n["gpus"], n["usd_per_hour"]) for n in refused], [(1, GPU_PRICE)])
         # Five hours of life are no week; a third of the samples is no window; shared devices are nobody's own.
         self.assertEqual(idle["young"]["confidence"], "estimated")
         self.assertIn("5 h", idle["young"]["title"])

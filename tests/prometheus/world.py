@@ -293,7 +293,9 @@ class World:
         else:
             owner = own + ("," + ",".join("exported_" + part for part in theirs.split(",")) if theirs else "")
         value = {"util": lambda l: round(100 * (l.util if l.util is not None else min(1.0, l.busy * 1.3))), "gr": lambda l: round(l.gr if l.gr is not None else min(1.0, l.busy * 1.2), 4),
-                 "tensor": lambda l: round(l.busy * 0.6, 4), "dram": lambda l: round(l.busy, 4), "power": lambda l: l.power, "fb": lambda l: 60000}
+                 "tensor": lambda l: round(l.busy * 0.6, 4), "dram": lambda l: round(l.busy, 4), "power": lambda l: l.power,
+                 # A card without a program holds next to nothing; a server's KV cache stays.
+                 "fb": lambda l: 60000 if pod else 4}
         names = {"util": ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_GPU_UTIL_RATIO", 0.01), "gr": ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", 1),
                  "tensor": ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_TENSOR_UTIL_RATIO", 1), "dram": ("DCGM_FI_PROF_DRAM_ACTIVE", "DCGM_FI_PROF_DRAM_UTIL_RATIO", 1),
                  "power": ("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_BOARD_POWER_WATTS", 1), "fb": ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_USED_BYTES", 1048576)}

@@ -6,7 +6,8 @@ usage: GPUWASTE=target/release/gpuwaste python3 tests/testbed/test_bad_input.py
 import base64, contextlib, http.server, json, os, pathlib, resource, select, shutil, signal, socket, ssl, stat, subprocess, sys, tempfile, threading, time, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import test_cluster, testbed
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "armour"))
+import fake, test_cluster, testbed
 from test_cluster import BINARY, DAY, NOW, gpuwaste, namespaces, node, page, pod, scan
 
 PRICE = 55.04 / 8  # One GPU of a p5.48xlarge in us-east-1 on demand, as the catalogue has it.
@@ -217,8 +218,8 @@ class Pages(unittest.TestCase):
         self.assertEqual([s["status"] for s in report["sources"] if s["kind"] in ("exporter", "engine")], ["ok", "ok"])
 
 
-# Read only where a pod's owners lead to them: test_owners.py refuses these, in a cluster that has them.
-OF_OPERATORS = {"argoproj.io", "jobset.x-k8s.io", "kaito.sh", "ray.io", "serving.kserve.io"}
+# Read only where a pod's owners lead to them and the API server serves them: test_owners.py refuses these, in a cluster that has them.
+OF_OPERATORS = {"leaderworkerset.x-k8s.io", "argoproj.io", "jobset.x-k8s.io", "kaito.sh", "ray.io", "serving.kserve.io"}
 
 
 class Rights(unittest.TestCase):
@@ -534,17 +535,13 @@ class tunnel:
                     (far if ready is client else client).sendall(data)
 
 
+TWO_NODES = fake.World([node("gpu-1"), node("gpu-2"), pod("held", "gpu-1", 8)])
+
+
 def fleet(path):
     """Two nodes with 8 GPUs each, one of them held."""
-    if path.startswith("/version"):
-        return 200, {"gitVersion": "v1.36.3"}
-    if path.startswith("/api/v1/nodes"):
-        return 200, {"metadata": {}, "items": [node("gpu-1"), node("gpu-2")]}
-    if path.startswith("/api/v1/pods"):
-        return 200, {"metadata": {}, "items": [pod("held", "gpu-1", 8)]}
-    if path.startswith("/api/v1/namespaces/kube-system"):
-        return 200, {"metadata": {"name": "kube-system", "uid": "u"}}
-    return 200, {"metadata": {}, "items": []}
+    code, body, kind = TWO_NODES.answer(path)
+    return code, body, {"Content-Type": kind}
 
 
 class Hiccups(unittest.TestCase):

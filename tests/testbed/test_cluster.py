@@ -6,7 +6,8 @@ usage: GPUWASTE=target/release/gpuwaste python3 tests/testbed/test_cluster.py
 import http.server, json, os, pathlib, re, socket, subprocess, sys, tempfile, threading, time, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import testbed
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "armour"))
+import fake, testbed
 from testbed import stamp
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -318,21 +319,21 @@ class Expiring(unittest.TestCase):
     """A continue token that expires in mid-list: the list begins anew."""
 
     def test_a_list_begins_anew_after_410(self):
-        asked = []
+        asked, empty = [], fake.World()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 asked.append(self.path)
-                code, body = 200, {"metadata": {}, "items": []}
-                if self.path.startswith("/version"):
-                    body = {"gitVersion": "v1.36.3"}
-                elif self.path.startswith("/api/v1/nodes"):
+                code, body, _ = empty.answer(self.path)
+                body = json.loads(body) if body.startswith(b"{") else {}
+                if self.path.startswith("/api/v1/nodes"):
+                    nodes = {"kind": "NodeList", "apiVersion": "v1"}
                     if "continue=" not in self.path:
-                        body = {"metadata": {"continue": "t"}, "items": [node("gpu-1")]}
+                        body = {**nodes, "metadata": {"continue": "t"}, "items": [node("gpu-1")]}
                     elif sum("nodes" in p and "continue" in p for p in asked) == 1:
                         code, body = 410, {"kind": "Status", "reason": "Expired", "message": "too old"}
                     else:
-                        body = {"metadata": {}, "items": [node("gpu-2")]}
+                        body = {**nodes, "metadata": {}, "items": [node("gpu-2")]}
                 elif self.path.startswith("/api/v1/pods") and not any(p.startswith("/api/v1/pods") for p in asked[:-1]):
                     code, body = 429, {"kind": "Status", "reason": "TooManyRequests"}
                 text = json.dumps(body).encode()

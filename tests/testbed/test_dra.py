@@ -313,10 +313,13 @@ class OldServer:
             def do_GET(self):
                 outer.asked.append(self.path)
                 status, body = outer.bed.request(outer.cluster, "GET", self.path, token="reader-token")
-                if self.path.split("?")[0] == "/apis/resource.k8s.io":
-                    group = json.loads(body)
-                    group["versions"] = [v for v in group["versions"] if v["version"] == outer.version]
-                    body = json.dumps(group).encode()
+                if self.path.split("?")[0] in ("/apis", "/apis/resource.k8s.io"):
+                    told = json.loads(body)
+                    for group in told.get("groups", [told]):
+                        if group["name"] == "resource.k8s.io":
+                            group["versions"] = [v for v in group["versions"] if v["version"] == outer.version]
+                            group["preferredVersion"] = {"groupVersion": f"resource.k8s.io/{outer.version}", "version": outer.version}
+                    body = json.dumps(told).encode()
                 elif "/resource.k8s.io/v1/" in self.path:
                     status, body = 404, b"404 page not found\n"
                 self.send_response(status)

@@ -396,7 +396,7 @@ class Owners(unittest.TestCase):
             for _ in range(50):
                 done = gpuwaste("scan", "--format", "json", "--no-scrape", config=self.reader)
                 report = json.loads(done.stdout)
-                refused = {g["what"] for g in report["gaps"] if "403" in g["reason"]}
+                refused = {g["what"].split()[0] for g in report["gaps"] if "403" in g["reason"]}
                 if custom <= refused:
                     break
                 time.sleep(0.1)

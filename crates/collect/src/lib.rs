@@ -27,6 +27,7 @@ use options::CollectOptions;
 /// # Errors
 /// When no context could be read at all; one that fails beside others is a failed source and a gap.
 pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
+    kube::check_names(options)?;
     // A credential plugin may wait for somebody to log in: it blocks, and Ctrl-C must still be heard.
     let known = options.clone();
     let targets = tokio::task::spawn_blocking(move || kube::connect::targets(&known)).await??;

@@ -1,120 +1,43 @@
 //! One API server: GET with time limits, backoff and size limits; lists in pages.
 
-use crate::snapshot::Gap;
+use super::answer::{self, Answer, ApiObject, Odd, Page, Served, Wanted};
+use super::path::{ApiPath, Name, Resource};
 use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
 use kube::client::Body;
-use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
+
+pub use super::answer::ReadError;
 
 /// Objects in a page (what kubectl and the API server's own docs use).
 const PAGE: usize = 500;
 /// Tries of one request that the server or the network refused for the moment.
 const TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(400);
-/// A server may ask for more patience than a scan has.
+/// A server may ask for more patience than a scan has: then it is not asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Restarts of a list whose continue token expired (410) before it is given up.
 const RESTARTS: u32 = 3;
 /// No page of 500 objects is larger; more is a mistake or an attack.
 const MAX_PAGE_BYTES: usize = 256 << 20;
-
-/// Why a read gave nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadError {
-    /// The server answered with an error; message is its own short reason, never a body of unknown content.
-    Status {
-        code: u16,
-        message: String,
-    },
-    /// The API group or resource is not served.
-    NotServed(String),
-    TimedOut(Duration),
-    /// No connection, TLS refused, credentials could not be made.
-    Connect {
-        reason: String,
-        remedy: String,
-    },
-    /// The answer could not be understood.
-    Body(String),
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status { code: 401, .. } => write!(
-                f,
-                "401 Unauthorized: the credentials are not accepted (expired?); {}",
-                self.remedy("")
-            ),
-            Self::Status { code: 403, message } => {
-                write!(f, "403 Forbidden: {message}; {}", self.remedy("nodes and pods"))
-            }
-            Self::Status { code, message } if message.is_empty() => write!(f, "the server answered {code}"),
-            Self::Status { code, message } => write!(f, "the server answered {code}: {message}"),
-            Self::NotServed(path) => write!(f, "{path} is not served"),
-            Self::TimedOut(limit) => write!(f, "no answer within {} s; {}", limit.as_secs(), self.remedy("")),
-            Self::Connect { reason, remedy } => write!(f, "{reason}; {remedy}"),
-            Self::Body(reason) => write!(f, "the answer could not be read: {reason}"),
-        }
-    }
-}
-
-impl ReadError {
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Status { code: 403, .. })
-    }
-
-    /// Every further read would fail in the same way.
-    pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Status { code: 401, .. } | Self::Connect { .. })
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::Status { code: 403, .. } => "403 Forbidden".into(),
-            Self::Status { code: 401, .. } => "401 Unauthorized".into(),
-            Self::Connect { reason, .. } => reason.clone(),
-            Self::TimedOut(limit) => format!("no answer within {} s", limit.as_secs()),
-            other => other.to_string(),
-        }
-    }
-
-    fn remedy(&self, what: &str) -> String {
-        match self {
-            Self::Status { code: 401, .. } => "log in again ('kubectl get nodes' must work)".into(),
-            Self::Status { code: 403, .. } => {
-                format!("'gpuwaste rbac | kubectl apply -f -' grants what a scan reads, {what} among it")
-            }
-            Self::NotServed(_) => "install it, or do without".into(),
-            Self::TimedOut(_) => "raise --timeout, or check the network between you and the API server".into(),
-            Self::Connect { remedy, .. } => remedy.clone(),
-            Self::Status { .. } | Self::Body(_) => {
-                "try again; if it persists, look at the API server's own health".into()
-            }
-        }
-    }
-
-    /// This failure as a gap of the report.
-    pub fn gap(&self, source: &str, what: &str, effect: &str) -> Gap {
-        Gap {
-            source: source.into(),
-            what: what.into(),
-            reason: self.reason(),
-            effect: effect.into(),
-            remedy: self.remedy(what),
-        }
-    }
-}
+/// Objects of one list. Kubernetes itself is tested to 150,000 pods; more is a list that never ends.
+const MAX_OBJECTS: usize = 400_000;
+/// Pages of one list: servers may send fewer objects than were asked for.
+const MAX_PAGES: usize = 4_000;
+/// One list, with all its pages and waits.
+const LONGEST_LIST: Duration = Duration::from_secs(600);
 
 /// A connection to one API server.
 #[derive(Clone)]
 pub struct Api {
     pub client: kube::Client,
     pub timeout: Duration,
+    /// Wait before the second try; it doubles.
+    pub first_wait: Duration,
 }
 
 impl fmt::Debug for Api {
@@ -125,148 +48,240 @@ impl fmt::Debug for Api {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Head {
-    metadata: HeadMeta,
+/// A list to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List<'a> {
+    pub(crate) resource: Resource<'a>,
+    /// `None`: of the whole cluster.
+    pub(crate) namespace: Option<&'a Name>,
+    /// `fieldSelector` or `labelSelector`, and what it selects.
+    pub(crate) matching: Option<(&'static str, &'a str)>,
 }
 
-#[derive(Default, serde::Deserialize)]
-struct HeadMeta {
-    #[serde(default, rename = "continue")]
-    token: String,
+impl<'a> List<'a> {
+    pub(crate) fn all(resource: Resource<'a>) -> Self {
+        Self {
+            resource,
+            namespace: None,
+            matching: None,
+        }
+    }
+
+    pub(crate) fn within(resource: Resource<'a>, namespace: &'a Name) -> Self {
+        Self {
+            namespace: Some(namespace),
+            ..Self::all(resource)
+        }
+    }
+
+    pub(crate) fn matching(self, key: &'static str, selector: &'a str) -> Self {
+        Self {
+            matching: Some((key, selector)),
+            ..self
+        }
+    }
+
+    fn page(&self, token: &str) -> ApiPath {
+        let path = match self.namespace {
+            Some(namespace) => self.resource.within(namespace),
+            None => self.resource.all(),
+        };
+        let path = match self.matching {
+            Some((key, selector)) => path.with(key, selector),
+            None => path,
+        };
+        let path = path.with("limit", &PAGE.to_string());
+        if token.is_empty() {
+            path
+        } else {
+            path.with("continue", token)
+        }
+    }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(bound = "T: serde::de::DeserializeOwned")]
-struct Page<T> {
-    #[serde(default = "Vec::new", deserialize_with = "null_is_empty")]
-    items: Vec<T>,
+/// A list that was read to its end.
+pub(crate) struct Listed<U> {
+    pub(crate) items: Vec<U>,
+    /// Objects that are not what the API serves.
+    pub(crate) odd: Vec<Odd>,
+    /// Objects in all, kept or not.
+    pub(crate) seen: usize,
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Vec<T>, D::Error> {
-    Ok(<Option<Vec<T>> as serde::Deserialize>::deserialize(d)?.unwrap_or_default())
-}
+impl<U> Listed<U> {
+    pub(crate) fn new() -> Self {
+        Self {
+            items: Vec::new(),
+            odd: Vec::new(),
+            seen: 0,
+        }
+    }
 
-/// A Status object, as far as an error needs it.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Status {
-    reason: Option<String>,
-    message: Option<String>,
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.items.extend(other.items);
+        self.odd.extend(other.odd);
+        self.seen += other.seen;
+    }
+
+    fn add(&mut self, page: Page<U>) {
+        self.items.extend(page.items);
+        self.odd.extend(page.odd);
+        self.seen += page.seen;
+    }
 }
 
 impl Api {
-    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ReadError> {
-        let body = self.get(path).await?;
-        serde_json::from_slice(&body).map_err(|e| ReadError::Body(e.to_string()))
+    pub fn new(client: kube::Client, timeout: Duration) -> Self {
+        Self {
+            client,
+            timeout,
+            first_wait: Duration::from_millis(400),
+        }
     }
 
-    /// All items of a list.
-    pub async fn list<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Result<Vec<T>, ReadError> {
-        let mut all = Vec::new();
-        self.pages::<T>(path, |restart, items| {
-            if restart {
-                all.clear();
-            }
-            all.extend(items);
-        })
-        .await?;
-        Ok(all)
-    }
-
-    /// All items of a namespaced resource: of the whole cluster, or of `namespaces` where there are any.
-    pub async fn list_in<T: DeserializeOwned + Send + 'static>(
+    /// One object by its name.
+    pub(crate) async fn object<T: ApiObject>(
         &self,
-        group: &str,
-        resource: &str,
-        namespaces: &[String],
-    ) -> Result<Vec<T>, ReadError> {
+        resource: &Resource<'_>,
+        namespace: Option<&Name>,
+        name: &Name,
+    ) -> Result<T, ReadError> {
+        let body = self.get(&resource.one(namespace, name)).await?;
+        answer::single(&body, resource, namespace.map(Name::as_str), name.as_str())
+    }
+
+    /// Which API groups there are.
+    pub(crate) async fn served(&self) -> Result<Served, ReadError> {
+        Served::parse(&self.get(&ApiPath::fixed("/apis")).await?)
+    }
+
+    /// All objects of a list, as they are.
+    pub(crate) async fn objects<T: ApiObject + Send + 'static>(&self, list: &List<'_>) -> Result<Listed<T>, ReadError> {
+        self.list(list, |object: T| Some(object)).await
+    }
+
+    /// The same of a namespaced resource: of the whole cluster, or of `namespaces` where there are any.
+    pub(crate) async fn objects_in<T: ApiObject + Send + 'static>(
+        &self,
+        resource: Resource<'_>,
+        namespaces: &[Name],
+    ) -> Result<Listed<T>, ReadError> {
         if namespaces.is_empty() {
-            return self.list(&format!("{group}/{resource}")).await;
+            return self.objects(&List::all(resource)).await;
         }
-        let mut all = Vec::new();
+        let mut all = Listed::new();
         for namespace in namespaces {
-            all.extend(self.list(&format!("{group}/namespaces/{namespace}/{resource}")).await?);
+            all.extend(self.objects(&List::within(resource, namespace)).await?);
         }
         Ok(all)
     }
 
-    /// Reads a list page by page; while one page is decoded the next is fetched. `each` gets `true` with the first page,
-    /// and again when the list had to begin anew because its continue token expired (410).
-    pub async fn pages<T: DeserializeOwned + Send + 'static>(
+    /// Reads a list page by page; while one page is decoded the next is fetched. `keep` says what of an object stays. A list
+    /// whose continue token expired (410) begins anew.
+    pub(crate) async fn list<T: ApiObject + Send + 'static, U: Send + 'static>(
         &self,
-        path: &str,
-        mut each: impl FnMut(bool, Vec<T>),
-    ) -> Result<(), ReadError> {
-        let mut restarts = 0;
-        'begin: loop {
-            let mut first = true;
-            let mut decoding: Option<tokio::task::JoinHandle<Result<Vec<T>, ReadError>>> = None;
-            let mut token = String::new();
-            loop {
-                let fetched = self.get(&page_path(path, &token)).await;
-                if let Some(task) = decoding.take() {
-                    each(std::mem::take(&mut first), joined(task).await?);
-                }
-                let body = match fetched {
-                    Ok(body) => body,
-                    Err(ReadError::Status { code: 410, .. }) if !token.is_empty() && restarts < RESTARTS => {
-                        restarts += 1;
-                        continue 'begin;
-                    }
-                    Err(error) => return Err(error),
-                };
-                token = continue_token(&body)?;
-                decoding = Some(tokio::task::spawn_blocking(move || {
-                    serde_json::from_slice::<Page<T>>(&body)
-                        .map(|p| p.items)
-                        .map_err(|e| ReadError::Body(e.to_string()))
-                }));
-                if token.is_empty() {
-                    break;
-                }
+        list: &List<'_>,
+        keep: impl Fn(T) -> Option<U> + Send + Sync + 'static,
+    ) -> Result<Listed<U>, ReadError> {
+        let keep: Keep<T, U> = Arc::new(keep);
+        let wanted = Wanted::list_of(&list.resource, list.namespace.map(Name::as_str));
+        let begun = Instant::now();
+        for _ in 0..=RESTARTS {
+            if let Some(listed) = self.all_pages(list, &wanted, &keep, begun).await? {
+                return Ok(listed);
             }
-            if let Some(task) = decoding {
-                each(first, joined(task).await?);
+        }
+        Err(ReadError::Status {
+            code: 410,
+            message: "the list changed faster than it could be read".into(),
+            own: true,
+        })
+    }
+
+    /// `None`: the continue token expired.
+    async fn all_pages<T: ApiObject + Send + 'static, U: Send + 'static>(
+        &self,
+        list: &List<'_>,
+        wanted: &Wanted,
+        keep: &Keep<T, U>,
+        begun: Instant,
+    ) -> Result<Option<Listed<U>>, ReadError> {
+        let mut listed = Listed::new();
+        let mut decoding: Option<Decoding<U>> = None;
+        let mut tokens: HashSet<String> = HashSet::new();
+        let mut token = String::new();
+        loop {
+            let fetched = self.get(&list.page(&token)).await;
+            if let Some(task) = decoding.take() {
+                let page = joined(task).await?;
+                if page.next != token {
+                    return Err(ReadError::Body("a list with two continue tokens".into()));
+                }
+                listed.add(page);
             }
-            return Ok(());
+            let body = match fetched {
+                Ok(body) => body,
+                Err(ReadError::Status { code: 410, .. }) if !token.is_empty() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            token = peeked_token(&body);
+            let (wanted, keep) = (wanted.clone(), Arc::clone(keep));
+            let task = tokio::task::spawn_blocking(move || answer::page(&body, &wanted, &*keep));
+            if token.is_empty() {
+                // Where the token stood behind the items, only the whole page tells.
+                let page = joined(task).await?;
+                token.clone_from(&page.next);
+                listed.add(page);
+            } else {
+                decoding = Some(task);
+            }
+            if token.is_empty() {
+                return Ok(Some(listed));
+            }
+            bounds(&listed, &mut tokens, &token, begun)?;
         }
     }
 
     /// GET with backoff: 429 and 5xx are tried again after Retry-After or a growing wait.
-    pub async fn get(&self, path: &str) -> Result<Vec<u8>, ReadError> {
-        let mut wait = FIRST_WAIT;
+    pub(crate) async fn get(&self, path: &ApiPath) -> Result<Vec<u8>, ReadError> {
+        let mut wait = self.first_wait;
         let mut tried = 0;
         loop {
             tried += 1;
-            let (error, retry_after) = match self.once(path, MAX_PAGE_BYTES).await {
-                Ok(answer) if answer.code < 300 && !answer.cut => return Ok(answer.body),
-                Ok(answer) if answer.cut => {
-                    return Err(ReadError::Body(format!("larger than {} MiB", MAX_PAGE_BYTES >> 20)));
-                }
-                Ok(answer) => (answer.error(path), answer.retry_after),
-                Err(error) => (error, None),
+            let answer = self.once(path, MAX_PAGE_BYTES).await?;
+            if answer.cut {
+                return Err(ReadError::TooMuch(format!(
+                    "an answer larger than {} MiB",
+                    MAX_PAGE_BYTES >> 20
+                )));
+            }
+            let (code, retry_after) = (answer.code, answer.retry_after);
+            let error = match answer.ok(path) {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
             };
-            let again = match &error {
-                ReadError::Status { code, .. } => *code == 429 || *code >= 500,
-                _ => false,
-            };
-            if !again || tried >= TRIES {
+            let patient = retry_after.is_none_or(|asked| asked <= LONGEST_WAIT);
+            if !(code == 429 || code >= 500) || tried >= TRIES || !patient {
                 return Err(error);
             }
-            sleep(retry_after.unwrap_or(wait).min(LONGEST_WAIT)).await;
-            wait *= 2;
+            sleep(retry_after.unwrap_or(wait)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
     /// One GET, read to at most `limit` bytes.
-    pub async fn once(&self, path: &str, limit: usize) -> Result<Answer, ReadError> {
+    pub(crate) async fn once(&self, path: &ApiPath, limit: usize) -> Result<Answer, ReadError> {
         self.once_with(path, limit, &[]).await
     }
 
     /// One GET with further headers, for what stands behind a proxy.
-    pub async fn once_with(&self, path: &str, limit: usize, headers: &[(&str, &str)]) -> Result<Answer, ReadError> {
-        let mut request = Request::get(path);
+    pub(crate) async fn once_with(
+        &self,
+        path: &ApiPath,
+        limit: usize,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ReadError> {
+        let mut request = Request::get(path.as_str());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -301,7 +316,7 @@ impl Api {
         let mut body = Vec::new();
         let mut cut = false;
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|e| ReadError::Body(format!("cut off after {} bytes ({e})", body.len())))?;
+            let chunk = chunk.map_err(|_| ReadError::Body(format!("cut off after {} bytes", body.len())))?;
             let room = limit - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
@@ -319,82 +334,63 @@ impl Api {
     }
 }
 
-/// An HTTP answer.
-pub struct Answer {
-    pub code: u16,
-    pub body: Vec<u8>,
-    /// The body was longer than the limit.
-    pub cut: bool,
-    pub retry_after: Option<Duration>,
-    /// By its content type.
-    pub json: bool,
+type Keep<T, U> = Arc<dyn Fn(T) -> Option<U> + Send + Sync>;
+type Decoding<U> = tokio::task::JoinHandle<Result<Page<U>, ReadError>>;
+
+async fn joined<U>(task: Decoding<U>) -> Result<Page<U>, ReadError> {
+    task.await
+        .map_err(|_| ReadError::Body("its decoding broke off".into()))?
 }
 
-impl Answer {
-    pub fn error(&self, path: &str) -> ReadError {
-        let status: Status = serde_json::from_slice(&self.body).unwrap_or_default();
-        let path = path.split('?').next().unwrap_or(path);
-        match self.code {
-            404 if status.reason.is_none()
-                || status
-                    .message
-                    .as_deref()
-                    .is_some_and(|m| m.contains("could not find the requested resource")) =>
-            {
-                ReadError::NotServed(path.into())
-            }
-            code => ReadError::Status {
-                code,
-                message: status
-                    .message
-                    .or(status.reason)
-                    .unwrap_or_default()
-                    .chars()
-                    .take(200)
-                    .collect(),
-            },
-        }
+/// A list has an end.
+fn bounds<U>(listed: &Listed<U>, tokens: &mut HashSet<String>, token: &str, begun: Instant) -> Result<(), ReadError> {
+    let too_much = |what: String| Err(ReadError::TooMuch(what));
+    if !tokens.insert(token.into()) {
+        return too_much("a list that never ends: its continue token repeats".into());
     }
-}
-
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T, ReadError>>) -> Result<T, ReadError> {
-    task.await.map_err(|e| ReadError::Body(e.to_string()))?
-}
-
-fn page_path(path: &str, token: &str) -> String {
-    let sign = if path.contains('?') { '&' } else { '?' };
-    let mut full = format!("{path}{sign}limit={PAGE}");
-    if !token.is_empty() {
-        full.push_str("&continue=");
-        full.extend(percent_encoding::utf8_percent_encode(
-            token,
-            percent_encoding::NON_ALPHANUMERIC,
+    if listed.seen > MAX_OBJECTS {
+        return too_much(format!("a list of more than {MAX_OBJECTS} objects"));
+    }
+    if tokens.len() >= MAX_PAGES {
+        return too_much(format!("a list of more than {MAX_PAGES} pages"));
+    }
+    if begun.elapsed() > LONGEST_LIST {
+        return too_much(format!(
+            "a list that takes longer than {} min",
+            LONGEST_LIST.as_secs() / 60
         ));
     }
-    full
+    Ok(())
 }
 
-/// The continue token stands before the items: only that much is decoded here, so that the next page can be asked for.
-fn continue_token(body: &[u8]) -> Result<String, ReadError> {
+/// The continue token usually stands before the items: so much is looked at here, so that the next page can be asked for
+/// while this one is decoded. Empty: there is none, or it stands elsewhere.
+fn peeked_token(body: &[u8]) -> String {
+    #[derive(Default, serde::Deserialize)]
+    struct Head {
+        #[serde(default)]
+        metadata: Meta,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Meta {
+        #[serde(default, rename = "continue")]
+        token: String,
+    }
+    /// What API servers write before the items.
+    const HEAD: usize = 16 << 10;
     let needle = b"\"items\"";
-    let head = body
-        .windows(needle.len())
-        .position(|w| w == needle)
-        .map(|at| &body[..at]);
-    let parsed: Result<Head, _> = match head {
-        Some(head) => {
-            let mut text = head.to_vec();
-            while text.last().is_some_and(|b| b.is_ascii_whitespace() || *b == b',') {
-                text.pop();
-            }
-            text.push(b'}');
-            serde_json::from_slice(&text).or_else(|_| serde_json::from_slice(body))
-        }
-        None => serde_json::from_slice(body),
+    let head = &body[..body.len().min(HEAD)];
+    let Some(at) = memchr::memmem::find(head, needle) else {
+        return String::new();
     };
-    parsed
+    let mut text = body[..at].trim_ascii_end().to_vec();
+    if text.last() == Some(&b',') {
+        text.pop();
+    }
+    text.push(b'}');
+    serde_json::from_slice::<Head>(&text)
         .map(|h| h.metadata.token)
-        .map_err(|e| ReadError::Body(format!("no list: {e}")))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -402,24 +398,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_found_wherever_it_stands() {
+    fn the_token_is_peeked_at_where_it_stands_first() {
         for text in [
             r#"{"kind":"PodList","metadata":{"resourceVersion":"1","continue":"abc"},"items":[{"a":1}]}"#,
-            r#"{"items":[],"metadata":{"continue":"abc"}}"#,
             "{\n \"metadata\": {\"continue\": \"abc\"},\n \"items\": null}",
         ] {
-            assert_eq!(continue_token(text.as_bytes()), Ok("abc".into()), "{text}");
+            assert_eq!(peeked_token(text.as_bytes()), "abc", "{text}");
         }
-        assert_eq!(continue_token(br#"{"metadata":{},"items":[]}"#), Ok(String::new()));
-        assert!(continue_token(b"<html>").is_err());
-    }
-
-    #[test]
-    fn tokens_are_escaped() {
-        assert_eq!(
-            page_path("/api/v1/pods", "a+b="),
-            "/api/v1/pods?limit=500&continue=a%2Bb%3D"
-        );
-        assert_eq!(page_path("/api/v1/pods?x=1", ""), "/api/v1/pods?x=1&limit=500");
+        for text in [
+            r#"{"items":[],"metadata":{"continue":"abc"}}"#,
+            r#"{"metadata":{},"items":[]}"#,
+            "<html>",
+            "",
+        ] {
+            assert_eq!(peeked_token(text.as_bytes()), "", "{text}");
+        }
     }
 }

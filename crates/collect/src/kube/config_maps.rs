@@ -1,11 +1,14 @@
 //! Settings that stand in ConfigMaps: files given with `--config`, scripts, and variables. Each map is read by name, where
 //! that is granted; what it holds goes to the engines and is dropped.
 
-use super::Gaps;
+use super::answer::ApiObject;
 use super::api::{Api, ReadError};
+use super::path::{Name, Resource};
+use super::raw::RawMeta;
+use super::{Gaps, some};
 use crate::engine::{self, ContainerSpec};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::Pod;
+use crate::snapshot::cluster::{Pod, UnreadKind};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -76,10 +79,19 @@ impl Wants {
     }
 }
 
+const CONFIG_MAPS: Resource<'_> = Resource::new("", "v1", "configmaps", "ConfigMap");
+
 #[derive(Deserialize)]
 struct RawConfigMap {
+    metadata: RawMeta,
     #[serde(default)]
     data: Option<BTreeMap<String, String>>,
+}
+
+impl ApiObject for RawConfigMap {
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
 }
 
 type Maps = HashMap<(String, String), BTreeMap<String, String>>;
@@ -92,9 +104,26 @@ pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: 
     }
     let mut maps = Maps::new();
     let mut refused: Vec<String> = Vec::new();
-    let mut reads = stream::iter(names.into_iter().take(MAX_MAPS).map(|key| async move {
-        let path = format!("/api/v1/namespaces/{}/configmaps/{}", key.0, key.1);
-        (api.get_json::<RawConfigMap>(&path).await, key)
+    // A map that no object can be called is none: what is to come of it stays unread, as in the pod.
+    let parsed = |(ns, map): &(String, String)| Some((Name::parse(ns).ok()?, Name::parse(map).ok()?));
+    let known: Vec<(Name, Name)> = names.iter().filter_map(parsed).take(MAX_MAPS).collect();
+    let mut unread = names;
+    for (namespace, map) in &known {
+        unread.remove(&(namespace.as_str().to_string(), map.as_str().to_string()));
+    }
+    if !unread.is_empty() {
+        let names: Vec<String> = unread.iter().map(|(ns, map)| format!("{ns}/{map}")).collect();
+        gaps.push(Gap {
+            source: String::new(),
+            what: format!("ConfigMaps {}", some(&names)),
+            reason: format!("no object can be called that, or they are more than {MAX_MAPS}"),
+            effect: EFFECT.into(),
+            remedy: "look at the pods that name them".into(),
+        });
+    }
+    let mut reads = stream::iter(known.into_iter().map(|(namespace, map)| async move {
+        let read = api.object::<RawConfigMap>(&CONFIG_MAPS, Some(&namespace), &map).await;
+        (read, (namespace.as_str().to_string(), map.as_str().to_string()))
     }))
     .buffered(AT_ONCE);
     while let Some((read, key)) = reads.next().await {
@@ -103,12 +132,25 @@ pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: 
                 maps.insert(key, map.data.unwrap_or_default());
             }
             // An optional map that is not there: it sets nothing.
-            Err(ReadError::Status { code: 404, .. }) => {
+            Err(ReadError::NoSuchObject) => {
                 maps.insert(key, BTreeMap::new());
             }
-            Err(error) if error.is_forbidden() => refused.push(format!("{}/{}", key.0, key.1)),
-            Err(error) => gaps.add(&error, &format!("ConfigMap {}/{}", key.0, key.1), EFFECT),
+            Err(error) => {
+                if error.is_forbidden() {
+                    refused.push(format!("{}/{}", key.0, key.1));
+                } else {
+                    gaps.add(&error, &format!("ConfigMap {}/{}", key.0, key.1), EFFECT);
+                }
+                unread.insert(key);
+            }
         }
+    }
+    for want in wants.iter().filter(|w| w.maps().any(|key| unread.contains(&key))) {
+        gaps.unread(
+            UnreadKind::ConfigMap,
+            Some(want.namespace.clone()),
+            Some(want.pod.clone()),
+        );
     }
     if let Some(first) = refused.first() {
         let shown = refused.iter().take(3).cloned().collect::<Vec<_>>().join(", ");

@@ -148,10 +148,7 @@ fn build(mut config: Config, options: &CollectOptions) -> Result<Api, ReadError>
     // Retries are `Api::get`'s: it knows which answers are worth waiting for, and a dead pod behind the proxy (503) is none.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|e| explain(&e))?;
-    Ok(Api {
-        client,
-        timeout: options.timeout,
-    })
+    Ok(Api::new(client, options.timeout))
 }
 
 /// What the credential plugin's own entry says about getting it.

@@ -1,10 +1,13 @@
 //! Dynamic resource allocation: what drivers publish and who holds it, in whichever version the API server serves.
 
 use super::Gaps;
-use super::api::{Api, ReadError};
+use super::answer::{ApiObject, Served};
+use super::api::{Api, List, Listed, ReadError};
+use super::path::{Name, Resource};
 use super::quantity;
 use super::raw::{RawMeta, RawTaint, lenient};
-use crate::options::CollectOptions;
+use super::some;
+use crate::snapshot::Gap;
 use crate::snapshot::cluster::Taint;
 use crate::snapshot::dra::{
     AllocatedDevice, Device, DeviceClass, DevicePool, DeviceRequest, Dra, GPU_DRIVERS, PodRef, ResourceClaim,
@@ -16,38 +19,34 @@ use std::collections::BTreeMap;
 
 /// Versions with structured parameters, newest first: GA in Kubernetes 1.34, 1.33, 1.32.
 const VERSIONS: &[&str] = &["v1", "v1beta2", "v1beta1"];
-const GROUP: &str = "/apis/resource.k8s.io";
+const GROUP: &str = "resource.k8s.io";
+pub(super) const SLICES: Resource<'_> = Resource::new(GROUP, "v1", "resourceslices", "ResourceSlice");
+pub(super) const CLASSES: Resource<'_> = Resource::new(GROUP, "v1", "deviceclasses", "DeviceClass");
+pub(super) const CLAIMS: Resource<'_> = Resource::new(GROUP, "v1", "resourceclaims", "ResourceClaim");
 
-/// `None`: the API server does not serve resource.k8s.io.
-pub(super) async fn read(api: &Api, options: &CollectOptions, gaps: &mut Gaps) -> Option<Dra> {
-    let version = match api.get_json::<RawGroup>(GROUP).await {
-        Ok(group) => {
-            let served = |v: &&&str| group.versions.iter().any(|s| s.version == **v);
-            VERSIONS.iter().find(served).copied()?
+/// `None`: the API server does not serve resource.k8s.io, by its own word.
+pub(super) async fn read(api: &Api, served: Option<&Served>, namespaces: &[Name], gaps: &mut Gaps) -> Option<Dra> {
+    let version = match served {
+        Some(served) => {
+            let has = |v: &&&str| served.versions(GROUP).iter().any(|s| s == **v);
+            VERSIONS.iter().find(has).copied()?
         }
-        Err(ReadError::NotServed(_)) => return None,
         // Whether it is served is not told: the reads below say what comes of it.
-        Err(_) => VERSIONS[0],
+        None => VERSIONS[0],
     };
-    let mut pools = Pools::default();
-    let (slices_path, classes_path) = (
-        format!("{GROUP}/{version}/resourceslices"),
-        format!("{GROUP}/{version}/deviceclasses"),
+    let (slices, classes) = (List::all(SLICES.at(version)), List::all(CLASSES.at(version)));
+    let (slices, classes, (claims, complete)) = futures::join!(
+        api.list(&slices, RawSlice::gpus),
+        api.objects::<RawClass>(&classes),
+        claims(api, version, namespaces),
     );
-    let (slices, classes, (claims, claims_complete)) = futures::join!(
-        api.pages::<RawSlice>(&slices_path, |restart, items| {
-            if restart {
-                pools = Pools::default();
-            }
-            for item in items {
-                pools.add(item);
-            }
-        }),
-        api.list::<RawClass>(&classes_path),
-        claims(api, version, options),
-    );
-    let pools = match slices {
-        Ok(()) => Some(pools.finish()),
+    let not_served = |e: Option<&ReadError>| matches!(e, Some(ReadError::NotServed(_)));
+    if served.is_none() && not_served(slices.as_ref().err()) && not_served(claims.as_ref().err()) {
+        return None;
+    }
+    let pools = slices.and_then(Pools::of);
+    let pools = match pools {
+        Ok(pools) => Some(pools),
         Err(error) => {
             gaps.add(
                 &error,
@@ -58,7 +57,7 @@ pub(super) async fn read(api: &Api, options: &CollectOptions, gaps: &mut Gaps) -
         }
     };
     let classes = match classes {
-        Ok(items) => Some(items.into_iter().map(RawClass::into_class).collect()),
+        Ok(listed) => Some(listed.items.into_iter().map(RawClass::into_class).collect()),
         Err(error) => {
             gaps.add(
                 &error,
@@ -68,14 +67,25 @@ pub(super) async fn read(api: &Api, options: &CollectOptions, gaps: &mut Gaps) -
             None
         }
     };
+    let unknown = "who holds which DRA device is unknown: none of them is called free or idle";
+    let mut claims_complete = complete;
     let claims = match claims {
-        Ok(items) => Some(items),
+        Ok(listed) => {
+            if !listed.odd.is_empty() {
+                claims_complete = false;
+                let names: Vec<String> = listed.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
+                gaps.push(Gap {
+                    source: String::new(),
+                    what: format!("resourceclaims {}", some(&names)),
+                    reason: "they are not what the API serves".into(),
+                    effect: unknown.into(),
+                    remedy: "look at the objects, and at what stands between you and the API server".into(),
+                });
+            }
+            Some(listed.items.into_iter().map(RawClaim::into_claim).collect())
+        }
         Err(error) => {
-            gaps.add(
-                &error,
-                "resourceclaims",
-                "who holds which DRA device is unknown: none of them is called free or idle",
-            );
+            gaps.add(&error, "resourceclaims", unknown);
             None
         }
     };
@@ -89,44 +99,50 @@ pub(super) async fn read(api: &Api, options: &CollectOptions, gaps: &mut Gaps) -
 }
 
 /// All claims; where that is refused, those of the namespaces that were asked for.
-async fn claims(api: &Api, version: &str, options: &CollectOptions) -> (Result<Vec<ResourceClaim>, ReadError>, bool) {
-    let of = |items: Vec<RawClaim>| items.into_iter().map(RawClaim::into_claim).collect::<Vec<_>>();
-    match api.list::<RawClaim>(&format!("{GROUP}/{version}/resourceclaims")).await {
-        Ok(items) => (Ok(of(items)), true),
-        Err(error) if error.is_forbidden() && !options.namespaces.is_empty() => {
-            let mut all = Vec::new();
-            for namespace in &options.namespaces {
-                match api
-                    .list::<RawClaim>(&format!("{GROUP}/{version}/namespaces/{namespace}/resourceclaims"))
-                    .await
-                {
-                    Ok(items) => all.extend(of(items)),
-                    Err(error) => return (Err(error), false),
-                }
-            }
-            (Ok(all), false)
+async fn claims(api: &Api, version: &str, namespaces: &[Name]) -> (Result<Listed<RawClaim>, ReadError>, bool) {
+    let resource = CLAIMS.at(version);
+    match api.objects::<RawClaim>(&List::all(resource)).await {
+        Ok(listed) => (Ok(listed), true),
+        Err(error) if error.is_forbidden() && !namespaces.is_empty() => {
+            (api.objects_in(resource, namespaces).await, false)
         }
         Err(error) => (Err(error), false),
     }
-}
-
-#[derive(Deserialize)]
-struct RawGroup {
-    #[serde(default)]
-    versions: Vec<RawGroupVersion>,
-}
-
-#[derive(Deserialize)]
-struct RawGroupVersion {
-    version: String,
 }
 
 // --- slices ----------------------------------------------------------------------------------------------------------
 
 #[derive(Deserialize)]
 struct RawSlice {
+    metadata: RawMeta,
     #[serde(default)]
     spec: RawSliceSpec,
+}
+
+impl ApiObject for RawSlice {
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
+
+    fn lacks(&self) -> Option<&'static str> {
+        let nameless = self.spec.devices.iter().any(|d| d.name.is_empty());
+        if self.spec.driver.is_empty() {
+            Some("driver")
+        } else if self.spec.pool.name.is_empty() {
+            Some("pool")
+        } else {
+            nameless.then_some("names of its devices")
+        }
+    }
+}
+
+impl RawSlice {
+    /// What other drivers publish (network cards) is nobody's concern here.
+    fn gpus(self) -> Option<Self> {
+        is_gpu_driver(&self.spec.driver).then_some(self)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -246,11 +262,23 @@ struct Pools {
 }
 
 impl Pools {
+    /// Drivers write slices, and nobody else: one that is none says that the list is none either.
+    fn of(listed: Listed<RawSlice>) -> Result<Vec<DevicePool>, ReadError> {
+        if let Some(odd) = listed.odd.first() {
+            return Err(ReadError::Body(format!(
+                "slice {} is not what the API serves: {}",
+                odd.name, odd.why
+            )));
+        }
+        let mut pools = Self::default();
+        for slice in listed.items {
+            pools.add(slice);
+        }
+        Ok(pools.finish())
+    }
+
     fn add(&mut self, slice: RawSlice) {
         let spec = slice.spec;
-        if !is_gpu_driver(&spec.driver) {
-            return;
-        }
         let fresh = || DevicePool {
             driver: spec.driver.clone(),
             name: spec.pool.name.clone(),
@@ -313,6 +341,14 @@ struct RawSelector {
 #[serde(default)]
 struct RawCel {
     expression: String,
+}
+
+impl ApiObject for RawClass {
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
 }
 
 impl RawClass {
@@ -431,6 +467,12 @@ struct RawConsumer {
     resource: String,
     name: String,
     uid: String,
+}
+
+impl ApiObject for RawClaim {
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
 }
 
 impl RawClaim {

@@ -1,5 +1,6 @@
 //! Kubernetes: nodes, pods and owners of one cluster. Only get and list.
 
+pub(crate) mod answer;
 pub mod api;
 mod config_maps;
 pub mod connect;
@@ -7,9 +8,10 @@ mod described;
 mod dra;
 mod labels;
 mod owners;
+pub mod path;
 mod pods;
 pub(crate) mod quantity;
-mod raw;
+pub(crate) mod raw;
 pub mod rights;
 mod spec;
 
@@ -17,13 +19,26 @@ use super::options::CollectOptions;
 use super::prometheus::{self, HistoryRead};
 use super::scrape;
 use crate::engine::metrics::plausible;
-use crate::snapshot::cluster::{Cluster, Node};
+use crate::snapshot::cluster::{Cluster, Node, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source};
-use api::{Api, ReadError};
+use answer::{ApiObject, Odd};
+use api::{Api, List, Listed, ReadError};
 use connect::Target;
+use path::{ApiPath, Name, Resource, is_name};
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
 pub use raw::{parse_ignore, pod_of_template};
 use std::collections::HashSet;
+
+pub(crate) const NODES: Resource<'_> = Resource::new("", "v1", "nodes", "Node");
+const NAMESPACES: Resource<'_> = Resource::new("", "v1", "namespaces", "Namespace");
+const AUTOSCALERS: Resource<'_> = Resource::new(
+    "autoscaling",
+    "v2",
+    "horizontalpodautoscalers",
+    "HorizontalPodAutoscaler",
+);
+const BUDGETS: Resource<'_> = Resource::new("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget");
+const POD_METRICS: Resource<'_> = Resource::new("metrics.k8s.io", "v1beta1", "pods", "PodMetrics");
 
 /// What one cluster gave.
 pub struct ClusterRead {
@@ -50,22 +65,28 @@ pub async fn read_cluster(
     let name = options.cluster_name.clone().unwrap_or_else(|| target.name.clone());
     let mut gaps = Gaps {
         source: format!("kubernetes {name}"),
-        gaps: Vec::new(),
+        all: Vec::new(),
+        unread: Vec::new(),
     };
-    let version = api.get_json::<raw::Version>("/version").await?.git_version;
-    let (uid, dra) = futures::join!(
-        api.get_json::<raw::Named>("/api/v1/namespaces/kube-system"),
-        dra::read(api, options, &mut gaps)
+    let namespaces: Vec<Name> = options.namespaces.iter().filter_map(|n| Name::parse(n).ok()).collect();
+    let version = version(api, &mut gaps).await?;
+    let (uid, served) = futures::join!(identity(api), api.served());
+    let served = gaps.told(
+        served,
+        "which API groups are served",
+        "what is missing may not be installed, or may have been refused",
+        UnreadKind::Groups,
     );
+    let dra = dra::read(api, served.as_ref(), &namespaces, &mut gaps).await;
     // A node whose GPUs only DRA hands out may carry no label and no resource that tells of them.
-    let published: HashSet<&str> = dra
+    let published: HashSet<String> = dra
         .iter()
         .flat_map(|d| d.pools.iter().flatten())
-        .flat_map(|p| p.devices.iter().filter_map(|d| d.node.as_deref()))
+        .flat_map(|p| p.devices.iter().filter_map(|d| d.node.clone()))
         .collect();
-    let nodes = all_nodes(api, options, &published).await;
+    let nodes = all_nodes(api, options, published).await;
     let uid = match uid {
-        Ok(named) => named.metadata.uid,
+        Ok(uid) => uid,
         Err(error) => {
             gaps.add(
                 &error,
@@ -77,7 +98,10 @@ pub async fn read_cluster(
     };
     let mut refused = None;
     let nodes = match nodes {
-        Ok(nodes) => Some(nodes),
+        Ok(nodes) => {
+            gaps.odd_nodes(&nodes);
+            Some(nodes)
+        }
         Err(error) => {
             refused = Some(error.clone());
             gaps.add(
@@ -88,67 +112,48 @@ pub async fn read_cluster(
             None
         }
     };
-    let mut read = pods::read(api, nodes.as_ref(), options, &mut gaps).await?;
+    let mut read = pods::read(api, nodes.as_ref(), &namespaces, options, &mut gaps).await?;
     if let Some(error) = refused.filter(|_| read.is_nothing()) {
         return Err(error);
     }
     let within = &read.namespaces();
     let (owners, autoscalers, budgets, usage) = futures::join!(
-        owners::read(api, &read.pods, within, options),
-        api.list_in::<RawAutoscaler>("/apis/autoscaling/v2", "horizontalpodautoscalers", within),
-        api.list_in::<RawBudget>("/apis/policy/v1", "poddisruptionbudgets", within),
-        api.list_in::<RawPodMetrics>("/apis/metrics.k8s.io/v1beta1", "pods", within),
+        owners::read(api, &read.pods, within, served.as_ref(), options),
+        api.objects_in::<RawAutoscaler>(AUTOSCALERS, within),
+        api.objects_in::<RawBudget>(BUDGETS, within),
+        api.objects_in::<RawPodMetrics>(POD_METRICS, within),
     );
     config_maps::apply(api, &mut read.pods, std::mem::take(&mut read.wants), &mut gaps).await;
     described::apply(&mut read.pods, &owners.described);
-    let (controllers, owners_refused) = owners.collect(&mut gaps);
+    let (controllers, unread) = owners.collect(&mut gaps);
+    gaps.unread.extend(unread);
     let autoscalers = gaps.optional(
         autoscalers,
         "horizontal pod autoscalers",
         "minimum replicas are unknown: over-replicated is capped at estimated",
+        UnreadKind::Autoscalers,
     );
     let budgets = gaps.optional(
         budgets,
         "pod disruption budgets",
         "replicas a budget demands are unknown",
+        UnreadKind::Budgets,
     );
-    // Most clusters serve no metrics.k8s.io to speak of; a plain "not served" is no gap worth a line.
-    let held: std::collections::BTreeSet<(&str, &str)> = read
-        .pods
-        .iter()
-        .map(|p| (p.namespace.as_str(), p.name.as_str()))
-        .collect();
-    let pod_usage = match usage {
-        Ok(items) => Some(
-            items
-                .into_iter()
-                .map(RawPodMetrics::into_usage)
-                .filter(|u| held.contains(&(u.namespace.as_str(), u.name.as_str())))
-                .collect(),
-        ),
-        Err(error) => {
-            gaps.add(
-                &error,
-                "metrics.k8s.io",
-                "CPU use is unknown: cpu-gpu-imbalance judges specifications only",
-            );
-            None
-        }
-    };
+    let pod_usage = pod_usage(usage, &read.pods, &mut gaps);
     let (all, gpu) = nodes.as_ref().map_or((0, 0), |n| (n.total, n.gpu.len()));
     let detail = format!(
-        "{version}, {gpu} GPU nodes of {all}, {} pods on them or waiting for GPUs",
+        "{}, {gpu} GPU nodes of {all}, {} pods on them or waiting for GPUs",
+        version.as_deref().unwrap_or("of unknown version"),
         read.pods.len()
     );
     let mut cluster = Cluster {
         name,
         uid,
-        version: Some(version),
+        version,
         nodes: nodes.map(|n| n.gpu),
         pods: read.pods,
         pods_read: read.scope,
         controllers,
-        owners_refused,
         autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
         disruption_budgets: budgets.map(|b| b.into_iter().map(RawBudget::into_budget).collect()),
         pod_usage,
@@ -159,70 +164,238 @@ pub async fn read_cluster(
     if options.scrape {
         let (read, missing) = scrape::scrape(api, target.inside, &mut cluster, options).await;
         sources = read;
-        gaps.gaps.extend(missing);
+        gaps.all.extend(missing);
     }
     let history = prometheus::read(api, &mut cluster, options, at).await;
     if let Some((sifted, missing)) = plausible::sift(&cluster) {
         cluster = sifted;
-        gaps.gaps.extend(missing);
+        gaps.all.extend(missing);
     }
+    cluster.unread.extend(gaps.unread);
+    cluster.unread.sort();
+    cluster.unread.dedup();
     Ok(ClusterRead {
         cluster,
         history,
-        gaps: gaps.gaps,
+        gaps: gaps.all,
         sources,
         detail,
     })
+}
+
+/// "v1.34.2". Everybody may ask: whoever gets no answer here gets none at all, but what stands in between may answer for it.
+async fn version(api: &Api, gaps: &mut Gaps) -> Result<Option<String>, ReadError> {
+    let path = ApiPath::fixed("/version");
+    let told = match api.get(&path).await {
+        Ok(body) => answer::decode::<raw::Version>(&body),
+        Err(error) if error.is_fatal() => return Err(error),
+        Err(error) => Err(error),
+    };
+    let plain = |v: &String| {
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
+        v.len() <= 60 && v.starts_with('v') && v.chars().all(word)
+    };
+    let version = told.map(|v| v.git_version).and_then(|v| {
+        if plain(&v) {
+            Ok(v)
+        } else {
+            Err(ReadError::Body("a version that is none".into()))
+        }
+    });
+    if let Err(error) = &version {
+        gaps.add(error, "the API server's version", "none: it is only told");
+    }
+    Ok(version.ok())
+}
+
+/// What names the cluster, whatever contexts call it: the uid of a namespace that every cluster has.
+async fn identity(api: &Api) -> Result<Option<String>, ReadError> {
+    let Ok(system) = Name::parse("kube-system") else {
+        return Ok(None);
+    };
+    let named: raw::Named = api.object(&NAMESPACES, None, &system).await?;
+    let plain = |u: &String| {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=64).contains(&u.len()) && u.chars().all(word)
+    };
+    match named.meta().uid.clone().filter(plain) {
+        Some(uid) => Ok(Some(uid)),
+        None => Err(ReadError::Body("a namespace without a uid".into())),
+    }
+}
+
+fn pod_usage(
+    usage: Result<Listed<RawPodMetrics>, ReadError>,
+    pods: &[crate::snapshot::cluster::Pod],
+    gaps: &mut Gaps,
+) -> Option<Vec<crate::snapshot::cluster::PodUsage>> {
+    let held: std::collections::BTreeSet<(&str, &str)> =
+        pods.iter().map(|p| (p.namespace.as_str(), p.name.as_str())).collect();
+    let effect = "CPU use is unknown: cpu-gpu-imbalance judges specifications only";
+    match usage {
+        Ok(listed) => {
+            let usage = listed.items.into_iter().map(RawPodMetrics::into_usage);
+            Some(
+                usage
+                    .filter(|u| held.contains(&(u.namespace.as_str(), u.name.as_str())))
+                    .collect(),
+            )
+        }
+        // Most clusters serve no metrics.k8s.io to speak of: nothing was lost that was there.
+        Err(error) if error.is_nowhere() => {
+            gaps.add(&error, "metrics.k8s.io", effect);
+            None
+        }
+        Err(error) => {
+            gaps.lost(&error, "metrics.k8s.io", effect, UnreadKind::Usage);
+            None
+        }
+    }
 }
 
 /// GPU nodes, and how many nodes there are in all.
 pub struct Nodes {
     pub gpu: Vec<Node>,
     pub total: usize,
+    odd: Vec<Odd>,
+    /// Names that stood in the list more than once.
+    twice: Vec<String>,
 }
 
-async fn all_nodes(api: &Api, options: &CollectOptions, published: &HashSet<&str>) -> Result<Nodes, ReadError> {
+async fn all_nodes(api: &Api, options: &CollectOptions, published: HashSet<String>) -> Result<Nodes, ReadError> {
+    let (is_gpu_instance, keep) = (options.is_gpu_instance, options.keep_labels.clone());
+    let listed = api
+        .list(&List::all(NODES), move |node: RawNode| {
+            let gpus = node.has_gpus(is_gpu_instance) || published.contains(node.name());
+            gpus.then(|| node.into_node(&keep))
+        })
+        .await?;
     let mut nodes = Nodes {
-        gpu: Vec::new(),
-        total: 0,
+        gpu: listed.items,
+        total: listed.seen,
+        odd: listed.odd,
+        twice: Vec::new(),
     };
-    api.pages::<RawNode>("/api/v1/nodes", |restart, items| {
-        if restart {
-            nodes = Nodes {
-                gpu: Vec::new(),
-                total: 0,
-            };
-        }
-        nodes.total += items.len();
-        nodes.gpu.extend(
-            items
-                .into_iter()
-                .filter(|n| n.has_gpus(options.is_gpu_instance) || published.contains(n.name()))
-                .map(|n| n.into_node(&options.keep_labels)),
-        );
-    })
-    .await?;
     nodes.gpu.sort_by(|a, b| a.name.cmp(&b.name));
+    let twice = &mut nodes.twice;
+    nodes.gpu.dedup_by(|a, b| {
+        let same = a.name == b.name;
+        twice.extend(same.then(|| a.name.clone()));
+        same
+    });
     Ok(nodes)
 }
 
 /// Collects the gaps of one cluster under its name.
 pub struct Gaps {
     source: String,
-    gaps: Vec<Gap>,
+    all: Vec<Gap>,
+    /// What of them is to be known beside their text.
+    unread: Vec<Unread>,
 }
 
 impl Gaps {
     pub fn add(&mut self, error: &ReadError, what: &str, effect: &str) {
-        self.gaps.push(error.gap(&self.source, what, effect));
+        self.all.push(error.gap(&self.source, what, effect));
     }
 
     pub fn push(&mut self, gap: Gap) {
         let source = self.source.clone();
-        self.gaps.push(Gap { source, ..gap });
+        self.all.push(Gap { source, ..gap });
     }
 
-    fn optional<T>(&mut self, read: Result<Vec<T>, ReadError>, what: &str, effect: &str) -> Option<Vec<T>> {
-        read.map_err(|error| self.add(&error, what, effect)).ok()
+    /// A failed read of the whole cluster.
+    fn lost(&mut self, error: &ReadError, what: &str, effect: &str, kind: UnreadKind) {
+        self.add(error, what, effect);
+        self.unread(kind, None, None);
+    }
+
+    fn unread(&mut self, what: UnreadKind, namespace: Option<String>, name: Option<String>) {
+        self.unread.push(Unread { what, namespace, name });
+    }
+
+    fn told<T>(&mut self, read: Result<T, ReadError>, what: &str, effect: &str, kind: UnreadKind) -> Option<T> {
+        read.map_err(|error| self.lost(&error, what, effect, kind)).ok()
+    }
+
+    /// A list, and whom its odd objects leave unknown: those of their namespaces.
+    fn optional<T>(
+        &mut self,
+        read: Result<Listed<T>, ReadError>,
+        what: &str,
+        effect: &str,
+        kind: UnreadKind,
+    ) -> Option<Vec<T>> {
+        let listed = read.map_err(|error| self.add(&error, what, effect)).ok()?;
+        if !listed.odd.is_empty() {
+            let names: Vec<String> = listed.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
+            self.push(Gap {
+                source: String::new(),
+                what: format!("{what} {}", some(&names)),
+                reason: "they are not what the API serves".into(),
+                effect: effect.into(),
+                remedy: "look at the objects, and at what stands between you and the API server".into(),
+            });
+        }
+        for odd in listed.odd {
+            self.unread(kind, odd.namespace, None);
+        }
+        Some(listed.items)
+    }
+
+    fn odd_nodes(&mut self, nodes: &Nodes) {
+        let mut say = |names: &[String], reason: &str, effect: &str| {
+            if !names.is_empty() {
+                self.push(Gap {
+                    source: String::new(),
+                    what: format!("nodes {}", some(names)),
+                    reason: reason.into(),
+                    effect: effect.into(),
+                    remedy: "look at the objects, and at what stands between you and the API server".into(),
+                });
+            }
+        };
+        let odd: Vec<String> = nodes.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
+        say(&odd, "they are not what the API serves", "they are not in the report");
+        let names = |which: fn(&Node) -> bool| -> Vec<String> {
+            let found = nodes.gpu.iter().filter(|n| which(n));
+            found.map(|n| n.name.clone()).collect()
+        };
+        say(
+            &names(|n| n.unread),
+            "their Ready condition, capacity or creation time is missing or impossible",
+            "the state of their GPUs is unknown",
+        );
+        say(
+            &names(|n| [&n.capacity, &n.allocatable].iter().any(|r| !r.unread.is_empty())),
+            "an amount of what they have is no quantity that a node can have",
+            "the state of their GPUs is unknown",
+        );
+        say(
+            &nodes.twice,
+            "they stand in the list more than once",
+            "each is counted once",
+        );
+    }
+}
+
+/// "a, b, c and 4 more".
+pub(crate) fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Names that were given on the command line must be names.
+///
+/// # Errors
+/// The first that is none.
+pub fn check_names(options: &CollectOptions) -> anyhow::Result<()> {
+    match options.namespaces.iter().find(|n| !is_name(n)) {
+        Some(odd) => anyhow::bail!("-n '{}': no namespace can be called that", odd.escape_debug()),
+        None => Ok(()),
     }
 }

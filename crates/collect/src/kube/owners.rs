@@ -1,13 +1,14 @@
 //! Owners above the pods that matter, and nothing else: each is fetched by name, or by one list where there are many.
 
 use super::Gaps;
-use super::api::{Api, ReadError};
-use super::raw::RawController;
+use super::answer::{ApiObject, Served};
+use super::api::{Api, List, ReadError};
+use super::path::{Name, Resource};
+use super::raw::{RawController, RawMeta};
 use crate::options::CollectOptions;
-use crate::snapshot::cluster::{Container, Controller, OwnerRef, Pod};
+use crate::snapshot::cluster::{Container, Controller, OwnerRef, Pod, Unread, UnreadKind};
 use futures::{StreamExt, stream};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,30 +17,27 @@ const BY_NAME: usize = 60;
 const AT_ONCE: usize = 12;
 
 /// A kind that is read.
-#[expect(clippy::struct_field_names, reason = "`kind` is what Kubernetes calls it")]
 pub(super) struct Kind {
-    pub(super) group: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) version: &'static str,
-    pub(super) plural: &'static str,
+    pub(super) resource: Resource<'static>,
     /// A custom resource: it may not be installed, or in another version. What it tells beside the pods is a gain; without
     /// it the pods and their labels stand for themselves. An opt-out on it does not count, since it may be unreadable.
     pub(super) custom: bool,
+    /// Served by every API server.
+    built_in: bool,
 }
 
 const fn kind(group: &'static str, kind: &'static str, version: &'static str, plural: &'static str) -> Kind {
     Kind {
-        group,
-        kind,
-        version,
-        plural,
+        resource: Resource::new(group, version, plural, kind),
         custom: false,
+        built_in: true,
     }
 }
 
 const fn custom(group: &'static str, name: &'static str, version: &'static str, plural: &'static str) -> Kind {
     Kind {
         custom: true,
+        built_in: false,
         ..kind(group, name, version, plural)
     }
 }
@@ -51,7 +49,10 @@ pub(super) const KINDS: &[Kind] = &[
     kind("apps", "StatefulSet", "v1", "statefulsets"),
     kind("batch", "Job", "v1", "jobs"),
     kind("batch", "CronJob", "v1", "cronjobs"),
-    kind("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "v1", "leaderworkersets"),
+    Kind {
+        built_in: false,
+        ..kind("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "v1", "leaderworkersets")
+    },
     custom("argoproj.io", "Rollout", "v1alpha1", "rollouts"),
     custom("jobset.x-k8s.io", "JobSet", "v1alpha2", "jobsets"),
     custom("ray.io", "RayService", "v1", "rayservices"),
@@ -65,56 +66,75 @@ pub(super) const KINDS: &[Kind] = &[
     custom("kaito.sh", "Workspace", "v1beta1", "workspaces"),
 ];
 
-impl Kind {
-    /// Where its objects are: `/apis/apps/v1`.
-    pub(super) fn prefix(&self, version: &str) -> String {
-        format!("/apis/{}/{version}", self.group)
-    }
-}
-
-/// What was read, and what was refused.
+/// What was read, and what was not.
 pub(super) struct Owners {
     controllers: Vec<Controller>,
     /// Custom resources that describe a server, as they are. Never stored: read once more for their model, and dropped.
     pub(super) described: Vec<Value>,
-    errors: BTreeMap<&'static str, ReadError>,
-    /// Versions of the custom resources' groups, the preferred one first; empty: not installed.
-    versions: BTreeMap<&'static str, Vec<String>>,
+    /// Objects that were asked for and neither came nor are known to be gone, by the reason.
+    unread: BTreeMap<(&'static str, String), (ReadError, BTreeSet<Key>)>,
 }
 
 impl Owners {
-    /// The owners, and the kinds that were refused.
-    pub(super) fn collect(self, gaps: &mut Gaps) -> (Vec<Controller>, Vec<String>) {
-        let mut refused = Vec::new();
-        for (plural, error) in self.errors {
-            let Some(kind) = KINDS.iter().find(|k| k.plural == plural) else {
+    /// The owners, and whom the unread ones are about.
+    pub(super) fn collect(self, gaps: &mut Gaps) -> (Vec<Controller>, Vec<Unread>) {
+        let mut unread = Vec::new();
+        for ((plural, _), (error, keys)) in self.unread {
+            let Some(kind) = KINDS.iter().find(|k| k.resource.plural == plural) else {
                 continue;
             };
-            if kind.custom {
-                let effect = "what they say of their model, settings and replicas beside their pods is unknown";
-                gaps.add(&error, plural, effect);
-                continue;
-            }
-            gaps.add(
-                &error,
-                plural,
-                "whether their workloads opted out, and what else they own, is unknown: nothing is found on them",
-            );
-            refused.push(kind.kind.to_string());
+            let (what, effect) = if kind.custom {
+                (
+                    UnreadKind::Described,
+                    "what they say of their model, settings and replicas beside their pods is unknown",
+                )
+            } else {
+                (
+                    UnreadKind::Owner,
+                    "whether their workloads opted out, and what else they own, is unknown: nothing is found on them",
+                )
+            };
+            let names: Vec<String> = keys.iter().map(|(ns, o)| format!("{ns}/{}", o.name)).collect();
+            gaps.add(&error, &format!("{plural} {}", super::some(&names)), effect);
+            unread.extend(keys.into_iter().map(|(namespace, owner)| Unread {
+                what,
+                namespace: Some(namespace),
+                name: Some(format!("{}/{}", owner.kind, owner.name)),
+            }));
         }
-        (self.controllers, refused)
+        (self.controllers, unread)
+    }
+
+    fn missed(&mut self, kind: &Kind, error: &ReadError, keys: impl IntoIterator<Item = (String, String)>) {
+        let place = self
+            .unread
+            .entry((kind.resource.plural, error.to_string()))
+            .or_insert_with(|| (error.clone(), BTreeSet::new()));
+        place.1.extend(keys.into_iter().map(|(namespace, name)| {
+            let owner = OwnerRef {
+                group: kind.resource.group.into(),
+                kind: kind.resource.kind.into(),
+                name,
+            };
+            (namespace, owner)
+        }));
     }
 }
 
 type Key = (String, OwnerRef);
 
 /// Climbs from the pods to the top, one level at a time.
-pub(super) async fn read(api: &Api, pods: &[Pod], within: &[String], options: &CollectOptions) -> Owners {
+pub(super) async fn read(
+    api: &Api,
+    pods: &[Pod],
+    within: &[Name],
+    served: Option<&Served>,
+    options: &CollectOptions,
+) -> Owners {
     let mut owners = Owners {
         controllers: Vec::new(),
         described: Vec::new(),
-        errors: BTreeMap::new(),
-        versions: BTreeMap::new(),
+        unread: BTreeMap::new(),
     };
     let mut seen: BTreeSet<Key> = BTreeSet::new();
     let mut level: BTreeSet<Key> = pods
@@ -132,7 +152,7 @@ pub(super) async fn read(api: &Api, pods: &[Pod], within: &[String], options: &C
         if level.is_empty() {
             break;
         }
-        let read = one_level(api, &level, within, options, &mut owners).await;
+        let read = one_level(api, &level, within, served, options, &mut owners).await;
         level = read
             .iter()
             .filter_map(|c| Some((c.namespace.clone(), c.owner.clone()?)))
@@ -152,153 +172,186 @@ fn holds_or_wants(pod: &Pod) -> bool {
 async fn one_level(
     api: &Api,
     keys: &BTreeSet<Key>,
-    within: &[String],
+    within: &[Name],
+    served: Option<&Served>,
     options: &CollectOptions,
     owners: &mut Owners,
 ) -> Vec<Controller> {
     let mut found = Vec::new();
     for kind in KINDS {
-        let wanted: BTreeSet<(&str, &str)> = keys
+        // A name that no object can have (a label may hold any word) is nobody's.
+        let wanted: BTreeSet<(Name, Name)> = keys
             .iter()
-            .filter(|(_, o)| o.kind == kind.kind && o.group == kind.group)
-            .map(|(ns, o)| (ns.as_str(), o.name.as_str()))
+            .filter(|(_, o)| o.kind == kind.resource.kind && o.group == kind.resource.group)
+            .filter_map(|(ns, o)| Some((Name::parse(ns).ok()?, Name::parse(&o.name).ok()?)))
             .collect();
-        if wanted.is_empty() || owners.errors.contains_key(kind.plural) {
+        let versions: Vec<&str> = match served {
+            _ if kind.built_in => vec![kind.resource.version],
+            Some(served) => served
+                .versions(kind.resource.group)
+                .iter()
+                .map(String::as_str)
+                .collect(),
+            // Not told: as it was when this was written.
+            None => vec![kind.resource.version],
+        };
+        if wanted.is_empty() || versions.is_empty() {
             continue;
         }
-        let read = if kind.custom {
-            custom_objects(api, kind, &wanted, within, owners).await
-        } else {
-            objects(api, &kind.prefix(kind.version), kind.plural, &wanted, within).await
-        };
-        match read {
-            Ok(read) => found.extend(
-                read.into_iter()
-                    .map(|c: RawController| c.into_controller(kind.group, kind.kind, &options.keep_labels))
-                    .map(|c| {
-                        if kind.custom {
-                            Controller { ignore: None, ..c }
-                        } else {
-                            c
-                        }
-                    })
-                    .filter(|c| wanted.contains(&(c.namespace.as_str(), c.name.as_str()))),
-            ),
-            // Not installed (or no longer): the pod's own words are all there is.
-            Err(ReadError::NotServed(_)) => {}
-            Err(error) => {
-                owners.errors.insert(kind.plural, error);
+        let mut read = Read::default();
+        // A group's preferred version need not have every kind.
+        for version in versions {
+            let resource = kind.resource.at(version);
+            read = if kind.custom {
+                read_kind::<Custom>(api, &resource, &wanted, within).await.map(|c| {
+                    let Custom { meta: _, mut object } = c;
+                    // Items of a list do not name their kind.
+                    object["kind"] = kind.resource.kind.into();
+                    let controller = serde_json::from_value::<RawController>(object.clone()).ok();
+                    owners.described.push(object);
+                    controller
+                })
+            } else {
+                read_kind::<RawController>(api, &resource, &wanted, within)
+                    .await
+                    .map(Some)
+            };
+            if !read.is_nowhere(&wanted) {
+                break;
             }
         }
+        // Whoever may not ask what is installed takes the API server's own word for what is not.
+        let not_installed = |e: &ReadError| served.is_none() && !kind.built_in && matches!(e, ReadError::NotServed(_));
+        for (error, names) in read.missed.into_iter().filter(|(e, _)| !not_installed(e)) {
+            owners.missed(kind, &error, names);
+        }
+        let into = |c: RawController| c.into_controller(kind.resource.group, kind.resource.kind, &options.keep_labels);
+        found.extend(read.found.into_iter().flatten().map(into).map(|c| Controller {
+            ignore: c.ignore.filter(|_| !kind.custom),
+            ..c
+        }));
     }
     found
 }
 
-/// Custom resources in the version that serves them: a group's preferred version need not have every kind.
-async fn custom_objects(
-    api: &Api,
-    kind: &Kind,
-    wanted: &BTreeSet<(&str, &str)>,
-    within: &[String],
-    owners: &mut Owners,
-) -> Result<Vec<RawController>, ReadError> {
-    if !owners.versions.contains_key(kind.group) {
-        let versions = match api.get_json::<Group>(&format!("/apis/{}", kind.group)).await {
-            Ok(group) => group.versions(),
-            // Whoever may not ask what is installed is told what these rights lack by the reads themselves.
-            Err(error) if error.is_forbidden() => vec![kind.version.to_string()],
-            Err(ReadError::NotServed(_) | ReadError::Status { code: 404, .. }) => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        owners.versions.insert(kind.group, versions);
+/// A custom resource: whatever it holds, as it is.
+struct Custom {
+    meta: RawMeta,
+    object: Value,
+}
+
+impl<'de> Deserialize<'de> for Custom {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(d)?;
+        let meta = RawMeta::deserialize(&object["metadata"]).map_err(serde::de::Error::custom)?;
+        Ok(Self { meta, object })
     }
-    for version in owners.versions.get(kind.group).into_iter().flatten() {
-        let read: Result<Vec<Value>, ReadError> =
-            objects(api, &kind.prefix(version), kind.plural, wanted, within).await;
-        if matches!(read, Err(ReadError::NotServed(_))) {
-            continue;
+}
+
+impl ApiObject for Custom {
+    fn meta(&self) -> &RawMeta {
+        &self.meta
+    }
+}
+
+/// What came of one kind.
+struct Read<T> {
+    found: Vec<T>,
+    missed: Vec<(ReadError, Vec<(String, String)>)>,
+}
+
+impl<T> Default for Read<T> {
+    fn default() -> Self {
+        Self {
+            found: Vec::new(),
+            missed: Vec::new(),
         }
-        let mut read = read?;
-        for object in &mut read {
-            // Items of a list do not name their kind.
-            object["kind"] = kind.kind.into();
+    }
+}
+
+impl<T> Read<T> {
+    fn map<U>(self, of: impl FnMut(T) -> U) -> Read<U> {
+        Read {
+            found: self.found.into_iter().map(of).collect(),
+            missed: self.missed,
         }
-        let controllers = read.iter().filter_map(|o| serde_json::from_value(o.clone()).ok());
-        let controllers = controllers.collect();
-        owners.described.extend(read);
-        return Ok(controllers);
     }
-    Ok(Vec::new())
-}
 
-/// `/apis/GROUP`: which versions there are.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Group {
-    versions: Vec<GroupVersion>,
-    preferred_version: GroupVersion,
-}
+    /// The path is not there: another version may have it.
+    fn is_nowhere(&self, wanted: &BTreeSet<(Name, Name)>) -> bool {
+        let nowhere = self.missed.iter().filter(|(e, _)| e.is_nowhere());
+        self.found.is_empty() && nowhere.map(|(_, names)| names.len()).sum::<usize>() == wanted.len()
+    }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct GroupVersion {
-    version: String,
-}
-
-impl Group {
-    fn versions(self) -> Vec<String> {
-        let preferred = self.preferred_version.version;
-        let others = self.versions.into_iter().map(|v| v.version).filter(|v| *v != preferred);
-        std::iter::once(preferred.clone())
-            .chain(others)
-            .filter(|v| !v.is_empty())
-            .collect()
+    fn miss(&mut self, error: ReadError, name: (String, String)) {
+        match self.missed.iter_mut().find(|(e, _)| *e == error) {
+            Some((_, names)) => names.push(name),
+            None => self.missed.push((error, vec![name])),
+        }
     }
 }
 
-async fn objects<T: DeserializeOwned + Send + 'static>(
+async fn read_kind<T: ApiObject + Send + 'static>(
     api: &Api,
-    prefix: &str,
-    plural: &str,
-    wanted: &BTreeSet<(&str, &str)>,
-    within: &[String],
-) -> Result<Vec<T>, ReadError> {
+    resource: &Resource<'_>,
+    wanted: &BTreeSet<(Name, Name)>,
+    within: &[Name],
+) -> Read<T> {
+    let all = |(ns, name): &(Name, Name)| (ns.as_str().to_string(), name.as_str().to_string());
+    let mut read = Read::default();
+    let mut left = wanted.clone();
     if wanted.len() > BY_NAME {
-        api.list_in(prefix, plural, within).await
-    } else {
-        named(api, prefix, plural, wanted).await
-    }
-}
-
-async fn named<T: DeserializeOwned>(
-    api: &Api,
-    prefix: &str,
-    plural: &str,
-    wanted: &BTreeSet<(&str, &str)>,
-) -> Result<Vec<T>, ReadError> {
-    let paths: Vec<String> = wanted
-        .iter()
-        .map(|(ns, name)| format!("{prefix}/namespaces/{ns}/{plural}/{name}"))
-        .collect();
-    let mut reads = stream::iter(
-        paths
-            .into_iter()
-            .map(|path| async move { api.get_json::<T>(&path).await }),
-    )
-    .buffer_unordered(AT_ONCE);
-    let mut found = Vec::new();
-    let mut not_served = None;
-    while let Some(read) = reads.next().await {
-        match read {
-            Ok(object) => found.push(object),
-            // Gone between two reads.
-            Err(ReadError::Status { code: 404, .. }) => {}
-            Err(error @ ReadError::NotServed(_)) => not_served = Some(error),
-            Err(error) => return Err(error),
+        match api.objects_in::<T>(*resource, within).await {
+            Ok(listed) => {
+                let key = |o: &T| {
+                    Some((
+                        Name::parse(&o.meta().namespace).ok()?,
+                        Name::parse(&o.meta().name).ok()?,
+                    ))
+                };
+                read.found.extend(
+                    listed
+                        .items
+                        .into_iter()
+                        .filter(|o| key(o).is_some_and(|k| left.remove(&k))),
+                );
+            }
+            Err(error) => {
+                read.missed.push((error, wanted.iter().map(all).collect()));
+                return read;
+            }
         }
     }
-    match not_served {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
+    // Whom the list did not have is asked for by name, too: one witness is not enough to call somebody gone.
+    let listed = wanted.len() > BY_NAME;
+    let mut gone: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    let mut reads = stream::iter(left.iter().map(|key| async move {
+        let (namespace, name) = key;
+        (api.object::<T>(resource, Some(namespace), name).await, key)
+    }))
+    .buffer_unordered(AT_ONCE);
+    while let Some((answer, key)) = reads.next().await {
+        match answer {
+            Ok(object) => read.found.push(object),
+            Err(ReadError::NoSuchObject) if listed => {}
+            Err(ReadError::NoSuchObject) => {
+                gone.entry(key.0.clone()).or_default().insert(key.1.clone());
+            }
+            Err(error) => read.miss(error, all(key)),
+        }
     }
+    for (namespace, names) in gone {
+        match api.objects::<T>(&List::within(*resource, &namespace)).await {
+            Ok(listed) => {
+                let there = |o: &T| Name::parse(&o.meta().name).is_ok_and(|n| names.contains(&n));
+                read.found.extend(listed.items.into_iter().filter(there));
+            }
+            Err(error) => {
+                for name in names {
+                    read.miss(error.clone(), (namespace.as_str().into(), name.as_str().into()));
+                }
+            }
+        }
+    }
+    read
 }

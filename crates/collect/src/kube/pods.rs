@@ -1,13 +1,18 @@
 //! Which pods are read: all pods that could hold a GPU, at a cost that follows the GPU nodes.
 
-use super::api::{Api, ReadError};
+use super::api::{Api, List, Listed, ReadError};
 use super::config_maps::Wants;
+use super::path::{Name, Resource};
 use super::raw::RawPod;
-use super::{Gaps, Nodes};
+use super::{Gaps, Nodes, some};
 use crate::options::CollectOptions;
+use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Container, Pod, PodsRead};
 use futures::{StreamExt, stream};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+pub(super) const PODS: Resource<'_> = Resource::new("", "v1", "pods", "Pod");
 
 /// Below one GPU node in this many nodes, pods are read node by node instead of all.
 const SPARSE: usize = 4;
@@ -24,9 +29,10 @@ pub(super) struct Pods {
 
 impl Pods {
     /// Where namespaced lists must be asked for one by one: what was read of the pods tells which.
-    pub(super) fn namespaces(&self) -> Vec<String> {
+    pub(super) fn namespaces(&self) -> Vec<Name> {
         let read = |ns: &&String| !self.scope.complete && !self.scope.refused.contains(ns);
-        self.scope.namespaces.iter().filter(read).cloned().collect()
+        let names = self.scope.namespaces.iter().filter(read);
+        names.filter_map(|n| Name::parse(n).ok()).collect()
     }
 
     /// Neither the whole list nor one namespace's could be read.
@@ -39,10 +45,11 @@ impl Pods {
 pub(super) async fn read(
     api: &Api,
     nodes: Option<&Nodes>,
+    namespaces: &[Name],
     options: &CollectOptions,
     gaps: &mut Gaps,
 ) -> Result<Pods, ReadError> {
-    let gpu_nodes: Option<HashSet<&str>> = nodes.map(|n| n.gpu.iter().map(|n| n.name.as_str()).collect());
+    let gpu_nodes = nodes.map(|n| Arc::new(n.gpu.iter().map(|n| n.name.clone()).collect::<HashSet<String>>()));
     let mut scope = PodsRead {
         namespaces: options.namespaces.clone(),
         selector: options.selector.clone(),
@@ -50,47 +57,102 @@ pub(super) async fn read(
     };
     let sparse = nodes.is_some_and(|n| n.gpu.len() * SPARSE <= n.total && !n.gpu.is_empty());
     let everything = match (nodes, sparse) {
-        (Some(nodes), _) if nodes.gpu.is_empty() => Ok(Vec::new()),
-        (Some(nodes), true) => by_node(api, nodes, options).await,
-        _ => some_pods(api, "/api/v1/pods", gpu_nodes.as_ref(), options).await,
+        (Some(nodes), _) if nodes.gpu.is_empty() => Ok(Listed::new()),
+        (Some(nodes), true) => by_node(api, nodes, gpu_nodes.as_ref(), options).await,
+        _ => some_pods(api, &List::all(PODS), gpu_nodes.as_ref(), options).await,
     };
-    let pods = match everything {
-        Ok(pods) => {
+    let listed = match everything {
+        Ok(listed) => {
             scope.complete = true;
-            pods
+            listed
         }
         // Nobody who is not known, or not there, will answer the next question better.
         Err(error) if error.is_fatal() => return Err(error),
         Err(error) => {
-            if options.namespaces.is_empty() {
+            if namespaces.is_empty() {
                 gaps.add(
                     &error,
                     "pods of all namespaces",
                     "who holds which GPU is unknown: nothing is called free, idle or oversized",
                 );
-                Vec::new()
+                Listed::new()
             } else {
                 gaps.add(
                     &error,
                     "pods outside the given namespaces",
                     "a GPU without a visible holder is not called free; spend is that of the visible pods",
                 );
-                by_namespace(api, gpu_nodes.as_ref(), options, &mut scope, gaps).await
+                by_namespace(api, gpu_nodes.as_ref(), namespaces, options, &mut scope, gaps).await
             }
         }
     };
-    let (mut pods, wants): (Vec<Pod>, Vec<Vec<Wants>>) = pods.into_iter().unzip();
-    let wants = wants.into_iter().flatten().collect();
+    told_apart(&listed, &mut scope, gaps);
+    let (mut pods, mut wants) = (Vec::new(), Vec::new());
+    for found in listed.items {
+        pods.push(found.pod);
+        wants.extend(found.wants);
+    }
     if let Some(selector) = &options.selector {
-        mark_selected(api, selector, options, &mut pods, gaps).await;
+        mark_selected(api, selector, namespaces, &mut pods, gaps).await;
     }
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    pods.dedup_by(|a, b| a.uid == b.uid && !a.uid.is_empty());
+    pods.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
     Ok(Pods { pods, wants, scope })
 }
 
+/// Names what is not what the API serves. A pod that could not be read holds nobody knows what on its node; where not
+/// even that is told, on any.
+fn told_apart(listed: &Listed<Found>, scope: &mut PodsRead, gaps: &mut Gaps) {
+    let mut gap = |what: &str, names: &[String], reason: &str, effect: &str| {
+        if !names.is_empty() {
+            gaps.push(Gap {
+                source: String::new(),
+                what: format!("{what} {}", some(names)),
+                reason: reason.into(),
+                effect: effect.into(),
+                remedy: "look at the objects, and at what stands between you and the API server".into(),
+            });
+        }
+    };
+    let mut odd: Vec<String> = listed.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
+    odd.sort();
+    let on: BTreeSet<String> = listed.odd.iter().filter_map(|o| o.node.clone()).collect();
+    let effect = if listed.odd.iter().all(|o| o.node.is_some()) {
+        "what they hold is unknown: no GPU without a holder is called free on their nodes"
+    } else {
+        "what they hold is unknown, and on which nodes: no GPU without a holder is called free"
+    };
+    gap("pods", &odd, "they are not what the API serves", effect);
+    scope.complete &= listed.odd.iter().all(|o| o.node.is_some());
+    scope.unread_on = on.into_iter().collect();
+    let names = |which: fn(&Found) -> bool| {
+        let found = listed.items.iter().filter(|f| which(f));
+        let mut names: Vec<String> = found.map(|f| format!("{}/{}", f.pod.namespace, f.pod.name)).collect();
+        names.sort();
+        names
+    };
+    gap(
+        "the state of pods",
+        &names(|f| f.pod.unread),
+        "their phase, conditions or creation time are missing or impossible",
+        "what they hold is held, and whether it works is unknown",
+    );
+    gap(
+        "the owners of pods",
+        &names(|f| f.orphan),
+        "they name owners that no object can be called",
+        "each of them is judged by itself",
+    );
+    gap(
+        "what is requested by pods",
+        &names(|f| f.pod.containers.iter().any(|c| !c.requests.unread.is_empty())),
+        "its amount is no quantity that a pod can have",
+        "what they hold is unknown: no GPU without a holder is called free on their nodes",
+    );
+}
+
 /// Bound to a GPU node, or asking for a device: the others are dropped as they come.
-fn relevant(pod: &RawPod, gpu_nodes: Option<&HashSet<&str>>) -> Option<bool> {
+fn relevant(pod: &RawPod, gpu_nodes: Option<&HashSet<String>>) -> Option<bool> {
     match (pod.node(), gpu_nodes) {
         (Some(node), Some(gpu_nodes)) => Some(gpu_nodes.contains(node)),
         _ => None,
@@ -102,105 +164,98 @@ fn asks_for_devices(pod: &Pod) -> bool {
 }
 
 /// A pod, and what of it stands elsewhere.
-type Found = (Pod, Vec<Wants>);
+struct Found {
+    pod: Pod,
+    wants: Vec<Wants>,
+    /// It names an owner that no object can be.
+    orphan: bool,
+}
+
+type GpuNodes = Arc<HashSet<String>>;
 
 async fn some_pods(
     api: &Api,
-    path: &str,
-    gpu_nodes: Option<&HashSet<&str>>,
+    list: &List<'_>,
+    gpu_nodes: Option<&GpuNodes>,
     options: &CollectOptions,
-) -> Result<Vec<Found>, ReadError> {
-    let mut pods = Vec::new();
-    api.pages::<RawPod>(path, |restart, items| {
-        if restart {
-            pods.clear();
+) -> Result<Listed<Found>, ReadError> {
+    let (gpu_nodes, keep_labels) = (gpu_nodes.cloned(), options.keep_labels.clone());
+    api.list(list, move |mut raw: RawPod| {
+        let relevant = relevant(&raw, gpu_nodes.as_deref());
+        if relevant == Some(false) {
+            return None;
         }
-        for mut raw in items {
-            let relevant = relevant(&raw, gpu_nodes);
-            if relevant == Some(false) {
-                continue;
-            }
-            raw.fill_fields();
-            let wants = raw.wants();
-            let pod = raw.into_pod(&options.keep_labels);
-            if relevant == Some(true) || asks_for_devices(&pod) {
-                pods.push((pod, wants));
-            }
-        }
+        raw.fill_fields();
+        let (wants, orphan) = (raw.wants(), raw.is_orphan());
+        let pod = raw.into_pod(&keep_labels);
+        (relevant == Some(true) || asks_for_devices(&pod)).then_some(Found { pod, wants, orphan })
     })
-    .await?;
-    Ok(pods)
+    .await
 }
 
 /// One read a GPU node, and one for the pods that wait for a node.
-async fn by_node(api: &Api, nodes: &Nodes, options: &CollectOptions) -> Result<Vec<Found>, ReadError> {
-    let waiting = std::iter::once("/api/v1/pods?fieldSelector=spec.nodeName%3D".to_string());
-    let paths: Vec<String> = nodes
-        .gpu
-        .iter()
-        .map(|n| format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", n.name))
-        .chain(waiting)
-        .collect();
-    let gpu: HashSet<&str> = nodes.gpu.iter().map(|n| n.name.as_str()).collect();
-    let gpu = &gpu;
-    let mut reads = stream::iter(
-        paths
-            .into_iter()
-            .map(|path| async move { some_pods(api, &path, Some(gpu), options).await }),
-    )
+async fn by_node(
+    api: &Api,
+    nodes: &Nodes,
+    gpu_nodes: Option<&GpuNodes>,
+    options: &CollectOptions,
+) -> Result<Listed<Found>, ReadError> {
+    let mut selectors: Vec<String> = nodes.gpu.iter().map(|n| format!("spec.nodeName={}", n.name)).collect();
+    selectors.push("spec.nodeName=".into());
+    let mut reads = stream::iter(selectors.into_iter().map(|selector| async move {
+        let list = List::all(PODS).matching("fieldSelector", &selector);
+        some_pods(api, &list, gpu_nodes, options).await
+    }))
     .buffer_unordered(AT_ONCE);
-    let mut pods = Vec::new();
+    let mut all = Listed::new();
     while let Some(read) = reads.next().await {
-        pods.extend(read?);
+        all.extend(read?);
     }
-    Ok(pods)
+    Ok(all)
 }
 
 async fn by_namespace(
     api: &Api,
-    gpu_nodes: Option<&HashSet<&str>>,
+    gpu_nodes: Option<&GpuNodes>,
+    namespaces: &[Name],
     options: &CollectOptions,
     scope: &mut PodsRead,
     gaps: &mut Gaps,
-) -> Vec<Found> {
-    let mut pods = Vec::new();
-    for namespace in &options.namespaces {
-        match some_pods(api, &format!("/api/v1/namespaces/{namespace}/pods"), gpu_nodes, options).await {
-            Ok(read) => pods.extend(read),
+) -> Listed<Found> {
+    let mut all = Listed::new();
+    for namespace in namespaces {
+        match some_pods(api, &List::within(PODS, namespace), gpu_nodes, options).await {
+            Ok(read) => all.extend(read),
             Err(error) => {
                 gaps.add(
                     &error,
-                    &format!("pods in namespace {namespace}"),
+                    &format!("pods in namespace {}", namespace.as_str()),
                     "its workloads are not in the report",
                 );
-                scope.refused.push(namespace.clone());
+                scope.refused.push(namespace.as_str().into());
             }
         }
     }
-    pods
+    all
 }
 
 /// `-l` is the server's own matching: a second, cheap list of names. Selected pods carry a marker label.
-async fn mark_selected(api: &Api, selector: &str, options: &CollectOptions, pods: &mut [Pod], gaps: &mut Gaps) {
-    let encoded = percent_encoding::utf8_percent_encode(selector, percent_encoding::NON_ALPHANUMERIC);
-    let paths = if options.namespaces.is_empty() {
-        vec![format!("/api/v1/pods?labelSelector={encoded}")]
+async fn mark_selected(api: &Api, selector: &str, namespaces: &[Name], pods: &mut [Pod], gaps: &mut Gaps) {
+    let lists = if namespaces.is_empty() {
+        vec![List::all(PODS)]
     } else {
-        options
-            .namespaces
-            .iter()
-            .map(|ns| format!("/api/v1/namespaces/{ns}/pods?labelSelector={encoded}"))
-            .collect()
+        namespaces.iter().map(|ns| List::within(PODS, ns)).collect()
     };
-    let mut selected: HashSet<String> = HashSet::new();
-    for path in paths {
-        match api.list::<super::raw::Named>(&path).await {
-            Ok(items) => selected.extend(items.into_iter().filter_map(|i| i.metadata.uid)),
+    let mut selected: HashSet<(String, String)> = HashSet::new();
+    for list in lists {
+        let name = |pod: RawPod| Some(pod.into_name());
+        match api.list(&list.matching("labelSelector", selector), name).await {
+            Ok(read) => selected.extend(read.items),
             Err(error) => gaps.add(&error, &format!("pods with -l {selector}"), "no pod is selected by it"),
         }
     }
     for pod in pods {
-        if selected.contains(&pod.uid) {
+        if selected.contains(&(pod.namespace.clone(), pod.name.clone())) {
             pod.labels
                 .insert(crate::snapshot::cluster::SELECTED.into(), "true".into());
         }

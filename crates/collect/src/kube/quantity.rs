@@ -32,9 +32,11 @@ pub(crate) fn parse(text: &str) -> Option<f64> {
     (value.is_finite() && value >= 0.0).then_some(value)
 }
 
-/// A device count: whole, and no more than any node has.
+/// A device count: whole, as the API server demands of extended resources, and no more than any node has.
 pub(crate) fn count(text: &str) -> Option<u64> {
-    parse(text).filter(|n| *n <= 1_000_000.0).map(|n| n.floor() as u64)
+    parse(text)
+        .filter(|n| *n <= 1_000_000.0 && n.fract() == 0.0)
+        .map(|n| n as u64)
 }
 
 #[cfg(test)]
@@ -58,7 +60,10 @@ mod tests {
         for text in ["", "abc", "-1", "1Zi", "1e999", "NaN", "inf", "1 Gi"] {
             assert_eq!(parse(text), None, "{text}");
         }
-        assert_eq!(count("8"), Some(8));
+        assert_eq!(
+            (count("8"), count("1k"), count("0.5"), count("500m")),
+            (Some(8), Some(1000), None, None)
+        );
         assert_eq!(count("99999999999999999999"), None);
     }
 

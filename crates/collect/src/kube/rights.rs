@@ -1,230 +1,98 @@
 //! What is read, with which verb: one table for the collector's documentation, `--dry-run` and `gpuwaste rbac`.
 
+use super::path::Resource;
+use super::{AUTOSCALERS, BUDGETS, NAMESPACES, NODES, POD_METRICS};
+use super::{dra, owners, pods};
+
 /// One thing a scan reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
-    pub group: &'static str,
-    pub resource: &'static str,
+    pub resource: Resource<'static>,
     pub verbs: &'static [&'static str],
     /// Only this object.
     pub name: Option<&'static str>,
     /// Exists only cluster-wide.
     pub cluster_wide: bool,
-    /// Where it is read.
-    pub path: &'static str,
     pub why: &'static str,
 }
 
-const fn right(
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-    path: &'static str,
-    why: &'static str,
-) -> Right {
+const fn right(resource: Resource<'static>, verbs: &'static [&'static str], why: &'static str) -> Right {
     Right {
-        group,
         resource,
         verbs,
         name: None,
         cluster_wide: false,
-        path,
         why,
     }
 }
 
-/// Everything a plain scan reads.
-pub const READS: &[Right] = &[
+const fn cluster_wide(resource: Resource<'static>, verbs: &'static [&'static str], why: &'static str) -> Right {
     Right {
         cluster_wide: true,
-        ..right("", "nodes", &["list"], "/api/v1/nodes", "GPUs, prices, health")
-    },
+        ..right(resource, verbs, why)
+    }
+}
+
+pub(crate) const SERVICES: Resource<'_> = Resource::new("", "v1", "services", "Service");
+
+/// Everything a plain scan reads, beside the owners of pods.
+const READS: &[Right] = &[
+    cluster_wide(NODES, &["list"], "GPUs, prices, health"),
     Right {
         name: Some("kube-system"),
-        cluster_wide: true,
-        ..right(
-            "",
-            "namespaces",
-            &["get"],
-            "/api/v1/namespaces/kube-system",
-            "the cluster's identity, for baselines",
-        )
+        ..cluster_wide(NAMESPACES, &["get"], "the cluster's identity, for baselines")
     },
-    right(
-        "",
-        "pods",
-        &["list"],
-        "/api/v1/pods",
-        "who holds which GPU, and what runs there",
-    ),
-    Right {
-        cluster_wide: true,
-        ..right(
-            "resource.k8s.io",
-            "resourceslices",
-            &["list"],
-            "/apis/resource.k8s.io/v1/resourceslices",
-            "GPUs that DRA drivers publish",
-        )
-    },
-    Right {
-        cluster_wide: true,
-        ..right(
-            "resource.k8s.io",
-            "deviceclasses",
-            &["list"],
-            "/apis/resource.k8s.io/v1/deviceclasses",
-            "what claims and extended resources stand for",
-        )
-    },
-    right(
-        "resource.k8s.io",
-        "resourceclaims",
-        &["list"],
-        "/apis/resource.k8s.io/v1/resourceclaims",
-        "who holds which DRA device",
-    ),
-    right(
-        "apps",
-        "replicasets",
-        &["get", "list"],
-        "/apis/apps/v1/replicasets",
-        "owners",
-    ),
-    right(
-        "apps",
-        "deployments",
-        &["get", "list"],
-        "/apis/apps/v1/deployments",
-        "owners, desired replicas",
-    ),
-    right(
-        "apps",
-        "statefulsets",
-        &["get", "list"],
-        "/apis/apps/v1/statefulsets",
-        "owners, desired replicas",
-    ),
-    right("batch", "jobs", &["get", "list"], "/apis/batch/v1/jobs", "owners"),
-    right(
-        "batch",
-        "cronjobs",
-        &["get", "list"],
-        "/apis/batch/v1/cronjobs",
-        "owners",
-    ),
-    right(
-        "leaderworkerset.x-k8s.io",
-        "leaderworkersets",
-        &["get", "list"],
-        "/apis/leaderworkerset.x-k8s.io/v1/leaderworkersets",
-        "multi-node groups",
-    ),
-    right(
-        "argoproj.io",
-        "rollouts",
-        &["get", "list"],
-        "/apis/argoproj.io/v1alpha1/rollouts",
-        "owners, desired replicas",
-    ),
-    right(
-        "jobset.x-k8s.io",
-        "jobsets",
-        &["get", "list"],
-        "/apis/jobset.x-k8s.io/v1alpha2/jobsets",
-        "owners",
-    ),
-    right(
-        "ray.io",
-        "rayservices",
-        &["get", "list"],
-        "/apis/ray.io/v1/rayservices",
-        "the model of Ray Serve, which its pods do not name",
-    ),
-    right(
-        "serving.kserve.io",
-        "inferenceservices",
-        &["get", "list"],
-        "/apis/serving.kserve.io/v1beta1/inferenceservices",
-        "the model behind a mount",
-    ),
-    right(
-        "serving.kserve.io",
-        "llminferenceservices",
-        &["get", "list"],
-        "/apis/serving.kserve.io/v1alpha1/llminferenceservices",
-        "the model behind a mount",
-    ),
-    right(
-        "kaito.sh",
-        "workspaces",
-        &["get", "list"],
-        "/apis/kaito.sh/v1beta1/workspaces",
-        "the preset's model",
-    ),
-    right(
-        "autoscaling",
-        "horizontalpodautoscalers",
-        &["list"],
-        "/apis/autoscaling/v2/horizontalpodautoscalers",
-        "minimum replicas",
-    ),
-    right(
-        "policy",
-        "poddisruptionbudgets",
-        &["list"],
-        "/apis/policy/v1/poddisruptionbudgets",
-        "replicas that must stay",
-    ),
-    right(
-        "",
-        "services",
-        &["list"],
-        "/api/v1/services",
-        "finding Prometheus by its labels",
-    ),
-    right(
-        "metrics.k8s.io",
-        "pods",
-        &["list"],
-        "/apis/metrics.k8s.io/v1beta1/pods",
-        "CPU use",
-    ),
+    right(pods::PODS, &["list"], "who holds which GPU, and what runs there"),
+    cluster_wide(dra::SLICES, &["list"], "GPUs that DRA drivers publish"),
+    cluster_wide(dra::CLASSES, &["list"], "what claims and extended resources stand for"),
+    right(dra::CLAIMS, &["list"], "who holds which DRA device"),
+    right(AUTOSCALERS, &["list"], "minimum replicas"),
+    right(BUDGETS, &["list"], "replicas that must stay"),
+    right(SERVICES, &["list"], "finding Prometheus by its labels"),
+    right(POD_METRICS, &["list"], "CPU use"),
 ];
+
+/// Everything a plain scan reads.
+pub fn reads() -> Vec<Right> {
+    let owners = owners::KINDS.iter().map(|k| {
+        let why = if k.custom {
+            "owners, and what they say of their servers"
+        } else {
+            "owners, desired replicas"
+        };
+        right(k.resource, &["get", "list"], why)
+    });
+    READS.iter().copied().chain(owners).collect()
+}
 
 /// What scraping adds: reading metrics pages of exporter and engine pods.
 pub const SCRAPE: Right = right(
-    "",
-    "pods/proxy",
+    Resource::new("", "v1", "pods/proxy", "Pod"),
     &["get"],
-    "/api/v1/namespaces/NAMESPACE/pods/POD:PORT/proxy/metrics",
     "metrics of exporters and engines",
 );
 
 /// Every read of a scan, for `--dry-run`: "GET /api/v1/nodes?limit=500  (list nodes)".
 pub fn dry_run(scrape: bool) -> Vec<String> {
     let line = |r: &Right| {
+        let path = match r.name.map(super::path::Name::parse) {
+            Some(Ok(name)) => r.resource.one(None, &name),
+            _ => r.resource.all(),
+        };
         format!(
-            "GET {}{}  # {} {}: {}",
-            r.path,
+            "GET {path}{}  # {} {}: {}",
             if r.verbs.contains(&"list") { "?limit=500" } else { "" },
             r.verbs.join("/"),
-            r.resource,
+            r.resource.plural,
             r.why
         )
     };
     let mut lines = vec!["GET /version  # no right needed".to_string()];
-    lines.extend(READS.iter().map(line));
+    lines.extend(reads().iter().map(line));
     if scrape {
-        lines.push(line(&SCRAPE));
+        lines.push("GET /api/v1/namespaces/NAMESPACE/pods/POD:PORT/proxy/metrics  # get pods/proxy: metrics of exporters and engines".into());
     }
     lines
-}
-
-/// Kinds that the owner climb can ask for are all in the table.
-#[cfg(test)]
-fn owner_resources() -> Vec<&'static str> {
-    super::owners::KINDS.iter().map(|k| k.plural).collect()
 }
 
 /// The YAML of `gpuwaste rbac`.
@@ -252,16 +120,15 @@ pub fn rbac(request: &RbacRequest) -> String {
         "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: gpuwaste\n  namespace: {ACCOUNT_NAMESPACE}\n"
     ));
     if request.namespaces.is_empty() {
-        let rights: Vec<&Right> = READS.iter().collect();
-        role(&mut out, "ClusterRole", "gpuwaste", None, &rules(&rights));
+        role(&mut out, "ClusterRole", "gpuwaste", None, &rules(&reads()));
         if request.scrape {
-            role(&mut out, "ClusterRole", "gpuwaste-scrape", None, &rules(&[&SCRAPE]));
+            role(&mut out, "ClusterRole", "gpuwaste-scrape", None, &rules(&[SCRAPE]));
         }
     } else {
         for namespace in &request.namespaces {
-            let mut rights: Vec<&Right> = READS.iter().filter(|r| !r.cluster_wide).collect();
+            let mut rights: Vec<Right> = reads().into_iter().filter(|r| !r.cluster_wide).collect();
             if request.scrape {
-                rights.push(&SCRAPE);
+                rights.push(SCRAPE);
             }
             role(&mut out, "Role", "gpuwaste", Some(namespace), &rules(&rights));
         }
@@ -296,7 +163,7 @@ pub fn rbac(request: &RbacRequest) -> String {
     out
 }
 
-fn rules(rights: &[&Right]) -> String {
+fn rules(rights: &[Right]) -> String {
     rights
         .iter()
         .map(|r| {
@@ -307,8 +174,8 @@ fn rules(rights: &[&Right]) -> String {
             let verbs: Vec<String> = r.verbs.iter().map(|v| format!("\"{v}\"")).collect();
             format!(
                 "- apiGroups: [\"{}\"]\n  resources: [\"{}\"]\n{names}  verbs: [{}]\n",
-                r.group,
-                r.resource,
+                r.resource.group,
+                r.resource.plural,
                 verbs.join(", ")
             )
         })
@@ -362,25 +229,10 @@ mod tests {
 
     #[test]
     fn only_get_and_list_and_never_the_forbidden_resources() {
-        for right in READS.iter().chain([&SCRAPE]) {
-            assert!(
-                right.verbs.iter().all(|v| matches!(*v, "get" | "list")),
-                "{}",
-                right.resource
-            );
-            assert!(!["secrets", "nodes/proxy", "pods/exec", "pods/log", "pods/portforward"].contains(&right.resource));
-        }
-    }
-
-    #[test]
-    fn every_owner_kind_is_granted() {
-        for resource in owner_resources() {
-            assert!(
-                READS
-                    .iter()
-                    .any(|r| r.resource == resource && r.verbs == ["get", "list"]),
-                "{resource}"
-            );
+        for right in reads().iter().chain([&SCRAPE]) {
+            let plural = right.resource.plural;
+            assert!(right.verbs.iter().all(|v| matches!(*v, "get" | "list")), "{plural}");
+            assert!(!["secrets", "nodes/proxy", "pods/exec", "pods/log", "pods/portforward"].contains(&plural));
         }
     }
 

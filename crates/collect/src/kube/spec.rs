@@ -342,6 +342,11 @@ impl RawContainer {
         for (name, count) in &limits.devices {
             requests.devices.entry(name.clone()).or_insert(*count);
         }
+        for name in limits.unread.iter().filter(|n| is_device(n)) {
+            if !requests.unread.contains(name) {
+                requests.unread.push(name.clone());
+            }
+        }
         requests.cpu = requests.cpu.or(limits.cpu);
         requests.memory = requests.memory.or(limits.memory);
         let spec = self.spec();
@@ -387,23 +392,62 @@ fn millicores(cores: f64) -> MilliCores {
     MilliCores(nano.div_ceil(1_000_000))
 }
 
+/// Amounts by name; one that no node and no pod can have is named as unread.
 pub(super) fn resources(map: &BTreeMap<String, String>) -> Resources {
-    let number = |name: &str| map.get(name).and_then(|q| quantity::parse(q));
-    Resources {
-        cpu: number("cpu").filter(|c| *c < 1e6).map(millicores),
-        memory: number("memory").filter(|m| *m < 1e18).map(|m| Bytes(m as u64)),
-        pods: number("pods").filter(|p| *p < 1e6).map(|p| p as u64),
-        devices: map
-            .iter()
-            .filter(|(name, _)| is_device(name))
-            .filter_map(|(name, q)| Some((name.clone(), quantity::count(q)?)))
-            .collect(),
+    let mut all = Resources::default();
+    for (name, text) in map {
+        let below = |most: f64| quantity::parse(text).filter(|q| *q < most);
+        let read = match name.as_str() {
+            "cpu" => {
+                all.cpu = below(1e6).map(millicores);
+                all.cpu.is_some()
+            }
+            "memory" => {
+                all.memory = below(1e18).map(|m| Bytes(m as u64));
+                all.memory.is_some()
+            }
+            "pods" => {
+                all.pods = below(1e6).map(|p| p as u64);
+                all.pods.is_some()
+            }
+            name if is_device(name) => {
+                let count = quantity::count(text);
+                all.devices.extend(count.map(|n| (name.to_string(), n)));
+                count.is_some()
+            }
+            _ => true,
+        };
+        if !read {
+            all.unread.push(name.clone());
+        }
     }
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_that_is_none_is_unread_and_no_zero() {
+        let map = |amounts: &[(&str, &str)]| {
+            let pairs = amounts.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string()));
+            resources(&pairs.collect())
+        };
+        for odd in ["1Ei", "-1", "abc", "", "0.5", "500m", "NaN", "9999999999999999999"] {
+            let read = map(&[("nvidia.com/gpu", odd), ("cpu", "4")]);
+            assert!(read.devices.is_empty(), "{odd}");
+            assert_eq!(read.unread, ["nvidia.com/gpu"], "{odd}");
+        }
+        let read = map(&[
+            ("nvidia.com/gpu", "0"),
+            ("cpu", "-4"),
+            ("memory", "1e30"),
+            ("hugepages-2Mi", "x"),
+        ]);
+        assert_eq!((read.devices.len(), read.cpu, read.memory), (1, None, None));
+        assert_eq!(read.unread, ["cpu", "memory"]);
+    }
 
     #[test]
     fn cores_are_rounded_up_to_the_milli_and_no_further() {

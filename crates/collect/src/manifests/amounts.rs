@@ -69,7 +69,10 @@ fn uncountable(container: &Value) -> Option<Remark> {
         let written = text(amount);
         match written.as_deref().map(quantity::parse) {
             // "0.5": a device is whole.
-            Some(Some(number)) if number.fract() == 0.0 => {}
+            Some(Some(_)) if written.as_deref().and_then(quantity::count).is_some() => {}
+            Some(Some(number)) if number.fract() == 0.0 => {
+                return remark(resource.clone(), "the amount is more than any node has".into());
+            }
             Some(Some(_)) => {
                 return remark(
                     resource.clone(),

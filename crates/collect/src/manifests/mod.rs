@@ -19,7 +19,7 @@ mod yaml;
 pub use live::{Described, described};
 pub use planned::{Asked, snapshot};
 
-use crate::snapshot::cluster::{Controller, Pod};
+use crate::snapshot::cluster::{Controller, Pod, Unread};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -51,6 +51,8 @@ pub struct Environment {
     pub name: Option<String>,
     pub pods: Vec<Pod>,
     pub controllers: Vec<Controller>,
+    /// Workloads that ask for nobody knows how many GPUs.
+    pub unread: Vec<Unread>,
 }
 
 impl Manifests {

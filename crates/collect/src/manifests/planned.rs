@@ -109,6 +109,7 @@ fn cluster(environment: Environment, asked: Asked<'_>, first: usize) -> Cluster 
             ..PodsRead::default()
         },
         controllers: environment.controllers,
+        unread: environment.unread,
         ..Cluster::default()
     }
 }

@@ -12,7 +12,7 @@ use crate::engine::{self, ContainerSpec};
 use crate::kube::{parse_ignore, pod_of_template};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{
-    Condition, Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod,
+    Condition, Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod, Unread, UnreadKind,
 };
 use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
@@ -67,6 +67,8 @@ struct Making<'a> {
     around: &'a Around<'a>,
     /// Maps and settings that were already said to be missing.
     said: BTreeSet<String>,
+    /// How many GPUs it asks for nobody can tell.
+    uncounted: bool,
 }
 
 fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place, all: &mut Manifests) {
@@ -89,6 +91,7 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
         namespace: namespace.clone(),
         around,
         said: BTreeSet::new(),
+        uncounted: false,
     };
     let whole = unit
         .members
@@ -140,6 +143,13 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
                 made += 1;
             }
         }
+    }
+    if making.uncounted {
+        all.environments[place.environment].unread.push(Unread {
+            what: UnreadKind::Amount,
+            namespace: Some(namespace.clone()),
+            name: Some(format!("{kind}/{name}")),
+        });
     }
     if cut {
         let reason = format!("it asks for more pods than {MAX_PODS}: only so many are counted");
@@ -214,6 +224,7 @@ impl Making<'_> {
             });
         }
         if uncounted {
+            self.uncounted = true;
             for container in &mut pod.containers {
                 container.requests.devices.clear();
                 container.limits.devices.clear();

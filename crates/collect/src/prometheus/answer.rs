@@ -80,9 +80,29 @@ impl Row {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Data {
-    #[serde(default)]
+    result_type: String,
     pub(super) result: Vec<Row>,
+}
+
+impl Data {
+    /// What the question has for an answer: a value a series of one moment ("vector"), several of a range ("matrix").
+    pub(super) fn check(self, wanted: &str) -> Result<Self, AskError> {
+        let whole = |r: &Row| {
+            if wanted == "matrix" {
+                !r.values.is_empty()
+            } else {
+                r.value.is_some()
+            }
+        };
+        if self.result_type == wanted && self.result.iter().all(whole) {
+            return Ok(self);
+        }
+        Err(AskError::NotPrometheus(format!(
+            "the answer is no {wanted}, which the question has for one"
+        )))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,6 +160,12 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(raw: &Raw) -> Result<Told<T>,
         return Err(AskError::NotPrometheus(
             "the answer's content type is not JSON: something else than Prometheus' API answers there".into(),
         ));
+    }
+    if raw.code != 200 {
+        return Err(AskError::NotPrometheus(format!(
+            "it answered {} instead of 200",
+            raw.code
+        )));
     }
     let envelope: Envelope<T> = serde_json::from_slice(&raw.body).map_err(|e| {
         AskError::NotPrometheus(if e.is_eof() {
@@ -201,5 +227,31 @@ mod tests {
         .unwrap();
         assert_eq!(told.warnings, ["store gone"]);
         assert_eq!(told.data.result[0].number(), None);
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_none() {
+        let data = |text: &str| decode::<Data>(&raw(200, true, text)).map(|t| t.data);
+        let of = |kind: &str, rows: &str| {
+            data(&format!(
+                r#"{{"status":"success","data":{{"resultType":"{kind}","result":{rows}}}}}"#
+            ))
+        };
+        let value = r#"[{"metric":{},"value":[1,"2"]}]"#;
+        assert!(of("vector", value).unwrap().check("vector").is_ok());
+        assert!(of("vector", "[]").unwrap().check("vector").is_ok());
+        for (kind, rows) in [("matrix", "[]"), ("scalar", "[]"), ("vector", r#"[{"metric":{}}]"#)] {
+            assert!(of(kind, rows).unwrap().check("vector").is_err(), "{kind} {rows}");
+        }
+        assert!(of("vector", value).unwrap().check("matrix").is_err());
+        for text in [
+            r#"{"status":"success","data":{}}"#,
+            r#"{"status":"success","data":{"resultType":"vector","result":null}}"#,
+            r#"{"status":"success","data":{"resultType":"vector"}}"#,
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"s":1},"value":[1,"2"]}]}}"#,
+        ] {
+            assert!(data(text).is_err(), "{text}");
+        }
+        assert!(decode::<Data>(&raw(206, true, "{}")).is_err());
     }
 }

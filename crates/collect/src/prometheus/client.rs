@@ -3,6 +3,7 @@
 use super::answer::{AskError, Data, Raw, Told, decode};
 use super::auth::Auth;
 use crate::kube::api::{Api, ReadError};
+use crate::kube::path::ApiPath;
 use futures::StreamExt;
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -35,7 +36,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
 /// Where a store is.
 pub(super) enum Place {
     /// Through the API server's service proxy: GET only, and the API server keeps the Authorization header.
-    Proxy { api: Api, path: String },
+    Proxy { api: Api, path: ApiPath },
     Url {
         client: reqwest::Client,
         base: String,
@@ -84,7 +85,16 @@ impl Store {
     pub(super) async fn query(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Told<Data>, AskError> {
         self.queries.fetch_add(1, Relaxed);
         let post = matches!(self.place, Place::Url { .. });
-        self.ask(path, parameters, post).await
+        let told = self.ask::<Data>(path, parameters, post).await?;
+        let wanted = if path.ends_with("query_range") {
+            "matrix"
+        } else {
+            "vector"
+        };
+        Ok(Told {
+            data: told.data.check(wanted)?,
+            warnings: told.warnings,
+        })
     }
 
     async fn ask<T: for<'de> Deserialize<'de>>(
@@ -125,7 +135,7 @@ impl Store {
     async fn exchange(&self, path: &str, form: &str, post: bool) -> Result<Raw, AskError> {
         let raw = match &self.place {
             Place::Proxy { api, path: base } => {
-                let full = format!("{base}{path}{}{form}", if form.is_empty() { "" } else { "?" });
+                let full = base.below(path).with_form(form);
                 let tenant: &[(&str, &str)] = if self.tenant {
                     &[("X-Scope-OrgID", "anonymous")]
                 } else {

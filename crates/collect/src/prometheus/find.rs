@@ -1,7 +1,11 @@
 //! Finding a store in a cluster by the labels that charts and operators give their services.
 
 use super::client::{Place, Store};
-use crate::kube::api::{Api, ReadError};
+use crate::kube::answer::ApiObject;
+use crate::kube::api::{Api, List, ReadError};
+use crate::kube::path::{ApiPath, Name};
+use crate::kube::raw::RawMeta;
+use crate::kube::rights::SERVICES;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -100,19 +104,17 @@ const NOT_QUERIERS: &[&str] = &[
     "querier-headless",
 ];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RawService {
-    metadata: Meta,
+    metadata: RawMeta,
     spec: Spec,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Meta {
-    name: String,
-    namespace: String,
-    labels: BTreeMap<String, String>,
+impl ApiObject for RawService {
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -131,9 +133,11 @@ struct RawPort {
 /// A service that may answer queries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
+    /// Outside the namespaces where stores are kept: whoever may make a Service there can label it so.
+    pub(super) anybodys: bool,
     pub(super) flavour: Flavour,
-    pub(super) namespace: String,
-    pub(super) service: String,
+    pub(super) namespace: Name,
+    pub(super) service: Name,
     pub(super) port: u16,
     https: bool,
 }
@@ -169,6 +173,23 @@ const MONITORING: &[&str] = &[
     "gmp-public",
 ];
 
+/// Namespaces that operators of the cluster keep for themselves, by their names.
+fn is_monitoring(namespace: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "monitor",
+        "prometheus",
+        "observability",
+        "thanos",
+        "mimir",
+        "victoria",
+        "metrics",
+    ];
+    MONITORING.contains(&namespace)
+        || namespace
+            .split('-')
+            .any(|part| PARTS.iter().any(|p| part.starts_with(p)))
+}
+
 /// What a search came upon.
 #[derive(Debug, Default)]
 pub(super) struct Search {
@@ -180,24 +201,22 @@ pub(super) struct Search {
 /// Lists services by label: of the cluster, or where that is refused of the namespaces that a store may be in.
 pub(super) async fn candidates(api: &Api, namespaces: &[String]) -> Result<Search, ReadError> {
     let mut search = Search::default();
-    match labelled(api, "/api/v1/services").await {
+    match labelled(api, None).await {
         Ok(found) => search.found = found,
         Err(error) if error.is_forbidden() => {
             let usual = MONITORING.iter().map(|n| (*n).to_string());
             let mut places: Vec<String> = namespaces.to_vec();
             places.extend(usual.filter(|n| !namespaces.contains(n)));
-            let reads = places.iter().map(|n| async move {
-                let path = format!("/api/v1/namespaces/{n}/services");
-                labelled(api, &path).await
-            });
+            let places: Vec<Name> = places.iter().filter_map(|n| Name::parse(n).ok()).collect();
+            let reads = places.iter().map(|n| labelled(api, Some(n)));
             let (mut looked, mut refused) = (Vec::new(), Vec::new());
             for (place, read) in places.iter().zip(futures::future::join_all(reads).await) {
                 match read {
                     Ok(found) => {
-                        looked.push(place.clone());
+                        looked.push(place.as_str().to_string());
                         search.found.extend(found);
                     }
-                    Err(error) if error.is_forbidden() => refused.push(place.clone()),
+                    Err(error) if error.is_forbidden() => refused.push(place.as_str().to_string()),
                     Err(error) => return Err(error),
                 }
             }
@@ -212,12 +231,13 @@ pub(super) async fn candidates(api: &Api, namespaces: &[String]) -> Result<Searc
     Ok(search)
 }
 
-async fn labelled(api: &Api, path: &str) -> Result<Vec<Candidate>, ReadError> {
+async fn labelled(api: &Api, namespace: Option<&Name>) -> Result<Vec<Candidate>, ReadError> {
     let mut found = Vec::new();
     for selector in selectors() {
-        let coded = percent_encoding::utf8_percent_encode(&selector, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let services = api.list::<RawService>(&format!("{path}?labelSelector={coded}")).await?;
-        found.extend(services.iter().filter_map(candidate));
+        let list = namespace.map_or(List::all(SERVICES), |ns| List::within(SERVICES, ns));
+        let list = list.matching("labelSelector", &selector);
+        let services = api.list(&list, |service: RawService| candidate(&service)).await?;
+        found.extend(services.items);
     }
     Ok(found)
 }
@@ -265,9 +285,10 @@ fn candidate(service: &RawService) -> Option<Candidate> {
                 .find(|p| !p.name.as_deref().is_some_and(|n| n.contains("grpc")))
         })?;
     Some(Candidate {
+        anybodys: !is_monitoring(&service.metadata.namespace),
         flavour,
-        namespace: service.metadata.namespace.clone(),
-        service: service.metadata.name.clone(),
+        namespace: Name::parse(&service.metadata.namespace).ok()?,
+        service: Name::parse(&service.metadata.name).ok()?,
         port: port.port,
         https: port.port == 443 || port.name.as_deref() == Some("https"),
     })
@@ -275,7 +296,7 @@ fn candidate(service: &RawService) -> Option<Candidate> {
 
 impl Candidate {
     pub(super) fn name(&self) -> String {
-        format!("{}/{}:{}", self.namespace, self.service, self.port)
+        format!("{}/{}:{}", self.namespace.as_str(), self.service.as_str(), self.port)
     }
 
     /// The API's path prefix below the proxy.
@@ -288,20 +309,10 @@ impl Candidate {
     }
 
     pub(super) fn store(&self, api: &Api, timeout: Duration) -> Store {
-        let scheme = if self.https { "https:" } else { "" };
-        let path = format!(
-            "/api/v1/namespaces/{}/services/{scheme}{}:{}/proxy{}",
-            self.namespace,
-            self.service,
-            self.port,
-            self.prefix()
-        );
+        let path = ApiPath::of_service(&self.namespace, self.https, &self.service, self.port, self.prefix());
         let mut store = Store::new(
             Place::Proxy {
-                api: Api {
-                    client: api.client.clone(),
-                    timeout,
-                },
+                api: Api { timeout, ..api.clone() },
                 path,
             },
             self.name(),
@@ -321,8 +332,8 @@ impl Candidate {
         };
         format!(
             "'kubectl port-forward -n {} svc/{} {local}:{}', then '--prometheus {scheme}://127.0.0.1:{local}{}{token}'",
-            self.namespace,
-            self.service,
+            self.namespace.as_str(),
+            self.service.as_str(),
             self.port,
             self.prefix()
         )
@@ -335,10 +346,11 @@ mod tests {
 
     fn service(labels: &[(&str, &str)], ports: &[(&str, u16)]) -> RawService {
         RawService {
-            metadata: Meta {
-                name: "s".into(),
-                namespace: "monitoring".into(),
-                labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            metadata: {
+                let mut meta = RawMeta::default();
+                (meta.name, meta.namespace) = ("s".into(), "monitoring".into());
+                meta.labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+                meta
             },
             spec: Spec {
                 ports: ports
@@ -350,6 +362,25 @@ mod tests {
                     .collect(),
             },
         }
+    }
+
+    #[test]
+    fn monitorings_own_store_stands_before_anybodys() {
+        let of = |namespace: &str, label: &str| {
+            let mut one = service(&[("app.kubernetes.io/name", label)], &[("http", 9090)]);
+            one.metadata.namespace = namespace.into();
+            candidate(&one).unwrap()
+        };
+        let mut all = [
+            of("team-a", "thanos-query"),
+            of("monitoring", "prometheus"),
+            of("vm", "vmsingle"),
+            of("cattle-monitoring-system", "prometheus"),
+        ];
+        all.sort();
+        let places: Vec<&str> = all.iter().map(|c| c.namespace.as_str()).collect();
+        assert_eq!(places, ["vm", "cattle-monitoring-system", "monitoring", "team-a"]);
+        assert_eq!(all.iter().filter(|c| c.anybodys).count(), 1);
     }
 
     #[test]

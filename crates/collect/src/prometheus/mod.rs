@@ -5,6 +5,7 @@ mod ask;
 mod auth;
 mod client;
 pub mod find;
+mod knows;
 mod open;
 mod read;
 mod record;

@@ -3,6 +3,7 @@
 use super::answer::{AskError, Told};
 use super::client::{Place, Store};
 use super::find::{self, Candidate};
+use super::knows::knows;
 use super::words::{Owner, Words, device_names_pattern, names_pattern};
 use super::{ALL, HistoryRead, auth, gap, remedy, source, stamp, window, without_credentials};
 use crate::engine::ENGINES;
@@ -88,18 +89,31 @@ pub(super) async fn search(
             return None;
         }
     };
-    let candidates = &search.found;
+    // Where the cluster's own store may be, nobody else's is asked, even if that one does not answer.
+    let own = search.found.iter().any(|c| !c.anybodys);
+    let candidates: Vec<&Candidate> = search.found.iter().filter(|c| !own || !c.anybodys).collect();
     let mut refused = Vec::new();
     let mut empty: Option<(Store, Words, Flavoured)> = None;
-    for candidate in candidates.iter().take(MOST_CANDIDATES) {
+    for candidate in candidates.into_iter().take(MOST_CANDIDATES) {
         let store = candidate.store(api, options.timeout);
-        match introduce(&store, options, at).await {
-            Ok((words, flavour)) if words.has_devices() || words.has_engines() => return Some((store, words, flavour)),
-            Ok((words, flavour)) => {
-                empty.get_or_insert((store, words, flavour));
+        let (words, flavour) = match introduce(&store, options, at).await {
+            Ok(introduced) => introduced,
+            Err(error) => {
+                refused.push(refusal(candidate, &error));
+                continue;
             }
-            Err(error) => refused.push(refusal(candidate, &error)),
+        };
+        if !words.has_devices() && !words.has_engines() {
+            empty.get_or_insert((store, words, flavour));
+            continue;
         }
+        if knows(&store, &words, cluster, options.window.as_secs(), at).await == Some(false) {
+            let reason = "it knows no node and no pod of this cluster".to_string();
+            refused.push(gap(&candidate.name(), ALL, reason, NAME_IT.into()));
+            continue;
+        }
+        out.gaps.extend(candidate.anybodys.then(|| found_by_label(candidate)));
+        return Some((store, words, flavour));
     }
     if empty.is_none() && refused.is_empty() {
         let (reason, remedy) = not_found(search.partly.as_ref());
@@ -107,6 +121,20 @@ pub(super) async fn search(
     }
     out.gaps.extend(refused);
     empty
+}
+
+/// Said, where nothing but a label tells that a store is the cluster's.
+fn found_by_label(candidate: &Candidate) -> Gap {
+    let namespace = candidate.namespace.as_str();
+    Gap {
+        effect: format!("whoever may make Services in {namespace} decides what history says"),
+        ..gap(
+            &candidate.name(),
+            "whose store it is",
+            format!("it was found by its labels, and '{namespace}' is no monitoring namespace"),
+            "name it with --prometheus URL if it is yours, or say --prometheus none".into(),
+        )
+    }
 }
 
 const NAME_IT: &str = "name the store with --prometheus URL, or say --prometheus none";

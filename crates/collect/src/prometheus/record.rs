@@ -91,6 +91,7 @@ pub(super) async fn record(
     let mut history = History {
         store: store.name.clone(),
         flavour: flavour.name.to_lowercase(),
+        scope: Some(words.scope.trim_end_matches(',').to_string()).filter(|s| !s.is_empty()),
         end: at,
         window_seconds,
         bin_seconds: scope.bin,

@@ -2,6 +2,7 @@
 
 use super::jobs::Job;
 use crate::kube::api::{Api, ReadError};
+use crate::kube::path::{ApiPath, Name};
 use crate::options::{CONNECT_TIMEOUT, CollectOptions};
 use futures::StreamExt;
 use std::time::Duration;
@@ -29,24 +30,22 @@ pub(super) fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
     Some(Fetcher::Direct(client, options.timeout))
 }
 
-pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &str) -> Result<(Vec<u8>, bool), ReadError> {
+pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) -> Result<(Vec<u8>, bool), ReadError> {
     match fetcher {
         Fetcher::Proxy(api) => {
-            let full = format!(
-                "/api/v1/namespaces/{}/pods/{}:{}/proxy{path}",
-                job.namespace, job.pod, job.port
-            );
+            let named = Name::parse(&job.namespace).and_then(|ns| Ok((ns, Name::parse(&job.pod)?)));
+            let (namespace, pod) = named.map_err(|odd| ReadError::Body(odd.to_string()))?;
+            let full = ApiPath::of_pod(&namespace, &pod, job.port, path);
             let answer = api.once(&full, MAX_PAGE_BYTES).await?;
             if answer.code == 404 {
                 return Err(ReadError::Status {
                     code: 404,
                     message: format!("nothing at port {} path {path}", job.port),
+                    own: false,
                 });
             }
-            if answer.code >= 300 {
-                return Err(answer.error(&full));
-            }
-            Ok((answer.body, answer.cut))
+            let cut = answer.cut;
+            Ok((answer.ok(&full)?, cut))
         }
         Fetcher::Direct(client, timeout) => {
             let ip = job
@@ -62,10 +61,11 @@ pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &str) -> Resul
             let read = async {
                 let response = client.get(url).send().await.map_err(|e| ReadError::Body(plain(&e)))?;
                 let code = response.status().as_u16();
-                if code >= 300 {
+                if code != 200 {
                     return Err(ReadError::Status {
                         code,
                         message: String::new(),
+                        own: false,
                     });
                 }
                 let mut body = Vec::new();

@@ -3,6 +3,7 @@
 use crate::engine::{self, IdentityPath, exporters};
 use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
 use crate::snapshot::server::{EngineKind, EngineSettings};
+use std::collections::BTreeSet;
 
 /// What is read, and how to reach it.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub(super) fn jobs(cluster: &Cluster) -> Vec<Job> {
         .filter(|p| p.phase == PodPhase::Running && p.node.is_some())
         .flat_map(of_pod)
         .collect();
+    own_exporters(&mut jobs);
     jobs.sort_by(|a, b| {
         (a.engine.is_none(), std::cmp::Reverse(a.devices), &a.namespace, &a.pod).cmp(&(
             b.engine.is_none(),
@@ -48,6 +50,34 @@ pub(super) fn jobs(cluster: &Cluster) -> Vec<Job> {
         ))
     });
     jobs
+}
+
+/// Where the cluster's operators run an exporter, a tenant's pod with an exporter's name tells nothing of that node.
+fn own_exporters(jobs: &mut Vec<Job>) {
+    let own: BTreeSet<String> = jobs
+        .iter()
+        .filter(|j| j.engine.is_none() && is_operators(&j.namespace))
+        .map(|j| j.node.clone())
+        .collect();
+    jobs.retain(|j| j.engine.is_some() || is_operators(&j.namespace) || !own.contains(&j.node));
+}
+
+/// Namespaces that GPU operators, clouds and monitoring are installed to, by their names.
+fn is_operators(namespace: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "gpu",
+        "nvidia",
+        "amd",
+        "dcgm",
+        "kube",
+        "monitor",
+        "prometheus",
+        "observability",
+        "gmp",
+    ];
+    namespace
+        .split('-')
+        .any(|part| PARTS.iter().any(|known| part.starts_with(known)))
 }
 
 fn of_pod(pod: &Pod) -> Vec<Job> {
@@ -107,7 +137,8 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
                     jobs.push(job(container, port, path, Some(engine.kind), others, identity));
                 }
             }
-        } else if let Some(exporter) = exporters::of_container(container)
+        } else if !container.has_devices()
+            && let Some(exporter) = exporters::of_container(container)
             && let Some(port) = port_of(container, Some(exporter.port))
         {
             jobs.push(job(container, port, "/metrics", None, &[], &[]));
@@ -266,6 +297,44 @@ mod tests {
             None
         );
         assert_eq!(asked(smi, "x", None, &[(None, 9835)]), None, "not by its name alone");
+    }
+
+    #[test]
+    fn a_tenants_exporter_does_not_stand_beside_the_operators() {
+        let exporter = |namespace: &str, node: &str, devices: u64| Pod {
+            namespace: namespace.into(),
+            name: format!("{namespace}-{node}"),
+            phase: PodPhase::Running,
+            node: Some(node.into()),
+            containers: vec![Container {
+                image: Some("acme/dcgm-exporter:4".into()),
+                role: Some(ContainerRole::GpuInfrastructure),
+                requests: Resources {
+                    devices: (devices > 0)
+                        .then(|| ("nvidia.com/gpu".to_string(), devices))
+                        .into_iter()
+                        .collect(),
+                    ..Resources::default()
+                },
+                ..Container::default()
+            }],
+            ..Pod::default()
+        };
+        let cluster = Cluster {
+            pods: vec![
+                exporter("gpu-operator", "n1", 0),
+                exporter("team-a", "n1", 0),
+                exporter("team-a", "n2", 0),
+                exporter("team-b", "n3", 4),
+            ],
+            ..Cluster::default()
+        };
+        let asked: Vec<String> = jobs(&cluster).into_iter().map(|j| j.pod).collect();
+        assert_eq!(
+            asked,
+            ["gpu-operator-n1", "team-a-n2"],
+            "and none that asks for GPUs itself"
+        );
     }
 
     #[test]

@@ -109,6 +109,7 @@ async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instan
                 Got::Failed(ReadError::Status {
                     code: 403,
                     message: String::new(),
+                    own: true,
                 }),
             );
         }
@@ -117,7 +118,7 @@ async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instan
         }
         let got = one(fetcher, pace, job, deadline, first).await;
         if let Got::Failed(error) = &got
-            && error.is_forbidden()
+            && error.is_rbac()
             && let Ok(mut f) = forbidden.lock()
         {
             f.insert(job.namespace.clone());

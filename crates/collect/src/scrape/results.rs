@@ -54,7 +54,7 @@ impl Results {
                 self.out_of_time += usize::from(first);
                 return;
             }
-            Got::Failed(error) if error.is_forbidden() => {
+            Got::Failed(error) if error.is_rbac() => {
                 self.forbidden.insert(job.namespace.clone());
                 return;
             }

@@ -72,6 +72,9 @@ mod prelude {
 fn blocks(identity: &mut prelude::ServerIdentity, blocks: Option<u64>, tokens_each: Option<u64>) {
     identity.kv_blocks = blocks;
     identity.block_size = tokens_each;
-    let tokens = blocks.zip(tokens_each).map(|(b, s)| prelude::Tokens(b * s));
+    let tokens = blocks
+        .zip(tokens_each)
+        .and_then(|(b, s)| b.checked_mul(s))
+        .map(prelude::Tokens);
     identity.kv_capacity = tokens.filter(|t| t.0 > 0);
 }

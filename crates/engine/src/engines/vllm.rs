@@ -200,7 +200,7 @@ impl Engine for Vllm {
         identity.kv_blocks = number("num_gpu_blocks");
         identity.block_size = number("block_size");
         identity.kv_capacity = number("kv_cache_size_tokens")
-            .or_else(|| Some(identity.kv_blocks? * identity.block_size?))
+            .or_else(|| identity.kv_blocks?.checked_mul(identity.block_size?))
             .filter(|t| *t > 0)
             .map(Tokens);
         identity.gpu_memory_utilization = told("gpu_memory_utilization").and_then(|v| v.parse().ok());

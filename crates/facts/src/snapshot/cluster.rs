@@ -20,6 +20,10 @@ pub struct Cluster {
     /// uid of the namespace kube-system: the same from every laptop and CI job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// When it was read, where that is not when the snapshot was taken: of snapshots that were put together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub read_at: Option<Timestamp>,
     /// As /version says: "v1.34.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -35,6 +39,10 @@ pub struct Cluster {
     /// Kinds of owners that were refused: one that is missing from `controllers` was not read, rather than gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub owners_refused: Vec<String>,
+    /// Reads that failed beside those that other fields tell of, and whom they would have told about: what is found without
+    /// them may be less than there is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
     /// `None`: could not be listed, so minimum replicas are unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscalers: Option<Vec<Autoscaler>>,
@@ -72,6 +80,50 @@ pub struct PodsRead {
     /// Namespaces that were asked for and refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
+    /// Nodes with a pod that was not what the API serves, and is not in `pods`: it may hold any GPU there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread_on: Vec<String>,
+}
+
+/// A read that failed. Without a namespace and a name it would have told about the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Unread {
+    pub what: UnreadKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of the object that it is about, as [`UnreadKind`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnreadKind {
+    /// "Deployment/web": whether it opted out, and what stands above it.
+    Owner,
+    /// "InferenceService/web": what a custom resource says of its servers beside their pods.
+    Described,
+    /// Some autoscalers of the namespace were not what the API serves.
+    Autoscalers,
+    Budgets,
+    /// CPU use of pods (metrics.k8s.io is served, and failed).
+    Usage,
+    /// A pod's settings in ConfigMaps; `name` is the pod's.
+    ConfigMap,
+    /// A pod's metrics page; `name` is the pod's.
+    Engine,
+    /// A node's exporter; `name` is the node's.
+    Exporter,
+    /// A store was found or named, and the window's history could not be read.
+    History,
+    /// A part of it could not.
+    HistoryPart,
+    /// Which API groups there are.
+    Groups,
+    /// Which pods `-l` selects.
+    Selector,
+    /// "Deployment/web" of a manifest: how many GPUs it asks for.
+    Amount,
 }
 
 /// A node. Capacity and allocatable keep every extended resource by name.
@@ -79,6 +131,15 @@ pub struct PodsRead {
 #[serde(default)]
 pub struct Node {
     pub name: String,
+    /// metadata.uid: the same machine under one name made anew has another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// A digest of spec.providerID, which names one machine of its cloud (and, in clear, accounts and projects).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Parts that the API always has were not there: nothing is known of its GPUs' state.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub created_at: Option<Timestamp>,
@@ -132,6 +193,9 @@ pub struct Resources {
     pub pods: Option<u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u64>,
+    /// Resources that are named with an amount that is none (negative, absurd, a fraction of a device, no number).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -193,6 +257,9 @@ pub struct Pod {
     pub deleted_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i64>,
+    /// Parts that the API always has were not there: it holds what its specification asks for, and what it does is unknown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// Static pod (annotation kubernetes.io/config.mirror): leaves with its node.
     pub mirror: bool,
     /// Labels of the allow-list: pod-template-hash, LWS, Ray, KServe, Kueue, app.kubernetes.io/*, llm-d.ai/*, and ownership labels asked for.
@@ -365,7 +432,9 @@ pub struct Container {
 impl Container {
     /// It asks for devices, of a device plugin or by claim.
     pub fn has_devices(&self) -> bool {
-        self.uses_claims || !self.requests.devices.is_empty()
+        self.uses_claims
+            || !self.requests.devices.is_empty()
+            || self.requests.unread.iter().any(|r| super::resources::is_device(r))
     }
 }
 
@@ -555,6 +624,15 @@ impl Resources {
         for (name, count) in &other.devices {
             let own = self.devices.entry(name.clone()).or_insert(0);
             *own = with(*own, *count);
+        }
+        for name in other
+            .unread
+            .iter()
+            .filter(|n| !self.unread.contains(n))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.unread.push(name);
         }
     }
 }

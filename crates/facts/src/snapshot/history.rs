@@ -17,6 +17,9 @@ pub struct History {
     pub store: String,
     /// prometheus, thanos, victoriametrics, mimir, … as the store says.
     pub flavour: String,
+    /// The matcher that every question had (`cluster="prod"`); `None`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// The window is `[end - window_seconds, end]`.
     #[schemars(with = "String")]
     pub end: Timestamp,

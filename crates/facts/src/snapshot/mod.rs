@@ -4,6 +4,7 @@
 //! line, script, environment, annotation, ConfigMap, URL with credentials or response body: secrets live in all of them.
 //! What could not be seen is `None` or a [`Gap`], never a zero.
 
+pub mod bounds;
 pub mod cluster;
 pub mod dra;
 pub mod engine;

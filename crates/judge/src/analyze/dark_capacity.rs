@@ -162,6 +162,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "which of its node's shared cards it is on is not told, and another pod on them works",
                 "let a GPU exporter that names pods be scraped (pods/proxy), or give Prometheus",
             ),
+            (Reason::Unread, _) => (
+                "its node or its pod is not told of as the API tells it: parts are missing or impossible",
+                "look at what stands between you and the API server",
+            ),
             (Reason::Starting, _) => (
                 "its pod is not Ready, but within the time that starting may take",
                 "scan again in an hour",

@@ -38,6 +38,7 @@ pub(super) fn node(name: &str, age: i64, ready: bool) -> Node {
         memory: Some(Bytes(2048 << 30)),
         pods: Some(110),
         devices: [("nvidia.com/gpu".to_string(), 8)].into(),
+        ..Resources::default()
     };
     let label = |k: &str, v: &str| (k.to_string(), v.to_string());
     Node {

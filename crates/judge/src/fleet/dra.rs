@@ -272,9 +272,6 @@ pub(super) fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, fir
         for slot in slots {
             fleet.slots[slot.0].claims.push(id);
             for pod in &live {
-                if fleet.pods[pod.0].infrastructure {
-                    continue;
-                }
                 if !fleet.slots[slot.0].holders.contains(pod) {
                     fleet.slots[slot.0].holders.push(*pod);
                 }

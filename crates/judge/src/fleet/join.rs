@@ -2,8 +2,8 @@
 
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
-    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, observed, state,
-    witness, workloads,
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, identity,
+    observed, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::engine::metrics::plausible;
@@ -27,7 +27,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
         ..Fleet::default()
     };
     let mut used_prices = BTreeSet::new();
-    for cluster in &snapshot.clusters {
+    for cluster in &identity::once(snapshot, &mut fleet.gaps) {
         // A recording may be older than the limits of what can be true.
         let sifted = plausible::sift(cluster).map(|(sifted, gaps)| {
             fleet.gaps.extend(gaps);
@@ -141,6 +141,7 @@ fn join_cluster(
             }
         }
         let id = NodeId(fleet.nodes.len());
+        described.node.holders_unread = cluster.pods_read.unread_on.contains(&seen.name);
         described.node.first_slot = fleet.slots.len();
         described.node.slot_count = described.slots.len();
         fleet
@@ -166,6 +167,7 @@ fn join_cluster(
         if let Some(node) = node.filter(|_| seen.holds()) {
             let node = &mut fleet.nodes[node.0];
             let pod = &fleet.pods[id.0];
+            node.holders_unread |= pod.unread_devices;
             node.pods.push(id);
             node.requested_cpu += pod.cpu;
             node.requested_memory += pod.memory;
@@ -272,10 +274,14 @@ fn unseen_nodes(cluster: &Cluster) -> Vec<SeenNode> {
         .collect()
 }
 
-/// Exporters, plugins, drivers. One beside a container that holds GPUs does not make the pod one of them.
+/// Exporters, plugins, drivers: they see GPUs and ask for none. What asks for GPUs holds them, whatever its image is called.
 fn infrastructure(seen: &Seen) -> bool {
     let is = |c: &Container| c.role == Some(ContainerRole::GpuInfrastructure);
-    seen.containers.iter().any(is) && seen.containers.iter().filter(|c| c.has_devices()).all(is)
+    let asks = |c: &Container| {
+        let named = c.requests.devices.iter().filter(|(_, n)| **n > 0).map(|(r, _)| r);
+        named.chain(&c.requests.unread).any(|r| resources::is_device(r))
+    };
+    seen.containers.iter().any(is) && !seen.containers.iter().any(asks)
 }
 
 fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
@@ -284,7 +290,6 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
     requests
         .devices
         .retain(|name, _| !seen.claimed_resources.contains(name));
-    let roles = || seen.containers.iter().filter_map(|c| c.role);
     let owner = seen.owner.as_ref();
     let daemon = owner.is_some_and(|o| o.kind == "DaemonSet");
     let device = seen.containers.iter().find(|c| c.has_devices());
@@ -300,7 +305,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         memory: requests.memory.unwrap_or(Bytes(0)),
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
         infrastructure: infrastructure(seen),
-        placeholder: seen.priority.is_some_and(|p| p < 0) || roles().any(|r| r == ContainerRole::Placeholder),
+        // Its priority lets others have its place; an image that is called "pause" does not.
+        placeholder: seen.priority.is_some_and(|p| p < 0),
         reservation: is_reservation(seen),
         stuck: stuck_of(seen),
         ready: seen.ready.clone(),
@@ -325,6 +331,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
             .find_map(|key| seen.labels.get(*key).cloned()),
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
+        unread: seen.unread,
+        unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }
 }
@@ -341,7 +349,7 @@ fn is_reservation(seen: &Seen) -> bool {
 fn stuck_of(seen: &Seen) -> Option<Stuck> {
     let ready = seen.ready.as_ref().is_some_and(|r| r.status == Some(true));
     let terminating = seen.deleted_at.is_some();
-    if !seen.holds() || (ready && !terminating) {
+    if !seen.holds() || seen.unread || (ready && !terminating) {
         return None;
     }
     let waiting = |c: &Container| match &c.state {

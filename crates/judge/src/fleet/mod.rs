@@ -6,6 +6,9 @@ mod dra;
 mod dra_tests;
 pub mod history;
 mod history_usage;
+mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod join;
 #[cfg(test)]
 mod labels_tests;

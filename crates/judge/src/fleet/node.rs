@@ -39,6 +39,10 @@ pub struct Node {
     pub being_removed: bool,
     pub taints: Vec<Taint>,
     pub labels: BTreeMap<String, String>,
+    /// Its object was not what the API serves: nothing is known of its GPUs' state.
+    pub unread: bool,
+    /// A pod on it was not, or asks for nobody knows how much: it may hold any GPU here.
+    pub holders_unread: bool,
     /// HAMi, Volcano vGPU, run:ai, Intel's virtual functions: GPUs are handed out in ways gpuwaste cannot attribute.
     pub custom_sharing: bool,
     /// The cluster's nodes could not be read: it has what visible pods hold there, whoever else may share that.

@@ -21,6 +21,7 @@ use crate::catalog::prices::{NodePrice, PriceBook, PriceQuery, PriceSource, pric
 use crate::fleet::slot::SlotModel;
 use crate::fleet::state::Reason;
 use crate::snapshot::cluster::Node as Seen;
+use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
 pub(super) use labels::UNNAMED;
@@ -202,6 +203,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         planned: seen.planned,
         created_at: seen.created_at,
         ready: seen.ready.clone(),
+        unread: seen.unread || device_amounts_unread(seen),
         unschedulable: seen.unschedulable,
         unschedulable_since: cordon.and_then(|t| t.since),
         being_removed: seen.taints.iter().any(|t| {
@@ -245,6 +247,11 @@ fn of_parts(price: NodePrice, weight: u64, gpus: u32, uncounted: bool) -> NodePr
         usd_per_hour: price.usd_per_hour.map(|p| p.scale(weight as f64 / whole as f64)),
         ..price
     }
+}
+
+fn device_amounts_unread(seen: &Seen) -> bool {
+    let amounts = seen.capacity.unread.iter().chain(&seen.allocatable.unread);
+    amounts.into_iter().any(|name| is_device(name))
 }
 
 /// Turns plans into priced slots. Prices and weights add up to the node's (R1).

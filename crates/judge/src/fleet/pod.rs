@@ -66,6 +66,10 @@ pub struct Pod {
     pub claimed_gpus: u64,
     /// `-l` selected it.
     pub selected: bool,
+    /// What it does was not told in a form that the API has.
+    pub unread: bool,
+    /// It asks for devices in an amount that is none: it may hold any number of them.
+    pub unread_devices: bool,
 }
 
 /// Why a bound pod does no work.

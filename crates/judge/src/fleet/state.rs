@@ -52,6 +52,8 @@ pub enum Reason {
     NoActivity,
     Requests,
     Activity,
+    /// Its node's or its holder's object was not what the API serves.
+    Unread,
     /// Capacity kept on purpose by a placeholder pod.
     Placeholder,
     /// Counters say idle, power and activity say otherwise.
@@ -85,6 +87,9 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     let slot = fleet.slot(id);
     let node = fleet.node(slot.node);
     let cluster = &fleet.clusters[node.cluster];
+    if node.unread {
+        return (SlotState::Unknown, Reason::Unread, None);
+    }
     if node.planned {
         return (SlotState::Unknown, Reason::Planned, None);
     }
@@ -123,7 +128,8 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     let verdict = of_holders.min_by_key(|(state, ..)| order(*state)).unwrap_or_default();
     let settled = |state: SlotState| matches!(state, SlotState::Idle | SlotState::Stuck);
     // Room for a sharer that was not seen: it may be the one that works.
-    if settled(verdict.0) && !cluster.pods_known && (slot.holders.len() as u64) < slot.sharers {
+    let unseen = !cluster.pods_known || node.holders_unread;
+    if settled(verdict.0) && unseen && (slot.holders.len() as u64) < slot.sharers {
         return (SlotState::Unknown, Reason::HoldersInvisible, None);
     }
     let neighbours = node.slot_ids().map(|s| fleet.slot(s));
@@ -151,7 +157,7 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
         };
     }
     let claims = node.pods.iter().any(|p| fleet.pod(*p).unresolved_claims);
-    if !cluster.pods_known {
+    if !cluster.pods_known || node.holders_unread {
         return (SlotState::Unknown, Reason::HoldersInvisible, None);
     }
     if node.custom_sharing || claims {
@@ -223,6 +229,9 @@ fn of_claims(fleet: &Fleet, slot: &super::Slot, t: &Thresholds) -> Option<(SlotS
 
 /// The state that one pod gives to what it holds.
 fn of_pod(fleet: &Fleet, slot: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
+    if pod.unread {
+        return (SlotState::Unknown, Reason::Unread, None);
+    }
     let workload = pod.workload.map(|w| fleet.workload(w));
     if pod.placeholder {
         return (SlotState::Working, Reason::Placeholder, None);

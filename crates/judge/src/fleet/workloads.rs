@@ -2,10 +2,12 @@
 
 use super::{Fleet, PodId, Replica, Workload, WorkloadClass, WorkloadId};
 use crate::catalog::models::{self, ModelBook, ModelFacts};
-use crate::snapshot::cluster::{Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen};
+use crate::snapshot::cluster::{
+    Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen, UnreadKind,
+};
 use crate::snapshot::owners;
 use crate::snapshot::server::{EngineSettings, ServerRole};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key {
@@ -98,6 +100,12 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
         let chain = chain(seen, &controllers);
         groups.entry(key_of(seen, &chain)).or_default().push((offset, chain));
     }
+    let unread: HashSet<(&str, &str)> = cluster
+        .unread
+        .iter()
+        .filter(|u| u.what == UnreadKind::Owner)
+        .filter_map(|u| Some((u.namespace.as_deref()?, u.name.as_deref()?)))
+        .collect();
     let first = fleet.workloads.len();
     for (key, members) in split(groups) {
         let chain = members.first().map(|(_, chain)| chain.clone()).unwrap_or_default();
@@ -118,7 +126,9 @@ pub(super) fn build(fleet: &mut Fleet, cluster: &Cluster, cluster_index: usize, 
             .collect();
         let mut workload = describe(&key, &seen, &owners, cluster, cluster_index, &chain);
         workload.owner_unread = chain.iter().any(|o| {
-            cluster.owners_refused.contains(&o.kind)
+            let name = format!("{}/{}", o.kind, o.name);
+            let unread = unread.contains(&(key.namespace.as_str(), name.as_str()));
+            (unread || cluster.owners_refused.contains(&o.kind))
                 && !controllers.contains_key(&(o.kind.as_str(), key.namespace.as_str(), o.name.as_str()))
         });
         let placed = |p: &PodId| fleet.pod(*p).node.is_some_and(|n| fleet.node(n).planned);
@@ -208,7 +218,7 @@ fn describe(
     ];
     // Before it runs, a job that starts a server is sized as one; live, its idle hours are judged as a job's.
     let written = seen.iter().any(|p| p.origin.is_some());
-    let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0)) || role(ContainerRole::Placeholder);
+    let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0));
     let class = if placeholder {
         WorkloadClass::Placeholder
     } else if server.is_some() && (written || !jobs.contains(&key.kind.as_str())) {

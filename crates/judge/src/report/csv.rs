@@ -71,9 +71,9 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     {
         let mut record = vec![String::new(); COLUMNS.len()];
         record[0] = "group".into();
-        record[10] = number(Some(row.waste_usd_per_hour));
-        record[12] = number(Some(row.at_risk_usd_per_hour));
-        record[13] = number(Some(row.spend_usd_per_hour));
+        record[10] = number(row.waste_usd_per_hour);
+        record[12] = number(row.at_risk_usd_per_hour);
+        record[13] = number(row.spend_usd_per_hour);
         record[14] = row.gpus.to_string();
         record[17] = cell(by);
         record[18] = cell(&row.name);

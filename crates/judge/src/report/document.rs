@@ -86,9 +86,10 @@ pub struct Groups {
 pub struct Group {
     pub name: String,
     pub gpus: f64,
-    pub spend_usd_per_hour: UsdPerHour,
-    pub waste_usd_per_hour: UsdPerHour,
-    pub at_risk_usd_per_hour: UsdPerHour,
+    /// The three are `null` where none of the group's GPUs has a known price.
+    pub spend_usd_per_hour: Option<UsdPerHour>,
+    pub waste_usd_per_hour: Option<UsdPerHour>,
+    pub at_risk_usd_per_hour: Option<UsdPerHour>,
 }
 
 /// A finding that the baseline has and this report has not.
@@ -214,7 +215,8 @@ pub struct ReportFix {
 pub struct CheckCoverage {
     pub id: String,
     pub assessed_gpus: f64,
-    pub assessed_usd_per_hour: UsdPerHour,
+    /// `null`: none of these GPUs has a known price.
+    pub assessed_usd_per_hour: Option<UsdPerHour>,
     pub not_assessed: Vec<CheckGap>,
 }
 
@@ -222,7 +224,8 @@ pub struct CheckCoverage {
 pub struct CheckGap {
     pub reason: String,
     pub gpus: f64,
-    pub usd_per_hour: UsdPerHour,
+    /// `null`: none of these GPUs has a known price.
+    pub usd_per_hour: Option<UsdPerHour>,
     pub remedy: String,
 }
 

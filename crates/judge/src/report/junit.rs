@@ -107,9 +107,9 @@ fn group(row: &Group) -> Case {
         output: Some(format!(
             "{} GPUs, spend {}, waste {}, at risk {}",
             text::count(row.gpus),
-            text::money(row.spend_usd_per_hour),
-            text::money(row.waste_usd_per_hour),
-            text::money(row.at_risk_usd_per_hour)
+            text::known_money(row.spend_usd_per_hour),
+            text::known_money(row.waste_usd_per_hour),
+            text::known_money(row.at_risk_usd_per_hour)
         )),
     }
 }

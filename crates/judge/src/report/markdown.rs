@@ -185,7 +185,7 @@ fn summary(report: &Report) -> String {
             "\nNot assessed: {} for {} GPUs ({}): {}.",
             md(check),
             text::count(*gpus),
-            usd(*amount),
+            md(&text::known_money(*amount)),
             md(reason)
         );
         if let Some((remedy, ..)) = missing.remedy {
@@ -246,9 +246,9 @@ fn groups(report: &Report) -> Option<Section> {
             "| {} | {} | {} | {} | {} |\n",
             md(&r.name),
             text::count(r.gpus),
-            usd(r.spend_usd_per_hour),
-            usd(r.waste_usd_per_hour),
-            usd(r.at_risk_usd_per_hour)
+            md(&text::known_money(r.spend_usd_per_hour)),
+            md(&text::known_money(r.waste_usd_per_hour)),
+            md(&text::known_money(r.at_risk_usd_per_hour))
         )
     });
     let header = "| | GPUs | spend | waste | at risk |\n|---|---:|---:|---:|---:|\n";

@@ -104,26 +104,26 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let gates = gates.map(|g| (labels(&[("gate", &g.name)]), f64::from(u8::from(g.breached))));
     gauge("gate_breached", "1 where a gate's limit was not held.", gates.collect())?;
     if let Some(groups) = &report.groups {
-        let rows = |money: fn(&super::document::Group) -> f64| {
+        let rows = |figure: fn(&super::document::Group) -> Option<f64>| {
             let rows = groups.rows.iter();
-            rows.map(|r| (labels(&[("by", &groups.by), ("name", &r.name)]), money(r)))
+            rows.filter_map(|r| Some((labels(&[("by", &groups.by), ("name", &r.name)]), figure(r)?)))
                 .collect::<Vec<_>>()
         };
-        gauge("group_gpus", "GPUs by group.", rows(|r| r.gpus))?;
+        gauge("group_gpus", "GPUs by group.", rows(|r| Some(r.gpus)))?;
         gauge(
             "group_spend_usd_per_hour",
             "Spend by group.",
-            rows(|r| r.spend_usd_per_hour.usd()),
+            rows(|r| r.spend_usd_per_hour.map(UsdPerHour::usd)),
         )?;
         gauge(
             "group_waste_usd_per_hour",
             "Recoverable waste by group.",
-            rows(|r| r.waste_usd_per_hour.usd()),
+            rows(|r| r.waste_usd_per_hour.map(UsdPerHour::usd)),
         )?;
         gauge(
             "group_at_risk_usd_per_hour",
             "Spend at risk by group.",
-            rows(|r| r.at_risk_usd_per_hour.usd()),
+            rows(|r| r.at_risk_usd_per_hour.map(UsdPerHour::usd)),
         )?;
     }
     Ok(())

@@ -241,7 +241,13 @@ pub fn groups(
                 &key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels),
             );
             group.gpus += totals::gpus(weight);
-            group.spend_usd_per_hour += prices.as_ref().map_or(UsdPerHour::ZERO, |p| p[i]);
+            if slot.price.is_some() {
+                // Something of it has a price, and so its sums are sums.
+                for sum in [&mut group.waste_usd_per_hour, &mut group.at_risk_usd_per_hour] {
+                    sum.get_or_insert_default();
+                }
+                add(&mut group.spend_usd_per_hour, prices.as_ref().map(|p| p[i]));
+            }
         }
     }
     for (i, finding) in ledger.findings.iter().enumerate().filter(|(i, _)| counted(*i)) {
@@ -258,10 +264,9 @@ pub fn groups(
                     owner_labels,
                 ),
             );
-            let usd = usd.unwrap_or_default();
             match finding.kind {
-                FindingKind::Recoverable => group.waste_usd_per_hour += usd,
-                FindingKind::AtRisk => group.at_risk_usd_per_hour += usd,
+                FindingKind::Recoverable => add(&mut group.waste_usd_per_hour, *usd),
+                FindingKind::AtRisk => add(&mut group.at_risk_usd_per_hour, *usd),
                 FindingKind::Trend => {}
             }
         }
@@ -278,6 +283,12 @@ pub fn groups(
     Groups {
         by: by.to_string(),
         rows,
+    }
+}
+
+fn add(sum: &mut Option<UsdPerHour>, usd: Option<UsdPerHour>) {
+    if let Some(usd) = usd {
+        *sum = Some(sum.unwrap_or_default() + usd);
     }
 }
 

@@ -31,6 +31,11 @@ pub fn money(usd: UsdPerHour) -> String {
     format!("{}/h", dollars(usd.usd(), 2))
 }
 
+/// Never $0 where no price is known.
+pub fn known_money(usd: Option<UsdPerHour>) -> String {
+    usd.map_or_else(|| "no known price".into(), money)
+}
+
 /// "$300,979".
 pub fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
@@ -274,9 +279,9 @@ pub const NOTHING_TO_DO: &str = "nothing to do";
 /// What was not assessed, over all checks: the largest reason of each, and the remedy that frees most dollars.
 pub struct Unassessed<'r> {
     /// (check, reason, GPUs, dollars), largest first.
-    pub reasons: Vec<(&'r str, &'r str, f64, UsdPerHour)>,
+    pub reasons: Vec<(&'r str, &'r str, f64, Option<UsdPerHour>)>,
     /// The one thing to do, with the dollars of the check it frees most of.
-    pub remedy: Option<(&'r str, f64, UsdPerHour)>,
+    pub remedy: Option<(&'r str, f64, Option<UsdPerHour>)>,
 }
 
 pub fn unassessed(report: &Report) -> Unassessed<'_> {
@@ -286,14 +291,16 @@ pub fn unassessed(report: &Report) -> Unassessed<'_> {
         .flat_map(|check| check.not_assessed.iter().map(move |gap| (check.id.as_str(), gap)))
         .collect();
     entries.sort_by(|a, b| {
-        let size = |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour, (e.1.gpus * 1e6) as u64);
+        let size =
+            |e: &(&str, &super::document::CheckGap)| (e.1.usd_per_hour.unwrap_or_default(), (e.1.gpus * 1e6) as u64);
         size(b).cmp(&size(a)).then_with(|| a.0.cmp(b.0))
     });
     // The same GPUs are behind several checks: dollars per remedy are the largest check's, votes the sum over checks.
-    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, UsdPerHour)> = std::collections::BTreeMap::new();
+    let mut votes: std::collections::BTreeMap<&str, (UsdPerHour, f64, Option<UsdPerHour>)> =
+        std::collections::BTreeMap::new();
     for (_, gap) in &entries {
         let vote = votes.entry(&gap.remedy).or_default();
-        vote.0 += gap.usd_per_hour;
+        vote.0 += gap.usd_per_hour.unwrap_or_default();
         vote.1 = vote.1.max(gap.gpus);
         vote.2 = vote.2.max(gap.usd_per_hour);
     }

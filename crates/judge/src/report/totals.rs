@@ -190,9 +190,11 @@ fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
     gaps
 }
 
-/// GPUs and dollars of a set of slots, each counted once.
-fn measure<'s>(fleet: &Fleet, slots: impl Iterator<Item = &'s SlotId>) -> (f64, UsdPerHour) {
+/// GPUs and dollars of a set of slots, each counted once; no dollars where there are GPUs and none has a price.
+fn measure<'s>(fleet: &Fleet, slots: impl Iterator<Item = &'s SlotId>) -> (f64, Option<UsdPerHour>) {
     let slots: BTreeSet<SlotId> = slots.copied().collect();
     let weight = slots.iter().map(|&s| fleet.slot(s).weight).sum();
-    (gpus(weight), sum_known(slots.iter().map(|&s| fleet.slot(s).price)))
+    let priced = slots.is_empty() || slots.iter().any(|&s| fleet.slot(s).price.is_some());
+    let usd = sum_known(slots.iter().map(|&s| fleet.slot(s).price));
+    (gpus(weight), priced.then_some(usd))
 }

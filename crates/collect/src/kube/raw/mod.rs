@@ -14,18 +14,23 @@ pub use pod::pod_of_template;
 
 use annotations::RawAnnotations;
 
+use super::answer::{ApiObject, plausible};
+use super::path::is_name;
 use crate::snapshot::cluster::{Condition, Ignore, OwnerRef};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
-/// `null` and a missing field are the default; so is a value of the wrong shape, which no API server sends.
+/// `null` and a missing field are the default.
 pub(super) fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// RFC 3339, of a time that an object can have; anything else is unread.
 fn time<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
-    Ok(Option::<String>::deserialize(d)?.and_then(|t| t.parse().ok()))
+    Ok(Option::<String>::deserialize(d)?
+        .and_then(|t| t.parse().ok())
+        .and_then(plausible))
 }
 
 #[derive(Deserialize)]
@@ -34,23 +39,32 @@ pub(super) struct Version {
     pub(super) git_version: String,
 }
 
+/// A namespace, of which only the identity matters.
 #[derive(Deserialize)]
 pub(super) struct Named {
     pub(super) metadata: RawMeta,
 }
 
+impl ApiObject for Named {
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct RawMeta {
-    pub(super) name: String,
-    pub(super) namespace: String,
-    pub(super) uid: Option<String>,
+pub(crate) struct RawMeta {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: Option<String>,
     #[serde(deserialize_with = "time")]
     creation_timestamp: Option<Timestamp>,
     #[serde(deserialize_with = "time")]
     deletion_timestamp: Option<Timestamp>,
     #[serde(deserialize_with = "lenient")]
-    labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "lenient")]
     annotations: RawAnnotations,
     #[serde(deserialize_with = "lenient")]
@@ -79,18 +93,25 @@ impl RawMeta {
         self.deletion_timestamp
     }
 
+    /// The controlling owner. A reference whose name no object can have points nowhere: what carries it stands for itself.
     fn owner(&self) -> Option<OwnerRef> {
         let owner = self
             .owner_references
             .iter()
             .find(|o| o.controller == Some(true))
-            .or_else(|| self.owner_references.first())?;
+            .or_else(|| self.owner_references.first())
+            .filter(|o| is_name(&o.name))?;
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         Some(OwnerRef {
             group: group.into(),
             kind: owner.kind.clone(),
             name: owner.name.clone(),
         })
+    }
+
+    /// Of a reference to an owner that [`Self::owner`] does not follow.
+    pub(super) fn points_nowhere(&self) -> bool {
+        self.owner().is_none() && !self.owner_references.is_empty()
     }
 
     fn ignore(&self) -> Option<Ignore> {

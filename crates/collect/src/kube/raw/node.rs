@@ -1,6 +1,7 @@
 //! Nodes: which of them have GPUs, and what of them is kept.
 
 use super::{RawCondition, RawMeta, condition, lenient, time};
+use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::spec::resources;
@@ -8,6 +9,7 @@ use crate::snapshot::cluster::{Node, Taint};
 use crate::snapshot::resources::is_device;
 use jiff::Timestamp;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
@@ -74,6 +76,26 @@ const GPU_LABELS: &[&str] = &[
     "k8s.amazonaws.com/accelerator",
 ];
 
+impl ApiObject for RawNode {
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
+}
+
+/// Amazon's ids end in an instance's ("i-0abc"); where the end is another word, it names no machine (Fargate, virtual nodes).
+fn names_a_machine(provider_id: &str) -> bool {
+    let last = provider_id.rsplit('/').next().unwrap_or_default();
+    !last.is_empty() && (!provider_id.starts_with("aws:") || last.starts_with("i-"))
+}
+
+/// What names one machine, without what else stands in it: accounts, projects, subscriptions.
+fn digest(provider_id: &str) -> String {
+    let hash = Sha256::digest(provider_id.as_bytes());
+    hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
 impl RawNode {
     pub(in crate::kube) fn name(&self) -> &str {
         &self.metadata.name
@@ -84,7 +106,7 @@ impl RawNode {
             .status
             .capacity
             .iter()
-            .any(|(name, amount)| is_device(name) && quantity::count(amount).unwrap_or(1) > 0);
+            .any(|(name, amount)| is_device(name) && quantity::count(amount) != Some(0));
         let labels = &self.metadata.labels;
         let label = GPU_LABELS
             .iter()
@@ -97,9 +119,20 @@ impl RawNode {
 
     pub(in crate::kube) fn into_node(self, keep: &[String]) -> Node {
         let ignore = self.metadata.ignore();
+        // Every kubelet reports these; a node without them, or with a time that none can have, was not read.
+        let ready = condition(&self.status.conditions, "Ready");
+        let unread = ready.is_none() || self.status.capacity.is_empty() || self.metadata.creation_timestamp.is_none();
         let registered = self.metadata.annotations.registered;
         Node {
             name: self.metadata.name,
+            uid: self.metadata.uid.filter(|u| !u.is_empty()),
+            machine: self
+                .spec
+                .provider_id
+                .as_deref()
+                .filter(|id| names_a_machine(id))
+                .map(digest),
+            unread,
             created_at: self.metadata.creation_timestamp,
             labels: labels::of_node(self.metadata.labels, keep),
             provider: self
@@ -108,7 +141,7 @@ impl RawNode {
                 .and_then(|id| id.split_once("://").map(|(scheme, _)| scheme.to_string())),
             unschedulable: self.spec.unschedulable,
             taints: self.spec.taints.into_iter().map(RawTaint::into_taint).collect(),
-            ready: condition(&self.status.conditions, "Ready"),
+            ready,
             capacity: resources(&self.status.capacity),
             allocatable: resources(&self.status.allocatable),
             planned: false,
@@ -129,6 +162,51 @@ mod tests {
         )
         .unwrap();
         assert!(node.has_gpus(|_| false), "an absurd amount is still a GPU node");
-        assert!(node.into_node(&[]).capacity.devices.is_empty());
+        let node = node.into_node(&[]);
+        assert!(node.capacity.devices.is_empty());
+        assert_eq!(
+            node.capacity.unread,
+            ["cpu", "nvidia.com/gpu"],
+            "and what it has is unread"
+        );
+    }
+
+    #[test]
+    fn a_node_without_what_kubelets_report_is_unread() {
+        let node = |meta: &str, status: &str| {
+            let text = format!(
+                r#"{{"metadata":{{"name":"n"{meta}}},"spec":{{"providerID":"aws:///a/i-1"}},"status":{{{status}}}}}"#
+            );
+            serde_json::from_str::<RawNode>(&text).unwrap().into_node(&[])
+        };
+        let born = r#","creationTimestamp":"2026-01-01T00:00:00Z""#;
+        let ready = r#""conditions":[{"type":"Ready","status":"True"}]"#;
+        let capacity = r#""capacity":{"nvidia.com/gpu":"8"}"#;
+        let whole = node(born, &format!("{ready},{capacity}"));
+        assert!(!whole.unread);
+        assert_eq!(whole.machine.as_deref(), Some(digest("aws:///a/i-1").as_str()));
+        let told = [
+            ("aws:///x/y", false),
+            ("aws:///", false),
+            ("gce://p/z/n", true),
+            ("", false),
+        ];
+        assert!(told.iter().all(|(id, is)| names_a_machine(id) == *is));
+        for (meta, status) in [
+            (born, ready),
+            (born, capacity),
+            (born, ""),
+            ("", &*format!("{ready},{capacity}")),
+            (
+                r#","creationTimestamp":"1969-12-31T23:59:59Z""#,
+                &*format!("{ready},{capacity}"),
+            ),
+            (
+                r#","creationTimestamp":"9999-01-01T00:00:00Z""#,
+                &*format!("{ready},{capacity}"),
+            ),
+        ] {
+            assert!(node(meta, status).unread, "{meta} {status}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What stands above and beside pods: owners, autoscalers, budgets, CPU use.
 
 use super::{RawMeta, RawOwner, lenient, time};
+use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage};
@@ -41,6 +42,32 @@ struct RawControllerStatus {
     completion_time: Option<Timestamp>,
 }
 
+/// What is read of these is told by their names alone, or by parts that `lacks` asks for.
+macro_rules! api_object {
+    ($kind:ty $(, $lacks:expr)?) => {
+        impl ApiObject for $kind {
+            fn meta(&self) -> &RawMeta {
+                &self.metadata
+            }
+
+            $(fn lacks(&self) -> Option<&'static str> {
+                let lacks: fn(&Self) -> Option<&'static str> = $lacks;
+                lacks(self)
+            })?
+        }
+    };
+}
+
+api_object!(RawController);
+api_object!(RawPodMetrics);
+api_object!(RawBudget, |b| b.spec.is_none().then_some("spec"));
+api_object!(RawAutoscaler, |a| {
+    let target = a.spec.as_ref().map(|s| &s.scale_target_ref);
+    target
+        .is_none_or(|t| t.kind.is_empty() || t.name.is_empty())
+        .then_some("scaleTargetRef")
+});
+
 /// A count; custom resources may hold anything under that name.
 fn number<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<serde_json::Value>::deserialize(d)?.and_then(|v| v.as_u64()))
@@ -67,8 +94,7 @@ impl RawController {
 #[derive(Deserialize)]
 pub(in crate::kube) struct RawAutoscaler {
     metadata: RawMeta,
-    #[serde(default)]
-    spec: RawAutoscalerSpec,
+    spec: Option<RawAutoscalerSpec>,
 }
 
 #[derive(Default, Deserialize)]
@@ -81,7 +107,8 @@ struct RawAutoscalerSpec {
 
 impl RawAutoscaler {
     pub(in crate::kube) fn into_autoscaler(self) -> Autoscaler {
-        let target = self.spec.scale_target_ref;
+        let spec = self.spec.unwrap_or_default();
+        let target = spec.scale_target_ref;
         Autoscaler {
             namespace: self.metadata.namespace,
             name: self.metadata.name,
@@ -94,8 +121,8 @@ impl RawAutoscaler {
                 name: target.name,
             },
             // Kubernetes' default.
-            min_replicas: self.spec.min_replicas.unwrap_or(1),
-            max_replicas: self.spec.max_replicas,
+            min_replicas: spec.min_replicas.unwrap_or(1),
+            max_replicas: spec.max_replicas,
         }
     }
 }
@@ -103,8 +130,7 @@ impl RawAutoscaler {
 #[derive(Deserialize)]
 pub(in crate::kube) struct RawBudget {
     metadata: RawMeta,
-    #[serde(default)]
-    spec: RawBudgetSpec,
+    spec: Option<RawBudgetSpec>,
     #[serde(default)]
     status: RawBudgetStatus,
 }
@@ -137,7 +163,7 @@ impl RawBudget {
             name: self.metadata.name,
             match_labels: self
                 .spec
-                .selector
+                .and_then(|s| s.selector)
                 .filter(|s| s.match_expressions.is_empty())
                 .map(|s| s.match_labels),
             desired_healthy: self.status.desired_healthy,

@@ -3,6 +3,7 @@
 use super::placement::{RawAffinity, RawToleration, placement};
 use super::status::{RawClaim, RawPodStatus, claims_of, fill};
 use super::{RawCondition, RawMeta, condition, lenient};
+use crate::kube::answer::ApiObject;
 use crate::kube::config_maps::{self, Wants};
 use crate::kube::labels;
 use crate::kube::spec::{RawContainer, RawVolume};
@@ -51,11 +52,42 @@ pub fn pod_of_template(
     raw.fill_fields();
     let wants = raw.wants();
     let mut pod = raw.into_pod(&[]);
+    // What does not run has no state.
+    pod.unread = false;
     let lacking = config_maps::fill(&mut pod, wants, map);
     Some((pod, lacking))
 }
 
+impl ApiObject for RawPod {
+    fn meta(&self) -> &RawMeta {
+        &self.metadata
+    }
+
+    fn lacks(&self) -> Option<&'static str> {
+        self.spec.containers.is_empty().then_some("containers")
+    }
+}
+
 impl RawPod {
+    /// It names an owner that no object can be.
+    pub(in crate::kube) fn is_orphan(&self) -> bool {
+        self.metadata.points_nowhere()
+    }
+
+    pub(in crate::kube) fn into_name(self) -> (String, String) {
+        (self.metadata.namespace, self.metadata.name)
+    }
+
+    /// Whether the parts are missing that the API server (a phase, a creation time) and the kubelet (the Ready condition of
+    /// what runs) always write.
+    fn is_unread(&self) -> bool {
+        let status = &self.status;
+        let phase = status.phase.as_deref();
+        let known = matches!(phase, Some("Pending" | "Running" | "Succeeded" | "Failed" | "Unknown"));
+        let runs_without = phase == Some("Running") && condition(&status.conditions, "Ready").is_none();
+        !known || runs_without || self.metadata.creation_timestamp.is_none()
+    }
+
     pub(in crate::kube) fn node(&self) -> Option<&str> {
         self.spec.node_name.as_deref().filter(|n| !n.is_empty())
     }
@@ -81,6 +113,7 @@ impl RawPod {
     pub(in crate::kube) fn into_pod(self, keep: &[String]) -> Pod {
         let owner = self.metadata.owner();
         let ignore = self.metadata.ignore();
+        let unread = self.is_unread();
         let (spec, status) = (self.spec, self.status);
         let placement = placement(
             spec.node_selector,
@@ -152,6 +185,7 @@ impl RawPod {
             started_at: status.start_time,
             deleted_at: self.metadata.deletion_timestamp,
             priority: spec.priority,
+            unread,
             mirror: self.metadata.annotations.mirror,
             labels: labels::of_pod(self.metadata.labels, keep),
             owner,

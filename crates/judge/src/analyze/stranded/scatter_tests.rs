@@ -42,6 +42,7 @@ fn node(index: u64, dice: &mut Dice) -> Node {
         memory: Some(Bytes(gib << 30)),
         pods: Some(if dice.chance(10) { 3 } else { 110 }),
         devices: [(GPU.to_string(), gpus)].into(),
+        ..Resources::default()
     };
     let taint = Taint {
         key: TAINT.into(),

@@ -164,6 +164,7 @@ impl Maker {
             memory: Some(Bytes(row.gib << 30)),
             pods: Some(110),
             devices,
+            ..Resources::default()
         };
         let gpu_usd = match paid {
             Paid::OnDemand | Paid::Abroad => Some(row.on_demand / row.gpus as f64),

@@ -169,8 +169,8 @@ pub(super) fn groups(report: &Report) -> Markup {
         table {
             thead { tr { th { (plain(&groups.by)) } th.n { "GPUs" } th.n { "spend" } th.n { "waste" } th.n { "at risk" } } }
             tbody { @for r in &groups.rows { tr {
-                td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (money(r.spend_usd_per_hour)) }
-                td.n { (money(r.waste_usd_per_hour)) } td.n { (money(r.at_risk_usd_per_hour)) }
+                td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (text::known_money(r.spend_usd_per_hour)) }
+                td.n { (text::known_money(r.waste_usd_per_hour)) } td.n { (text::known_money(r.at_risk_usd_per_hour)) }
             } } }
         }
     }
@@ -199,7 +199,7 @@ pub(super) fn rest(report: &Report) -> Markup {
         details { summary { "What each check could judge" } div.scroll { table {
             thead { tr { th { "check" } th.n { "GPUs judged" } th { "not judged" } } }
             tbody { @for c in &report.checks { tr { td { (c.id) } td.n { (text::count(c.assessed_gpus)) }
-                td { @for gap in &c.not_assessed { div { (text::count(gap.gpus)) " GPUs, " (money(gap.usd_per_hour)) ": " (plain(&gap.reason)) " → " (plain(&gap.remedy)) } } } } } }
+                td { @for gap in &c.not_assessed { div { (text::count(gap.gpus)) " GPUs, " (text::known_money(gap.usd_per_hour)) ": " (plain(&gap.reason)) " → " (plain(&gap.remedy)) } } } } } }
         } } }
         details { summary { (text::plural(report.workloads.len() as u64, "workload")) } div.scroll { (workloads(report)) } }
         details { summary { (text::plural(report.nodes.len() as u64, "node")) } div.scroll { (nodes(report)) } }

@@ -133,10 +133,10 @@ fn notes(report: &Report) -> Markup {
             div.note {
                 p { b { "Not assessed" } }
                 @for (check, reason, gpus, usd) in missing.reasons.iter().take(3) {
-                    p { (check) ": " (text::count(*gpus)) " GPUs, " (money(*usd)) ": " (plain(reason)) }
+                    p { (check) ": " (text::count(*gpus)) " GPUs, " (text::known_money(*usd)) ": " (plain(reason)) }
                 }
                 @if let Some((remedy, gpus, usd)) = missing.remedy {
-                    p { "→ " (plain(remedy)) " " small { "(would assess most: " (text::count(gpus)) " GPUs, " (money(usd)) ")" } }
+                    p { "→ " (plain(remedy)) " " small { "(would assess most: " (text::count(gpus)) " GPUs, " (text::known_money(usd)) ")" } }
                 }
             }
         }

@@ -4,6 +4,7 @@ use crate::report::RenderOptions;
 use crate::report::document::{Report, Status, SuppressionState};
 use crate::report::terminal::{Paint, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
+use crate::units::UsdPerHour;
 use std::io::{self, Write};
 
 /// Groups without `--top`.
@@ -32,7 +33,7 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         .iter()
         .take(top)
         .map(|row| {
-            let usd = |usd| text::amount(usd);
+            let usd = |usd: Option<UsdPerHour>| usd.map_or_else(|| "–".to_owned(), text::amount);
             [
                 plain(&row.name),
                 text::count(row.gpus),

@@ -144,7 +144,7 @@ fn not_assessed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -
             &format!(
                 "{check}: {} GPUs, {}: {}",
                 text::count(*gpus),
-                text::money(*usd),
+                text::known_money(*usd),
                 plain(reason)
             ),
             options.width,
@@ -159,7 +159,7 @@ fn not_assessed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -
                 "{} (would assess most: {} GPUs, {})",
                 plain(remedy),
                 text::count(gpus),
-                text::money(usd)
+                text::known_money(usd)
             ),
             options.width,
             "  → ",
