@@ -59,12 +59,13 @@ pub fn parse(id: &str, text: &str) -> Result<ModelFacts, String> {
     facts.tower_parameters = count::towers(&root);
     facts.tower = count::profiled_tower(&root, &model_type, id);
     facts.mtp_parameters = count::drafts(&fields, &shape);
+    facts.table_parameters = count::tables(&fields);
     if facts.model_type != shape.model_type {
         // "gemma3" of the whole, "gemma3_text" of its decoder: the whole names the engine's class.
         facts.model_type = model_type;
     }
     if let Some(decoder) = count::decoder(&fields, &shape, &layers) {
-        facts.parameters = Some(decoder + facts.tower_parameters);
+        facts.parameters = Some(decoder + facts.tower_parameters + facts.table_parameters);
         facts.active_parameters = Some(count::active(decoder, &shape));
     }
     facts.groups = layers.into_iter().map(|l| l.group).filter(|g| g.layers > 0).collect();
