@@ -1,7 +1,8 @@
 //! What a model needs: weights, KV cache, memory and throughput of a placement. Arithmetic with sources; no I/O.
 //!
 //! The seam with the analyzer: [`place`] says whether a model with these settings holds on a card and how much KV cache
-//! is left, [`serves`] whether a placement carries a load within its latency limits.
+//! is left, [`serves`] whether a placement carries a load within its latency limits. How both reckon, and how well:
+//! docs/memory-model.md and docs/speed-model.md.
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
@@ -145,7 +146,7 @@ pub struct Placement {
     pub roofline: Option<Roofline>,
 }
 
-/// Inputs of the step-time model (fit.md §4.1) for one engine (data-parallel rank).
+/// Inputs of the step-time model (docs/speed-model.md) for one engine (data-parallel rank).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Roofline {
     pub tensor: u32,
@@ -204,7 +205,7 @@ pub struct Current {
     pub time_to_first_token: Option<f64>,
 }
 
-/// Latency limits and headroom; the policy's numbers (checks.md, oversized-tier).
+/// Latency limits and headroom; the policy's numbers (docs/definitions.md, oversized-tier).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slo {
     /// KV capacity ≥ this × the peak.

@@ -1,4 +1,4 @@
-//! Whether a placement carries a load: the step-time model of fit.md §4.1, and the ratio to a measured latency.
+//! Whether a placement carries a load: the step-time model of docs/speed-model.md, and the ratio to a measured latency.
 //!
 //! One decode step reads the weights and the KV cache of its sequences, computes their tokens and the prompt tokens that
 //! come in with them, and pays a fixed price a layer:
@@ -18,7 +18,7 @@ pub(super) struct Constants {
     pub(super) layer: [f64; 4],
 }
 
-/// The single recommended set of fit.md §4.1: fitted on the 1,681 measured points of aiconfigurator-core 0.12.0's
+/// Fitted on the 1,681 measured points of aiconfigurator-core 0.12.0's
 /// `silicon_sample.csv` (Apache-2.0; Hopper and Blackwell SXM, vLLM and TensorRT-LLM). Mean absolute error 19 %.
 pub(super) const FITTED: Constants = Constants {
     bandwidth: 0.77,
@@ -26,16 +26,16 @@ pub(super) const FITTED: Constants = Constants {
     layer: [41e-6, 72e-6, 81e-6, 85e-6],
 };
 
-/// Cards without measured step times (L4, L40S, A10, A100, T4 …): fit.md §4.1 asks for 0.6–0.7 of the bandwidth.
+/// Cards without measured step times (L4, L40S, A10, A100, T4 …): 0.6–0.7 of the bandwidth is what such cards reach.
 const UNMEASURED_BANDWIDTH: f64 = 0.65;
-/// Ranks that talk over PCIe pay 2–3 times the fixed price a layer (fit.md §4.1).
+/// Ranks that talk over PCIe pay 2–3 times the fixed price a layer.
 const PCIE_LAYER_FACTOR: f64 = 2.5;
-/// Prompt processing reaches `0.40/T^0.25` of the peak for dense models and 0.10 for mixtures (fit.md §4.1, from TTFT).
+/// Prompt processing reaches `0.40/T^0.25` of the peak for dense models and 0.10 for mixtures (from times to first token).
 const PREFILL_DENSE: f64 = 0.40;
 const PREFILL_EXPERTS: f64 = 0.10;
-/// Honest error of the absolute model (fit.md §4.1: p10..p90 −31..+27 %, "±35 %").
+/// Honest error of the absolute model (p10..p90 −31..+27 %, docs/speed-model.md).
 const ABSOLUTE_MARGIN: f64 = 0.35;
-/// Errors of the ratio method (fit.md §4.1): within a generation, and across generations or to a card without measurements.
+/// Errors of the ratio method: within a generation, and across generations or to a card without measurements.
 const RATIO_MARGIN_NEAR: f64 = 0.15;
 const RATIO_MARGIN_FAR: f64 = 0.30;
 /// Cards of one generation share their peak FLOPS (H100, H200; B200, B300), so a peak that differs by more is another one.
@@ -248,7 +248,7 @@ impl Correction {
 ///
 /// Prompts served from the prefix cache count as computed, attention over long prompts is not in the time to first
 /// token beyond what the ratio to a measurement carries, and pipeline stages are not overlapped: each errs on the side of
-/// "does not serve" but the second, which the headroom covers up to about 8,000 tokens (fit.md §4.1).
+/// "does not serve" but the second, which the headroom covers up to about 8,000 tokens.
 pub fn serves(placement: &Placement, load: &Load, slo: &Slo) -> Service {
     let unknown = |reason: &str| Service {
         reason: reason.into(),

@@ -1,4 +1,4 @@
-//! Facts from a `config.json` (Hugging Face transformers) of any architecture that fit.md §1–2 covers.
+//! Facts from a `config.json` (Hugging Face transformers) of any architecture that the memory model covers (docs/memory-model.md).
 
 mod count;
 mod fields;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Facts of a model from its configuration. The error names the field that is missing or makes no sense.
 ///
-/// The count of parameters is the formula of fit.md §1.1; exact bytes of weight files replace it in the fit where they
+/// The count of parameters is the formula of `config/count.rs`; exact bytes of weight files replace it in the fit where they
 /// were read.
 pub fn parse(id: &str, text: &str) -> Result<ModelFacts, String> {
     let root: Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;

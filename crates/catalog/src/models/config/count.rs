@@ -1,4 +1,4 @@
-//! The count of parameters (fit.md §1.1), within 0.5 % of the hub's for the architectures that the tests list.
+//! The count of parameters (docs/data.md), within 0.5 % of the hub's for the architectures that the tests list.
 
 use super::super::{Attention, LayerKind, Tower, towers as families};
 use super::fields::Fields;

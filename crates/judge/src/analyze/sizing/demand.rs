@@ -166,7 +166,7 @@ fn from_history(o: &Observed, capacity: Option<f64>) -> Option<Demand> {
 }
 
 /// Mean concurrency is Σ latency ÷ life (Little's law); its peak is taken as 3 × + 3, rates likewise as 3 × their mean
-/// (checks.md, oversized-tier without history). The gauges of the passes can only raise that.
+/// (docs/definitions.md, oversized-tier). The gauges of the passes can only raise that.
 fn from_counters(workload: &Workload, capacity: Option<f64>, t: &Thresholds) -> Option<Demand> {
     let parts: Vec<&Observed> = workload.replicas.iter().map(|r| &r.observed).collect();
     let rate = |of: fn(&Observed) -> Option<f64>| {
