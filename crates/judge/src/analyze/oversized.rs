@@ -26,9 +26,11 @@ documented! {
     /// hands out. A server on an instance may also be told a smaller profile of its card that nobody made yet; then the card must be cut
     /// anew, no patch is given, and only slices that keep memory of their own are counted. Slices are reusable: the card stays.
     ///
-    /// When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. Throughput of a card
-    /// that the server does not run on is modelled, a MIG instance's as its share of the card's bandwidth and multiprocessors, scaled
-    /// from the latencies that the server tells: never without them, and never better than estimated. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
+    /// When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. The time on a card
+    /// that the server does not run on is scaled from the latencies that it tells (a MIG instance's as its share of the card), and must hold
+    /// at the end of a margin that one such scaling in twenty exceeds. To AMD's cards, and to cards that nobody measured with such a
+    /// model (dense, or a mixture of experts), it is not scaled: they stay unknown, unless a server of this fleet runs such a model
+    /// there. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
     /// Only the load that was seen counts: a launch next week is not in it.
     ///
     /// What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.
@@ -348,8 +350,15 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
     }
     let then = target.service.as_ref().and_then(|s| s.inter_token_latency);
     if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, then) {
+        // The value and the end that the limits were held against: a promise must not rest on the middle.
+        let expected = target
+            .service
+            .as_ref()
+            .and_then(|s| s.expected_inter_token_latency)
+            .unwrap_or(then);
         text.push_str(&format!(
-            "; tokens then come every {:.0} ms instead of {:.0}",
+            "; tokens then come every {:.0} ms (at most {:.0}) instead of {:.0}",
+            expected * 1e3,
             then * 1e3,
             now * 1e3
         ));

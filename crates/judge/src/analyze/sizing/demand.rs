@@ -119,6 +119,16 @@ impl Demand {
         (!long).then(|| format!("less than {days:.0} days of history"))
     }
 
+    /// Mean tokens of a request: prompt, output.
+    pub(in crate::analyze) fn lengths(&self) -> (Option<f64>, Option<f64>) {
+        (self.prompt_length, self.output_length)
+    }
+
+    /// Engines among which the load was spread while it was measured.
+    pub(in crate::analyze) fn engines(&self) -> f64 {
+        self.engines
+    }
+
     /// The part of one of `engines` engines, with what the present placement was measured to do.
     pub(in crate::analyze) fn per_engine(&self, engines: u32, current: &Placement) -> Load {
         let n = f64::from(engines.max(1));
@@ -135,6 +145,7 @@ impl Demand {
                 inter_token_latency: self.inter_token_latency,
                 time_to_first_token: self.time_to_first_token,
             }),
+            ..Load::default()
         }
     }
 }
