@@ -16,8 +16,8 @@ static FACTS: Facts = Facts {
         reads("OLLAMA_NUM_PARALLEL", Setting::MaxNumSeqs, Form::Count),
         reads("OLLAMA_KV_CACHE_TYPE", Setting::KvCacheDtype, Form::Word),
     ],
-    // All where one does not hold the model (ollama/ollama, docs/faq.md: "How does Ollama load models on multiple GPUs?"): whether one
-    // would is a question of size.
+    // All where one does not hold the model (https://docs.ollama.com/faq, "How does Ollama load models on multiple GPUs?");
+    // whether one would is a question of size.
     width: Width::All,
     memory: MemoryRules::LlamaCpp,
     keeps_float32: false,
