@@ -5,11 +5,13 @@ use super::answer::{AskError, Row};
 use super::client::Store;
 use super::words::{DEVICE_FIGURES, Maker, Words};
 use super::{HistoryRead, gap, open, record, remedy, source, stamp};
-use crate::engine::metrics::names::TABLES;
+use crate::engine::ENGINES;
+use crate::engine::metrics::figures::LoadFigure;
+use crate::engine::metrics::vocabulary::Vocabulary;
 use crate::options::{CollectOptions, StoreMode};
 use crate::snapshot::cluster::{Cluster, Condition, Container, Node, OwnerRef, Pod, PodPhase, PodsRead, Resources};
 use crate::snapshot::gpu::{GpuReading, GpuScrape, MigInstance};
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::snapshot::{Gap, SCHEMA, Snapshot, SourceStatus};
 use crate::units::{Bytes, Ratio, Watts};
 use anyhow::{Result, bail};
@@ -353,8 +355,8 @@ async fn servers(
     hosts: &BTreeMap<String, Host>,
     at: Timestamp,
 ) -> Result<(Vec<Pod>, usize), AskError> {
-    let mut selectors = words.groups(|t| t.running);
-    selectors.extend(words.groups(|t| t.requests));
+    let mut selectors = words.groups(LoadFigure::Running);
+    selectors.extend(words.groups(LoadFigure::Requests));
     if selectors.is_empty() {
         return Ok((Vec::new(), 0));
     }
@@ -382,8 +384,7 @@ fn pods(rows: &[Row], hosts: &BTreeMap<String, Host>) -> (Vec<Pod>, usize) {
             continue;
         };
         let metric = row.label("__name__").replace(':', "_");
-        let names = |t: &crate::engine::metrics::names::Names| t.running.iter().chain(t.requests).any(|n| *n == metric);
-        let engine = TABLES.iter().find(|t| names(t)).map(|t| t.engine);
+        let engine = engine_of(&metric);
         let namespace = row.label("namespace").to_owned();
         let pod = found
             .entry((namespace.clone(), instance.to_owned()))
@@ -414,6 +415,23 @@ fn pods(rows: &[Row], hosts: &BTreeMap<String, Host>) -> (Vec<Pod>, usize) {
         }
     }
     (found.into_values().collect(), elsewhere.len())
+}
+
+/// Whose name it is, with `_` for `:`.
+fn engine_of(metric: &str) -> Option<EngineKind> {
+    let told = |v: &Vocabulary| {
+        let series = [LoadFigure::Running, LoadFigure::Requests]
+            .into_iter()
+            .flat_map(|f| v.series(f));
+        series
+            .flat_map(|s| v.names(s.name))
+            .any(|name| name.replace(':', "_") == metric)
+    };
+    ENGINES
+        .engines()
+        .iter()
+        .find(|e| told(&e.facts().vocabulary))
+        .map(|e| e.facts().kind)
 }
 
 #[cfg(test)]
