@@ -4,4 +4,5 @@
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
 pub mod snapshot;
+pub mod text;
 pub mod units;

@@ -147,15 +147,13 @@ fn remedy(error: &AskError) -> String {
 
 /// Scheme, host and path; never user, password or query.
 fn without_credentials(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
-            let host = host.rsplit_once('@').map_or(host, |(_, h)| h);
-            format!("{scheme}://{host}{}{path}", if path.is_empty() { "" } else { "/" })
-        }
-        None => url.into(),
-    }
+    // Whatever has no scheme may be a user and a password all the same.
+    let url = if url.contains("://") {
+        url
+    } else {
+        url.rsplit_once('@').map_or(url, |(_, host)| host)
+    };
+    gpuwaste_facts::text::without_secrets(url.split(['?', '#']).next().unwrap_or_default())
 }
 
 fn window(options: &CollectOptions) -> SignedDuration {

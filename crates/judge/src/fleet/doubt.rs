@@ -9,12 +9,16 @@ use std::collections::BTreeSet;
 /// Marks the slots in doubt, and names what may hold GPUs that nobody counted.
 pub(super) fn attach(fleet: &mut Fleet, clusters: &[Cow<'_, Cluster>]) {
     let mut slots: BTreeSet<SlotId> = BTreeSet::new();
+    let mut workloads: BTreeSet<WorkloadId> = BTreeSet::new();
     for (index, cluster) in clusters.iter().enumerate() {
         slots.extend(of_cluster(fleet, index, cluster));
+        let theirs = fleet.workloads.iter().enumerate().filter(|(_, w)| w.cluster == index);
+        let about = theirs.filter(|(_, w)| w.owner_unread || cluster.unread.iter().any(|u| is_about(fleet, u, w)));
+        workloads.extend(about.map(|(i, _)| WorkloadId(i)));
         let uncounted = uncounted(fleet, index, cluster);
         fleet.uncounted.extend(uncounted);
     }
-    for slot in with_their_workloads(fleet, slots) {
+    for slot in with_their_workloads(fleet, slots, workloads) {
         fleet.slots[slot.0].doubted = true;
     }
 }
@@ -64,16 +68,13 @@ fn of_cluster(fleet: &Fleet, index: usize, cluster: &Cluster) -> BTreeSet<SlotId
         match unread.what {
             UnreadKind::Exporter => {
                 let name = unread.name.as_deref();
-                doubted.extend(which(&|s| name.is_none_or(|n| fleet.node(s.node).name == n)));
+                // Whom nobody holds is free by the API server's word.
+                doubted.extend(which(&|s| {
+                    s.is_allocated() && name.is_none_or(|n| fleet.node(s.node).name == n)
+                }));
             }
             UnreadKind::Selector => doubted.extend(which(&|_| true)),
             _ => {}
-        }
-    }
-    for workload in fleet.workloads.iter().filter(|w| w.cluster == index) {
-        if workload.owner_unread || cluster.unread.iter().any(|u| is_about(fleet, u, workload)) {
-            doubted.extend(workload.replicas.iter().flat_map(|r| &r.slots));
-            doubted.extend(which(&|s| s.holders.iter().any(|p| workload.pods.contains(p))));
         }
     }
     doubted
@@ -111,13 +112,17 @@ fn is_about(fleet: &Fleet, unread: &Unread, workload: &Workload) -> bool {
 }
 
 /// A workload is judged as a whole, and so are those that serve one model together.
-fn with_their_workloads(fleet: &Fleet, slots: BTreeSet<SlotId>) -> BTreeSet<SlotId> {
+fn with_their_workloads(
+    fleet: &Fleet,
+    slots: BTreeSet<SlotId>,
+    mut workloads: BTreeSet<WorkloadId>,
+) -> BTreeSet<SlotId> {
     let of_slot = |s: &SlotId| {
         let holders = fleet.slot(*s).holders.iter();
         holders.filter_map(|p| fleet.pod(*p).workload).collect::<Vec<_>>()
     };
-    let touched: BTreeSet<WorkloadId> = slots.iter().flat_map(of_slot).collect();
-    let groups: BTreeSet<(usize, &str, &str)> = touched
+    workloads.extend(slots.iter().flat_map(of_slot));
+    let groups: BTreeSet<(usize, &str, &str)> = workloads
         .iter()
         .map(|w| fleet.workload(*w))
         .filter_map(|w| Some((w.cluster, w.namespace.as_str(), w.group.as_deref()?)))
@@ -128,11 +133,23 @@ fn with_their_workloads(fleet: &Fleet, slots: BTreeSet<SlotId>) -> BTreeSet<Slot
     };
     let mut all = slots;
     for (index, slot) in fleet.slots.iter().enumerate() {
-        let theirs = slot.holders.iter().filter_map(|p| fleet.pod(*p).workload);
-        let mut theirs = theirs.filter(|w| touched.contains(w) || in_group(fleet.workload(*w)));
-        if theirs.next().is_some() {
+        let mut theirs = slot.holders.iter().filter_map(|p| fleet.pod(*p).workload);
+        if theirs.any(|w| workloads.contains(&w) || in_group(fleet.workload(w))) {
             all.insert(SlotId(index));
         }
     }
+    // Where the parts of a node differ, or are shared, which of them a pod has may be a guess: all of them are in doubt.
+    let guesses = |node: super::NodeId| {
+        let mut parts = fleet.node(node).slot_ids().map(|s| fleet.slot(s));
+        let Some(first) = parts.next() else { return false };
+        first.sharers > 1 || parts.any(|s| s.sharers > 1 || (s.price, s.weight) != (first.price, first.weight))
+    };
+    let nodes: BTreeSet<super::NodeId> = all.iter().map(|s| fleet.slot(*s).node).collect();
+    all.extend(
+        nodes
+            .into_iter()
+            .filter(|n| guesses(*n))
+            .flat_map(|n| fleet.node(n).slot_ids()),
+    );
     all
 }

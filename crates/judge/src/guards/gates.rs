@@ -78,7 +78,7 @@ fn hold(snapshot: &Snapshot, prices: &PriceBook, name: &str, dice: &mut Dice) ->
             // Without nodes it is the coverage that is unknown; elsewhere it must not be needed.
             let gates = Gates {
                 min_coverage: (*lost != Lost::Nodes).then_some(0.0),
-                ..gates.clone()
+                ..*gates
             };
             let (code, actual) = verdict_of(&part, &gates);
             assert_ne!(
