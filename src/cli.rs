@@ -318,8 +318,9 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FitArgs {
-    /// Hugging Face id, NIM or Ollama name, or the name of a quantized copy.
-    pub(crate) model: String,
+    /// Hugging Face id, NIM or Ollama name, or the name of a quantized copy (with --from: the server's own).
+    #[arg(required_unless_present_any = ["from", "compare"])]
+    pub(crate) model: Option<String>,
     /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
@@ -377,24 +378,66 @@ pub(crate) struct FitArgs {
     pub(crate) enforce_eager: bool,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
-    /// Whole-instance list prices of this region instead of medians over clouds.
-    #[arg(long, value_name = "REGION", help_heading = "Need")]
-    pub(crate) region: Option<String>,
-    /// Tokens of each request to hold at once, with --concurrency.
-    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Need")]
-    pub(crate) context_tokens: Option<u64>,
-    /// Requests to hold at once, with --context-tokens.
-    #[arg(long, value_name = "N", requires = "context_tokens", help_heading = "Need")]
+    /// Requests a second to serve, with --input and --output.
+    #[arg(long, value_name = "R", conflicts_with_all = ["running", "output_tps", "concurrency"], help_heading = "Load")]
+    pub(crate) requests_per_second: Option<f64>,
+    /// The speed of one engine with this many sequences running, with --input and --output.
+    #[arg(long, value_name = "N", conflicts_with_all = ["output_tps", "concurrency"], help_heading = "Load")]
+    pub(crate) running: Option<u64>,
+    /// Requests at once: clients that wait for their answer, with --input and --output; or requests to hold, with
+    /// --context-tokens.
+    #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) concurrency: Option<u64>,
+    /// Prompt tokens of a request.
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) input: Option<u64>,
+    /// Output tokens of a request.
+    #[arg(long, value_name = "N", help_heading = "Load")]
+    pub(crate) output: Option<u64>,
     /// Prompt tokens per second to take in, with --output-tps.
-    #[arg(long, value_name = "N", requires = "output_tps", help_heading = "Need")]
+    #[arg(long, value_name = "N", requires = "output_tps", help_heading = "Load")]
     pub(crate) prompt_tps: Option<f64>,
     /// Output tokens per second to give.
-    #[arg(long, value_name = "N", help_heading = "Need")]
+    #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) output_tps: Option<f64>,
+    /// Tokens of each request to hold at once, with --concurrency.
+    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Load")]
+    pub(crate) context_tokens: Option<u64>,
+    /// The load, lengths and measured latency of a running server, read as `scan` reads a fleet.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["requests_per_second", "running", "concurrency", "output_tps", "compare"], help_heading = "Load")]
+    pub(crate) from: Option<String>,
+    /// Limit of the time between tokens, such as 50ms [default with a load: 50ms].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) itl: Option<Duration>,
+    /// Limit of the time to the first token, such as 2s.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub(crate) ttft: Option<Duration>,
+    /// GPUs of all replicas together, at most.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]
+    pub(crate) max_gpus: Option<u32>,
+    /// Whole-instance list prices of this region instead of medians over clouds.
+    #[arg(long, value_name = "REGION", help_heading = "Prices")]
+    pub(crate) region: Option<String>,
+    /// Whole-instance list prices of this cloud (in --region, else where it is cheapest).
+    #[arg(long, value_name = "CLOUD", help_heading = "Prices")]
+    pub(crate) cloud: Option<String>,
+    /// Spot prices.
+    #[arg(long, help_heading = "Prices")]
+    pub(crate) spot: bool,
+    /// Two models, or two quantizations of MODEL, side by side: A,B.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 1..=2, help_heading = "Output")]
+    pub(crate) compare: Vec<String>,
+    /// Draw cost over load, a curve a card.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) plot: bool,
+    /// List what does not serve, too.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) all: bool,
     /// Output format.
     #[arg(long, value_enum, default_value = "table", help_heading = "Output")]
     pub(crate) format: FitFormat,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -412,6 +455,7 @@ pub(crate) enum FitEngine {
 pub(crate) enum FitFormat {
     Table,
     Json,
+    Html,
 }
 
 #[derive(Clone, Debug, Args)]

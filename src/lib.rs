@@ -2,6 +2,7 @@
 //!
 //! The flow: `collect` (I/O) → `snapshot` (what was seen) → `fleet` (what it means) → `analyze` (findings) →
 //! `report` (ranked, each GPU-hour claimed at most once) → `verdict` (gates, exit code). Each is in a crate under `crates/`.
+//! The layers, and where new things go: docs/architecture.md and docs/adding.md.
 
 mod cli;
 mod run;

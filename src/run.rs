@@ -2,6 +2,8 @@
 
 mod catalog;
 mod check;
+#[cfg(test)]
+mod check_pages;
 mod diff;
 mod doctor;
 mod fit;

@@ -33,10 +33,7 @@ TARGETS = {  # name: (limit, higher_is_better)
 }
 
 # What CI holds where a target is not reached yet: no change may make it worse.
-HELD = {
-    "answered %": 95.0, "weights p90 err %": 7.0, "per-token within 2 % of rows, %": 89.0, "kv median err %": 5.5, "kv p90 err %": 50.0,
-    "kv inside band %": 80.0, "undecided of running %": 18.0, "undecided of failing %": 40.0,
-}
+HELD = {"kv p90 err %": 31.0, "undecided of failing %": 38.0}
 
 
 def judge(row, place):

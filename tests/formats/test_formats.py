@@ -473,13 +473,12 @@ spec:
         self.assertRegex(text["markdown"], r"and \d+ more|more finding")
 
 
-class Readme(unittest.TestCase):
-    """The README's recipes run as they stand there."""
+class Recipes(unittest.TestCase):
+    """The recipes of the docs run as they stand there."""
 
     def test_jq_recipes(self):
         setting.need("jq", None if shutil.which("jq") else "not installed (Debian: jq)")
-        text = (ROOT / "README.md").read_text()
-        section = text.split("### jq recipes", 1)[1].split("\n### ", 1)[0].split("\n## ", 1)[0]
+        section = (ROOT / "docs/recipes.md").read_text()
         recipes = [l.strip() for block in re.findall(r"```sh\n(.*?)```", section, re.S) for l in block.splitlines() if "jq" in l]
         self.assertGreaterEqual(len(recipes), 5)
         with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The recipes of README.md as they stand there: linted, and run in a Git repository against an API server of a few lines.
+"""The recipes of docs/ci.md as they stand there: linted, and run in a Git repository against an API server of a few lines.
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/formats/test_recipes.py
 
@@ -16,13 +16,14 @@ import fake, setting
 from setting import BINARY, ROOT
 
 MISSING = setting.packages()
-README = (ROOT / "README.md").read_text()
+CI = (ROOT / "docs/ci.md").read_text()
+VERDICTS = (ROOT / "docs/verdicts.md").read_text()
 DAY = 86400
 
 
 def recipe(heading):
-    """The first YAML block under a heading of the README."""
-    section = re.split(r"\n#{2,3} ", README.split(f"\n### {heading}\n", 1)[1], maxsplit=1)[0]
+    """The first YAML block under a heading of the page on CI."""
+    section = re.split(r"\n#{2,3} ", CI.split(f"\n## {heading}\n", 1)[1], maxsplit=1)[0]
     return re.search(r"```yaml\n(.*?)```", section, re.S).group(1)
 
 
@@ -33,7 +34,7 @@ def stamp(seconds):
 def node(name, ready=True, since=30 * DAY):
     labels = {"node.kubernetes.io/instance-type": "p5.48xlarge", "topology.kubernetes.io/region": "us-east-1", "karpenter.sh/capacity-type": "on-demand", "karpenter.sh/nodepool": "h100"}
     amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", "nvidia.com/gpu": "8"}
-    return {"metadata": {"name": name, "creationTimestamp": stamp(30 * DAY), "labels": labels}, "spec": {"providerID": f"aws:///x/{name}"},
+    return {"kind": "Node", "metadata": {"name": name, "creationTimestamp": stamp(30 * DAY), "labels": labels}, "spec": {"providerID": f"aws:///x/{name}"},
             "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": str(ready), "lastTransitionTime": stamp(since)}]}}
 
 
@@ -133,8 +134,8 @@ class Recipes(unittest.TestCase):
         return cluster
 
     def record_baseline(self):
-        """As the README says it."""
-        command = re.search(r"`--write-baseline (\S+)` records", README)
+        """As the page on verdicts says it."""
+        command = re.search(r"`--write-baseline (\S+)` records", VERDICTS)
         self.shell(f"gpuwaste scan -q --write-baseline {command.group(1)}")
         self.assertTrue(json.loads((self.repo / command.group(1)).read_text())["findings"])
 

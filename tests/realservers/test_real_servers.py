@@ -423,7 +423,7 @@ class Vllm(Server):
             self.assertEqual(load.errors, [])
             readings = scrape["readings"]
             self.assertEqual(len(readings), 2)
-            # checks.md's definition, by arithmetic of its own: bad looks, and the share of requests that waited in them.
+            # The definition in docs/definitions.md, by arithmetic of its own: bad looks, and the share of requests that waited in them.
             bad = [r for r in readings if r["kv_usage"] >= 0.95 and r["waiting"] > 0 and r["running"] > 0]
             share = sum(r["waiting"] / (r["waiting"] + r["running"]) for r in bad) / 2
             report = self.scan("--snapshot", path)

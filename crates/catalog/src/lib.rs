@@ -1,4 +1,4 @@
-//! GPUs, instances, prices, models: embedded data rows and look-ups.
+//! GPUs, instances, prices, models: embedded data rows and look-ups. Where rows come from, and how they are made: docs/data.md.
 
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]

@@ -157,6 +157,9 @@ pub struct ModelFacts {
     pub active_parameters: Option<u64>,
     /// Of vision and audio towers, inside `parameters`.
     pub tower_parameters: u64,
+    /// Of tables that tokens look rows up in (DeepSeek-V4.1's Engram), inside `parameters`: engines keep them on the card or in
+    /// the host's memory.
+    pub table_parameters: u64,
     /// The vision tower's widths, where an engine profiles one.
     pub tower: Option<Tower>,
     /// Of the checkpoint's own draft layers (MTP), beside `parameters`: loaded where the engine drafts with them.
@@ -209,5 +212,7 @@ pub fn all() -> &'static [Row] {
     &rows::CATALOG.rows
 }
 
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Everything that is I/O: Kubernetes, exporters, engines. Fetch in a few lines, then pure parsing into the snapshot.
 //!
-//! The clock is read once, here; what cannot be read becomes a gap.
+//! The clock is read once, here; what cannot be read becomes a gap. How to add a source: docs/adding.md.
 
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]

@@ -70,6 +70,12 @@ impl UsdPerHour {
         Self(self.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
     }
 
+    /// USD per million tokens where this rate makes `tokens_per_second`: the one definition of unit cost. `None`: no tokens.
+    pub fn per_million(self, tokens_per_second: f64) -> Option<f64> {
+        let millions = tokens_per_second * 3600.0 / 1e6;
+        (millions > 0.0 && millions.is_finite()).then(|| self.usd() / millions)
+    }
+
     pub const fn is_positive(self) -> bool {
         self.0 > 0
     }

@@ -1,18 +1,21 @@
 //! What a model needs: weights, KV cache, memory and throughput of a placement. Arithmetic with sources; no I/O.
 //!
 //! The seam with the analyzer: [`place`] says whether a model with these settings holds on a card and how much KV cache
-//! is left, [`serves`] whether a placement carries a load within its latency limits.
+//! is left, [`serves`] whether a placement carries a load within its latency limits. How both reckon, and how well:
+//! docs/memory-model.md and docs/speed-model.md.
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
 mod amount;
 mod bands;
 pub mod book;
+pub mod copy;
 mod defaults;
 mod instance;
 mod judge;
 mod kv;
 mod limits;
+pub mod load;
 mod memory;
 mod paths;
 mod pool;
@@ -20,6 +23,7 @@ mod quantization;
 mod roofline;
 pub mod search;
 mod sglang;
+pub mod speed;
 mod steps;
 mod throughput;
 mod weights;
@@ -36,6 +40,7 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, Ratio, Tokens};
+use std::sync::Arc;
 
 /// How one replica is spread over GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,12 +48,6 @@ pub struct Parallelism {
     pub tensor: u32,
     pub pipeline: u32,
     pub data: u32,
-}
-
-impl Default for Parallelism {
-    fn default() -> Self {
-        Self::ONE
-    }
 }
 
 impl Parallelism {
@@ -61,6 +60,12 @@ impl Parallelism {
     /// GPUs of one replica.
     pub fn gpus(self) -> u32 {
         self.tensor.saturating_mul(self.pipeline).saturating_mul(self.data)
+    }
+}
+
+impl Default for Parallelism {
+    fn default() -> Self {
+        Self::ONE
     }
 }
 
@@ -144,32 +149,55 @@ pub struct Placement {
     pub roofline: Option<Roofline>,
 }
 
-/// Inputs of the step-time model (fit.md §4.1) for one engine (data-parallel rank).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Inputs of the step-time model for one engine (data-parallel rank); see [`speed`] and docs/speed-model.md.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Roofline {
     pub tensor: u32,
+    pub pipeline: u32,
+    /// Ranks that share attention: fewer than `tensor` under data-parallel attention.
+    pub attention_ranks: f64,
+    /// Ranks of data-parallel attention inside the tensor-parallel ones, each with its part of the sequences; else 1.
+    pub data_ranks: f64,
+    /// Data-parallel engines that share one set of experts (vLLM's expert parallelism), each with a batch of its own; else 1.
+    pub expert_engines: f64,
     pub layers: u32,
+    pub hidden: f64,
+    /// Kernels that one step launches, all layers together.
+    pub kernels: f64,
     /// Bytes read each step whatever the batch: dense weights without the input embedding, whole model.
     pub dense_bytes: f64,
     /// Bytes of all routed experts, whole model; 0 for dense models.
     pub expert_bytes: f64,
-    /// Share of the experts one token uses; 0 for dense models.
-    pub expert_share: f64,
-    pub active_parameters: f64,
+    /// Routed experts of a layer, and how many of them a token takes; 0 for dense models.
+    pub experts: f64,
+    pub experts_per_token: f64,
+    /// Parameters that every token meets: attention, dense layers, shared experts, head.
+    pub dense_parameters: f64,
+    /// Parameters of the routed experts that one token meets.
+    pub expert_parameters: f64,
+    /// Σ over layers with full attention of heads × (key + value width): 2 FLOP each per token of context.
+    pub attention_width: f64,
+    /// The same of windowed layers.
+    pub windowed_width: f64,
+    pub structure: speed::Structure,
     pub kv_bytes_per_token_per_gpu: f64,
     /// Windowed layers: bytes per token per GPU, and the window in tokens.
     pub windowed_bytes_per_token_per_gpu: f64,
     pub window: f64,
     /// Recurrent state per sequence per GPU.
     pub state_bytes: f64,
+    /// Bits a weight takes: of the experts in a mixture, else of the linear layers.
+    pub weight_bits: f64,
+    /// Bits that their kernel multiplies in.
+    pub compute_bits: u32,
     /// Peak of the card, bytes per second.
     pub bandwidth: f64,
-    /// Peak dense FLOPS of the precision the weights compute in.
+    /// Peak dense FLOPS of what the kernels compute in.
     pub flops: f64,
-    /// NVLink between the ranks of this placement.
-    pub nvlink: bool,
-    /// The card's efficiency was fitted on measured points (Hopper, Blackwell); others are low-confidence.
-    pub measured_architecture: bool,
+    /// Peak dense FLOPS at 16 bit, which attention computes in.
+    pub flops_16: f64,
+    pub engine: speed::Engine,
+    pub card: speed::Card,
 }
 
 /// What a workload is observed to do. Totals of one engine: a replica's, divided by its data-parallel ranks.
@@ -188,6 +216,8 @@ pub struct Load {
     pub output_length: Option<f64>,
     /// The present placement and its measured latency: the ratio method.
     pub current: Option<Current>,
+    /// Servers of the same fleet with measured step times: one that stands where this load may go tells more than a ratio.
+    pub own: Arc<[speed::Measured]>,
 }
 
 /// Measured on the present placement.
@@ -203,7 +233,7 @@ pub struct Current {
     pub time_to_first_token: Option<f64>,
 }
 
-/// Latency limits and headroom; the policy's numbers (checks.md, oversized-tier).
+/// Latency limits and headroom; the policy's numbers (docs/definitions.md, oversized-tier).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slo {
     /// KV capacity ≥ this × the peak.
@@ -227,7 +257,9 @@ pub struct Service {
     pub reason: String,
     /// Output tokens per second at the load's mix of prompt and output.
     pub output_capacity: Option<f64>,
-    /// Predicted at the load, seconds.
+    /// Expected at the load, seconds.
+    pub expected_inter_token_latency: Option<f64>,
+    /// At the bad end of what is known, seconds: what the limits are held against.
     pub inter_token_latency: Option<f64>,
     pub time_to_first_token: Option<f64>,
     /// Predicted ITL is worse than the growth limit allows, but under the absolute limit: the trade must be printed.

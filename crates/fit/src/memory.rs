@@ -110,6 +110,8 @@ impl Case<'_> {
         placement.kv_band_source = self.pooled().then_some(source);
         if let Some(context) = contexts.first() {
             placement.roofline = roofline::of(self, context);
+            // The pool may be larger by tables in the host's memory; the verdict is that of the default.
+            left.high += weights::tables(self);
             self.fill_cache(&mut placement, &contexts, &mut left, calibration);
         }
         placement.kv_per_gpu = self
@@ -117,6 +119,9 @@ impl Case<'_> {
             .then(|| Bytes(left.value.max(0.0) as u64))
             .filter(|_| contexts.first().is_some_and(|c| !c.is_empty()));
         placement.kv_band = placement.kv_per_gpu.map(|_| band(left));
+        if !contexts.is_empty() && placement.confidence != FitConfidence::Measured {
+            left.high -= weights::tables(self);
+        }
         self.judge(&mut placement, &contexts, left, &ledger, weights);
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;

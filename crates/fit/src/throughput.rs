@@ -1,117 +1,19 @@
-//! Whether a placement carries a load: the step-time model of fit.md §4.1, and the ratio to a measured latency.
-//!
-//! One decode step reads the weights and the KV cache of its sequences, computes their tokens and the prompt tokens that
-//! come in with them, and pays a fixed price a layer:
-//!
-//! `t(B) = (W(B)/T + B·context)/(η·BW) + (B·(1 + in/out))·2·P/(MFU·FLOPS·T) + L·c(T)`
+//! Whether a placement carries a load within its latency limits: by the ratio to what is measured on the present placement,
+//! else by the step-time model, at the bad end of its interval. What was measured nowhere stays unknown.
 
+use super::speed::{At, Class, Predictor, Seconds, Unscalable, ratio_margin, ratio_margin_same_card, step_seconds};
 use super::{FitVerdict, Load, Placement, Roofline, Service, Slo};
 
-/// Constants of the step-time model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Constants {
-    /// Share of the card's peak bandwidth that decoding reaches.
-    pub(super) bandwidth: f64,
-    /// Share of the card's peak FLOPS that prompt and decode tokens reach.
-    pub(super) compute: f64,
-    /// Seconds a layer at tensor-parallel size 1, 2, 4, 8: launches and, above 1, all-reduces.
-    pub(super) layer: [f64; 4],
-}
-
-/// The single recommended set of fit.md §4.1: fitted on the 1,681 measured points of aiconfigurator-core 0.12.0's
-/// `silicon_sample.csv` (Apache-2.0; Hopper and Blackwell SXM, vLLM and TensorRT-LLM). Mean absolute error 19 %.
-pub(super) const FITTED: Constants = Constants {
-    bandwidth: 0.77,
-    compute: 0.45,
-    layer: [41e-6, 72e-6, 81e-6, 85e-6],
-};
-
-/// Cards without measured step times (L4, L40S, A10, A100, T4 …): fit.md §4.1 asks for 0.6–0.7 of the bandwidth.
-const UNMEASURED_BANDWIDTH: f64 = 0.65;
-/// Ranks that talk over PCIe pay 2–3 times the fixed price a layer (fit.md §4.1).
-const PCIE_LAYER_FACTOR: f64 = 2.5;
-/// Prompt processing reaches `0.40/T^0.25` of the peak for dense models and 0.10 for mixtures (fit.md §4.1, from TTFT).
-const PREFILL_DENSE: f64 = 0.40;
-const PREFILL_EXPERTS: f64 = 0.10;
-/// Honest error of the absolute model (fit.md §4.1: p10..p90 −31..+27 %, "±35 %").
-const ABSOLUTE_MARGIN: f64 = 0.35;
-/// Errors of the ratio method (fit.md §4.1): within a generation, and across generations or to a card without measurements.
-const RATIO_MARGIN_NEAR: f64 = 0.15;
-const RATIO_MARGIN_FAR: f64 = 0.30;
-/// Cards of one generation share their peak FLOPS (H100, H200; B200, B300), so a peak that differs by more is another one.
-const SAME_GENERATION: f64 = 1.25;
-
-/// The mix of a load: what one request holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Mix {
-    /// Tokens of context that a decode step reads a sequence, on average over the output.
-    pub(super) context: f64,
-    /// Prompt tokens that come in for every output token.
-    pub(super) prompt_per_output: f64,
-}
-
-/// Seconds of one decode step of `batch` sequences, prompt tokens of the same rate included.
-pub(super) fn step_time(r: &Roofline, batch: f64, mix: Mix, c: &Constants) -> f64 {
-    let tensor = f64::from(r.tensor.max(1));
-    let distinct = 1.0 - (1.0 - r.expert_share.clamp(0.0, 1.0)).powf(batch);
-    let weights = (r.dense_bytes + r.expert_bytes * distinct) / tensor;
-    let sequence = mix.context * r.kv_bytes_per_token_per_gpu
-        + mix.context.min(r.window) * r.windowed_bytes_per_token_per_gpu
-        + 2.0 * r.state_bytes;
-    let bandwidth = if r.measured_architecture {
-        c.bandwidth
-    } else {
-        c.bandwidth.min(UNMEASURED_BANDWIDTH)
-    };
-    let memory = (weights + batch * sequence) / (bandwidth * r.bandwidth);
-    let tokens = batch * (1.0 + mix.prompt_per_output);
-    let compute = tokens * 2.0 * r.active_parameters / (c.compute * r.flops * tensor);
-    memory + compute + f64::from(r.layers) * layer_seconds(r, c)
-}
-
-fn layer_seconds(r: &Roofline, c: &Constants) -> f64 {
-    let fixed = match r.tensor {
-        0 | 1 => return c.layer[0],
-        2 => c.layer[1],
-        3 | 4 => c.layer[2],
-        _ => c.layer[3],
-    };
-    if r.nvlink { fixed } else { fixed * PCIE_LAYER_FACTOR }
-}
-
-/// Prompt tokens a second when nothing else runs.
-fn prefill_rate(r: &Roofline) -> f64 {
-    let tensor = f64::from(r.tensor.max(1));
-    let share = if r.expert_bytes > 0.0 {
-        PREFILL_EXPERTS
-    } else {
-        PREFILL_DENSE / tensor.powf(0.25)
-    };
-    share * r.flops * tensor / (2.0 * r.active_parameters)
-}
-
 /// A roofline with nothing missing that a division needs.
-fn usable(placement: &Placement) -> Option<&Roofline> {
+pub(crate) fn usable(placement: &Placement) -> Option<&Roofline> {
     placement
         .roofline
         .as_ref()
-        .filter(|r| r.bandwidth > 0.0 && r.flops > 0.0 && r.active_parameters > 0.0 && r.layers > 0)
-}
-
-/// What one engine does under a load, by the model alone.
-#[derive(Clone, Copy, Debug)]
-struct Prediction {
-    /// Output tokens a second at the largest batch that memory and settings admit.
-    capacity: f64,
-    /// Sequences at once that the load needs.
-    batch: f64,
-    inter_token_latency: f64,
-    /// `None`: prompts come in faster than they can be processed.
-    time_to_first_token: Option<f64>,
+        .filter(|r| r.bandwidth > 0.0 && r.flops > 0.0 && r.dense_parameters > 0.0 && r.layers > 0)
 }
 
 /// Sequences at once: the KV cache at its band's bad end, and `max_num_seqs`.
-fn admitted(placement: &Placement, tokens_per_request: f64) -> Option<f64> {
+pub(crate) fn admitted(placement: &Placement, tokens_per_request: f64) -> Option<f64> {
     let by_memory = placement
         .kv_capacity
         .map(|band| band.low.0 as f64 / tokens_per_request.max(1.0));
@@ -122,41 +24,75 @@ fn admitted(placement: &Placement, tokens_per_request: f64) -> Option<f64> {
     }
 }
 
-fn predict(placement: &Placement, load: &Load, lengths: Lengths) -> Option<Prediction> {
-    let roofline = usable(placement)?;
-    let mix = lengths.mix(load);
-    let most = admitted(placement, lengths.prompt + lengths.output)?;
-    if most < 1.0 {
-        return None;
-    }
-    let time = |batch: f64| step_time(roofline, batch, mix, &FITTED);
-    let capacity = most / time(most);
-    let needed = batch_for(&time, load.output_tokens_per_second, most);
-    // At the peak as many run as are seen now; fewer only if more cannot be admitted (they queue).
-    let batch = needed.max(load.peak_running).clamp(1.0, most);
-    let prefill = prefill_rate(roofline);
-    let used = load.prompt_tokens_per_second / prefill;
-    Some(Prediction {
-        capacity,
-        batch,
-        inter_token_latency: time(batch),
-        time_to_first_token: (used < 1.0).then(|| lengths.prompt / prefill / (1.0 - used) + time(batch)),
-    })
+/// Seconds of a step over the sequences running, made never to fall with more of them: what a correction by measured points
+/// bends must not let more load look faster.
+pub(crate) struct Curve<'a> {
+    seconds: Box<dyn Fn(f64) -> f64 + 'a>,
+    /// (running, the largest seconds up to there), ascending.
+    knots: Vec<(f64, f64)>,
+    most: f64,
 }
 
-/// The smallest batch whose steps give `rate` output tokens a second. `batch/time` grows with the batch: the fixed part
-/// of a step is shared, and experts already read cost nothing more.
-fn batch_for(time: &dyn Fn(f64) -> f64, rate: f64, most: f64) -> f64 {
-    let (mut low, mut high) = (0.0, most);
-    for _ in 0..40 {
-        let middle = f64::midpoint(low, high);
-        if middle / time(middle) < rate {
-            low = middle;
-        } else {
-            high = middle;
+impl<'a> Curve<'a> {
+    /// `most`: sequences that are admitted at once.
+    pub(crate) fn new(most: f64, seconds: impl Fn(f64) -> f64 + 'a) -> Self {
+        const STEP: f64 = 1.3;
+        let mut knots: Vec<(f64, f64)> = Vec::new();
+        let mut running = 1.0;
+        while running < most {
+            let here = seconds(running).max(knots.last().map_or(0.0, |k| k.1));
+            knots.push((running, here));
+            running *= STEP;
+        }
+        Self {
+            seconds: Box::new(seconds),
+            knots,
+            most,
         }
     }
-    high
+
+    pub(crate) fn at(&self, running: f64) -> f64 {
+        let before = self.knots.partition_point(|k| k.0 < running);
+        let floor = before.checked_sub(1).map_or(0.0, |i| self.knots[i].1);
+        (self.seconds)(running).max(floor)
+    }
+
+    /// The most output tokens a second that any admitted batch gives.
+    pub(crate) fn capacity(&self) -> f64 {
+        let of = |running: f64| running / self.at(running);
+        self.knots.iter().map(|k| k.0 / k.1).fold(of(self.most), f64::max)
+    }
+
+    /// The smallest batch whose steps give `rate` output tokens a second; `most` where none does.
+    pub(crate) fn batch_for(&self, rate: f64) -> f64 {
+        let (mut low, mut high) = (0.0, self.most);
+        for _ in 0..40 {
+            let middle = f64::midpoint(low, high);
+            if middle / self.at(middle) < rate {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        high
+    }
+
+    /// The largest batch whose steps stay within `limit`; 0 where not even one sequence does.
+    pub(crate) fn batch_within(&self, limit: f64) -> f64 {
+        if self.at(self.most) <= limit {
+            return self.most;
+        }
+        let (mut low, mut high) = (0.0, self.most);
+        for _ in 0..40 {
+            let middle = f64::midpoint(low, high);
+            if self.at(middle) <= limit {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
 }
 
 /// Mean tokens of a request.
@@ -183,154 +119,273 @@ impl Lengths {
         Some(Self { prompt, output })
     }
 
-    fn mix(self, load: &Load) -> Mix {
-        // The larger of what the rates and the lengths say: rates of one moment may leave prompts out, and more output
-        // at the same prompts must not make the steps cheaper.
+    /// The larger mix of what the rates and the lengths say: rates of one moment may leave prompts out, and more output at
+    /// the same prompts must not make the steps cheaper.
+    fn at(self, load: &Load, running: f64) -> At {
         let observed = load.prompt_tokens_per_second / load.output_tokens_per_second;
-        let by_length = self.prompt / self.output;
-        Mix {
-            context: self.prompt + self.output / 2.0,
-            prompt_per_output: if observed.is_finite() {
-                observed.max(by_length)
+        let plain = At::new(running, self.prompt, self.output);
+        At {
+            mix: if observed.is_finite() {
+                observed.max(plain.mix)
             } else {
-                by_length
+                plain.mix
             },
+            ..plain
         }
     }
 }
 
-/// How the prediction is corrected by what is measured on the present placement.
+/// What one engine does under a load, by one way to tell the time of a step.
 #[derive(Clone, Copy, Debug)]
-struct Correction {
-    /// Measured ÷ predicted inter-token latency there.
-    step: f64,
-    /// The same for the time to first token; `None`: not measured.
-    first: Option<f64>,
-    margin: f64,
+struct Prediction {
+    /// Output tokens a second at the best batch that memory and settings admit.
+    capacity: f64,
+    inter_token_latency: f64,
+    /// `None`: prompts come in faster than they can be processed.
+    time_to_first_token: Option<f64>,
 }
 
-impl Correction {
-    /// `None`: nothing measured, or no roofline there; then the absolute model with its own margin stands.
-    fn of(new: &Roofline, load: &Load, lengths: Lengths) -> Option<Self> {
-        let current = load.current.as_ref()?;
-        let measured = current.inter_token_latency.filter(|s| *s > 0.0)?;
-        let old = usable(&current.placement)?;
-        let share = current.measured_share.clamp(0.0, 1.0);
-        let then = Load {
-            prompt_tokens_per_second: load.prompt_tokens_per_second * share,
-            output_tokens_per_second: load.output_tokens_per_second * share,
-            peak_running: load.peak_running * share,
-            peak_kv_tokens: load.peak_kv_tokens * share,
-            ..load.clone()
-        };
-        let there = predict(&current.placement, &then, lengths)?;
-        let ratio = new.flops / old.flops;
-        let near = old.measured_architecture
-            && new.measured_architecture
-            && (SAME_GENERATION.recip()..SAME_GENERATION).contains(&ratio);
-        Some(Self {
-            step: measured / there.inter_token_latency,
-            first: current
-                .time_to_first_token
-                .filter(|s| *s > 0.0)
-                .zip(there.time_to_first_token)
-                .map(|(measured, predicted)| measured / predicted),
-            margin: match (old == new, near) {
-                (true, _) => 0.0,
-                (_, true) => RATIO_MARGIN_NEAR,
-                _ => RATIO_MARGIN_FAR,
-            },
-        })
+fn predict(curve: &Curve<'_>, prompt_rate: f64, prompt: f64, load: &Load) -> Prediction {
+    let needed = curve.batch_for(load.output_tokens_per_second);
+    // At the peak as many run as are seen now; fewer only if more cannot be admitted (they queue).
+    let batch = needed.max(load.peak_running).max(1.0).min(curve.most);
+    let step = curve.at(batch);
+    let used = load.prompt_tokens_per_second / prompt_rate;
+    Prediction {
+        capacity: curve.capacity(),
+        inter_token_latency: step,
+        time_to_first_token: (used < 1.0).then(|| prompt / prompt_rate / (1.0 - used) + step),
     }
+}
+
+/// The prediction twice: as it is expected, and at the end at which a promise must hold.
+#[derive(Clone, Copy, Debug)]
+struct Both {
+    expected: Prediction,
+    bad: Prediction,
+    by_ratio: bool,
+}
+
+/// By the physics, unadjusted.
+fn plain(placement: &Placement, load: &Load, lengths: Lengths, most: f64) -> Option<Prediction> {
+    let roofline = usable(placement)?;
+    let curve = Curve::new(most, |running| step_seconds(roofline, lengths.at(load, running)));
+    let rate = Predictor::new(roofline, &[]).prompt_rate(lengths.prompt);
+    Some(predict(&curve, rate, lengths.prompt, load))
+}
+
+/// Why a measurement on the present placement does not tell this one's time.
+enum NoRatio {
+    /// There is none.
+    NotMeasured,
+    /// There is one, but from there to here nothing is known of the error.
+    NotComparable(String),
+}
+
+/// What is measured on the present placement, times predicted here ÷ predicted there.
+fn by_ratio(new: &Roofline, here: &Prediction, load: &Load, lengths: Lengths) -> Result<Both, NoRatio> {
+    let current = load.current.as_ref().ok_or(NoRatio::NotMeasured)?;
+    let measured = current
+        .inter_token_latency
+        .filter(|s| *s > 0.0)
+        .ok_or(NoRatio::NotMeasured)?;
+    let old = usable(&current.placement).ok_or(NoRatio::NotMeasured)?;
+    let margin = ratio_margin(old, new, &load.own).map_err(|why| {
+        let (here, there) = (&old.card.name, &new.card.name);
+        NoRatio::NotComparable(match why {
+            Unscalable::Vendor => format!(
+                "what is measured on {here} does not tell the time on {there}: such ratios are off by more than they tell"
+            ),
+            Unscalable::NeverMeasured => {
+                let kind = if new.experts > 0.0 { "mixtures of experts" } else { "dense models" };
+                format!("the speed of {kind} on {there} was never measured: what is measured on {here} is not scaled to it")
+            }
+        })
+    })?;
+    let share = current.measured_share.clamp(0.0, 1.0);
+    let then = Load {
+        prompt_tokens_per_second: load.prompt_tokens_per_second * share,
+        output_tokens_per_second: load.output_tokens_per_second * share,
+        peak_running: load.peak_running * share,
+        peak_kv_tokens: load.peak_kv_tokens * share,
+        ..load.clone()
+    };
+    let most = admitted(&current.placement, lengths.prompt + lengths.output).filter(|m| *m >= 1.0);
+    let there = most
+        .and_then(|most| plain(&current.placement, &then, lengths, most))
+        .ok_or(NoRatio::NotMeasured)?;
+    let step = measured / there.inter_token_latency;
+    // The time to first token follows its own measurement; without one, never better than the step's correction.
+    let first = current
+        .time_to_first_token
+        .filter(|s| *s > 0.0)
+        .zip(there.time_to_first_token)
+        .map_or(step.max(1.0), |(measured, predicted)| measured / predicted);
+    let scaled = |margin: f64| Prediction {
+        capacity: here.capacity / (step * margin),
+        inter_token_latency: here.inter_token_latency * step * margin,
+        time_to_first_token: here.time_to_first_token.map(|s| s * first * margin),
+    };
+    Ok(Both {
+        expected: scaled(1.0),
+        bad: scaled(1.0 + margin),
+        by_ratio: true,
+    })
+}
+
+/// Another server of the fleet on just this placement: its own time, at this load. `None`: there is none.
+fn by_twin(roofline: &Roofline, here: &Prediction, load: &Load) -> Option<Both> {
+    let twin = load.own.iter().find(|m| m.roofline == *roofline && m.seconds > 0.0)?;
+    let step = twin.seconds / step_seconds(roofline, twin.at);
+    let margin = ratio_margin_same_card();
+    let scaled = |margin: f64| Prediction {
+        capacity: here.capacity / (step * margin),
+        inter_token_latency: here.inter_token_latency * step * margin,
+        // Its time to the first token belongs to its own prompts.
+        time_to_first_token: here.time_to_first_token.map(|s| s * step.max(1.0) * margin),
+    };
+    Some(Both {
+        expected: scaled(1.0),
+        bad: scaled(1.0 + margin),
+        by_ratio: true,
+    })
+}
+
+/// By the step-time model and its interval; `None`: nothing of this card with this engine and kind of model was measured.
+fn by_model(roofline: &Roofline, load: &Load, lengths: Lengths, most: f64) -> Option<Both> {
+    let predictor = Predictor::new(roofline, &load.own);
+    if predictor.evidence.class == Class::NotSeen {
+        return None;
+    }
+    let rate = predictor.prompt_rate(lengths.prompt);
+    let of = |pick: fn(Seconds) -> f64| {
+        let curve = Curve::new(most, |running| pick(predictor.at(lengths.at(load, running))));
+        let mut told = predict(&curve, rate, lengths.prompt, load);
+        // Prompts must be processed in time; how long a request waits for its first token is only known in a wide range.
+        let batch = curve.batch_for(load.output_tokens_per_second).max(load.peak_running);
+        let first = pick(predictor.first_token(lengths.at(load, batch), super::speed::Arrivals::Open));
+        told.time_to_first_token = told.time_to_first_token.map(|queued| queued.max(first));
+        told
+    };
+    Some(Both {
+        expected: of(|s| s.value),
+        bad: of(|s| s.bad_end().unwrap_or(f64::INFINITY)),
+        by_ratio: false,
+    })
 }
 
 /// Whether one engine (data-parallel rank) on `placement` carries `load` within `slo`.
 ///
-/// Prompts served from the prefix cache count as computed, attention over long prompts is not in the time to first
-/// token beyond what the ratio to a measurement carries, and pipeline stages are not overlapped: each errs on the side of
-/// "does not serve" but the second, which the headroom covers up to about 8,000 tokens (fit.md §4.1).
+/// Prompts served from the prefix cache count as computed, and pipeline stages are not overlapped: each errs on the side of
+/// "does not serve".
 pub fn serves(placement: &Placement, load: &Load, slo: &Slo) -> Service {
-    let unknown = |reason: &str| Service {
-        reason: reason.into(),
+    let unknown = |reason: String| Service {
+        reason,
         ..Service::default()
     };
-    let refused = |reason: String, service: Service| Service {
+    let refused = |reason: String| Service {
         serves: Some(false),
         reason,
-        ..service
+        ..Service::default()
     };
     if placement.verdict == FitVerdict::DoesNotFit {
-        return refused(placement.reason.clone(), Service::default());
+        return refused(placement.reason.clone());
     }
     let Some(roofline) = usable(placement) else {
-        return unknown("no throughput model for this model or card");
+        return unknown("no throughput model for this model or card".into());
     };
     let Some(capacity) = placement.kv_capacity else {
-        return unknown("the KV capacity is not known");
+        return unknown("the KV capacity is not known".into());
     };
     let needed = load.peak_kv_tokens * slo.kv_headroom;
     if (capacity.low.0 as f64) < needed {
-        let reason = format!(
+        return refused(format!(
             "KV cache holds {} tokens, the peak with headroom needs {needed:.0}",
             capacity.low.0
-        );
-        return refused(reason, Service::default());
+        ));
     }
     let Some(lengths) = Lengths::of(load) else {
-        return unknown("the length of requests is not known");
+        return unknown("the length of requests is not known".into());
     };
-    let Some(predicted) = predict(placement, load, lengths) else {
-        return refused(
-            format!(
-                "not one request of {:.0} tokens fits at the bad end",
-                lengths.prompt + lengths.output
-            ),
-            Service::default(),
-        );
+    let Some(most) = admitted(placement, lengths.prompt + lengths.output).filter(|m| *m >= 1.0) else {
+        return refused(format!(
+            "not one request of {:.0} tokens fits at the bad end",
+            lengths.prompt + lengths.output
+        ));
     };
-    let correction = Correction::of(roofline, load, lengths);
-    judge(&predicted, correction, load, slo)
+    let Some(here) = plain(placement, load, lengths, most) else {
+        return unknown("no throughput model for this model or card".into());
+    };
+    // What this very server was measured at comes first, then a server of the fleet that stands there already.
+    let stays = load
+        .current
+        .as_ref()
+        .is_some_and(|c| c.placement.roofline.as_ref() == Some(roofline));
+    let twin = if stays { None } else { by_twin(roofline, &here, load) };
+    let both = match by_ratio(roofline, &here, load, lengths) {
+        _ if twin.is_some() => twin,
+        Ok(both) => Some(both),
+        Err(NoRatio::NotComparable(why)) => return unknown(why),
+        Err(NoRatio::NotMeasured) => by_model(roofline, load, lengths, most),
+    };
+    match both {
+        Some(both) => judge(&both, load, slo),
+        None => unknown(not_measured(roofline)),
+    }
 }
 
-fn judge(predicted: &Prediction, correction: Option<Correction>, load: &Load, slo: &Slo) -> Service {
-    let step = correction.map_or(1.0 + ABSOLUTE_MARGIN, |c| c.step * (1.0 + c.margin));
-    // The time to first token follows its own measurement; without one, never better than the step's correction.
-    let first = match correction {
-        Some(Correction {
-            first: Some(first),
-            margin,
-            ..
-        }) => first * (1.0 + margin),
-        Some(c) => c.step.max(1.0) * (1.0 + ABSOLUTE_MARGIN),
-        None => 1.0 + ABSOLUTE_MARGIN,
+/// "nothing was measured of RTX-3090 with SGLang".
+pub(crate) fn not_measured(r: &Roofline) -> String {
+    let what = if r.experts > 0.0 {
+        " and a mixture of experts"
+    } else {
+        ""
     };
-    // The absolute error of capacity is covered by the throughput headroom (1.5 × of a ±35 % model).
-    let capacity = predicted.capacity / correction.map_or(1.0, |c| c.step * (1.0 + c.margin));
-    let itl = predicted.inter_token_latency * step;
-    let ttft = predicted.time_to_first_token.map(|s| s * first);
+    let part = match () {
+        () if r.card.instance => "a part of ",
+        () if r.pipeline > 1 => "pipeline stages on ",
+        () if r.expert_engines > 1.0 => "engines that share experts on ",
+        () => "",
+    };
+    format!(
+        "nothing was measured of {part}{} with {}{what}",
+        r.card.name,
+        r.engine.family()
+    )
+}
+
+fn judge(both: &Both, load: &Load, slo: &Slo) -> Service {
     let measured = load.current.as_ref();
     let observed_itl = measured.and_then(|c| c.inter_token_latency);
     let observed_ttft = measured.and_then(|c| c.time_to_first_token);
     let limit = |observed: Option<f64>, floor: f64| observed.map_or(floor, |s| (s * slo.latency_growth).max(floor));
     let itl_limit = limit(observed_itl, slo.inter_token_latency);
     let ttft_limit = limit(observed_ttft, slo.time_to_first_token);
+    // The headroom is for the load to grow; the load itself must be carried at the bad end, too.
     let need = load.output_tokens_per_second * slo.throughput_headroom;
+    let (expected, bad) = (&both.expected, &both.bad);
     let ms = |s: f64| s * 1e3;
-    let failure = if capacity < need {
+    let failure = if expected.capacity < need {
         Some(format!(
-            "{capacity:.0} output tokens/s, the load with headroom needs {need:.0}"
+            "{:.0} output tokens/s, the load with headroom needs {need:.0}",
+            expected.capacity
         ))
-    } else if predicted.batch > 0.0 && itl > itl_limit {
+    } else if bad.capacity < load.output_tokens_per_second {
         Some(format!(
-            "{:.0} ms between tokens, the limit is {:.0} ms",
-            ms(itl),
+            "{:.0} output tokens/s at the bad end, the load needs {:.0}",
+            bad.capacity, load.output_tokens_per_second
+        ))
+    } else if bad.inter_token_latency > itl_limit {
+        Some(format!(
+            "up to {:.0} ms between tokens, the limit is {:.0} ms",
+            ms(bad.inter_token_latency),
             ms(itl_limit)
         ))
     } else {
-        match ttft {
+        match bad.time_to_first_token {
             None => Some("prompts come in faster than it can process them".to_string()),
             Some(s) if s > ttft_limit => Some(format!(
-                "{:.0} ms to the first token, the limit is {:.0} ms",
+                "up to {:.0} ms to the first token, the limit is {:.0} ms",
                 ms(s),
                 ms(ttft_limit)
             )),
@@ -341,21 +396,20 @@ fn judge(predicted: &Prediction, correction: Option<Correction>, load: &Load, sl
         serves: Some(failure.is_none()),
         reason: failure.unwrap_or_else(|| {
             format!(
-                "{capacity:.0} output tokens/s of {need:.0} needed, {:.0} ms between tokens (limit {:.0} ms)",
-                ms(itl),
+                "{:.0} output tokens/s of {need:.0} needed, at most {:.0} ms between tokens (limit {:.0} ms)",
+                expected.capacity,
+                ms(bad.inter_token_latency),
                 ms(itl_limit)
             )
         }),
-        output_capacity: Some(capacity),
-        inter_token_latency: Some(itl),
-        time_to_first_token: ttft,
-        slower: observed_itl.is_some_and(|s| itl > s * slo.latency_growth),
-        by_ratio: correction.is_some(),
+        output_capacity: Some(expected.capacity),
+        expected_inter_token_latency: Some(expected.inter_token_latency),
+        inter_token_latency: Some(bad.inter_token_latency),
+        time_to_first_token: bad.time_to_first_token,
+        slower: observed_itl.is_some_and(|s| bad.inter_token_latency > s * slo.latency_growth),
+        by_ratio: both.by_ratio,
     }
 }
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod score_tests;

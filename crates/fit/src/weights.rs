@@ -95,11 +95,19 @@ pub(super) fn per_gpu(case: &Case<'_>) -> Option<Amount> {
     ))
 }
 
+/// Bytes a GPU of lookup tables, which a server may keep in the host's memory instead (`SGLANG_DSV41_ENGRAM_HOST_TABLE`,
+/// vLLM's `--engram-config`; off by default): of two logged starts one had them on the card.
+pub(super) fn tables(case: &Case<'_>) -> f64 {
+    case.model.table_parameters as f64 * case.scheme.linear_bits / 8.0 / case.spread.tensor
+}
+
 /// DeepSeek-V4 loads heavier than its formats say, in SGLang, which keeps the experts in another layout, by a fifth more: for
 /// a cause that is not known (two threads).
 fn heavier(case: &Case<'_>) -> f64 {
     match case.engine.rules {
         _ if !case.model.model_type.starts_with("deepseek_v4") => 1.0,
+        // 119.83 GiB logged of 119.0 (one thread).
+        _ if case.model.table_parameters > 0 => 1.10,
         Rules::Sglang => 1.25,
         _ => 1.10,
     }

@@ -1,5 +1,7 @@
 //! From a snapshot to a verdict: `settings` → `fleet` (what was seen means) → `analyze` (findings) → `report` (ranked,
 //! each GPU-hour claimed at most once) → `verdict` (gates, exit code). Pure: no I/O, no clock, no environment.
+//!
+//! The rules that comments cite as R1 to R12 are in docs/rules.md, what each check fires on in docs/definitions.md.
 
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]

@@ -4,13 +4,16 @@
 //! taken from here is assumed.
 
 use super::rows::{CATALOG, Row};
-use super::{Task, name};
+use super::{Task, name, quantization};
 use std::sync::LazyLock;
 
 /// Words that say how a model was tuned or packed, not what it is.
-const TUNING: &[&str] = &["instruct", "chat", "it", "hf", "base", "meta", "gguf"];
+const TUNING: &[&str] = &["instruct", "chat", "it", "hf", "base", "meta", "gguf", "nvidia"];
 /// A size beside the base's own may differ by rounding.
 const ROUNDING: f64 = 0.06;
+
+/// Releases of one size differ by less (vocabularies, adapters' heads).
+const ONE_SIZE: f64 = 0.02;
 
 struct Base {
     words: Vec<String>,
@@ -26,8 +29,10 @@ static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
         .filter(|(_, row)| row.facts.task != Task::Diffusion)
         .map(|(index, row)| {
             let tail = row.facts.id.rsplit('/').next().unwrap_or(&row.facts.id);
+            // Of "…-30B-A3B-NVFP4" the model, not the copy.
+            let (bare, _) = quantization::split(&tail.to_ascii_lowercase());
             Base {
-                words: words(tail),
+                words: words(&bare),
                 row: index,
             }
         })
@@ -71,6 +76,13 @@ fn words(name: &str) -> Vec<String> {
         }
     }
     out.retain(|w| !w.is_empty() && !TUNING.contains(&w.as_str()));
+    // "L3.3-70B-Euryale": fine-tuners' short form.
+    if let [first, version, ..] = out.as_mut_slice()
+        && first == "l"
+        && version.starts_with('3')
+    {
+        *first = "llama".into();
+    }
     out
 }
 
@@ -85,6 +97,25 @@ pub(super) fn of(name: &str) -> Option<&'static Row> {
         let rest = wanted[..at].iter().chain(&wanted[at + base.words.len()..]);
         agrees(row, rest).then_some(row)
     })
+}
+
+/// A later release of a base: its name but for the date at the end ("devstral-small-2507" of 2505). Only where the
+/// whole family has one size: Mistral-Small's releases have 22, 24 and 119 billion parameters.
+pub(super) fn released_later(name: &str) -> Option<&'static Row> {
+    let date = |word: &String| word.len() == 4 && word.bytes().all(|b| b.is_ascii_digit());
+    let wanted = words(name);
+    let (last, rest) = wanted.split_last()?;
+    if !date(last) || !is_telling(rest) {
+        return None;
+    }
+    let family = BASES.iter().filter(|base| base.words.starts_with(rest));
+    let release = family
+        .clone()
+        .find(|base| base.words.len() == wanted.len() && base.words.last().is_some_and(date))?;
+    let row = &CATALOG.rows[release.row];
+    let size = |base: &Base| CATALOG.rows[base.row].facts.parameters.unwrap_or(0) as f64;
+    let alike = |base: &Base| (size(base) / size(release) - 1.0).abs() < ONE_SIZE;
+    family.into_iter().all(alike).then_some(row)
 }
 
 /// No word beside the base's tells another size: "GLM-4.5-Air-REAP-82B" has lost a quarter of its experts.
@@ -112,6 +143,11 @@ mod tests {
             ("Qwen3.8-27B-RTX5090", "Qwen/Qwen3.8-27B"),
             ("Dolphin-Llama3.1-8B-abliterated", "meta-llama/Llama-3.1-8B-Instruct"),
             ("my-qwen3-32b-finetune-v2", "Qwen/Qwen3-32B"),
+            ("L3.3-70B-Euryale-v2.3", "meta-llama/Llama-3.3-70B-Instruct"),
+            (
+                "Nemotron-3.5-Lightning-30B-A3B-mine",
+                "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-NVFP4",
+            ),
             (
                 "DeepSeek-R1-Distill-Qwen-7B-Japanese",
                 "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
@@ -119,6 +155,20 @@ mod tests {
         ] {
             assert_eq!(base(name), Some(id), "{name}");
         }
+    }
+
+    #[test]
+    fn a_later_release_has_the_shape_of_its_base() {
+        let later = |name: &str| released_later(name).map(|row| row.facts.id.as_str());
+        assert_eq!(later("devstral-small-2507"), Some("mistralai/Devstral-Small-2505"));
+        // Releases of 22 and 24 billion parameters: nobody knows which a third would be.
+        assert_eq!(
+            later("mistral-small-24b-2603"),
+            Some("mistralai/Mistral-Small-24B-Instruct-2501")
+        );
+        assert_eq!(later("mistral-small-2603"), None);
+        assert_eq!(later("my-model-2507"), None);
+        assert_eq!(later("2507"), None);
     }
 
     #[test]

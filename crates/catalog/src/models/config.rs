@@ -1,4 +1,4 @@
-//! Facts from a `config.json` (Hugging Face transformers) of any architecture that fit.md §1–2 covers.
+//! Facts from a `config.json` (Hugging Face transformers) of any architecture that the memory model covers (docs/memory-model.md).
 
 mod count;
 mod fields;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Facts of a model from its configuration. The error names the field that is missing or makes no sense.
 ///
-/// The count of parameters is the formula of fit.md §1.1; exact bytes of weight files replace it in the fit where they
+/// The count of parameters is the formula of `config/count.rs`; exact bytes of weight files replace it in the fit where they
 /// were read.
 pub fn parse(id: &str, text: &str) -> Result<ModelFacts, String> {
     let root: Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
@@ -59,12 +59,13 @@ pub fn parse(id: &str, text: &str) -> Result<ModelFacts, String> {
     facts.tower_parameters = count::towers(&root);
     facts.tower = count::profiled_tower(&root, &model_type, id);
     facts.mtp_parameters = count::drafts(&fields, &shape);
+    facts.table_parameters = count::tables(&fields);
     if facts.model_type != shape.model_type {
         // "gemma3" of the whole, "gemma3_text" of its decoder: the whole names the engine's class.
         facts.model_type = model_type;
     }
     if let Some(decoder) = count::decoder(&fields, &shape, &layers) {
-        facts.parameters = Some(decoder + facts.tower_parameters);
+        facts.parameters = Some(decoder + facts.tower_parameters + facts.table_parameters);
         facts.active_parameters = Some(count::active(decoder, &shape));
     }
     facts.groups = layers.into_iter().map(|l| l.group).filter(|g| g.layers > 0).collect();

@@ -84,17 +84,32 @@ pub(super) fn suggested(name: &str) -> Option<ModelFacts> {
     if is_companion(tail) || tag.is_some_and(|t| t.ends_with("cloud")) {
         return None;
     }
-    let (bare, precision) = quantization::split_anywhere(tail);
-    let row = super::base::of(&bare)?;
+    // Ollama: the tag is a part of the name, and says Q4_K_M where it says nothing.
+    let (words, of_tag) = tag.map_or((String::new(), Precision::Unsaid), quantization::of_tag);
+    let library = tag.is_some() && !path.contains('/');
+    let whole = if library {
+        format!("{tail}-{words}")
+    } else {
+        tail.to_string()
+    };
+    let (bare, precision) = quantization::split_anywhere(&whole);
+    let row = super::base::of(&bare).or_else(|| super::base::released_later(&bare))?;
+    let copy = quantization::split(&row.facts.id.to_ascii_lowercase()).1;
     let facts = ModelFacts {
         id: name.trim().to_string(),
         source: ModelSource::Name,
         verified: false,
         base: Some(row.facts.id.clone()),
         file_bytes: None,
+        // A row that is itself a quantized copy: the name asks for the model.
+        quantization: row.facts.quantization.clone().filter(|_| copy == Precision::Unsaid),
         ..row.facts.clone()
     };
-    let mut facts = quantized(facts, by_maker(path, precision));
+    let facts = quantized(facts, by_maker(path, precision));
+    if library {
+        return Some(ollama(facts, of_tag, tag.unwrap_or_default()));
+    }
+    let mut facts = facts;
     parts::add(&mut facts, path);
     Some(with_tag(facts, tag))
 }
@@ -180,11 +195,14 @@ fn tagged(path: &str, tag: &str) -> Option<Option<ModelFacts>> {
     }
 }
 
-/// Ollama's library serves Q4_K_M where the tag does not say otherwise; gpt-oss keeps its own MXFP4, embedders 16 bit.
+/// Ollama's library serves Q4_K_M where the tag does not say otherwise, of models released in fp8 too (deepseek-r1:671b has
+/// 404 GB); gpt-oss keeps its own MXFP4, embedders 16 bit.
 fn ollama(facts: ModelFacts, precision: Precision, tag: &str) -> ModelFacts {
     let precision = match precision {
         Precision::Unsaid if tag.contains("-qat") => Precision::Quantized("Q4_0".into()),
-        Precision::Unsaid if facts.quantization.is_none() && facts.task == Task::Generate => {
+        Precision::Unsaid
+            if facts.task == Task::Generate && facts.quantization.as_deref().is_none_or(|q| q.starts_with("fp8")) =>
+        {
             Precision::Quantized("Q4_K_M".into())
         }
         other => other,
@@ -290,6 +308,11 @@ pub(super) fn stem(name: &str) -> String {
     {
         rest = llama;
     }
+    // "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "c4ai-command-r-plus": people leave these out.
+    for prefix in ["nvidia-", "c4ai-"] {
+        rest = rest.strip_prefix(prefix).unwrap_or(rest);
+    }
+    rest = rest.strip_suffix("-bf16").unwrap_or(rest);
     while let Some(before) = ["-instruct", "-chat", "-it", "-hf", "-base"]
         .iter()
         .find_map(|w| rest.strip_suffix(w))

@@ -5,7 +5,7 @@ use super::quantization::{self, Precision};
 use super::{ModelFacts, ModelSource};
 
 /// Mixtures named `8x7B` share attention between experts: total ÷ (E × M) was 0.65–0.83–1.01 (p5, p50, p95) over the 60
-/// such names of llmfit's catalogue (fit.md §5; Mixtral 46.7 of 56, 140.6 of 176).
+/// such names of llmfit's catalogue (Mixtral 46.7 of 56, 140.6 of 176).
 const SHARED_ATTENTION: f64 = 0.83;
 /// `E4B` is an "effective" size; the stored one was 1.2–2.0–2.6 times that (same source: gemma-3n, gemma-4).
 const STORED_PER_EFFECTIVE: f64 = 2.0;
@@ -13,7 +13,7 @@ const STORED_PER_EFFECTIVE: f64 = 2.0;
 /// What a name tells: the number of parameters and the quantization, nothing about layers or the KV cache.
 ///
 /// `source` is [`ModelSource::Name`]: such a model can be shown and its weights estimated, and that may show that it does
-/// not fit. It is never enough to say that it fits, or to recommend a smaller card (checks.md R6, oversized-tier).
+/// not fit. It is never enough to say that it fits, or to recommend a smaller card (docs/rules.md R6; docs/definitions.md, oversized-tier).
 /// `None`: the name tells no size, or names a draft head or adapter.
 pub fn from_name(name: &str) -> Option<ModelFacts> {
     let cleaned = clean(name)?;
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Digits of names that are no sizes (fit.md §5).
+    /// Digits of names that are no sizes.
     #[test]
     fn other_digits_are_no_sizes() {
         for name in [

@@ -213,6 +213,9 @@ fn judge(words: &[String]) -> Precision {
     let bits = words.iter().find(|w| w.ends_with("bpw")).map(|w| w.replace('_', "."));
     let said = if has(&["exl2", "exl3"]) || bits.is_some() {
         bits.map_or_else(|| "exl".to_string(), |b| format!("exl {b}"))
+    } else if has(&["awq", "autoround", "auto-round"]) && eight {
+        // Their 8-bit copies keep activations at 16 bit.
+        "int8 w8a16".into()
     } else if has(&["awq"]) {
         format!("awq-int4 {group}")
     } else if has(&["gptq"]) {

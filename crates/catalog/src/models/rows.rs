@@ -130,6 +130,7 @@ fn row<'a>(cell: &dyn Fn(&str) -> &'a str) -> Row {
         parameters: number("parameters"),
         active_parameters: number("active_parameters"),
         tower_parameters: number("tower_parameters").unwrap_or(0),
+        table_parameters: tables(cell("model_type")),
         tower: towers::of(cell("model_type"), cell("id")).filter(|_| number("tower_parameters").is_some_and(|p| p > 0)),
         mtp_parameters: number("mtp_parameters").unwrap_or(0),
         base: None,
@@ -157,6 +158,15 @@ fn row<'a>(cell: &dyn Fn(&str) -> &'a str) -> Row {
             .collect(),
         source: cell("source").into(),
         confidence,
+    }
+}
+
+/// Parameters of lookup tables by model type: two of 384,006,168 and 384,016,682 rows of 256 (config.json of
+/// DeepSeek-V4.1-Flash).
+fn tables(model_type: &str) -> u64 {
+    match model_type {
+        "deepseek_v41" => (384_006_168 + 384_016_682) * 256,
+        _ => 0,
     }
 }
 

@@ -205,7 +205,7 @@ fn layers_of_every_kind_are_read() {
     assert!(matches!(gemma[1].kind, LayerKind::Sliding { window: 1024, .. }));
     let shared = groups("google/gemma-3n-E4B-it");
     assert!(shared.iter().any(|g| g.kind == LayerKind::SharedKv && g.layers == 15));
-    // vLLM's state of one layer, summed over layers as fit.md's column has it: 64 389 120 B.
+    // vLLM's state of one layer, summed over layers as the memory model counts it: 64 389 120 B.
     let hybrid = groups("Qwen/Qwen3.5-35B-A3B");
     let LayerKind::Recurrent(state) = &hybrid[1].kind else {
         unreachable!("{hybrid:?}")

@@ -9,6 +9,9 @@ use crate::memory::Case;
 const WINDOW_RATIO: f64 = 0.8;
 /// DeepSeek-V4's default (`deepseek_v4_hook.py`).
 const WINDOW_RATIO_V4: f64 = 0.1;
+/// Where layers share their entries (V4.1), windows are a few tokens a request: 18.03 M tokens were logged where the entries
+/// alone would fill the pool (one thread).
+const WINDOW_RATIO_SHARED: f64 = 0.0;
 /// Memory of recurrent state against that of tokens (`--mamba-full-memory-ratio`).
 const STATE_RATIO: f64 = 0.9;
 /// State slots that a running request needs with the radix cache (`MAMBA_CACHE_SIZE_MAX_RUNNING_REQUESTS_RATIO`).
@@ -35,7 +38,11 @@ pub(super) fn of(case: &Case<'_>, layers: &[(f64, Holds)]) -> Vec<Pools> {
     let ratio = case
         .settings
         .swa_full_tokens_ratio
-        .unwrap_or(if is_v4(case) { WINDOW_RATIO_V4 } else { WINDOW_RATIO });
+        .unwrap_or(match case.model.model_type.as_str() {
+            "deepseek_v41" => WINDOW_RATIO_SHARED,
+            _ if is_v4(case) => WINDOW_RATIO_V4,
+            _ => WINDOW_RATIO,
+        });
     hybrid
         .into_iter()
         .map(|split| Pools::new(case, layers, if split { ratio } else { 1.0 }))

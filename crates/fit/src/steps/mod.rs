@@ -340,7 +340,7 @@ const PLAIN: &[Step] = &[
         "the working set",
         Held,
         working_set::bytes,
-        "llama.cpp: src/llama-context.cpp, graph_reserve; fit.md 3.6"
+        "llama.cpp: src/llama-context.cpp, graph_reserve"
     ),
 ];
 

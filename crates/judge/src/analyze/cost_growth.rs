@@ -2,13 +2,31 @@
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, Subject};
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{ClusterUsage, Fleet, SlotId, UsageItem, Used};
 use crate::settings::Thresholds;
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
-pub(crate) struct CostGrowth;
+documented! {
+    since "0.1.0";
+    /// What it finds. A workload, namespace or cluster whose spend grew faster than its work between the window before and this one, also
+    /// when the work fell and the spend stayed.
+    ///
+    /// Why it costs. It is the part of the bill that use does not explain.
+    ///
+    /// How the dollars are computed. Spend is GPUs held x today's prices of their models (free GPUs too, for the cluster); work is output
+    /// tokens + 0.25 x prompt tokens, else requests, else GPU-busy time: the finest known in both windows. Excess = spend now - spend then x
+    /// work now / work then; reported from 10 % of spend and $0.50/h. A trend claims nothing and is in no total. The change of spend is split
+    /// exactly (LMDI): price (dearer GPUs), capacity (free GPUs), efficiency (GPUs per work), mix (which workloads), volume (all work), new,
+    /// gone.
+    ///
+    /// When it is wrong. Holidays: both windows' dates are printed. A new model or tokenizer changes what a token is. Prices of then are not
+    /// known: a price list's change is not seen.
+    ///
+    /// What to do. Look at the largest part, then at that workload's other findings.
+    pub(crate) struct CostGrowth;
+}
 
 const ID: &str = "cost-growth";
 
@@ -19,10 +37,6 @@ impl Check for CostGrowth {
 
     fn summary(&self) -> &'static str {
         "Spend that grew faster than the work it pays for, split into price, capacity, efficiency, mix and volume."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::COST_GROWTH
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

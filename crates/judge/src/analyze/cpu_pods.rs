@@ -2,12 +2,25 @@
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support;
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{Fleet, Node, Pod};
 use crate::settings::Thresholds;
 use std::collections::BTreeMap;
 
-pub(crate) struct CpuPodsOnGpuNode;
+documented! {
+    since "0.1.0";
+    /// What it finds. Pods without a GPU on GPU nodes that ask for a quarter of its CPU or memory, or that are alone on it, so that no
+    /// autoscaler can remove it. DaemonSets, mirror pods, GPU infrastructure and kube-system are left out.
+    ///
+    /// Why it costs. GPUs beside them cannot be used for want of CPU, and an empty GPU node stays up for a pod that any node could run.
+    ///
+    /// How the dollars are computed. None of its own: the GPUs are in stranded-gpu and dark-capacity.
+    ///
+    /// When it is wrong. Front ends of a model sometimes belong beside it.
+    ///
+    /// What to do. Taint GPU pools for GPU pods.
+    pub(crate) struct CpuPodsOnGpuNode;
+}
 
 const ID: &str = "cpu-pods-on-gpu-node";
 
@@ -18,10 +31,6 @@ impl Check for CpuPodsOnGpuNode {
 
     fn summary(&self) -> &'static str {
         "Pods without a GPU that take a GPU node's CPU or memory, or alone keep it from being scaled down."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::CPU_PODS
     }
 
     fn needs_activity(&self) -> bool {

@@ -8,14 +8,41 @@ mod unmanaged;
 
 use super::finding::Evidence;
 use super::support::gpus;
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::state::Reason;
 use crate::fleet::witness::{Fact, Facts};
 use crate::fleet::{Fleet, SlotId, SlotState, WorkloadClass};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
-pub(crate) struct DarkCapacity;
+documented! {
+    since "0.1.0";
+    /// What it finds. GPUs that are paid for and do nothing, in four parts, and GPUs that nobody holds and that work:
+    ///   unallocated  on a Ready, schedulable node older than an hour, and no pod or claim holds them
+    ///   unhealthy    the node has not been Ready for an hour, is cordoned for a day, or devices are missing from its allocatable,
+    ///                tainted by their driver, or full of what dead processes left
+    ///   stuck        held by a pod that has not been Ready for an hour (longer where its startup probe or its weights need longer):
+    ///                image pulls, crash loops of five restarts and more, init containers, deletions that do not end
+    ///   idle         held by a server whose counters show no request and no token in all its replicas since it started (a day at
+    ///                least for 'measured'), or by a notebook or job without GPU activity in a day of history, or by a claim that no
+    ///                pod uses
+    ///   unmanaged    something computes there outside of the scheduler, which may hand them out at any time: listed without dollars
+    ///
+    /// Why it costs. A node's price does not depend on what its GPUs do.
+    ///
+    /// How the dollars are computed. Each GPU costs its share of its node's price; a MIG instance its compute slices of that. The
+    /// finding claims those shares, each GPU once: stuck before unhealthy before free before idle. 'now' means that the whole node
+    /// becomes empty and is on-demand or spot, so that the bill can stop; else the GPUs are 'reusable'.
+    ///
+    /// When it is wrong. A free GPU is one look: it may be taken a minute later, so it is 'estimated' (with history: 'measured' where it
+    /// was free for 80 % of a day). Standby capacity that an
+    /// autoscaler keeps on purpose is 'estimated' too. Pods with a priority below 0 and pause images are placeholders and never idle.
+    /// A server whose metrics could not be read is not assessed, never idle.
+    ///
+    /// What to do. Scale pools down, repair nodes, fix or remove what is stuck, ask owners of idle servers. What must stay: annotate
+    /// it with gpuwaste.dev/ignore: "dark-capacity REASON".
+    pub(crate) struct DarkCapacity;
+}
 
 const ID: &str = "dark-capacity";
 
@@ -26,10 +53,6 @@ impl Check for DarkCapacity {
 
     fn summary(&self) -> &'static str {
         "GPUs that are paid for and do nothing: free, broken, held by something stuck, or held by something idle."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::DARK_CAPACITY
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

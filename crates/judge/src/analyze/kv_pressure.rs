@@ -7,13 +7,34 @@ mod oom;
 
 use super::finding::Finding;
 use super::support::{self, Lack, lack};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::engine::metrics;
 use crate::fleet::{Fleet, ObservedBy, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineKind;
 
-pub(crate) struct KvPressure;
+documented! {
+    since "0.1.0";
+    /// What it finds. Servers whose KV cache is full while requests wait, or that preempt requests: 1 % of the finished ones and more.
+    ///   config       an explicit max-num-seqs that the cache cannot hold at the usual request length
+    ///   oom          a server that the kernel killed for host memory within the last day, and that runs again
+    ///   gpu-oom      with history: restarts in error within five minutes after a full cache or a queue
+    ///
+    /// Why it costs. A preempted request is computed again from its beginning; a full cache turns into timeouts and, in some engines,
+    /// into out-of-memory restarts.
+    ///
+    /// How the dollars are computed. At risk, not recoverable: the GPUs' price times the share of work thrown back (preemptions per
+    /// finished request, or the share of requests that wait). With history: bins of 5 minutes in which the cache was at 95 % or more and
+    /// requests waited or were preempted / bins with requests; from three such bins and 5 % of them (or 1 % preempted). config claims
+    /// no dollars: engines queue, they do not fail; nor do oom and gpu-oom: what a restart lost is not known.
+    ///
+    /// When it is wrong. A queue at low KV use is the sequence limit, not the cache, and does not fire. An offline batch wants a full
+    /// cache: there only preemptions count. A warm prefix cache reads 0 in vLLM V1 and is no pressure. gpu-oom is a likely cause, never more
+    /// than estimated: a liveness probe that fails under load looks the same.
+    ///
+    /// What to do. FP8 KV cache, a lower max-num-seqs or max-model-len, another replica, or cards with more memory.
+    pub(crate) struct KvPressure;
+}
 
 const ID: &str = "kv-pressure";
 
@@ -24,10 +45,6 @@ impl Check for KvPressure {
 
     fn summary(&self) -> &'static str {
         "KV caches near full with requests waiting, preemptions, or a configuration whose admitted load cannot fit."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::KV_PRESSURE
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

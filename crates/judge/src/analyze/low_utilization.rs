@@ -2,14 +2,30 @@
 
 use super::finding::{ClaimRank, Evidence, Finding, FindingKind, Fix, Subject};
 use super::support::{self, Judged, gpus, span};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::history::COVERED;
 use crate::fleet::{Fleet, GpuActivity, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::{Settings, Thresholds};
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
-pub(crate) struct LowUtilization;
+documented! {
+    since "0.1.0";
+    /// What it finds. Jobs, notebooks and unknown pods whose GPUs are at work, and little of the time: a mean activity of a quarter or less
+    /// (low_utilization_mean) over at least 50 GPU-hours of the window (low_utilization_gpu_hours), on cards whose memory is not nearly full
+    /// (low_utilization_memory). One finding an owner: the owner label, else the namespace.
+    ///
+    /// Why it costs. These GPUs are allocated, look busy on a dashboard, and could do several times the work: what fleet studies find most of.
+    ///
+    /// How the dollars are computed. The price of the time that nothing ran: price x (1 - mean activity). It claims nothing and is in no total:
+    /// nobody can take those minutes away.
+    ///
+    /// When it is wrong. Activity is the share of time with any kernel running: low activity is real, high activity may still be little work.
+    /// Debugging, checkpointing and work that waits for other machines are not waste of their owner's making.
+    ///
+    /// What to do. Data loading, batch size, one process a GPU; then fewer GPUs, a MIG instance or a smaller card.
+    pub(crate) struct LowUtilization;
+}
 
 const ID: &str = "low-utilization";
 const SECONDS_PER_HOUR: f64 = 3600.0;
@@ -23,10 +39,6 @@ impl Check for LowUtilization {
 
     fn summary(&self) -> &'static str {
         "GPUs that work little of the time, by owner: occupied, not idle, and inefficient."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::LOW_UTILIZATION
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {

@@ -2,14 +2,29 @@
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, span};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::catalog::mig;
 use crate::fleet::{Fleet, Node, Pod, SlotId, SlotState, WHOLE_GPU};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::PodPhase;
 use std::collections::BTreeMap;
 
-pub(crate) struct MigLayout;
+documented! {
+    since "0.1.0";
+    /// What it finds. MIG slices that are paid for and cannot be used as they lie: parts of a card that are in no instance although one
+    /// would fit (unpartitioned), and free instances of other sizes while a pod waits for one that is not there (mismatch).
+    ///
+    /// Why it costs. A slice in no instance cannot be asked for at all, and a free 1g instance is no use to a pod that needs 3g.
+    ///
+    /// How the dollars are computed. A slice costs its share of its card: 1/7 (A30 1/4). Unpartitioned: all such slices. Mismatch: as many
+    /// free slices as the waiting pods need, in whole profiles a node. They are taken off unallocated.
+    ///
+    /// When it is wrong. Where instances lie is not told: free ones on one card cannot always be merged. Slices that the card's memory
+    /// leaves no room for (3g + 3g on 7) are no waste, and belong to the instances that are there.
+    ///
+    /// What to do. Change the node's layout (label nvidia.com/mig.config), or let pods ask for what is free.
+    pub(crate) struct MigLayout;
+}
 
 const ID: &str = "mig-layout";
 
@@ -23,10 +38,6 @@ impl Check for MigLayout {
 
     fn summary(&self) -> &'static str {
         "MIG layouts that waste slices: parts of a card in no instance, or free instances of a size nobody waits for."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::MIG_LAYOUT
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

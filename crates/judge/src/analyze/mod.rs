@@ -4,8 +4,8 @@ mod cost_growth;
 mod cpu_gpu_imbalance;
 mod cpu_pods;
 mod dark_capacity;
+mod documented;
 pub mod examples;
-mod explain;
 #[cfg(test)]
 mod exporters_tests;
 pub mod finding;
@@ -43,20 +43,21 @@ mod witness_tests;
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
 use crate::snapshot::Gap;
+pub use documented::Documented;
+use documented::documented;
 use finding::{Finding, NotAssessed};
 use sizing::Sizing;
+pub use sizing::{ServerLoad, server_load};
 use std::cell::OnceCell;
 
-/// A check. [`Check::explain`] is its user documentation (`gpuwaste explain CHECK`).
-pub trait Check: Sync {
+/// A check. The doc comment of its type, made by `documented!`, is its user documentation (`gpuwaste explain CHECK` and its page
+/// in `docs/checks`).
+pub trait Check: Documented + Sync {
     /// Stable kebab-case id.
     fn id(&self) -> &'static str;
 
     /// What it finds, in one sentence.
     fn summary(&self) -> &'static str;
-
-    /// What it finds, why it costs, how the dollars are computed, when it is wrong, what to do.
-    fn explain(&self) -> &'static str;
 
     /// The parts its findings come in; `None`: findings without one.
     fn parts(&self) -> &'static [Option<&'static str>] {

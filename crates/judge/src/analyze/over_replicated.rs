@@ -3,11 +3,26 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::sizing::{self, Cut, Judgement, Plan};
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{Fleet, SlotId, Workload, WorkloadId};
 use crate::settings::Thresholds;
 
-pub(crate) struct OverReplicated;
+documented! {
+    since "0.1.0";
+    /// What it finds. More replicas than the busiest five minutes need by tokens per second, by running requests and by KV cache, each
+    /// with 1.3 x headroom, and one more for a failure where fewer than four are needed.
+    ///
+    /// Why it costs. A replica that is never needed costs as much as one that is.
+    ///
+    /// How the dollars are computed. (replicas at the quietest - needed) x the GPUs of a replica, the cheapest ones first. Never below
+    /// the autoscaler's minimum, a disruption budget, or two.
+    ///
+    /// When it is wrong. Replicas that are not alike (one model or adapter each, routing by prefix) cannot replace each other: annotate
+    /// them. StatefulSets and prefill or decode roles are left out. Without history peaks are a rule (3 x the mean): estimated.
+    ///
+    /// What to do. Lower spec.replicas, or the autoscaler's target; watch the queue for a day.
+    pub(crate) struct OverReplicated;
+}
 
 const ID: &str = "over-replicated";
 
@@ -18,10 +33,6 @@ impl Check for OverReplicated {
 
     fn summary(&self) -> &'static str {
         "More replicas than the busiest time needs, with headroom, a spare, and the autoscaler's minimum respected."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::OVER_REPLICATED
     }
 
     fn needs_activity(&self) -> bool {

@@ -3,14 +3,39 @@
 use super::finding::{Claim, ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::sizing::{self, Judgement, Plan, Target};
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::catalog::mig;
 use crate::fit::{FitConfidence, Placement, Service};
 use crate::fleet::{Fleet, PriceSource, Slot, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
 use crate::units::{Bytes, UsdPerHour};
 
-pub(crate) struct OversizedTier;
+documented! {
+    since "0.1.0";
+    /// What it finds. Servers that a cheaper GPU tier, or fewer GPUs, would carry: same engine, weights, precision and context length.
+    /// A candidate must hold the model at the bad end of the memory model's band, 1.3 x the peak of KV tokens, 1.5 x the p95 of tokens
+    /// per second, tokens within 1.2 x today's latency or 50 ms, the first one within 1.2 x or 2 s, with enough CPU and memory beside
+    /// it, and save 20 % and $0.25/h at least.
+    ///
+    /// Why it costs. An H100 costs several times an L4 or L40S; a 7B model with little traffic uses neither its memory nor its speed.
+    ///
+    /// How the dollars are computed. What the replicas that stay hold now, minus what the cheapest candidate costs: the share price
+    /// where the cluster has the tier, else whole instances of this cloud's region. Free GPUs are never taken as free of charge.
+    /// tier_ratio in the evidence is cost held / cost needed. Replicas that over-replicated sends away are not counted again.
+    /// MIG instances are tiers of their own, at the price of their compute slices: for a whole card only those that the cluster
+    /// hands out. A server on an instance may also be told a smaller profile of its card that nobody made yet; then the card must be cut
+    /// anew, no patch is given, and only slices that keep memory of their own are counted. Slices are reusable: the card stays.
+    ///
+    /// When it is wrong. Without history the busiest time is a rule (3 x the mean, and 3 requests): estimated. The time on a card
+    /// that the server does not run on is scaled from the latencies that it tells (a MIG instance's as its share of the card), and must hold
+    /// at the end of a margin that one such scaling in twenty exceeds. To AMD's cards, and to cards that nobody measured with such a
+    /// model (dense, or a mixture of experts), it is not scaled: they stay unknown, unless a server of this fleet runs such a model
+    /// there. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
+    /// Only the load that was seen counts: a launch next week is not in it.
+    ///
+    /// What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.
+    pub(crate) struct OversizedTier;
+}
 
 const ID: &str = "oversized-tier";
 
@@ -21,10 +46,6 @@ impl Check for OversizedTier {
 
     fn summary(&self) -> &'static str {
         "Servers on GPUs far above their need: a cheaper tier, or fewer GPUs, would hold the model, its KV peak and its load."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::OVERSIZED_TIER
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
@@ -329,8 +350,15 @@ fn summary(fleet: &Fleet, workload: &Workload, plan: &Plan, target: &Target) -> 
     }
     let then = target.service.as_ref().and_then(|s| s.inter_token_latency);
     if let (Some(now), Some(then)) = (plan.demand.inter_token_latency, then) {
+        // The value and the end that the limits were held against: a promise must not rest on the middle.
+        let expected = target
+            .service
+            .as_ref()
+            .and_then(|s| s.expected_inter_token_latency)
+            .unwrap_or(then);
         text.push_str(&format!(
-            "; tokens then come every {:.0} ms instead of {:.0}",
+            "; tokens then come every {:.0} ms (at most {:.0}) instead of {:.0}",
+            expected * 1e3,
             then * 1e3,
             now * 1e3
         ));

@@ -3,13 +3,29 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::spread::{self, Spread};
 use super::support::{self, Judged, lack};
-use super::{Check, Context, Outcome, explain, kv_pressure, sizing, undersized};
+use super::{Check, Context, Outcome, documented, kv_pressure, sizing, undersized};
 use crate::fit::FitVerdict;
 use crate::fleet::{Fleet, Replica, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
 use crate::snapshot::owners;
 
-pub(crate) struct ParallelismMismatch;
+documented! {
+    since "0.1.0";
+    /// What it finds. A server that holds more GPUs than tensor x pipeline x data parallelism uses.
+    ///   too-few      not running yet: it asks for fewer GPUs than its parallelism needs, and will not start
+    ///
+    /// Why it costs. The GPUs beyond that product are never touched, but nobody else can have them.
+    ///
+    /// How the dollars are computed. (held - used) GPUs of each replica. too-few: at risk, the GPUs that it asks for.
+    ///
+    /// When it is wrong. What an engine takes without a flag differs: vLLM and SGLang one GPU, NIM, TGI and llama.cpp all of them. Where
+    /// that is not known, or the parallelism stands where it could not be read, it is not assessed. A running server whose model would
+    /// not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a gap says so. Groups over several
+    /// nodes and replicas that Ray places are left out.
+    ///
+    /// What to do. Lower the GPU request, or raise the parallelism if the load needs it.
+    pub(crate) struct ParallelismMismatch;
+}
 
 const ID: &str = "parallelism-mismatch";
 
@@ -20,10 +36,6 @@ impl Check for ParallelismMismatch {
 
     fn summary(&self) -> &'static str {
         "Servers that hold more GPUs than their tensor, pipeline and data parallelism uses, or fewer than it needs."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::PARALLELISM_MISMATCH
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

@@ -2,13 +2,32 @@
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support;
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{Fleet, PodId, Slot, SlotId, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineKind;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) struct SharingMismatch;
+documented! {
+    since "0.1.0";
+    /// What it finds. Time-sliced or MPS-shared GPUs asked for as if they were whole: a pod with several shares of one card (shares),
+    /// or vLLM servers on one card whose --gpu-memory-utilization adds up to more than 1 (memory); cards so busy that their sharers wait
+    /// for one another (crowded); and cards with few sharers each that together would do on fewer cards (spread).
+    ///
+    /// Why it costs. Two shares of a card are not two cards: they bring neither memory nor time, and keep others out. Servers that ask
+    /// for more memory than the card has fail when they start. Two sharers of a card that is busy all the time each get half of it; a card
+    /// cut in eight for one sharer is a whole card for a small job.
+    ///
+    /// How the dollars are computed. None are claimed: who is kept out is not known, and whether sharers fit on one card in memory is not
+    /// either. The price of the cards that could go is in the evidence.
+    ///
+    /// When it is wrong. A server with --kv-cache-memory-bytes ignores its utilization, and is left out. Utilization is the device's, not
+    /// a sharer's: crowded says that the card is full, not whose work fills it.
+    ///
+    /// What to do. One share a pod; utilizations that add up to less than 1, or MIG slices; fewer sharers for a busy card, more for a calm
+    /// one.
+    pub(crate) struct SharingMismatch;
+}
 
 const ID: &str = "sharing-mismatch";
 
@@ -22,10 +41,6 @@ impl Check for SharingMismatch {
 
     fn summary(&self) -> &'static str {
         "Shared GPUs used as if they were whole: several shares for one pod, memory shares beyond the card, too many sharers or too few."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::SHARING_MISMATCH
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

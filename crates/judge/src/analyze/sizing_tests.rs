@@ -254,6 +254,15 @@ fn find<'r>(
     found.findings.iter().find(|f| f.check == check)
 }
 
+/// A10G costs less there than what is named, and its generation was measured; itself it never was.
+#[test]
+fn no_card_is_named_that_nobody_measured_with_such_a_model() {
+    let found = report(&served(6, SMALL, 1e5));
+    let tier = find(&found, "oversized-tier").unwrap();
+    let named = tier.fix.placement.clone().unwrap();
+    assert_eq!(named.gpu, "L4", "{named:?}");
+}
+
 #[test]
 fn one_plan_for_replicas_and_tier_with_no_gpu_hour_twice() {
     let found = report(&served(6, SMALL, 1e5));

@@ -2,14 +2,28 @@
 
 use super::finding::{Confidence, Evidence, Finding, Fix, Location};
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{Fleet, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::{Note, NoteAbout, Origin};
 use crate::snapshot::server::EngineKind;
 use crate::units::Bytes;
 
-pub(crate) struct SpecHygiene;
+documented! {
+    since "0.1.0";
+    /// What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, asks for no CPU or memory, or for less host memory
+    /// than an LLM server's processes take beside the weights (host_memory_gib of the policy).
+    ///
+    /// Why it costs. Another engine version needs another amount of GPU memory: a restart at night may no longer fit. Without requests the
+    /// scheduler puts other work beside it, and the GPU waits for CPU.
+    ///
+    /// How the dollars are computed. None: it is listed without money.
+    ///
+    /// When it is wrong. Clusters whose admission pins images or sets requests by itself.
+    ///
+    /// What to do. Name a version or digest; set resources.requests.
+    pub(crate) struct SpecHygiene;
+}
 
 const ID: &str = "spec-hygiene";
 
@@ -20,10 +34,6 @@ impl Check for SpecHygiene {
 
     fn summary(&self) -> &'static str {
         "Manifests of GPU pods that leave open what they should say: an unpinned image, no CPU or memory request."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::SPEC_HYGIENE
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

@@ -4,13 +4,31 @@ mod scatter;
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, gpus};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::fleet::{Fleet, Node, NodeId, Pod, SlotId, SlotState, WHOLE_GPU};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::{NodeExpression, PodPlacement, Taint};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) struct StrandedGpu;
+documented! {
+    since "0.1.0";
+    /// What it finds. Free GPUs that nobody can use where they are: the node's CPU, memory or pod slots are requested away (host), or
+    /// a pod has waited ten minutes for k GPUs on one node while at least k are free, but never k together (scatter).
+    ///
+    /// Why it costs. The scheduler sees a free GPU and can give it to nobody; dashboards show capacity that does not exist.
+    ///
+    /// How the dollars are computed. host: (free - usable) GPUs of the node, where usable is what the CPU and memory that are left
+    /// would feed; a GPU's need is the middle of the requests of this tier's own pods (five at least), else 6 vCPU (vLLM's rule
+    /// 2 x (2 + N) for one GPU) and as much memory as the GPU has. scatter: the GPUs that the waiting pods would take. Taken from
+    /// 'unallocated', never added to it.
+    ///
+    /// When it is wrong. Servers of small models need less than the rule. Taints, selectors and node affinity of waiting pods are
+    /// respected; pods with pod affinity or spread constraints are left out. A move is named only where everything that moves, and the
+    /// pod that waits, then has GPUs (of the same kind), CPU, memory and a pod slot; priorities and volumes are not looked at.
+    ///
+    /// What to do. Keep CPU-only pods off GPU nodes with a taint, lower requests nobody uses, pack small pods together.
+    pub(crate) struct StrandedGpu;
+}
 
 const ID: &str = "stranded-gpu";
 
@@ -21,10 +39,6 @@ impl Check for StrandedGpu {
 
     fn summary(&self) -> &'static str {
         "Free GPUs nobody can use: their node's CPU or memory is requested away, or they are too scattered for any waiting pod."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::STRANDED_GPU
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {

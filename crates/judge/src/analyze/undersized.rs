@@ -3,12 +3,28 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, FixPlacement};
 use super::sizing::{self, Held};
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, explain};
+use super::{Check, Context, Outcome, documented};
 use crate::catalog::mig;
 use crate::fit::{FitConfidence, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, StuckReason, Workload, WorkloadClass, WorkloadId};
 
-pub(crate) struct UndersizedTier;
+documented! {
+    since "0.1.0";
+    /// What it finds. Servers that are not Ready, or restart, or of a manifest, and whose weights and configured context cannot fit
+    /// their GPUs, or their MIG instance, even at the good end of the memory model's band.
+    ///
+    /// Why it costs. The GPUs are held by something that cannot start.
+    ///
+    /// How the dollars are computed. At risk: the GPUs of the replicas that fail. Once the pod counts as stuck in dark-capacity, that
+    /// finding has the dollars and names this cause.
+    ///
+    /// When it is wrong. A server that is Ready fits by definition: a contradicting model is a gap, never a finding. Unknown models
+    /// and borderline cases are not assessed, nor are partitions of AMD GPUs, whose memory depends on the memory mode. What a MIG
+    /// instance has is what drivers were seen to report for its profile; where none was, a wide band of its part of the card.
+    ///
+    /// What to do. Use the placement that the finding names, quantized weights, or a shorter --max-model-len.
+    pub(crate) struct UndersizedTier;
+}
 
 const ID: &str = "undersized-tier";
 
@@ -19,10 +35,6 @@ impl Check for UndersizedTier {
 
     fn summary(&self) -> &'static str {
         "Servers whose GPUs cannot hold the model and its configured context: they fail to start."
-    }
-
-    fn explain(&self) -> &'static str {
-        explain::UNDERSIZED_TIER
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {

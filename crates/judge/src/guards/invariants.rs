@@ -7,7 +7,7 @@ use crate::report::{Format, RenderOptions};
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
-/// Fleets that every guard looks at (checks.md asks for 200).
+/// Fleets that every guard looks at (200 at least).
 pub(super) const FLEETS: u64 = 240;
 
 /// What must hold of one report; `seed` only names it in messages.

@@ -1,5 +1,5 @@
 //! Who gets which GPU-hour (R4) and whether the bill stops (R5). A GPU's price is claimed once, however many checks
-//! judge it: claims are served in the order of their rank and capped at what is left of the price.
+//! judge it: claims are served in the order of their rank and capped at what is left of the price (docs/rules.md).
 
 use super::fingerprint;
 use crate::analyze::Outcome;

@@ -64,11 +64,11 @@ const RESERVED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERI
 fn rule(f: &ReportFinding) -> Value {
     let check = CHECKS.iter().find(|c| c.id() == f.check);
     let summary = check.map_or("", |c| c.summary());
-    let explain = check.map_or("", |c| c.explain());
+    let explain = check.map(|c| c.explain()).unwrap_or_default();
     json!({
         "id": text::check_name(f),
         "shortDescription": { "text": if summary.is_empty() { &f.check } else { summary } },
-        "fullDescription": { "text": if explain.is_empty() { &f.check } else { explain } },
+        "fullDescription": { "text": if explain.is_empty() { &f.check } else { &explain } },
         "help": { "text": format!("gpuwaste explain {}", f.check) },
         "defaultConfiguration": { "level": level(f) },
         "properties": { "tags": ["gpu", "cost", text::kind_name(f.kind)] },

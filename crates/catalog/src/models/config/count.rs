@@ -1,4 +1,4 @@
-//! The count of parameters (fit.md §1.1), within 0.5 % of the hub's for the architectures that the tests list.
+//! The count of parameters (docs/data.md), within 0.5 % of the hub's for the architectures that the tests list.
 
 use super::super::{Attention, LayerKind, Tower, towers as families};
 use super::fields::Fields;
@@ -125,13 +125,12 @@ fn matrices(fields: &Fields<'_>, model_type: &str) -> u64 {
 pub(super) fn decoder(fields: &Fields<'_>, shape: &Shape, layers: &[Layers]) -> Option<u64> {
     let h = u64::from(shape.hidden);
     let count = u64::from(shape.layers);
-    if layers
-        .iter()
-        .any(|l| matches!(l.group.kind, LayerKind::Compressed { .. }))
-    {
-        return None;
-    }
-    let mixers: u64 = layers.iter().map(|l| u64::from(l.group.layers) * l.mixer).sum();
+    let is_compressed = |l: &Layers| matches!(l.group.kind, LayerKind::Compressed { .. });
+    let mixers: u64 = if layers.iter().any(is_compressed) {
+        count * compressed(fields, shape)?
+    } else {
+        layers.iter().map(|l| u64::from(l.group.layers) * l.mixer).sum()
+    };
     let with_experts = shape.experts.map_or(0, |e| u64::from(e.layers));
     let own = shape.model_type.as_str();
     let dense_layers = match own {
@@ -169,6 +168,18 @@ pub(super) fn decoder(fields: &Fields<'_>, shape: &Shape, layers: &[Layers]) -> 
     Some(mixers + dense + experts + tables + extra(fields, shape) + 2 * count * h)
 }
 
+/// Attention of a layer of DeepSeek-V4: low-rank queries, one latent for keys and values, outputs of low rank by groups of heads
+/// (`modeling_deepseek_v4.py`). Compressors and indexers, under 2 % of a layer's attention, are not counted.
+fn compressed(fields: &Fields<'_>, shape: &Shape) -> Option<u64> {
+    let h = u64::from(shape.hidden);
+    let small = |name: &'static str| fields.small(&[name], 1 << 24).ok().flatten().map(u64::from);
+    let (q_rank, o_rank, groups) = (small("q_lora_rank")?, small("o_lora_rank")?, small("o_groups")?);
+    let (heads, head_dim) = (small("num_attention_heads")?, small("head_dim")?);
+    let queries = h * q_rank + q_rank * heads * head_dim;
+    let outputs = heads * head_dim * o_rank + groups * o_rank * h;
+    Some(queries + h * head_dim + outputs)
+}
+
 /// Learned positions, and gemma-3n's embeddings of each layer.
 fn extra(fields: &Fields<'_>, shape: &Shape) -> u64 {
     let h = u64::from(shape.hidden);
@@ -196,6 +207,16 @@ pub(super) fn active(decoder: u64, shape: &Shape) -> u64 {
         let one = matrices * u64::from(shape.expert_width) * u64::from(e.intermediate);
         decoder.saturating_sub(u64::from(e.layers) * u64::from(e.count - e.per_token) * one)
     })
+}
+
+/// Tables that tokens look rows up in (DeepSeek-V4.1's Engram): rows × width.
+pub(super) fn tables(fields: &Fields<'_>) -> u64 {
+    let rows = fields.list("engram_num_embeddings").map_or(0, |list| {
+        list.iter().filter_map(Value::as_u64).fold(0_u64, u64::saturating_add)
+    });
+    let width = fields.count(&["engram_head_dim"]).unwrap_or(0);
+    // No model is larger than this many parameters: more is a broken file.
+    rows.saturating_mul(width).min(1 << 44)
 }
 
 /// Vision and audio towers: transformer blocks of the usual shape. Within a tenth for CLIP, SigLIP and Qwen's; a tower is a

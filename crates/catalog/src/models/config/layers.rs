@@ -308,9 +308,11 @@ fn built(kind: Kind, fields: &Fields<'_>, shape: &Shape, window: Option<u64>) ->
             .ok_or_else(|| "field 'num_attention_heads' is missing".to_string())
     };
     let window = || window.ok_or_else(|| "field 'sliding_window' is missing".to_string());
-    let gated = fields
-        .truth(&["attn_output_gate"])
-        .unwrap_or(shape.model_type.starts_with("qwen3_next") || shape.model_type.starts_with("qwen3_5"));
+    let gated = fields.truth(&["attn_output_gate"]).unwrap_or(
+        shape.model_type.starts_with("qwen3_next")
+            || shape.model_type.starts_with("qwen3_5")
+            || shape.model_type.starts_with("muse_glimmer"),
+    );
     let biased =
         shape.model_type.starts_with("qwen2") || fields.truth(&["attention_bias", "add_qkv_bias"]).unwrap_or(false);
     let cost = |a: &Attention| count::attention(a, shape.hidden, gated, biased);
@@ -527,7 +529,8 @@ fn searched(blocks: &[Value], shape: &Shape) -> Vec<Layers> {
     out
 }
 
-/// DeepSeek-V4: a ratio a layer; 0 keeps the window only.
+/// DeepSeek-V4: a ratio a layer; 0 keeps the window only. In V4.1 (`kv_source_layer_ids`) the layers between two sources read
+/// the earlier one's entries and keep none of their own.
 fn compressed(ratios: &[Value], fields: &Fields<'_>, shape: &Shape) -> Result<Vec<Layers>, String> {
     let window = fields
         .count(&["sliding_window"])
@@ -542,9 +545,17 @@ fn compressed(ratios: &[Value], fields: &Fields<'_>, shape: &Shape) -> Result<Ve
         head_dim,
         v_head_dim: 0,
     };
+    let sources: Option<Vec<u64>> = fields
+        .list("kv_source_layer_ids")
+        .map(|ids| ids.iter().filter_map(Value::as_u64).collect());
     let mut out: Vec<Layers> = Vec::new();
-    for ratio in ratios.iter().take(shape.layers as usize) {
-        let ratio = ratio.as_u64().and_then(|r| u32::try_from(r).ok()).unwrap_or(0);
+    for (layer, ratio) in ratios.iter().take(shape.layers as usize).enumerate() {
+        let keeps = sources.as_ref().is_none_or(|ids| ids.contains(&(layer as u64)));
+        let ratio = ratio
+            .as_u64()
+            .and_then(|r| u32::try_from(r).ok())
+            .filter(|_| keeps)
+            .unwrap_or(0);
         let kind = if ratio == 0 {
             LayerKind::Sliding { attention, window }
         } else {

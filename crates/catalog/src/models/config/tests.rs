@@ -1,4 +1,4 @@
-use super::super::{ModelFacts, ModelSource, find};
+use super::super::{LayerKind, ModelFacts, ModelSource, find};
 use super::*;
 use proptest::prelude::*;
 
@@ -72,6 +72,43 @@ fn counts_by_hand() {
     assert_eq!(deepseek.max_positions, Some(163_840));
     assert_eq!(of("openai/gpt-oss-120b").max_positions, Some(131_072));
     assert_eq!(deepseek.source, ModelSource::Config);
+}
+
+/// DeepSeek-V4.1's layers between two sources keep no entries of their own, and its tables are no layers.
+#[test]
+fn layers_that_share_entries_keep_none() {
+    let config = serde_json::json!({"model_type": "deepseek_v41", "text_config": {
+        "model_type": "deepseek_v41_text", "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 64,
+        "num_key_value_heads": 1, "head_dim": 512, "q_lora_rank": 1280, "o_lora_rank": 1024, "o_groups": 8, "vocab_size": 129_280,
+        "moe_intermediate_size": 2304, "n_routed_experts": 384, "n_shared_experts": 1, "num_experts_per_tok": 6,
+        "sliding_window": 128, "index_head_dim": 128, "max_position_embeddings": 1_048_576, "tie_word_embeddings": false,
+        "compress_ratios": ([vec![0; 2], vec![2; 18], vec![1; 20]].concat()), "kv_source_layer_ids": [2, 8, 14, 20],
+        "engram_num_embeddings": [384_006_168_u64, 384_016_682_u64], "engram_head_dim": 256}});
+    let facts = parse("deepseek-ai/DeepSeek-V4.1-Flash", &config.to_string()).expect("a config");
+    let row = find("deepseek-ai/DeepSeek-V4.1-Flash").expect("a row");
+    // (compression, layers); 0: a window alone.
+    let kept = |facts: &ModelFacts| {
+        let mut all: Vec<(u32, u32)> = facts
+            .groups
+            .iter()
+            .map(|g| match g.kind {
+                LayerKind::Compressed { ratio, .. } => (ratio, g.layers),
+                _ => (0, g.layers),
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(kept(&facts), [(0, 36), (1, 1), (2, 3)]);
+    assert_eq!(kept(&row), kept(&facts));
+    assert_eq!(facts.table_parameters, 196_613_849_600);
+    assert_eq!(row.table_parameters, facts.table_parameters);
+    // 552 B of layers (its paper's figure) and 196.6 B of tables; the draft's three stages and the tower are the rest of 763.2.
+    assert_eq!(facts.parameters.map(|p| p / 1_000_000_000), Some(748));
+    // A broken file's table is no reason to overflow.
+    let mut broken = config;
+    broken["text_config"]["engram_num_embeddings"] = serde_json::json!([u64::MAX, u64::MAX]);
+    assert!(parse("x", &broken.to_string()).is_ok_and(|f| f.parameters.is_some()));
 }
 
 #[test]

@@ -4,11 +4,13 @@ use super::market::{Quote, Tier, parts};
 use super::{Demand, Held, Host, HostNeed, Market};
 use crate::analyze::finding::FixPlacement;
 use crate::catalog::gpus::GpuFacts;
-use crate::fit::{self, FitVerdict, Parallelism, Placement, Service, Slo};
+use crate::fit::speed::Measured;
+use crate::fit::{self, FitVerdict, Load, Parallelism, Placement, Service, Slo};
 use crate::fleet::{Fleet, Node, Slot, Workload};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
+use std::sync::Arc;
 
 /// A cheaper home for the replicas that stay.
 pub(in crate::analyze) struct Target {
@@ -38,6 +40,8 @@ pub(super) struct Wanted<'a> {
     pub(super) held: &'a Held<'a>,
     pub(super) current: &'a Placement,
     pub(super) demand: &'a Demand,
+    /// Servers of the fleet with measured times.
+    pub(super) timed: &'a Arc<[Measured]>,
     pub(super) host: &'a Host,
     pub(super) replicas: u32,
     /// What these replicas cost now.
@@ -172,11 +176,11 @@ fn carries(wanted: &Wanted<'_>, tier: &Tier, parallelism: Parallelism) -> Option
         return (capacity >= demand.peak_kv_tokens).then_some((placement, None));
     }
     let engines = wanted.replicas * held.parallelism().data;
-    let service = fit::serves(
-        &placement,
-        &demand.per_engine(engines, wanted.current),
-        &slo(wanted.thresholds),
-    );
+    let load = Load {
+        own: wanted.timed.clone(),
+        ..demand.per_engine(engines, wanted.current)
+    };
+    let service = fit::serves(&placement, &load, &slo(wanted.thresholds));
     // No step times of instances are known: only what the server measures of itself can be scaled to one.
     let measured = service.by_ratio && demand.time_to_first_token.is_some();
     let believed = measured || tier.gpu.instance.is_none();

@@ -118,6 +118,16 @@ impl Demand {
         (!long).then(|| format!("less than {days:.0} days of history"))
     }
 
+    /// Mean tokens of a request: prompt, output.
+    pub(in crate::analyze) fn lengths(&self) -> (Option<f64>, Option<f64>) {
+        (self.prompt_length, self.output_length)
+    }
+
+    /// Engines among which the load was spread while it was measured.
+    pub(in crate::analyze) fn engines(&self) -> f64 {
+        self.engines
+    }
+
     /// The part of one of `engines` engines, with what the present placement was measured to do.
     pub(in crate::analyze) fn per_engine(&self, engines: u32, current: &Placement) -> Load {
         let n = f64::from(engines.max(1));
@@ -134,6 +144,7 @@ impl Demand {
                 inter_token_latency: self.inter_token_latency,
                 time_to_first_token: self.time_to_first_token,
             }),
+            ..Load::default()
         }
     }
 }
@@ -165,7 +176,7 @@ fn from_history(o: &Observed, capacity: Option<f64>) -> Option<Demand> {
 }
 
 /// Mean concurrency is Σ latency ÷ life (Little's law); its peak is taken as 3 × + 3, rates likewise as 3 × their mean
-/// (checks.md, oversized-tier without history). The gauges of the passes can only raise that.
+/// (docs/definitions.md, oversized-tier). The gauges of the passes can only raise that.
 fn from_counters(workload: &Workload, capacity: Option<f64>, t: &Thresholds) -> Option<Demand> {
     let parts: Vec<&Observed> = workload.replicas.iter().map(|r| &r.observed).collect();
     let rate = |of: fn(&Observed) -> Option<f64>| {

@@ -1,5 +1,5 @@
 //! What a workload could run on instead, and what that would cost: the tiers of its own cluster at the share price they
-//! have there, and what can be rented where it runs (checks.md, oversized-tier). Prices are compared with prices of the same
+//! have there, and what can be rented where it runs (docs/definitions.md, oversized-tier). Prices are compared with prices of the same
 //! kind only (R1): a median over clouds says nothing beside a list price, nor that beside a price of one's own.
 
 mod fleet_tiers;

@@ -8,6 +8,7 @@ mod host;
 mod market;
 mod measured;
 mod patch;
+mod present;
 mod replicas;
 
 pub(super) use candidates::{Target, smallest_that_fits};
@@ -16,6 +17,7 @@ pub(super) use held::{Held, held};
 pub(super) use host::{Host, HostNeed};
 pub(super) use market::Market;
 pub(super) use patch::of_plan as patch;
+pub use present::{ServerLoad, server_load};
 pub(super) use replicas::Cut;
 
 use super::finding::FixPlacement;
@@ -25,12 +27,14 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::Task;
 use crate::engine::metrics;
 use crate::fit::book::Book;
+use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
 use candidates::{Wanted, target};
+use std::sync::Arc;
 
 /// Share of the judged time over which a history must be known (R6, R9).
 const KNOWN_LOAD: f64 = 0.8;
@@ -74,13 +78,24 @@ pub(super) struct Sizing {
     pub(super) market: Market,
 }
 
+/// What the fleet's servers tell that holds for others of their kind.
+struct Known {
+    /// Their memory.
+    book: Book,
+    /// Their times between tokens.
+    timed: Arc<[Measured]>,
+}
+
 impl Sizing {
     pub(super) fn new(context: &Context<'_>) -> Self {
         let market = Market::new(context.fleet, context.settings);
         let mut gaps = Vec::new();
-        let book = measured::book(context.fleet, &mut gaps);
+        let known = Known {
+            book: measured::book(context.fleet, &mut gaps),
+            timed: present::all_timed(context.fleet, &context.settings.thresholds),
+        };
         let judgements = (0..context.fleet.workloads.len())
-            .map(|w| judge(context, (&market, &book), WorkloadId(w), &mut gaps))
+            .map(|w| judge(context, (&market, &known), WorkloadId(w), &mut gaps))
             .collect();
         Self {
             judgements,
@@ -90,7 +105,7 @@ impl Sizing {
     }
 }
 
-fn judge(context: &Context<'_>, (market, book): (&Market, &Book), id: WorkloadId, gaps: &mut Vec<Gap>) -> Judgement {
+fn judge(context: &Context<'_>, (market, known): (&Market, &Known), id: WorkloadId, gaps: &mut Vec<Gap>) -> Judgement {
     let (fleet, workload) = (context.fleet, context.fleet.workload(id));
     if workload.class != WorkloadClass::Server {
         return Judgement::NoServer;
@@ -107,10 +122,12 @@ fn judge(context: &Context<'_>, (market, book): (&Market, &Book), id: WorkloadId
     }
     let planned = whole(fleet, workload).and_then(|mut held| {
         if held.calibration.is_none() {
-            held.calibration = book.calibration(held.model, held.settings, held.gpu, held.parallelism());
+            held.calibration = known
+                .book
+                .calibration(held.model, held.settings, held.gpu, held.parallelism());
         }
         let current = place(fleet, workload, &held, gaps)?;
-        plan(context, market, id, &held, current)
+        plan(context, (market, &known.timed), id, &held, current)
     });
     match planned {
         Ok(plan) => Judgement::Sized(Box::new(plan)),
@@ -195,7 +212,7 @@ fn place(fleet: &Fleet, workload: &Workload, held: &Held<'_>, gaps: &mut Vec<Gap
 
 fn plan(
     context: &Context<'_>,
-    market: &Market,
+    (market, timed): (&Market, &Arc<[Measured]>),
     id: WorkloadId,
     held: &Held<'_>,
     current: Placement,
@@ -248,6 +265,7 @@ fn plan(
                 held,
                 current: &current,
                 demand: &demand,
+                timed,
                 host: &Host::of(fleet, workload, &current, held),
                 replicas: count as u32,
                 price,

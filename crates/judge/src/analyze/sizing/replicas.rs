@@ -1,4 +1,4 @@
-//! How many replicas the busiest time needs (checks.md, over-replicated).
+//! How many replicas the busiest time needs (docs/definitions.md, over-replicated).
 
 use super::candidates::slo;
 use super::{Demand, Lack, lack};

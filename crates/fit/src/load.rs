@@ -1,0 +1,644 @@
+//! Which card, how many, in which layout: a model for a load within latency limits.
+//!
+//! Replicas come first; tensor parallelism goes as far as memory or latency need it, over PCIe not where replicas do;
+//! pipeline stages over two nodes come last. A layout serves only where the limits hold at the bad end of what is known.
+
+use super::search::gpus_of;
+use super::speed::{Arrivals, At, Bound, Class, Evidence, Measured, Predictor, Seconds, ratio_margin, step_seconds};
+use super::throughput::{Curve, admitted, not_measured, usable};
+use super::{FitVerdict, Parallelism, Placement, Roofline, place};
+use crate::catalog::gpus::GpuFacts;
+use crate::catalog::models::ModelFacts;
+use crate::snapshot::server::EngineSettings;
+use crate::units::UsdPerHour;
+
+/// What is asked of all replicas together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Demand {
+    /// Requests a second, each by itself.
+    Rate(f64),
+    /// Clients that send the next request when one is answered.
+    Clients(f64),
+    /// Sequences running in one engine, as they are: no replicas are looked for.
+    Running(f64),
+}
+
+/// A load: requests of one length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Traffic {
+    pub demand: Demand,
+    /// Tokens of a request.
+    pub input: f64,
+    pub output: f64,
+    /// Requests that must find room at once, in all replicas together.
+    pub held: Option<f64>,
+}
+
+/// Seconds; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    pub inter_token_latency: Option<f64>,
+    pub time_to_first_token: Option<f64>,
+    /// GPUs of all replicas together.
+    pub max_gpus: Option<u32>,
+}
+
+/// What a card costs and how it is sold.
+#[derive(Clone, Debug)]
+pub struct Offer<'a> {
+    pub gpu: &'a GpuFacts,
+    /// `None`: no price is known.
+    pub usd_per_gpu_hour: Option<UsdPerHour>,
+    /// Whole instances that can be had: (GPUs, price). Empty: GPUs are had one by one, or `least` at a time.
+    pub sizes: Vec<(u32, UsdPerHour)>,
+    /// The fewest GPUs that anybody sells together.
+    pub least: u32,
+    /// GPUs of the largest node that tensor parallelism may span.
+    pub most: u32,
+}
+
+impl Offer<'_> {
+    /// What `replicas` of `each` GPUs cost: whole instances where only those are sold. A replica does not span instances
+    /// unless it is larger than one.
+    pub fn price(&self, each: u32, replicas: u64) -> Option<UsdPerHour> {
+        let each = each.max(1);
+        let whole = |(size, price): &(u32, UsdPerHour)| {
+            let count = match size / each {
+                0 => replicas.saturating_mul(u64::from(each.div_ceil(*size))),
+                fit => replicas.div_ceil(u64::from(fit)),
+            };
+            price.times(count)
+        };
+        let single = |price: UsdPerHour| {
+            let least = u64::from(self.least.max(1));
+            price.times(
+                (u64::from(each).saturating_mul(replicas))
+                    .div_ceil(least)
+                    .saturating_mul(least),
+            )
+        };
+        let sold = self.sizes.iter().filter(|(size, _)| *size > 0).map(whole).min();
+        sold.or_else(|| self.usd_per_gpu_hour.map(single))
+    }
+}
+
+/// The server that runs today: what it was measured at scales to other cards.
+#[derive(Clone, Debug)]
+pub struct Present {
+    pub roofline: Roofline,
+    pub at: At,
+    /// Seconds between tokens.
+    pub seconds: f64,
+}
+
+/// All that a search needs.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    pub model: &'a ModelFacts,
+    pub settings: &'a EngineSettings,
+    pub traffic: Traffic,
+    pub limits: Limits,
+    /// Only this parallelism.
+    pub only: Option<Parallelism>,
+    pub present: Option<&'a Present>,
+    /// Servers of this fleet with measured step times.
+    pub own: &'a [Measured],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// At the bad end of what is known.
+    Serves,
+    TooSlow,
+    #[default]
+    Unknown,
+    DoesNotFit,
+}
+
+impl Verdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serves => "serves",
+            Self::TooSlow => "too-slow",
+            Self::DoesNotFit => "does-not-fit",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The limit that a layout breaks, or the one that holds its requests down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    InterTokenLatency,
+    TimeToFirstToken,
+    KvCache,
+    MaxNumSeqs,
+    MaxGpus,
+    Memory,
+}
+
+impl Limit {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InterTokenLatency => "itl",
+            Self::TimeToFirstToken => "ttft",
+            Self::KvCache => "kv-cache",
+            Self::MaxNumSeqs => "max-num-seqs",
+            Self::MaxGpus => "max-gpus",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// One card's best layout.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// Catalogue name.
+    pub gpu: String,
+    pub parallelism: Parallelism,
+    /// GPUs of one replica, and replicas; 0 replicas: no number of them serves.
+    pub gpus_per_replica: u32,
+    pub replicas: u64,
+    pub verdict: Verdict,
+    pub limit: Option<Limit>,
+    /// One sentence with the figures that decided.
+    pub reason: String,
+    pub placement: Placement,
+    /// Of all replicas, at the limits and the bad end.
+    pub requests_per_second: Option<f64>,
+    /// At the load, all replicas: requests, and tokens.
+    pub requests_at_load: Option<f64>,
+    pub output_tokens_per_second: Option<f64>,
+    pub input_tokens_per_second: Option<f64>,
+    /// Sequences running in one engine at the load.
+    pub running: Option<f64>,
+    /// At the load.
+    pub inter_token_latency: Option<Seconds>,
+    pub time_to_first_token: Option<Seconds>,
+    pub usd_per_hour: Option<UsdPerHour>,
+    pub evidence: Evidence,
+    pub bound: Option<Bound>,
+    /// Scaled from what the present server is measured at.
+    pub by_ratio: bool,
+    /// The model's own length does not hold: the server must be told this one.
+    pub max_model_len: Option<u64>,
+}
+
+impl Row {
+    pub fn gpus(&self) -> u64 {
+        u64::from(self.gpus_per_replica).saturating_mul(self.replicas.max(1))
+    }
+
+    /// The whole bill, per million tokens of the load. `None`: no price, or no load.
+    pub fn usd_per_million_output_tokens(&self) -> Option<f64> {
+        self.usd_per_hour?.per_million(self.output_tokens_per_second?)
+    }
+
+    pub fn usd_per_million_input_tokens(&self) -> Option<f64> {
+        self.usd_per_hour?.per_million(self.input_tokens_per_second?)
+    }
+}
+
+/// Seconds between tokens in one layout: by the model, or scaled from the present server.
+enum Clock<'a> {
+    Model(Predictor<'a>),
+    Scaled {
+        model: Predictor<'a>,
+        roofline: &'a Roofline,
+        factor: f64,
+        margin: f64,
+    },
+}
+
+impl<'a> Clock<'a> {
+    fn of(roofline: &'a Roofline, ask: &Ask<'_>) -> Self {
+        let model = Predictor::new(roofline, ask.own);
+        let scaled = ask.present.filter(|p| p.seconds > 0.0).and_then(|present| {
+            let margin = ratio_margin(&present.roofline, roofline, ask.own).ok()?;
+            Some((present.seconds / step_seconds(&present.roofline, present.at), margin))
+        });
+        match scaled {
+            Some((factor, margin)) => Self::Scaled {
+                model,
+                roofline,
+                factor,
+                margin,
+            },
+            None => Self::Model(model),
+        }
+    }
+
+    fn model(&self) -> &Predictor<'a> {
+        match self {
+            Self::Model(model) | Self::Scaled { model, .. } => model,
+        }
+    }
+
+    fn at(&self, at: At) -> Seconds {
+        match self {
+            Self::Model(model) => model.at(at),
+            Self::Scaled {
+                roofline,
+                factor,
+                margin,
+                ..
+            } => {
+                let value = step_seconds(roofline, at) * factor;
+                Seconds {
+                    value,
+                    ends: self
+                        .is_known()
+                        .then(|| (value / (1.0 + margin), value * (1.0 + margin))),
+                }
+            }
+        }
+    }
+
+    /// Whether a promise may be made: of what was measured nowhere none is, even where another card's time can be scaled.
+    fn is_known(&self) -> bool {
+        self.model().evidence.class != Class::NotSeen || matches!(self, Self::Scaled { margin, .. } if *margin == 0.0)
+    }
+}
+
+/// One row a card: those that serve first, cheapest first, then what is too slow, what does not fit, what is not known.
+pub fn search(offers: &[Offer<'_>], ask: &Ask<'_>) -> Vec<Row> {
+    let mut rows: Vec<Row> = offers.iter().filter_map(|offer| best(offer, ask)).collect();
+    let dear = UsdPerHour::from_micros(i64::MAX);
+    rows.sort_by(|a, b| {
+        let key = |r: &Row| (r.verdict, r.usd_per_hour.unwrap_or(dear), r.gpus());
+        key(a).cmp(&key(b)).then_with(|| a.gpu.cmp(&b.gpu))
+    });
+    rows
+}
+
+/// What a wider layout may cost of a narrower one's price to be preferred (ours).
+const WIDER_PAYS: f64 = 0.9;
+/// Sequences at once below which a layout is starved of cache: memory asks for more GPUs.
+const STARVED: f64 = 4.0;
+
+fn best(offer: &Offer<'_>, ask: &Ask<'_>) -> Option<Row> {
+    let mut kept: Option<Row> = None;
+    for parallelism in ways(offer, ask) {
+        let (row, most) = evaluate(offer, ask, parallelism);
+        let slow = !row
+            .placement
+            .roofline
+            .as_ref()
+            .is_some_and(|r| r.card.path(r.tensor.max(2)).path.is_fast());
+        let starved = most < STARVED;
+        let better = match &kept {
+            None => true,
+            Some(old) if old.verdict != Verdict::Serves || row.verdict != Verdict::Serves => {
+                // What holds and is only too slow tells more than what does not fit; the widest tells what is lacking.
+                let lacks = |r: &Row| r.placement.verdict == FitVerdict::DoesNotFit && !r.placement.forbidden;
+                row.verdict < old.verdict || lacks(old) && lacks(&row)
+            }
+            // Wider ranks must pay: fewer, larger parts are harder to place and to lose.
+            Some(old) => old
+                .usd_per_hour
+                .zip(row.usd_per_hour)
+                .map_or(row.gpus() < old.gpus(), |(a, b)| b.usd() < a.usd() * WIDER_PAYS),
+        };
+        let settled = row.verdict == Verdict::Serves && slow && !starved;
+        if better {
+            kept = Some(row);
+        }
+        // Over PCIe, wider ranks are not looked at where replicas do.
+        if settled {
+            break;
+        }
+    }
+    kept
+}
+
+/// Tensor parallelism in powers of two inside a node, then two nodes in a pipeline where none of these holds the model.
+fn ways(offer: &Offer<'_>, ask: &Ask<'_>) -> Vec<Parallelism> {
+    if let Some(only) = ask.only {
+        return vec![only];
+    }
+    let data = ask.settings.data_parallel.unwrap_or(1).max(1);
+    let inside = ask.settings.dp_attention == Some(true);
+    let limit = offer
+        .most
+        .clamp(1, 64)
+        .min(ask.limits.max_gpus.unwrap_or(u32::MAX).max(1));
+    let mut ways: Vec<Parallelism> = std::iter::successors(Some(1_u32), |t| t.checked_mul(2))
+        .take_while(|t| *t <= limit)
+        .filter(|t| !inside || t % data == 0)
+        .map(|tensor| Parallelism {
+            tensor,
+            pipeline: 1,
+            data,
+        })
+        .collect();
+    let held = |p: &Parallelism| {
+        let placed = place(ask.model, ask.settings, offer.gpu, *p, None);
+        placed.forbidden || placed.kv_per_gpu.is_some_and(|b| b.0 > 0)
+    };
+    if let Some(last) = ways.last().copied().filter(|w| w.tensor >= 8 && !held(w)) {
+        ways.push(Parallelism { pipeline: 2, ..last });
+    }
+    ways
+}
+
+/// The model placed for requests of this length: with the engine's own length where it holds, else with the length needed.
+fn placed(offer: &Offer<'_>, ask: &Ask<'_>, parallelism: Parallelism) -> (Placement, Option<u64>) {
+    let plain = place(ask.model, ask.settings, offer.gpu, parallelism, None);
+    let needed = (ask.traffic.input + ask.traffic.output).ceil() as u64;
+    let own = ask.settings.max_model_len.is_some() || plain.verdict == FitVerdict::Fits || plain.forbidden;
+    if own || plain.max_model_len.is_some_and(|l| l <= needed) {
+        return (plain, None);
+    }
+    let shorter = EngineSettings {
+        max_model_len: Some(needed),
+        ..ask.settings.clone()
+    };
+    let short = place(ask.model, &shorter, offer.gpu, parallelism, None);
+    if short.verdict == FitVerdict::Fits
+        || plain.verdict == FitVerdict::DoesNotFit && short.verdict == FitVerdict::Tight
+    {
+        (short, Some(needed))
+    } else {
+        (plain, None)
+    }
+}
+
+/// A layout's row, and the sequences that one engine admits at once.
+fn evaluate(offer: &Offer<'_>, ask: &Ask<'_>, parallelism: Parallelism) -> (Row, f64) {
+    let (placement, max_model_len) = placed(offer, ask, parallelism);
+    let row = Row {
+        gpu: offer.gpu.name.clone(),
+        parallelism,
+        gpus_per_replica: gpus_of(ask.settings, parallelism),
+        replicas: 1,
+        max_model_len,
+        reason: placement.reason.clone(),
+        placement,
+        ..Row::default()
+    };
+    let row = judge(offer, ask, row);
+    let most = admitted(&row.placement, ask.traffic.input + ask.traffic.output).unwrap_or(0.0);
+    (row, most)
+}
+
+/// Weights that exceed the memory leave nothing to time.
+fn loads(placement: &Placement, gpu: &GpuFacts) -> bool {
+    placement.weights_per_gpu.is_none_or(|w| w < gpu.memory)
+}
+
+fn judge(offer: &Offer<'_>, ask: &Ask<'_>, mut row: Row) -> Row {
+    let placement = row.placement.clone();
+    row.usd_per_hour = offer.price(row.gpus_per_replica, 1);
+    let too_long = placement
+        .max_model_len
+        .filter(|l| ask.traffic.input + ask.traffic.output > *l as f64);
+    if let Some(length) = too_long {
+        row.verdict = Verdict::DoesNotFit;
+        row.limit = Some(Limit::Memory);
+        row.reason = format!(
+            "requests of {:.0} tokens are longer than the {length} that one request may hold",
+            ask.traffic.input + ask.traffic.output
+        );
+        return row;
+    }
+    let timed = usable(&placement).filter(|_| loads(&placement, offer.gpu) && !placement.forbidden);
+    let Some(roofline) = timed else {
+        row.verdict = if placement.verdict == FitVerdict::DoesNotFit {
+            Verdict::DoesNotFit
+        } else {
+            Verdict::Unknown
+        };
+        if row.verdict == Verdict::Unknown {
+            row.reason = "no throughput model for this model or card".into();
+        }
+        return row;
+    };
+    let clock = Clock::of(roofline, ask);
+    row.evidence = clock.model().evidence;
+    row.by_ratio = matches!(clock, Clock::Scaled { .. });
+    let most = admitted(&placement, ask.traffic.input + ask.traffic.output);
+    match ask.traffic.demand {
+        Demand::Running(running) => running_row(ask, &clock, running, most, &mut row),
+        Demand::Rate(_) | Demand::Clients(_) => load_row(offer, ask, &clock, most, &mut row),
+    }
+    match placement.verdict {
+        FitVerdict::Fits => {
+            if !clock.is_known() {
+                row.verdict = Verdict::Unknown;
+                row.reason = not_measured(roofline);
+            }
+        }
+        FitVerdict::DoesNotFit => {
+            row.verdict = Verdict::DoesNotFit;
+            row.limit = Some(Limit::Memory);
+            row.reason = placement.reason;
+        }
+        FitVerdict::Tight | FitVerdict::Unknown => {
+            row.verdict = Verdict::Unknown;
+            row.limit = Some(Limit::Memory);
+            row.reason = format!("whether it holds is not sure: {}", placement.reason);
+        }
+    }
+    row
+}
+
+fn ms(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    if ms < 9.95 {
+        format!("{ms:.1}")
+    } else {
+        format!("{ms:.0}")
+    }
+}
+
+/// One engine at a given batch.
+fn running_row(ask: &Ask<'_>, clock: &Clock<'_>, running: f64, most: Option<f64>, row: &mut Row) {
+    let at = At::new(running, ask.traffic.input, ask.traffic.output);
+    let step = clock.at(at);
+    let engines = f64::from(row.parallelism.data.max(1)).max(1.0);
+    let engines = if ask.settings.dp_attention == Some(true) {
+        1.0
+    } else {
+        engines
+    };
+    row.running = Some(running);
+    row.inter_token_latency = Some(step);
+    row.time_to_first_token = Some(clock.model().first_token(at, Arrivals::Open));
+    let rate = engines * running / step.value;
+    row.requests_at_load = Some(rate / ask.traffic.output.max(1.0));
+    row.output_tokens_per_second = Some(rate);
+    row.input_tokens_per_second = Some(rate * at.mix);
+    row.requests_per_second = Some(rate / ask.traffic.output.max(1.0));
+    row.bound = Some(clock.model().bound(at));
+    row.verdict = Verdict::Serves;
+    row.reason = String::new();
+    if let Some(most) = most.filter(|m| running > *m) {
+        row.limit = Some(Limit::KvCache);
+        row.reason = format!("{running:.0} sequences are more than the {most:.0} that surely find room at once");
+        row.verdict = Verdict::Unknown;
+    }
+    if let Some((limit, which, bad)) = broken(ask, step, row.time_to_first_token) {
+        row.verdict = Verdict::TooSlow;
+        row.limit = Some(which);
+        row.reason = too_slow(which, bad, limit);
+    }
+}
+
+/// The limit that a bad end exceeds: (limit, which, the bad end).
+fn broken(ask: &Ask<'_>, step: Seconds, first: Option<Seconds>) -> Option<(f64, Limit, f64)> {
+    let over = |limit: Option<f64>, seconds: Option<Seconds>, which| {
+        let (limit, bad) = limit.zip(seconds.and_then(Seconds::bad_end))?;
+        (bad > limit).then_some((limit, which, bad))
+    };
+    over(ask.limits.inter_token_latency, Some(step), Limit::InterTokenLatency)
+        .or_else(|| over(ask.limits.time_to_first_token, first, Limit::TimeToFirstToken))
+}
+
+fn too_slow(which: Limit, bad: f64, limit: f64) -> String {
+    let what = match which {
+        Limit::TimeToFirstToken => "to the first token",
+        _ => "between tokens",
+    };
+    format!("up to {} ms {what}, the limit is {} ms", ms(bad), ms(limit))
+}
+
+/// Replicas for a load.
+fn load_row(offer: &Offer<'_>, ask: &Ask<'_>, clock: &Clock<'_>, most: Option<f64>, row: &mut Row) {
+    let Traffic {
+        demand,
+        input,
+        output,
+        held,
+    } = ask.traffic;
+    let engines = if ask.settings.dp_attention == Some(true) {
+        1.0
+    } else {
+        f64::from(row.parallelism.data.max(1))
+    };
+    let Some(most) = most.filter(|m| *m >= 1.0) else {
+        row.verdict = Verdict::DoesNotFit;
+        row.limit = Some(Limit::KvCache);
+        row.reason = format!("not one request of {:.0} tokens surely finds room", input + output);
+        return;
+    };
+    let arrivals = if matches!(demand, Demand::Clients(_)) {
+        Arrivals::Closed
+    } else {
+        Arrivals::Open
+    };
+    let at = |running: f64| At::new(running, input, output);
+    let expected = Curve::new(most, |b| clock.at(at(b)).value);
+    let bad = Curve::new(most, |b| clock.at(at(b)).bad_end().unwrap_or(f64::INFINITY));
+    let first_bad = Curve::new(most, |b| {
+        clock
+            .model()
+            .first_token(at(b), arrivals)
+            .bad_end()
+            .unwrap_or(f64::INFINITY)
+    });
+    // Where nothing was measured, what is expected is shown, and nothing is promised.
+    let timed = if clock.is_known() { &bad } else { &expected };
+    let by_itl = ask
+        .limits
+        .inter_token_latency
+        .map_or(most, |limit| timed.batch_within(limit));
+    let known_first = clock.model().evidence.class != Class::NotSeen;
+    let by_ttft = match ask.limits.time_to_first_token {
+        Some(limit) if known_first => first_bad.batch_within(limit),
+        Some(_) if clock.is_known() => 0.0,
+        _ => most,
+    };
+    let seqs = row.placement.max_num_seqs.is_some_and(|n| n as f64 <= most);
+    let (batch, held_by) = [
+        (by_itl, Limit::InterTokenLatency),
+        (by_ttft, Limit::TimeToFirstToken),
+        (most, if seqs { Limit::MaxNumSeqs } else { Limit::KvCache }),
+    ]
+    .into_iter()
+    .min_by(|a, b| a.0.total_cmp(&b.0))
+    .unwrap_or((0.0, Limit::KvCache));
+    row.limit = Some(held_by);
+    if batch < 1.0 {
+        let one = at(1.0);
+        let (step, first) = (clock.at(one), clock.model().first_token(one, arrivals));
+        row.replicas = 0;
+        row.inter_token_latency = Some(step);
+        row.time_to_first_token = Some(first);
+        row.bound = Some(clock.model().bound(one));
+        row.verdict = Verdict::TooSlow;
+        let (limit, seconds) = match held_by {
+            Limit::TimeToFirstToken => (ask.limits.time_to_first_token, first),
+            _ => (ask.limits.inter_token_latency, step),
+        };
+        row.reason = match seconds.bad_end().zip(limit) {
+            Some((bad, limit)) => too_slow(held_by, bad, limit) + ", with one sequence running",
+            None => "how long the first token takes was not measured".into(),
+        };
+        return;
+    }
+    // Requests a second of one replica at the limits.
+    let rate = engines * batch / (timed.at(batch) * output.max(1.0));
+    let replicas = match demand {
+        Demand::Rate(wanted) => (wanted / rate).ceil(),
+        Demand::Clients(clients) => (clients / (batch * engines)).ceil(),
+        Demand::Running(_) => 1.0,
+    };
+    let room = held.map_or(1.0, |n| (n / (most * engines)).ceil());
+    let replicas = replicas.max(room).clamp(1.0, 1e9) as u64;
+    row.replicas = replicas;
+    row.requests_per_second = Some(rate * replicas as f64);
+    row.usd_per_hour = offer.price(row.gpus_per_replica, replicas);
+    let each = replicas as f64 * engines;
+    let (wanted, running) = match demand {
+        Demand::Rate(wanted) => (wanted, expected.batch_for(wanted * output / each).max(1.0)),
+        Demand::Clients(clients) => {
+            // Of those that ask, some wait for their first token: Little's law.
+            let asking = (clients / each).max(1.0);
+            let answer = |running: f64| {
+                let first = clock.model().first_token(at(running), arrivals).value;
+                let steps = expected.at(running) * output;
+                (asking * steps / (steps + first)).max(1.0)
+            };
+            let running = answer(asking);
+            (each * running / (expected.at(running) * output.max(1.0)), running)
+        }
+        Demand::Running(running) => (rate, running),
+    };
+    let worst = match demand {
+        Demand::Rate(_) => bad.batch_for(wanted * output / each).max(1.0),
+        _ => running,
+    };
+    let mut step = clock.at(at(running));
+    step.value = expected.at(running);
+    step.ends = step
+        .ends
+        .map(|(low, _)| (low.min(step.value), bad.at(worst).max(step.value)));
+    row.running = Some(running);
+    row.inter_token_latency = Some(step);
+    row.time_to_first_token = Some(clock.model().first_token(at(running), arrivals));
+    row.requests_at_load = Some(wanted);
+    row.output_tokens_per_second = Some(wanted * output);
+    row.input_tokens_per_second = Some(wanted * input);
+    row.bound = Some(clock.model().bound(at(running)));
+    row.verdict = Verdict::Serves;
+    row.reason = String::new();
+    if let Some(max) = ask.limits.max_gpus.filter(|m| row.gpus() > u64::from(*m)) {
+        row.verdict = Verdict::TooSlow;
+        row.limit = Some(Limit::MaxGpus);
+        row.reason = format!("needs {} GPUs, at most {max} are allowed", row.gpus());
+    }
+}
+
+/// What a load of other sizes costs in the layout of a row: for curves. `None`: it has no rate or no price.
+pub fn cost_at(offer: &Offer<'_>, row: &Row, requests_per_second: f64) -> Option<UsdPerHour> {
+    let each = row.requests_per_second? / row.replicas.max(1) as f64;
+    let replicas = (requests_per_second / each).ceil().clamp(1.0, 1e9) as u64;
+    offer.price(row.gpus_per_replica, replicas)
+}
+
+/// Seconds between tokens of one engine with `running` sequences, and what is behind it. `None`: nothing to time.
+pub fn speed_of(placement: &Placement, running: f64, input: f64, output: f64) -> Option<(Seconds, Evidence)> {
+    let roofline = usable(placement)?;
+    let predictor = Predictor::new(roofline, &[]);
+    Some((predictor.at(At::new(running, input, output)), predictor.evidence))
+}
