@@ -9,7 +9,9 @@ use crate::engine::ENGINES;
 use crate::engine::metrics::figures::LoadFigure;
 use crate::engine::metrics::vocabulary::Vocabulary;
 use crate::options::{CollectOptions, StoreMode};
-use crate::snapshot::cluster::{Cluster, Condition, Container, Node, OwnerRef, Pod, PodPhase, PodsRead, Resources};
+use crate::snapshot::cluster::{
+    Cluster, Condition, Container, Node, OwnerRef, Pod, PodPhase, PodsRead, Resources, UnreadKind,
+};
 use crate::snapshot::gpu::{GpuReading, GpuScrape, MigInstance};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::snapshot::{Gap, SCHEMA, Snapshot, SourceStatus};
@@ -122,7 +124,10 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
                 .push(source(&store.name, SourceStatus::Partial, detail, options));
             cluster.history = Some(Box::new(history.history));
         }
-        Err(gap) => {
+        Err((gap, lost)) => {
+            if lost {
+                cluster.unread.push(super::whole(UnreadKind::History));
+            }
             out.sources
                 .push(source(&store.name, SourceStatus::Failed, gap.reason.clone(), options));
             out.gaps.push(gap);
