@@ -36,6 +36,20 @@ pub fn known_money(usd: Option<UsdPerHour>) -> String {
     usd.map_or_else(|| "no known price".into(), money)
 }
 
+/// "1.47", "0.032": dollars a million tokens; a dash where they are not known.
+pub fn per_million(usd: Option<f64>) -> String {
+    usd.map_or_else(
+        || "–".to_owned(),
+        |u| {
+            if u < 0.1 {
+                format!("{u:.3}")
+            } else {
+                dollars(u, 2).replace('$', "")
+            }
+        },
+    )
+}
+
 /// "$300,979".
 pub fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
