@@ -34,7 +34,7 @@ def stamp(seconds):
 def node(name, ready=True, since=30 * DAY):
     labels = {"node.kubernetes.io/instance-type": "p5.48xlarge", "topology.kubernetes.io/region": "us-east-1", "karpenter.sh/capacity-type": "on-demand", "karpenter.sh/nodepool": "h100"}
     amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", "nvidia.com/gpu": "8"}
-    return {"metadata": {"name": name, "creationTimestamp": stamp(30 * DAY), "labels": labels}, "spec": {"providerID": f"aws:///x/{name}"},
+    return {"kind": "Node", "metadata": {"name": name, "creationTimestamp": stamp(30 * DAY), "labels": labels}, "spec": {"providerID": f"aws:///x/{name}"},
             "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": str(ready), "lastTransitionTime": stamp(since)}]}}
 
 
