@@ -5,7 +5,7 @@ use super::history_tests::work;
 use super::tests::report;
 use crate::catalog::prices::PriceBook;
 use crate::fleet;
-use crate::report::document::Report;
+use crate::report::document::{Report, UnitCosts};
 use crate::report::ledger::Ledger;
 use crate::report::rows::GroupBy;
 use crate::report::{self, Format, Input, RenderOptions};
@@ -30,7 +30,7 @@ fn busy() -> Snapshot {
     snap
 }
 
-fn grouped(snap: &Snapshot, by: GroupBy) -> Report {
+fn grouped(snap: &Snapshot, by: &GroupBy) -> Report {
     let settings = Settings::default();
     let fleet = fleet::join(snap, &PriceBook::default(), &settings);
     let outcomes = super::run(&Context::new(&fleet, &settings), |_| true);
@@ -40,7 +40,7 @@ fn grouped(snap: &Snapshot, by: GroupBy) -> Report {
         outcomes: &outcomes,
         sources: &[],
         gaps: &[],
-        group_by: Some(&by),
+        group_by: Some(by),
         suppressed: &suppressed,
         policy: report::document::PolicyUse::default(),
         owner_labels: &[],
@@ -97,8 +97,8 @@ fn what_is_not_known_is_null() {
         (load.output_tokens, load.output_tokens_total) = (None, None);
     }
     let found = report(&snap);
-    assert_eq!(found.workloads[0].unit_costs, Default::default());
-    assert_eq!(found.totals.unit_costs, Default::default());
+    assert_eq!(found.workloads[0].unit_costs, UnitCosts::default());
+    assert_eq!(found.totals.unit_costs, UnitCosts::default());
     // No tokens are known to be made: there is a bill, and no price of a million.
     let mut snap = busy();
     history(&mut snap).usage[0].work[0].output_tokens = Some(0.0);
@@ -116,7 +116,7 @@ fn groups_add_up_to_the_totals_whatever_they_go_by() {
         GroupBy::Node,
         GroupBy::Cluster,
     ] {
-        let found = grouped(&busy(), by.clone());
+        let found = grouped(&busy(), &by);
         let rows = &found.groups.as_ref().unwrap().rows;
         let priced: Vec<_> = rows
             .iter()
@@ -138,7 +138,7 @@ fn the_chargeback_sheet_has_days_that_add_up() {
     };
     let h = history(&mut snap);
     h.workloads[0].hourly = (0..168).map(|i| Some(day(i))).collect();
-    let found = grouped(&snap, GroupBy::Namespace);
+    let found = grouped(&snap, &GroupBy::Namespace);
     let mut text = Vec::new();
     Format::Csv
         .render(&found, &RenderOptions::default(), &mut text)
