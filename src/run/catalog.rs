@@ -118,8 +118,16 @@ fn rows(what: CatalogKind) -> Vec<String> {
         CatalogKind::Instances => instances::all().iter().map(instance).collect(),
         CatalogKind::Models => models::all().iter().map(model).collect(),
         CatalogKind::Engines => ENGINES
+            .engines()
             .iter()
-            .map(|e| format!("{:<14} metrics {}", e.kind().name(), e.metrics_path().unwrap_or("none")))
+            .map(|e| e.facts())
+            .map(|f| {
+                format!(
+                    "{:<14} metrics {}",
+                    f.kind.name(),
+                    f.endpoints.metrics.unwrap_or("none")
+                )
+            })
             .collect(),
         CatalogKind::Checks => CHECKS
             .iter()
@@ -128,11 +136,12 @@ fn rows(what: CatalogKind) -> Vec<String> {
         CatalogKind::Prices => gpus::all()
             .iter()
             .filter_map(|g| {
+                let median = instances::median(g)?;
                 Some(format!(
                     "{:<24} {:>10}  median over clouds of each cloud's cheapest on-demand price, {}",
                     g.name,
-                    instances::gpu_median(g)?.to_string(),
-                    instances::MEDIANS_AS_OF
+                    median.usd_per_hour.to_string(),
+                    median.as_of
                 ))
             })
             .collect(),
@@ -177,13 +186,14 @@ fn model(row: &models::Row) -> String {
 fn instance(row: &instances::InstanceRow) -> String {
     let usd = |p: Option<crate::units::UsdPerHour>| p.map_or_else(|| "–".to_string(), |p| p.to_string());
     format!(
-        "{:<10} {:<36} {:<16} {} x {:<18} {:>10}  spot {:>9}  {} ({})",
+        "{:<10} {:<36} {:<14} {:<16} {} x {:<18} {:>10}  spot {:>9}  {} ({})",
         row.cloud,
         row.instance_type,
+        row.offer.name(),
         row.region,
         row.gpus.map_or_else(|| "?".to_string(), |n| n.to_string()),
         row.gpu,
-        usd(row.on_demand),
+        usd(row.list),
         usd(row.spot),
         row.as_of,
         instances::source(&row.source_id).unwrap_or("unknown source")

@@ -3,13 +3,50 @@
 //! Prices are USD per whole instance-hour, Linux, pay-as-you-go list price, without tax; each row has its source and date.
 
 use super::gpus::{self, GpuFacts};
+use super::prices::CapacityType;
 use crate::units::UsdPerHour;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 const ROWS: &str = include_str!("data/instances.csv");
 const SOURCES: &str = include_str!("data/instance-sources.csv");
-const MEDIANS: &str = include_str!("data/gpu-prices.csv");
+
+/// How a row's price is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// Whoever asks gets it, by the hour.
+    #[default]
+    OnDemand,
+    /// Of a type that is sold on demand, too, bought as a block for some days.
+    CapacityBlock,
+    /// A type that is sold in blocks alone: their rate is its price, whatever a node's labels say.
+    BlockOnly,
+    /// Queued until there is room (GCP's DWS).
+    FlexStart,
+    /// A card alone, to be added to a machine that costs, too.
+    AddOn,
+}
+
+impl Offer {
+    pub const ALL: [Self; 5] = [
+        Self::OnDemand,
+        Self::CapacityBlock,
+        Self::BlockOnly,
+        Self::FlexStart,
+        Self::AddOn,
+    ];
+
+    /// As the column `offer` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::CapacityBlock => "capacity-block",
+            Self::BlockOnly => "block-only",
+            Self::FlexStart => "flex-start",
+            Self::AddOn => "add-on",
+        }
+    }
+}
 
 /// One instance type in one region.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +54,7 @@ pub struct InstanceRow {
     /// aws, azure, gcp, oci, coreweave, …
     pub cloud: String,
     pub instance_type: String,
+    pub offer: Offer,
     /// "all" or "any" where the cloud has one price everywhere.
     pub region: String,
     pub gpu: String,
@@ -24,8 +62,8 @@ pub struct InstanceRow {
     pub gpus: Option<u32>,
     pub vcpus: Option<f64>,
     pub memory_gib: Option<f64>,
-    /// `None`: no on-demand price was found (reservation only, or spot only).
-    pub on_demand: Option<UsdPerHour>,
+    /// The offer's list price; `None`: none was found (reservation only, or spot only).
+    pub list: Option<UsdPerHour>,
     pub spot: Option<UsdPerHour>,
     /// Key of [`source`].
     pub source_id: String,
@@ -34,17 +72,25 @@ pub struct InstanceRow {
 }
 
 impl InstanceRow {
-    /// The type's name without the remark "(capacity block)" or "(DWS flex-start)".
-    pub fn type_name(&self) -> &str {
-        self.instance_type.split(" (").next().unwrap_or(&self.instance_type)
+    /// What the row says that an instance costs which is paid for so: the one place that decides it.
+    pub fn price(&self, capacity: CapacityType) -> Option<UsdPerHour> {
+        match (capacity, self.offer) {
+            (CapacityType::OnDemand | CapacityType::Unknown, Offer::OnDemand | Offer::BlockOnly | Offer::AddOn)
+            | (CapacityType::CapacityBlock, Offer::CapacityBlock | Offer::BlockOnly) => self.list,
+            (CapacityType::Spot, Offer::OnDemand | Offer::BlockOnly | Offer::AddOn) => self.spot,
+            // What a reservation costs is nobody's list price; the on-demand price would overstate it, so only the user knows.
+            _ => None,
+        }
     }
 
-    /// Sold as a block, by reservation or flex-start: its rate is no on-demand price.
-    pub fn is_special_offer(&self) -> bool {
-        self.instance_type.contains('(')
-            || ["p5e.", "p6e-gb200", "u-p6e"]
-                .iter()
-                .any(|p| self.instance_type.starts_with(p))
+    /// Whoever asks for one can rent it: with its cards' machine in the price, and no block to wait for.
+    pub fn can_be_rented(&self) -> bool {
+        self.offer == Offer::OnDemand
+    }
+
+    /// It is offered there.
+    pub fn is_in(&self, region: &str) -> bool {
+        self.region.eq_ignore_ascii_case(region) || matches!(self.region.as_str(), "all" | "any")
     }
 }
 
@@ -52,14 +98,19 @@ struct Catalog {
     rows: Vec<InstanceRow>,
     by_type: HashMap<String, Vec<usize>>,
     sources: HashMap<String, String>,
-    /// GPU's canonical name → median of the clouds' cheapest on-demand prices, USD per GPU-hour.
-    medians: HashMap<String, UsdPerHour>,
+    /// By a GPU's canonical name.
+    medians: HashMap<String, Median>,
+}
+
+/// What a GPU is worth: of each cloud's cheapest on-demand price for one GPU-hour, the one in the middle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Median {
+    pub usd_per_hour: UsdPerHour,
+    /// The date of the newest row that went in.
+    pub as_of: String,
 }
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(load);
-
-/// The day the medians were made (the newest row that went in).
-pub const MEDIANS_AS_OF: &str = "2026-10-29";
 
 fn records(text: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -75,6 +126,7 @@ fn load() -> Catalog {
     let columns = [
         "cloud",
         "instance_type",
+        "offer",
         "region",
         "gpu_name",
         "gpu_count",
@@ -94,18 +146,19 @@ fn load() -> Catalog {
         let row = InstanceRow {
             cloud: cell(0).into(),
             instance_type: cell(1).into(),
-            region: cell(2).into(),
-            gpu: cell(3).into(),
-            gpus: number(4).filter(|n| n.fract() == 0.0).map(|n| n as u32),
-            vcpus: number(5),
-            memory_gib: number(6),
-            on_demand: number(7).and_then(UsdPerHour::from_usd),
-            spot: number(8).and_then(UsdPerHour::from_usd),
-            source_id: cell(9).into(),
-            as_of: cell(10).into(),
+            offer: Offer::ALL.into_iter().find(|o| o.name() == cell(2)).unwrap_or_default(),
+            region: cell(3).into(),
+            gpu: cell(4).into(),
+            gpus: number(5).filter(|n| n.fract() == 0.0).map(|n| n as u32),
+            vcpus: number(6),
+            memory_gib: number(7),
+            list: number(8).and_then(UsdPerHour::from_usd),
+            spot: number(9).and_then(UsdPerHour::from_usd),
+            source_id: cell(10).into(),
+            as_of: cell(11).into(),
         };
         by_type
-            .entry(row.type_name().to_ascii_lowercase())
+            .entry(row.instance_type.to_ascii_lowercase())
             .or_default()
             .push(rows.len());
         rows.push(row);
@@ -116,21 +169,44 @@ fn load() -> Catalog {
         .filter_map(|r| Some((r.get(0)?.into(), r.get(1)?.into())))
         .collect();
     Catalog {
+        medians: medians(&rows),
         rows,
         by_type,
         sources,
-        medians: medians(),
     }
 }
 
-fn medians() -> HashMap<String, UsdPerHour> {
-    let (headers, rows) = records(MEDIANS);
-    let at = |name: &str| headers.iter().position(|h| h == name).unwrap_or(usize::MAX);
-    let (name, level, worth) = (at("gpu_name"), at("level"), at("median_of_cloud_minima"));
-    rows.iter()
-        .filter(|r| r.get(level) == Some("model"))
-        .filter_map(|r| Some((r.get(name)?.into(), UsdPerHour::from_usd(r.get(worth)?.parse().ok()?)?)))
-        .collect()
+/// Each cloud counts once, however many regions it has; a price of a whole machine is divided by its GPUs.
+fn medians(rows: &[InstanceRow]) -> HashMap<String, Median> {
+    let mut minima: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
+    let mut dates: BTreeMap<&str, &str> = BTreeMap::new();
+    for row in rows.iter().filter(|r| r.can_be_rented()) {
+        let (Some(usd), Some(gpus)) = (row.list, row.gpus.filter(|n| *n > 0)) else {
+            continue;
+        };
+        let each = usd.scale(1.0 / f64::from(gpus)).micros();
+        let own = minima.entry(&row.gpu).or_default().entry(&row.cloud).or_insert(each);
+        *own = each.min(*own);
+        if row.as_of.starts_with(|c: char| c.is_ascii_digit()) {
+            let newest = dates.entry(&row.gpu).or_default();
+            *newest = row.as_of.as_str().max(newest);
+        }
+    }
+    let middle = |clouds: BTreeMap<&str, i64>| {
+        let mut prices: Vec<i64> = clouds.into_values().collect();
+        prices.sort_unstable();
+        let half = prices.len() / 2;
+        // Of an even number the mean of the two in the middle.
+        i64::midpoint(prices[half], prices[(prices.len() - 1) / 2])
+    };
+    let medians = minima.into_iter().map(|(gpu, clouds)| {
+        let median = Median {
+            usd_per_hour: UsdPerHour::from_micros(middle(clouds)),
+            as_of: dates.get(gpu).copied().unwrap_or("unknown").to_string(),
+        };
+        (gpu.to_string(), median)
+    });
+    medians.collect()
 }
 
 pub fn all() -> &'static [InstanceRow] {
@@ -152,8 +228,18 @@ pub fn source(id: &str) -> Option<&'static str> {
 }
 
 /// A GPU's worth: median over clouds of each cloud's cheapest on-demand price, per GPU-hour (R1 "gpu-median").
+pub fn median(gpu: &GpuFacts) -> Option<&'static Median> {
+    CATALOG.medians.get(&gpu.name)
+}
+
 pub fn gpu_median(gpu: &GpuFacts) -> Option<UsdPerHour> {
-    CATALOG.medians.get(&gpu.name).copied()
+    Some(median(gpu)?.usd_per_hour)
+}
+
+/// The date of the newest row that went into any median.
+pub fn medians_as_of() -> &'static str {
+    let dates = CATALOG.medians.values().map(|m| m.as_of.as_str());
+    dates.filter(|d| *d != "unknown").max().unwrap_or("unknown")
 }
 
 /// The cloud's main region, where its list price is taken for regions that the catalogue lacks (R1 "region-guess").
@@ -190,14 +276,73 @@ mod tests {
     fn types_are_found_in_any_case_and_special_offers_are_known() {
         let (gpu, count) = gpu_of_type("standard_nd96isr_h100_v5").unwrap();
         assert_eq!((gpu.name.as_str(), count), ("H100-SXM5-80GB", 8));
-        assert!(of_type("p5.48xlarge").any(InstanceRow::is_special_offer));
-        assert!(of_type("p5.48xlarge").any(|r| r.region == "us-east-1" && !r.is_special_offer()));
+        assert!(of_type("p5.48xlarge").any(|r| r.offer == Offer::CapacityBlock));
+        assert!(of_type("p5.48xlarge").any(|r| r.region == "us-east-1" && r.can_be_rented()));
         assert!(of_type("m5.large").next().is_none());
     }
 
     #[test]
     fn a_gpus_worth_is_the_median_of_the_clouds() {
-        let l4 = gpus::find("L4").unwrap();
-        assert!(gpu_median(l4).is_some_and(|p| p.usd() > 0.3 && p.usd() < 3.0));
+        // By another way than `medians`: in dollars, row by row.
+        for gpu in gpus::all() {
+            let mut cheapest: HashMap<&str, f64> = HashMap::new();
+            for row in all().iter().filter(|r| r.gpu == gpu.name && r.offer == Offer::OnDemand) {
+                if let (Some(usd), Some(n)) = (row.list, row.gpus) {
+                    let own = cheapest.entry(&row.cloud).or_insert(f64::INFINITY);
+                    *own = own.min(usd.usd() / f64::from(n));
+                }
+            }
+            let mut prices: Vec<f64> = cheapest.into_values().collect();
+            prices.sort_by(f64::total_cmp);
+            let expected = match prices.len() {
+                0 => None,
+                n if n % 2 == 1 => Some(prices[n / 2]),
+                n => Some(f64::midpoint(prices[n / 2 - 1], prices[n / 2])),
+            };
+            let told = gpu_median(gpu).map(UsdPerHour::usd);
+            let same = expected.zip(told).is_none_or(|(a, b)| (a - b).abs() < 2e-6);
+            assert!(
+                expected.is_some() == told.is_some() && same,
+                "{}: {expected:?}, {told:?}",
+                gpu.name
+            );
+        }
+        let worth = |name: &str| gpu_median(gpus::find(name).unwrap()).unwrap().usd();
+        assert_eq!((worth("MI300X"), worth("H200-SXM5-141GB")), (3.45, 5.4));
+        assert!(medians_as_of() >= "2026-10");
+    }
+
+    #[test]
+    fn an_ordinary_row_is_ordinary_whatever_its_name() {
+        let named = all().iter().filter(|r| r.instance_type.contains('('));
+        assert!(named.clone().count() > 60 && named.clone().all(InstanceRow::can_be_rented));
+        assert!(
+            named
+                .clone()
+                .any(|r| r.region == "north-america" && r.price(CapacityType::OnDemand).is_some())
+        );
+    }
+
+    #[test]
+    fn each_offer_is_a_price_for_what_is_paid_for_so() {
+        let row = |offer| InstanceRow {
+            offer,
+            list: UsdPerHour::from_usd(10.0),
+            spot: UsdPerHour::from_usd(4.0),
+            ..InstanceRow::default()
+        };
+        let of = |offer, capacity| row(offer).price(capacity).map(UsdPerHour::usd);
+        for offer in Offer::ALL {
+            for committed in [CapacityType::Reserved, CapacityType::Owned] {
+                assert_eq!(of(offer, committed), None);
+            }
+        }
+        assert_eq!(of(Offer::OnDemand, CapacityType::Unknown), Some(10.0));
+        assert_eq!(of(Offer::OnDemand, CapacityType::Spot), Some(4.0));
+        assert_eq!(of(Offer::OnDemand, CapacityType::CapacityBlock), None);
+        assert_eq!(of(Offer::CapacityBlock, CapacityType::OnDemand), None);
+        assert_eq!(of(Offer::CapacityBlock, CapacityType::CapacityBlock), Some(10.0));
+        assert_eq!(of(Offer::BlockOnly, CapacityType::Unknown), Some(10.0));
+        assert_eq!(of(Offer::FlexStart, CapacityType::OnDemand), None);
     }
 }

@@ -3,6 +3,8 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+#[cfg(test)]
+mod data_tests;
 pub mod gpus;
 pub mod instances;
 pub mod mig;

@@ -338,16 +338,8 @@ fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> Node
                 .collect()
         })
         .unwrap_or_default();
-    let amount = |row: &InstanceRow| match query.capacity_type {
-        CapacityType::Spot => row.spot,
-        // What a reservation costs is nobody's list price; the on-demand price would overstate it, so only the user knows.
-        CapacityType::Reserved | CapacityType::Owned => None,
-        CapacityType::CapacityBlock => row.on_demand.filter(|_| row.is_special_offer()),
-        CapacityType::OnDemand | CapacityType::Unknown => row.on_demand.filter(|_| !row.instance_type.contains('(')),
-    };
-    let everywhere = |row: &InstanceRow| matches!(row.region.as_str(), "all" | "any");
     let found = |row: &InstanceRow, source: PriceSource| {
-        amount(row).map(|usd| NodePrice {
+        row.price(query.capacity_type).map(|usd| NodePrice {
             usd_per_hour: Some(usd),
             source,
             as_of: Some(row.as_of.clone()),
@@ -362,7 +354,7 @@ fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> Node
     };
     let here = rows
         .iter()
-        .filter(|r| query.region == Some(r.region.as_str()) || everywhere(r))
+        .filter(|r| r.is_in(query.region.unwrap_or_default()))
         .find_map(|r| found(r, exact));
     let main = || {
         rows.iter()
@@ -371,12 +363,12 @@ fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> Node
     };
     // The median is an on-demand price: for spot, reserved and owned nodes it is still only an assumption (R6).
     let median = || {
-        let usd = instances::gpu_median(query.gpu?)?.times(u64::from(query.gpus));
+        let median = instances::median(query.gpu?)?;
         Some(NodePrice {
-            usd_per_hour: Some(usd),
+            usd_per_hour: Some(median.usd_per_hour.times(u64::from(query.gpus))),
             source: PriceSource::GpuMedian,
-            as_of: Some(instances::MEDIANS_AS_OF.into()),
-            stale: is_stale(instances::MEDIANS_AS_OF, at, stale_days),
+            as_of: Some(median.as_of.clone()),
+            stale: is_stale(&median.as_of, at, stale_days),
         })
     };
     here.or_else(main).or_else(median).unwrap_or_default()
@@ -412,8 +404,8 @@ pub fn template(types: &[(String, Option<String>, CapacityType)]) -> String {
     )];
     for (instance_type, region, capacity) in if types.is_empty() { &example[..] } else { types } {
         let row = instances::of_type(instance_type)
-            .find(|r| !r.is_special_offer() && region.as_deref().is_none_or(|x| x == r.region));
-        let list = row.and_then(|r| r.on_demand.map(|p| (p, &r.as_of)));
+            .find(|r| r.can_be_rented() && region.as_deref().is_none_or(|x| x == r.region));
+        let list = row.and_then(|r| r.price(CapacityType::OnDemand).map(|p| (p, &r.as_of)));
         text.push_str("\n[[price]]\n");
         text.push_str(&format!("instance_type = \"{instance_type}\"\n"));
         if let Some(region) = region {

@@ -1,7 +1,8 @@
 //! A metrics page of which few lines are needed, beside counting its lines, in MB/s. Prints; asserts no times.
 //! `cargo bench -p gpuwaste-engine`, or `python3 tests/bench/bench.py metrics`.
 
-use gpuwaste_engine::metrics::{Page, exporter, filter, names};
+use gpuwaste_engine::ENGINES;
+use gpuwaste_engine::metrics::{Page, exporter, filter};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ fn main() {
             "DCGM_FI_DEV_GPU_UTIL{{gpu=\"{gpu}\",UUID=\"GPU-{gpu}\"}} 97\n"
         ));
     }
-    let wanted = |name: &str| exporter::is_wanted(name) || names::is_wanted(name);
+    let wanted = |name: &str| exporter::is_wanted(name) || ENGINES.is_wanted(name);
     for (name, page) in [
         ("exporter page, 1 line in 120 needed", page.as_str()),
         ("a vLLM page, most lines needed", REAL),

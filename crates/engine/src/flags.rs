@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 /// Flags by name (dashes, no leading ones), the last value of each, and what stands alone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Flags {
+pub struct Flags {
     values: BTreeMap<String, Vec<String>>,
     positionals: Vec<String>,
 }
 
 impl Flags {
     /// `switches` take no value: the word behind them is not theirs.
-    pub(crate) fn parse(words: &[String], switches: &[&str]) -> Self {
+    pub fn parse(words: &[String], switches: &[&str]) -> Self {
         let mut flags = Self::default();
         let mut rest = words.iter().peekable();
         while let Some(word) = rest.next() {
@@ -46,12 +46,12 @@ impl Flags {
         flags
     }
 
-    pub(crate) fn has(&self, names: &[&str]) -> bool {
+    pub fn has(&self, names: &[&str]) -> bool {
         names.iter().any(|n| self.values.contains_key(*n))
     }
 
     /// The value of the first of `names` that was given.
-    pub(crate) fn text(&self, names: &[&str]) -> Option<&str> {
+    pub fn text(&self, names: &[&str]) -> Option<&str> {
         names
             .iter()
             .find_map(|n| self.values.get(*n)?.first())
@@ -59,7 +59,7 @@ impl Flags {
             .filter(|v| !v.is_empty())
     }
 
-    pub(crate) fn list(&self, names: &[&str]) -> Vec<String> {
+    pub fn list(&self, names: &[&str]) -> Vec<String> {
         names
             .iter()
             .find_map(|n| self.values.get(*n))
@@ -72,22 +72,22 @@ impl Flags {
             .unwrap_or_default()
     }
 
-    pub(crate) fn owned(&self, names: &[&str]) -> Option<String> {
+    pub fn owned(&self, names: &[&str]) -> Option<String> {
         self.text(names).map(String::from)
     }
 
     /// A count; "32k" is 32,000.
-    pub(crate) fn count(&self, names: &[&str]) -> Option<u64> {
+    pub fn count(&self, names: &[&str]) -> Option<u64> {
         super::human_count(self.text(names)?)
     }
 
     /// A small count; 0 is none.
-    pub(crate) fn small(&self, names: &[&str]) -> Option<u32> {
+    pub fn small(&self, names: &[&str]) -> Option<u32> {
         self.text(names)?.parse().ok().filter(|n| *n > 0)
     }
 
     /// A share between 0 and 1.
-    pub(crate) fn share(&self, names: &[&str]) -> Option<f64> {
+    pub fn share(&self, names: &[&str]) -> Option<f64> {
         self.text(names)?
             .parse()
             .ok()
@@ -95,7 +95,7 @@ impl Flags {
     }
 
     /// `--flag`, `--flag=true`, `--no-flag`; `None`: not given.
-    pub(crate) fn switch(&self, name: &str) -> Option<bool> {
+    pub fn switch(&self, name: &str) -> Option<bool> {
         if self.values.contains_key(&format!("no-{name}")) {
             return Some(false);
         }
@@ -107,12 +107,12 @@ impl Flags {
     }
 
     /// A text field of a flag whose value is JSON.
-    pub(crate) fn json_field(&self, name: &str, field: &str) -> Option<String> {
+    pub fn json_field(&self, name: &str, field: &str) -> Option<String> {
         let value: Value = serde_json::from_str(self.text(&[name])?).ok()?;
         Some(value[field].as_str()?.to_string())
     }
 
-    pub(crate) fn positional(&self, index: usize) -> Option<&str> {
+    pub fn positional(&self, index: usize) -> Option<&str> {
         self.positionals.get(index).map(String::as_str)
     }
 

@@ -1,51 +1,6 @@
 //! Container image references.
 
-use crate::snapshot::server::EngineKind;
-
-/// An engine's own images, and the newest major version that it has had (2026-11): a larger number in a tag is another's.
-struct Own {
-    engine: EngineKind,
-    /// From each project's documentation.
-    images: &'static [&'static str],
-    newest: u32,
-}
-
-const OWN: &[Own] = &[
-    Own {
-        engine: EngineKind::Vllm,
-        images: &[
-            "vllm/vllm-openai",
-            "vllm/vllm-openai-rocm",
-            "vllm/vllm-openai-cpu",
-            "vllm/vllm-tpu",
-            "rocm/vllm",
-            "rocm/vllm-dev",
-            // AWS deep learning containers.
-            "deep-learning-containers/vllm",
-        ],
-        newest: 1,
-    },
-    Own {
-        engine: EngineKind::Sglang,
-        images: &["lmsysorg/sglang", "lmsysorg/sglang-rocm", "rocm/sgl-dev"],
-        newest: 1,
-    },
-    Own {
-        engine: EngineKind::Tgi,
-        images: &["huggingface/text-generation-inference"],
-        newest: 4,
-    },
-    Own {
-        engine: EngineKind::Trtllm,
-        images: &["tensorrt-llm/release", "nvidia/tensorrt-llm"],
-        newest: 2,
-    },
-    Own {
-        engine: EngineKind::Llamacpp,
-        images: &["ggml-org/llama.cpp", "ggerganov/llama.cpp"],
-        newest: 0,
-    },
-];
+use crate::engine::Versions;
 
 /// What people call the folder of a registry in which copies of others' images lie.
 const MIRRORS: &[&str] = &[
@@ -93,15 +48,15 @@ impl Image {
 
     /// The project that makes the engine built it: its entry point is the engine, its tag the engine's version. Others count
     /// their own versions, whatever their image is called ("lmcache/vllm-openai:v0.3.9", "rhaiis/vllm-cuda-rhel9:3.2.1").
-    pub fn is_own(&self, engine: EngineKind) -> bool {
-        let Some(own) = OWN.iter().find(|o| o.engine == engine) else {
+    pub(crate) fn is_own(&self, versions: &Versions) -> bool {
+        let Versions::Own { images, .. } = versions else {
             return true;
         };
         let (parent, base) = self.repository.rsplit_once('/').unwrap_or(("", &self.repository));
         let parent = parent.rsplit('/').next().unwrap_or_default();
         // A mirror that keeps the name alone, right below its registry.
         let mirrored = parent.is_empty() || parent.contains(['.', ':']) || MIRRORS.contains(&parent);
-        own.images.iter().any(|image| {
+        images.iter().any(|image| {
             let whole = self.repository == *image || self.repository.ends_with(&format!("/{image}"));
             whole || (mirrored && image.rsplit('/').next() == Some(base))
         })
@@ -109,14 +64,14 @@ impl Image {
 
     /// The engine's version where the image is the engine's own: a base image ("ubuntu:22.04"), a platform's
     /// ("llm-d-cuda:v0.8.1", Dynamo's runtimes) and NVIDIA's monthly builds of vLLM and SGLang count their own versions.
-    pub fn version_of(&self, engine: EngineKind) -> Option<String> {
+    pub(crate) fn version_of(&self, versions: &Versions) -> Option<String> {
         // Of the others tags are read by name, or are the product's own.
-        let Some(own) = OWN.iter().find(|o| o.engine == engine) else {
+        let Versions::Own { newest, .. } = versions else {
             return self.version();
         };
         let major = |v: &str| v.split('.').next().and_then(|n| n.parse::<u32>().ok());
         self.version()
-            .filter(|v| self.is_own(engine) && major(v).is_some_and(|n| n <= own.newest))
+            .filter(|v| self.is_own(versions) && major(v).is_some_and(|n| n <= *newest))
     }
 
     /// A version in the tag: "v0.11.0" → "0.11.0", "25.03-trtllm-python-py3" → "25.03"; `None` for latest, nightly and hashes.
@@ -132,7 +87,8 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
-    use super::{EngineKind, Image};
+    use super::Image;
+    use crate::snapshot::server::EngineKind;
 
     #[test]
     fn references_come_apart() {
@@ -221,7 +177,8 @@ mod tests {
                 Some("25.03"),
             ),
         ] {
-            assert_eq!(Image::parse(image).version_of(engine).as_deref(), version, "{image}");
+            let versions = &crate::of(engine).expect("known").facts().versions;
+            assert_eq!(Image::parse(image).version_of(versions).as_deref(), version, "{image}");
         }
     }
 }

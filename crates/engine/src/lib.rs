@@ -7,25 +7,21 @@
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
 mod command;
+mod engine;
+mod engines;
+pub mod exporters;
 mod flags;
 mod image;
-mod llamacpp;
 mod memory_flags;
 pub mod metrics;
 mod names;
-mod others;
+mod registry;
 mod role;
 mod several;
-mod sglang;
 mod shell;
-mod tgi;
-mod triton;
-mod trtllm;
 mod unread;
 mod unsaid;
 mod uri;
-mod vllm;
-pub mod width;
 
 pub use image::Image;
 pub use unread::{has_placeholder, has_stand_in, is_to_be_replaced, placeholder_in};
@@ -36,11 +32,16 @@ use gpuwaste_facts::{snapshot, units};
 use crate::snapshot::cluster::ContainerRole;
 use crate::snapshot::server::{EngineKind, EngineSettings, Setting, UnreadSetting};
 use command::Launch;
-use flags::Flags;
+pub use engine::{Endpoints, Engine, Facts, Form, IdentityPath, MemoryRules, Routers, Variable, Versions, Width};
+pub use engines::ENGINES;
+pub use flags::Flags;
+pub use metrics::figures::LoadFigure;
+pub use metrics::vocabulary::Tells;
+pub use registry::{Name, Registry};
 use serde_json::Value;
 use shell::Ran;
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use unread::{Place, Places};
 
@@ -61,7 +62,7 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
-    pub fn env(&self, name: &str) -> Option<&str> {
+    fn env(&self, name: &str) -> Option<&str> {
         self.env
             .iter()
             .rev()
@@ -81,14 +82,16 @@ impl ContainerSpec {
     }
 }
 
-/// A container as the engines look at it: the image taken apart, the command line as words.
+/// A container as an engine looks at it: the image taken apart, the command line as words, its own variables.
 pub struct Candidate<'a> {
-    pub spec: &'a ContainerSpec,
+    spec: &'a ContainerSpec,
     pub image: Image,
     /// Each simple command that would run; without a program's name where only `args` are given.
     pub commands: Vec<Vec<String>>,
     /// Only `args`: the image's entry point is the program.
     pub entrypoint: bool,
+    /// The variables of the engine that looks.
+    variables: Cell<&'static [Variable]>,
     /// What its script writes, and what could not be read of anything.
     files: &'a BTreeMap<String, Option<String>>,
     places: &'a Places,
@@ -97,77 +100,36 @@ pub struct Candidate<'a> {
     first: RefCell<Option<String>>,
 }
 
-/// A serving engine.
-pub trait Engine: Sync {
-    fn kind(&self) -> EngineKind;
-
-    /// The settings, where this container runs the engine; `None` otherwise.
-    fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings>;
-
-    /// Where metrics are where the command does not say: the engine's own default port.
-    fn default_port(&self) -> Option<u16>;
-
-    /// Path of the Prometheus metrics. Reading it must have no side effect. `None`: the engine has none.
-    fn metrics_path(&self) -> Option<&'static str>;
-
-    /// Where other versions have them, tried in turn where there is nothing at [`Engine::metrics_path`].
-    fn other_metrics_paths(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Further side-effect-free GET paths that tell what the server loaded.
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &[]
-    }
-}
-
-/// The registry, most specific first: the first engine that recognises a container has it.
-pub const ENGINES: &[&dyn Engine] = &[
-    &others::Nim,
-    &trtllm::Trtllm,
-    &triton::Triton,
-    &sglang::Sglang,
-    &vllm::Vllm,
-    &tgi::Tgi,
-    &others::Tei,
-    &others::Infinity,
-    &others::Lmdeploy,
-    &llamacpp::Llamacpp,
-    &others::Ollama,
-    &others::Whisper,
-    &others::Diffusion,
-    &others::TorchServe,
-    &others::RayServe,
-];
+/// Where NVIDIA Dynamo puts a worker's metrics, whatever engine is in it.
+const DYNAMO_PORT: Variable = Variable::new("DYN_SYSTEM_PORT", Setting::Other, Form::Count);
 
 pub fn of(kind: EngineKind) -> Option<&'static dyn Engine> {
-    ENGINES.iter().copied().find(|e| e.kind() == kind)
+    ENGINES.of(kind)
+}
+
+/// What is said of an engine; `None`: of one that is not known.
+pub fn facts(kind: Option<EngineKind>) -> Option<&'static Facts> {
+    Some(of(kind?)?.facts())
+}
+
+/// How many GPUs a server takes where no setting says so; of an unknown engine nobody knows.
+pub fn width(kind: Option<EngineKind>) -> Width {
+    facts(kind).map_or(Width::Chosen, |f| f.width)
+}
+
+/// By whose rules a server lays out memory.
+pub fn memory_rules(kind: Option<EngineKind>) -> MemoryRules {
+    facts(kind).map_or(MemoryRules::Unknown, |f| f.memory)
+}
+
+/// Whether an engine tells a figure of load; an unknown one never does.
+pub fn tells(kind: Option<EngineKind>, figure: LoadFigure) -> Tells {
+    kind.map_or(Tells::Never, |kind| ENGINES.tells(kind, figure))
 }
 
 /// The engine that a container runs, with its settings, and what of them could not be read; `None`: not a known server.
 pub fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
-    let places = Places::default();
-    let launch = command::launch(spec, &places);
-    let image = Image::parse(&spec.image);
-    if role::of(&image, &launch.ran).is_some() {
-        return None;
-    }
-    let spec = &*with_known_variables(spec, &launch);
-    let whole = Candidate::new(spec, &launch, &places, &launch.ran);
-    let all = settings(&whole)?;
-    let mut found = match several::servers(spec, &launch, &places) {
-        Some(several) => several,
-        None => all,
-    };
-    if !launch.whole {
-        found.unread.push(UnreadSetting {
-            setting: Setting::Any,
-            place: "a part of the start script that was not understood".into(),
-        });
-    }
-    found.unread.sort();
-    found.unread.dedup();
-    Some(found)
+    ENGINES.recognise(spec)
 }
 
 /// What of the settings stands elsewhere too, where nobody read it: it may be otherwise than the container says.
@@ -180,66 +142,14 @@ pub fn leave_unread(settings: &mut EngineSettings, places: &[UnreadSetting]) {
     unsaid::apply(settings, all);
 }
 
-/// The container with its variables filled in; a mark is in each of which a part was not read.
-fn with_known_variables<'s>(spec: &'s ContainerSpec, launch: &Launch) -> Cow<'s, ContainerSpec> {
-    let same = |(name, value): &(String, Option<String>)| value.is_none() || launch.env.get(name) == value.as_ref();
-    if spec.env.iter().all(same) {
-        return Cow::Borrowed(spec);
-    }
-    let mut own = spec.clone();
-    for (name, value) in own.env.iter_mut().filter(|(_, value)| value.is_some()) {
-        *value = launch.env.get(name).cloned();
-    }
-    Cow::Owned(own)
-}
-
-/// The settings of the first engine that recognises the candidate.
-fn settings(candidate: &Candidate<'_>) -> Option<EngineSettings> {
-    ENGINES.iter().find_map(|engine| {
-        candidate.unread.borrow_mut().clear();
-        candidate.first.borrow_mut().take();
-        let mut settings = engine.recognise(candidate)?;
-        settings.engine = Some(engine.kind());
-        if candidate.runs_in_dynamo() {
-            settings.dynamo = true;
-            settings.port = candidate.spec.env("DYN_SYSTEM_PORT").and_then(|p| p.parse().ok());
-        }
-        settings.engine_version = settings
-            .engine_version
-            .or_else(|| candidate.image.version_of(engine.kind()));
-        unsaid::settle(&mut settings, candidate, engine.kind());
-        Some(settings)
-    })
-}
-
-/// Prefixes of variables that engines read themselves, whatever the command line says.
-const VARIABLES: &[&str] = &[
-    "MODEL_ID",
-    "MODEL_NAME",
-    "MODEL_PATH",
-    "NUM_SHARD",
-    "MAX_TOTAL_TOKENS",
-    "MAX_BATCH",
-    "QUANTIZE",
-    "DTYPE",
-    "CUDA_MEMORY_FRACTION",
-    "VLLM_ADDITIONAL_ARGS",
-    "NIM_",
-    "LLAMA_ARG_",
-    "OLLAMA_",
-    "INFINITY_",
-    "DYN_SYSTEM_PORT",
-    "DYN_TRTLLM_",
-];
-
+/// Whether an engine reads this environment variable itself, whatever the command line says.
 pub fn reads_variable(name: &str) -> bool {
-    VARIABLES.iter().any(|v| name.starts_with(v))
+    ENGINES.variable(name).is_some()
 }
 
 /// What a container is when it is no server: exporter, notebook, trainer, router, placeholder.
 pub fn role(spec: &ContainerSpec) -> Option<ContainerRole> {
-    let launch = command::launch(spec, &Places::default());
-    role::of(&Image::parse(&spec.image), &launch.ran)
+    ENGINES.role(spec)
 }
 
 impl<'a> Candidate<'a> {
@@ -249,6 +159,7 @@ impl<'a> Candidate<'a> {
             image: Image::parse(&spec.image),
             commands: ran.iter().map(|r| r.words.clone()).collect(),
             entrypoint: spec.command.is_empty(),
+            variables: Cell::new(&[]),
             files: &launch.files,
             places,
             unread: RefCell::default(),
@@ -257,22 +168,37 @@ impl<'a> Candidate<'a> {
     }
 
     /// The flags of a server's command line, of which is kept what could not be read.
-    fn flags(&self, words: &[String], switches: &[&str]) -> Flags {
+    pub fn flags(&self, words: &[String], switches: &[&str]) -> Flags {
         let flags = Flags::parse(words, switches);
         unsaid::of_flags(self, &flags);
         flags
     }
 
     /// A setting is stated there, and could not be read.
-    fn is_unread(&self, setting: Setting, place: impl Into<String>) {
+    pub fn is_unread(&self, setting: Setting, place: impl Into<String>) {
         self.unread.borrow_mut().push(UnreadSetting {
             setting,
             place: place.into(),
         });
     }
 
+    /// The value of one of the engine's own variables, where it was read.
+    pub fn env(&self, name: &str) -> Option<&'a str> {
+        self.is_own(name).then(|| self.spec.env(name)).flatten()
+    }
+
+    /// All of the engine's own variables whose values were read.
+    pub fn variables(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let read = self.spec.env.iter().filter(|(name, _)| self.is_own(name));
+        read.filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)))
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.variables.get().iter().any(|v| v.is(name))
+    }
+
     /// The words after the program, for the first command that `is_program` accepts.
-    fn after(&self, is_program: impl Fn(&[String]) -> Option<usize>) -> Option<&[String]> {
+    pub fn after(&self, is_program: impl Fn(&[String]) -> Option<usize>) -> Option<&[String]> {
         self.commands
             .iter()
             .find_map(|words| is_program(words).map(|at| &words[at.min(words.len())..]))
@@ -286,7 +212,7 @@ impl<'a> Candidate<'a> {
 
     /// The settings of a YAML configuration file as flags; empty where it was not read or is none: then nobody knows what it
     /// sets.
-    fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
+    pub fn config_words(&self, path: Option<&str>, section: Option<&str>) -> Vec<String> {
         let Some(path) = path else { return Vec::new() };
         // Of a file that is not read the flag itself tells ([`unsaid::of_flags`]).
         let Some(Ok(value)) = self.file(path).map(|text| serde_saphyr::from_str::<Value>(&text)) else {
@@ -316,7 +242,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// All words, where the image's entry point is the program and only arguments are given.
-    fn entrypoint_args(&self) -> Option<&[String]> {
+    pub fn entrypoint_args(&self) -> Option<&[String]> {
         self.entrypoint
             .then(|| self.commands.first().map_or(&[][..], Vec::as_slice))
     }
@@ -355,6 +281,8 @@ pub fn human_count(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod argument_tests;
+#[cfg(test)]
+mod made_up_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

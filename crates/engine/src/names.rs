@@ -1,24 +1,8 @@
-//! Which setting a flag or variable states, and in which form: one table for all engines, since the same name never means two
+//! Which setting a flag states, and in which form: one table for all engines, since the same name never means two
 //! things in two of them.
 
-use crate::snapshot::server::{EngineKind, Setting};
-
-/// How a value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// A whole number: "4", "32k".
-    Count,
-    /// Between 0 and 1.
-    Share,
-    /// A model: an id, a path.
-    Model,
-    /// One of the engine's own words, or JSON.
-    Word,
-    /// More GPUs for each engine, where it is not 1.
-    Factor,
-    /// Any settings at all.
-    Settings,
-}
+use crate::engine::Form;
+use crate::snapshot::server::Setting;
 
 /// Flags without their dashes, `_` as `-`.
 const FLAGS: &[(&[&str], Setting, Form)] = &[
@@ -277,109 +261,6 @@ pub(crate) fn of_flag(name: &str) -> Option<(Setting, Form)> {
 /// What follows is its value, whatever it is.
 pub(crate) fn takes_value(name: &str) -> bool {
     VALUED.contains(&name) || of_flag(name).is_some()
-}
-
-/// A variable, what it states, and how.
-pub(crate) type Variable = (&'static str, Setting, Form);
-
-/// Variables that engines read themselves, whatever the command line says: those that state a setting, by the engine.
-const VARIABLES: &[(EngineKind, &[Variable])] = &[
-    (
-        EngineKind::Vllm,
-        &[
-            ("VLLM_ADDITIONAL_ARGS", Setting::Any, Form::Settings),
-            ("VLLM_ALLOW_LONG_MAX_MODEL_LEN", Setting::MaxModelLen, Form::Word),
-            ("KV_ROLE", Setting::Role, Form::Word),
-            ("MODEL_ID", Setting::Model, Form::Model),
-            ("MODEL_NAME", Setting::Model, Form::Model),
-        ],
-    ),
-    (
-        EngineKind::Tgi,
-        &[
-            ("MODEL_ID", Setting::Model, Form::Model),
-            ("NUM_SHARD", Setting::TensorParallel, Form::Count),
-            ("MAX_TOTAL_TOKENS", Setting::MaxModelLen, Form::Count),
-            ("MAX_BATCH_SIZE", Setting::MaxNumSeqs, Form::Count),
-            ("MAX_BATCH_PREFILL_TOKENS", Setting::MaxNumBatchedTokens, Form::Count),
-            ("CUDA_MEMORY_FRACTION", Setting::MemoryShare, Form::Share),
-            ("QUANTIZE", Setting::Quantization, Form::Word),
-            ("DTYPE", Setting::Dtype, Form::Word),
-            ("KV_CACHE_DTYPE", Setting::KvCacheDtype, Form::Word),
-            ("SPECULATE", Setting::Sizing, Form::Word),
-            ("LORA_ADAPTERS", Setting::Sizing, Form::Word),
-            ("SERVED_MODEL_NAME", Setting::Other, Form::Word),
-            ("PORT", Setting::Other, Form::Count),
-        ],
-    ),
-    (
-        EngineKind::Nim,
-        &[
-            ("NIM_MODEL_NAME", Setting::Model, Form::Model),
-            ("NIM_TENSOR_PARALLEL_SIZE", Setting::TensorParallel, Form::Count),
-            ("NIM_PIPELINE_PARALLEL_SIZE", Setting::PipelineParallel, Form::Count),
-            // A profile says how the model is cut and quantized.
-            ("NIM_MODEL_PROFILE", Setting::TensorParallel, Form::Word),
-            ("NIM_MODEL_PROFILE", Setting::PipelineParallel, Form::Word),
-            ("NIM_MODEL_PROFILE", Setting::Quantization, Form::Word),
-            ("NIM_MAX_MODEL_LEN", Setting::MaxModelLen, Form::Count),
-            ("NIM_KVCACHE_PERCENT", Setting::MemoryShare, Form::Share),
-            ("NIM_PEFT_SOURCE", Setting::Sizing, Form::Word),
-            ("NIM_MAX_GPU_LORAS", Setting::Sizing, Form::Count),
-            ("NIM_SERVED_MODEL_NAME", Setting::Other, Form::Word),
-        ],
-    ),
-    (
-        EngineKind::Llamacpp,
-        &[
-            ("LLAMA_ARG_MODEL", Setting::Model, Form::Model),
-            ("LLAMA_ARG_HF_REPO", Setting::Model, Form::Model),
-            ("LLAMA_ARG_CTX_SIZE", Setting::MaxModelLen, Form::Count),
-            ("LLAMA_ARG_N_PARALLEL", Setting::MaxNumSeqs, Form::Count),
-            ("LLAMA_ARG_N_GPU_LAYERS", Setting::Sizing, Form::Word),
-        ],
-    ),
-    (
-        EngineKind::Ollama,
-        &[
-            ("OLLAMA_MODEL", Setting::Model, Form::Model),
-            ("OLLAMA_CONTEXT_LENGTH", Setting::MaxModelLen, Form::Count),
-            ("OLLAMA_NUM_PARALLEL", Setting::MaxNumSeqs, Form::Count),
-            ("OLLAMA_KV_CACHE_TYPE", Setting::KvCacheDtype, Form::Word),
-        ],
-    ),
-    (EngineKind::Tei, &[("MODEL_ID", Setting::Model, Form::Model)]),
-    (
-        EngineKind::Infinity,
-        &[("INFINITY_MODEL_ID", Setting::Model, Form::Model)],
-    ),
-    (
-        EngineKind::Trtllm,
-        &[
-            ("DYN_TRTLLM_MODEL", Setting::Model, Form::Model),
-            ("DYN_TRTLLM_MODEL_PATH", Setting::Model, Form::Model),
-            ("DYN_TRTLLM_TENSOR_PARALLEL_SIZE", Setting::TensorParallel, Form::Count),
-            (
-                "DYN_TRTLLM_PIPELINE_PARALLEL_SIZE",
-                Setting::PipelineParallel,
-                Form::Count,
-            ),
-            ("DYN_TRTLLM_MAX_SEQ_LEN", Setting::MaxModelLen, Form::Count),
-            ("DYN_TRTLLM_MAX_BATCH_SIZE", Setting::MaxNumSeqs, Form::Count),
-            ("DYN_TRTLLM_MAX_NUM_TOKENS", Setting::MaxNumBatchedTokens, Form::Count),
-            ("DYN_TRTLLM_FREE_GPU_MEMORY_FRACTION", Setting::MemoryShare, Form::Share),
-            ("DYN_TRTLLM_EXTRA_ENGINE_ARGS", Setting::Any, Form::Settings),
-            ("DYN_TRTLLM_OVERRIDE_ENGINE_ARGS", Setting::Any, Form::Settings),
-        ],
-    ),
-];
-
-/// What the variables of an engine state.
-pub(crate) fn variables_of(engine: EngineKind) -> &'static [Variable] {
-    VARIABLES
-        .iter()
-        .find(|(kind, _)| *kind == engine)
-        .map_or(&[], |(_, all)| *all)
 }
 
 #[cfg(test)]

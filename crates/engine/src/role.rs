@@ -1,12 +1,13 @@
 //! Containers that are no GPU server, whatever their image's name or metrics suggest.
 
+use super::engine::Routers;
+use super::exporters;
 use super::image::Image;
 use super::shell::Ran;
 use crate::snapshot::cluster::ContainerRole;
 
-/// Exporters, plugins, drivers: they see GPUs and hold none.
+/// Plugins and drivers: they see GPUs and hold none, as exporters do.
 const INFRASTRUCTURE: &[&str] = &[
-    "dcgm-exporter",
     "k8s-device-plugin",
     "gpu-feature-discovery",
     "node-feature-discovery",
@@ -17,24 +18,16 @@ const INFRASTRUCTURE: &[&str] = &[
     "container-toolkit",
     "dcgm",
     "gpu-operator-validator",
-    "device-metrics-exporter",
     "k8s-dra-driver",
     "nvidia-gpu-device-plugin",
     "rocm/k8s-device-plugin",
     "amd-gpu-operator",
     "gke-metadata-server",
-    "nvidia_gpu_exporter",
-    "nvidia-gpu-exporter",
-    "all-smi",
     "k8s-driver-manager",
     "nvidia-fs",
-    "gpu_exporter",
 ];
 
-/// A router that starts the servers behind it.
-const SERVES_TOO: &str = "sglang_router.launch_server";
-
-/// Routers, pickers, simulators, proxies: they carry vLLM's names or metrics without a GPU behind them.
+/// Routers, pickers, simulators, proxies of no engine's own: they carry servers' names or metrics without a GPU behind them.
 const ROUTING: &[&str] = &[
     "llm-d-inference-sim",
     "inference-sim",
@@ -43,11 +36,6 @@ const ROUTING: &[&str] = &[
     "llm-d-inference-scheduler",
     "inference-scheduler",
     "/epp",
-    "lmstack-router",
-    "vllm-router",
-    "production-stack-router",
-    "sglang-router",
-    "sgl-model-gateway",
     "litellm",
     "envoyproxy",
     "istio/proxyv2",
@@ -61,13 +49,19 @@ const ROUTING: &[&str] = &[
     "body-based-routing",
     "/bbr",
     "kserve-router",
-    "vllm-simulator",
-    "sglang-gateway",
     "open-webui",
     "nginx",
     "semantic-router",
     "ai-gateway",
     "kube-rbac-proxy",
+];
+
+/// Parts of NVIDIA Dynamo that only route.
+const DYNAMO_ROUTERS: &[&str] = &[
+    "dynamo.frontend",
+    "dynamo.planner",
+    "dynamo.router",
+    "dynamo.global_router",
 ];
 
 const NOTEBOOK: &[&str] = &[
@@ -79,16 +73,16 @@ const NOTEBOOK: &[&str] = &[
     "kubeflownotebookswg",
 ];
 
-pub(super) fn of(image: &Image, ran: &[Ran]) -> Option<ContainerRole> {
+pub(super) fn of(image: &Image, ran: &[Ran], routers: &[&Routers]) -> Option<ContainerRole> {
     let has = |names: &[&str]| {
         names
             .iter()
             .any(|n| image.repository.contains(n) || (n.starts_with('/') && image.repository.ends_with(n)))
     };
-    if has(INFRASTRUCTURE) {
+    if exporters::is_image(&image.repository) || has(INFRASTRUCTURE) {
         return Some(ContainerRole::GpuInfrastructure);
     }
-    if has(ROUTING) {
+    if has(ROUTING) || routers.iter().any(|r| has(r.images)) {
         return Some(ContainerRole::Routing);
     }
     if image.base() == "pause" || image.base().starts_with("pause-") || image.contains("overprovision") {
@@ -103,39 +97,34 @@ pub(super) fn of(image: &Image, ran: &[Ran]) -> Option<ContainerRole> {
     // In an image of one's own, and nothing beside it.
     if let [words] = commands.as_slice()
         && let Some(name) = words.first().and_then(|w| w.rsplit('/').next())
-        && ["dcgm-exporter", "nvidia_gpu_exporter", "all-smi"].contains(&name)
+        && exporters::is_program(name)
     {
         return Some(ContainerRole::GpuInfrastructure);
     }
+    let serves_too = |module: &str| routers.iter().any(|r| r.serving_modules.contains(&module));
     let module = |name: &str| {
         commands.iter().any(|words| {
             words
                 .windows(2)
-                .any(|w| w[0] == "-m" && w[1].starts_with(name) && w[1] != SERVES_TOO)
+                .any(|w| w[0] == "-m" && w[1].starts_with(name) && !serves_too(&w[1]))
         })
     };
-    // `trtllm-serve disaggregated`, `lmdeploy serve proxy`, vLLM's proxies for disaggregated prefill.
-    let routes = commands.iter().any(|words| {
-        let after = |name: &str, word: &str| {
-            words
-                .windows(2)
-                .any(|w| w[0].rsplit('/').next() == Some(name) && w[1] == word)
+    let only_routes = |routers: &Routers| {
+        let follows = |(name, word): &(&str, &str)| {
+            let after = |w: &[String]| w[0].rsplit('/').next() == Some(name) && w[1] == *word;
+            commands.iter().any(|words| words.windows(2).any(after))
         };
-        after("trtllm-serve", "disaggregated")
-            || after("serve", "proxy")
-            || words.iter().take(3).any(|w| w.ends_with("proxy_server.py"))
-    });
-    if module("sglang_router")
-        || program("vllm-router")
-        || module("vllm_router")
-        || module("dynamo.frontend")
-        || module("dynamo.planner")
-        || module("dynamo.router")
-        || module("dynamo.global_router")
-        || module("sglang.srt.disaggregation.mini_lb")
-        || module("sglang.srt.disaggregation.launch_lb")
-        || routes
-    {
+        let script = |name: &&str| {
+            commands
+                .iter()
+                .any(|words| words.iter().take(3).any(|w| w.ends_with(*name)))
+        };
+        routers.programs.iter().any(|p| program(p))
+            || routers.modules.iter().any(|m| module(m))
+            || routers.commands.iter().any(follows)
+            || routers.scripts.iter().any(script)
+    };
+    if DYNAMO_ROUTERS.iter().any(|m| module(m)) || routers.iter().any(|r| only_routes(r)) {
         return Some(ContainerRole::Routing);
     }
     if has(NOTEBOOK)

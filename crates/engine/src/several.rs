@@ -3,27 +3,19 @@
 use super::command::Launch;
 use super::shell::Ran;
 use super::unread::Places;
-use super::{Candidate, ContainerSpec, settings, unsaid};
-use crate::snapshot::server::{EngineKind, EngineSettings, Setting, UnreadSetting};
-
-/// Engines that are known by the command that starts them.
-const STARTED: &[EngineKind] = &[
-    EngineKind::Vllm,
-    EngineKind::Sglang,
-    EngineKind::Tgi,
-    EngineKind::Trtllm,
-    EngineKind::Triton,
-    EngineKind::Llamacpp,
-    EngineKind::Lmdeploy,
-    EngineKind::Tei,
-    EngineKind::Infinity,
-];
+use super::{Candidate, ContainerSpec, Registry, unsaid};
+use crate::snapshot::server::{EngineSettings, Setting, UnreadSetting};
 
 const BESIDE: &str = "the start script, which starts several servers";
 const INSTEAD: &str = "the start script, which starts one server or another";
 
 /// The servers together, where there are several; `None`: there is one at most.
-pub(super) fn servers(spec: &ContainerSpec, launch: &Launch, places: &Places) -> Option<EngineSettings> {
+pub(super) fn servers(
+    all: &Registry<'_>,
+    spec: &ContainerSpec,
+    launch: &Launch,
+    places: &Places,
+) -> Option<EngineSettings> {
     let again = |ran: &Ran| ran.background && ran.repeated;
     if launch.ran.len() < 2 && !launch.ran.iter().any(again) {
         return None;
@@ -36,8 +28,8 @@ pub(super) fn servers(spec: &ContainerSpec, launch: &Launch, places: &Places) ->
             entrypoint: false,
             ..candidate
         };
-        let started = settings(&candidate).filter(|s| s.engine.is_some_and(|e| STARTED.contains(&e)));
-        found.extend(started.map(|s| (s, ran)));
+        let started = all.settings(&candidate).filter(|(_, facts)| facts.started_by_name);
+        found.extend(started.map(|(settings, _)| (settings, ran)));
     }
     let (first, rest) = found.split_first()?;
     let unknown_many = found.iter().any(|(_, ran)| again(ran));

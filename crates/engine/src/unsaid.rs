@@ -1,10 +1,11 @@
 //! Which settings are stated where they could not be read: flags, variables, files, the image.
 
+use super::engine::{Facts, Form};
 use super::flags::Flags;
-use super::names::{self, Form};
+use super::names;
 use super::unread;
 use super::{Candidate, human_count};
-use crate::snapshot::server::{EngineKind, EngineSettings, Setting, UnreadSetting};
+use crate::snapshot::server::{EngineSettings, Setting, UnreadSetting};
 use serde_json::Value;
 
 /// More of them say nothing new.
@@ -85,7 +86,7 @@ fn missing(candidate: &Candidate<'_>, form: Form, value: &str) -> Option<Option<
 }
 
 /// Takes out of the settings what is no value, and says where it stands.
-pub(super) fn settle(settings: &mut EngineSettings, candidate: &Candidate<'_>, engine: EngineKind) {
+pub(super) fn settle(settings: &mut EngineSettings, candidate: &Candidate<'_>, engine: &Facts) {
     texts(settings, candidate);
     variables(candidate, engine);
     if let Some(place) = candidate.first.borrow_mut().take()
@@ -140,21 +141,25 @@ fn texts(settings: &mut EngineSettings, candidate: &Candidate<'_>) {
 }
 
 /// Variables that the engine reads by itself.
-fn variables(candidate: &Candidate<'_>, engine: EngineKind) {
+fn variables(candidate: &Candidate<'_>, engine: &Facts) {
     let spec = candidate.spec;
-    for (name, setting, form) in names::variables_of(engine) {
-        match spec.env.iter().rev().find(|(n, _)| n == name) {
-            Some((_, None)) => candidate.is_unread(*setting, spec.place_of(name)),
-            Some((_, Some(value))) => {
-                if let Some(place) = missing(candidate, *form, value) {
-                    candidate.is_unread(*setting, place.unwrap_or_else(|| format!("the variable {name}")));
+    for (at, variable) in engine.variables.iter().enumerate() {
+        // What has a row of its own is no case of `PREFIX_*`.
+        let is = |name: &str| {
+            let earlier = &engine.variables[..at];
+            variable.is(name) && (variable.name == name || !earlier.iter().any(|v| v.is(name)))
+        };
+        match spec.env.iter().rev().find(|(name, _)| is(name)) {
+            Some((name, None)) => candidate.is_unread(variable.sets, spec.place_of(name)),
+            Some((name, Some(value))) => {
+                if let Some(place) = missing(candidate, variable.form, value) {
+                    candidate.is_unread(variable.sets, place.unwrap_or_else(|| format!("the variable {name}")));
                 }
             }
-            // vLLM takes nothing that matters here from its environment but what its command names.
-            None if engine == EngineKind::Vllm => {}
+            None if engine.set_by_arguments => {}
             None => {
                 if let Some(place) = spec.open.first() {
-                    candidate.is_unread(*setting, place.clone());
+                    candidate.is_unread(variable.sets, place.clone());
                 }
             }
         }
@@ -162,10 +167,9 @@ fn variables(candidate: &Candidate<'_>, engine: EngineKind) {
 }
 
 /// An image of somebody's own that is given no arguments: its entry point may start the engine with any.
-fn entry_point(candidate: &Candidate<'_>, engine: EngineKind) {
-    let reads_arguments = matches!(engine, EngineKind::Vllm | EngineKind::Sglang);
+fn entry_point(candidate: &Candidate<'_>, engine: &Facts) {
     let silent = candidate.entrypoint && candidate.commands.iter().all(Vec::is_empty);
-    if reads_arguments && silent && !candidate.image.is_own(engine) {
+    if engine.set_by_arguments && silent && !candidate.image.is_own(&engine.versions) {
         candidate.is_unread(Setting::Any, "the entry point of its image");
     }
 }

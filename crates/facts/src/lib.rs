@@ -4,5 +4,6 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+pub mod limits;
 pub mod snapshot;
 pub mod units;

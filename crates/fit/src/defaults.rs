@@ -2,7 +2,8 @@
 
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::engine::{MemoryRules, memory_rules};
+use crate::snapshot::server::EngineSettings;
 use crate::units::Bytes;
 
 /// Below it SGLang takes a card as small: A10, L4, RTX 4090 and 5090 (`server_args.py`), GiB.
@@ -59,23 +60,15 @@ impl Engine {
             || number.is_some_and(|v| v < Version(0, 8, 0))
             || !text.eq_ignore_ascii_case("v1") && falls_back(number, model, gpu);
         let vllm = if first_generation { Rules::VllmV0 } else { Rules::VllmV1 };
-        let (rules, assumed) = match settings.engine {
-            Some(EngineKind::Vllm) => (vllm, false),
-            Some(EngineKind::Sglang) => (Rules::Sglang, false),
-            Some(EngineKind::Trtllm) => (Rules::Trtllm, false),
-            Some(EngineKind::Tgi) => (Rules::Tgi, false),
-            Some(EngineKind::Llamacpp | EngineKind::Ollama) => (Rules::LlamaCpp, false),
-            Some(
-                EngineKind::Tei
-                | EngineKind::Infinity
-                | EngineKind::Whisper
-                | EngineKind::Diffusion
-                | EngineKind::TorchServe,
-            ) => (Rules::Plain, false),
+        let (rules, assumed) = match memory_rules(settings.engine) {
+            MemoryRules::Vllm => (vllm, false),
+            MemoryRules::Sglang => (Rules::Sglang, false),
+            MemoryRules::Trtllm => (Rules::Trtllm, false),
+            MemoryRules::Tgi => (Rules::Tgi, false),
+            MemoryRules::LlamaCpp => (Rules::LlamaCpp, false),
+            MemoryRules::Plain => (Rules::Plain, false),
             // NIM runs vLLM, SGLang or TensorRT-LLM; its own version says nothing about the backend's.
-            Some(EngineKind::Nim | EngineKind::Triton | EngineKind::Lmdeploy | EngineKind::RayServe) | None => {
-                (Rules::VllmV1, true)
-            }
+            MemoryRules::Unknown => (Rules::VllmV1, true),
         };
         Self {
             rules,
@@ -225,9 +218,11 @@ pub(super) fn max_model_len(engine: &Engine, settings: &EngineSettings, model: &
     if let Some(stated) = settings.max_model_len.filter(|l| *l > 0) {
         return Some(stated);
     }
-    match (engine.rules, settings.engine) {
-        // Ollama's own default, whatever the model's (4096 since 0.6).
-        (Rules::LlamaCpp, Some(EngineKind::Ollama)) => Some(model.max_positions.unwrap_or(4096).min(4096)),
+    match (
+        engine.rules,
+        crate::engine::facts(settings.engine).and_then(|f| f.longest_request),
+    ) {
+        (Rules::LlamaCpp, Some(own)) => Some(model.max_positions.unwrap_or(own).min(own)),
         _ => model.max_positions,
     }
 }
@@ -246,6 +241,7 @@ pub(super) fn block_size(engine: &Engine, settings: &EngineSettings) -> u64 {
 mod tests {
     use super::*;
     use crate::catalog::gpus;
+    use crate::snapshot::server::EngineKind;
 
     #[test]
     fn versions_are_read_as_servers_tell_them() {

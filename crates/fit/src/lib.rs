@@ -34,6 +34,7 @@ pub use quantization::is_known as is_known_quantization;
 pub use throughput::serves;
 
 use gpuwaste_catalog as catalog;
+use gpuwaste_engine as engine;
 use gpuwaste_facts::{snapshot, units};
 
 use crate::catalog::gpus::GpuFacts;

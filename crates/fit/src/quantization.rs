@@ -3,7 +3,8 @@
 use super::defaults::Engine;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::engine::{self, MemoryRules};
+use crate::snapshot::server::EngineSettings;
 
 /// A family of quantizations that one engine flag names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,12 +324,8 @@ pub(super) fn scheme(model: &ModelFacts, settings: &EngineSettings) -> Result<Sc
 
 /// Bits of an unquantized element: engines cast float32 checkpoints to 16 bit unless told otherwise.
 fn element_bits(model: &ModelFacts, settings: &EngineSettings) -> f64 {
-    use crate::snapshot::server::EngineKind;
     let full = |d: &str| matches!(d, "float32" | "float" | "fp32");
-    let keeps = matches!(
-        settings.engine,
-        Some(EngineKind::Tei | EngineKind::Infinity | EngineKind::TorchServe)
-    );
+    let keeps = engine::facts(settings.engine).is_some_and(|f| f.keeps_float32);
     match settings.dtype.as_deref() {
         Some(stated) if full(stated) => 32.0,
         None | Some("auto") if keeps && model.dtype.as_deref().is_some_and(full) => 32.0,
@@ -438,7 +435,7 @@ pub(super) fn unsupported(scheme: &Scheme, settings: &EngineSettings, gpu: &GpuF
     let have = f64::from(major) + f64::from(minor) / 10.0;
     // vLLM's table of quantization support: Marlin kernels serve fp8 and fp4 weights from Ampere on. TensorRT-LLM has none
     // (Model Optimizer's support matrix: FP8 from Ada on, FP4 from Blackwell on; gpt-oss' MXFP4 on Hopper, too).
-    let trtllm = settings.engine == Some(EngineKind::Trtllm);
+    let trtllm = engine::memory_rules(settings.engine) == MemoryRules::Trtllm;
     let need = match scheme.family {
         Family::Fp8 | Family::Mxfp8 if trtllm => 8.9,
         Family::Nvfp4 if trtllm => 10.0,

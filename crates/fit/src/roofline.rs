@@ -7,6 +7,7 @@ use super::quantization::Family;
 use super::speed::{Card, Engine, Structure};
 use super::{Roofline, weights};
 use crate::catalog::models::{Attention, LayerKind, ModelFacts};
+use crate::engine::{MemoryRules, memory_rules};
 use crate::snapshot::server::EngineKind;
 
 /// `None`: the card's bandwidth or peak, or the model's size, is not known.
@@ -194,11 +195,11 @@ fn peaks(case: &Case<'_>, bits: u32) -> Option<(f64, f64)> {
 }
 
 fn engine(defaults: &Defaults, kind: Option<EngineKind>) -> Engine {
-    match (defaults.rules, kind) {
+    match (defaults.rules, memory_rules(kind)) {
         (Rules::VllmV0, _) => Engine::VllmV0,
         // Scheduling and the step run one after the other until 0.11.
-        (Rules::VllmV1, Some(EngineKind::Vllm)) if defaults.since(0, 12) => Engine::Vllm,
-        (Rules::VllmV1, Some(EngineKind::Vllm)) => Engine::VllmEarly,
+        (Rules::VllmV1, MemoryRules::Vllm) if defaults.since(0, 12) => Engine::Vllm,
+        (Rules::VllmV1, MemoryRules::Vllm) => Engine::VllmEarly,
         (Rules::Sglang, _) => Engine::Sglang,
         (Rules::Trtllm, _) => Engine::Trtllm,
         _ => Engine::Other,

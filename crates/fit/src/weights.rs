@@ -10,7 +10,8 @@ use super::defaults::{Engine, Rules};
 use super::memory::Case;
 use super::quantization::{Family, Scheme};
 use crate::catalog::models::ModelFacts;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::engine::{MemoryRules, memory_rules};
+use crate::snapshot::server::EngineSettings;
 use crate::units::Bytes;
 
 /// How the parts are spread.
@@ -299,10 +300,8 @@ fn draft(case: &Case<'_>, p: &Parts) -> Amount {
 
 /// Share of the layers that llama.cpp keeps on the GPU (`-ngl`).
 fn layers_on_gpu(model: &ModelFacts, settings: &EngineSettings) -> f64 {
-    match (settings.engine, settings.gpu_layers, model.layers()) {
-        (Some(EngineKind::Llamacpp | EngineKind::Ollama), Some(n), Some(layers)) if layers > 0 => {
-            (n as f64 / f64::from(layers)).min(1.0)
-        }
+    match (memory_rules(settings.engine), settings.gpu_layers, model.layers()) {
+        (MemoryRules::LlamaCpp, Some(n), Some(layers)) if layers > 0 => (n as f64 / f64::from(layers)).min(1.0),
         _ => 1.0,
     }
 }

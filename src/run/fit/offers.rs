@@ -3,6 +3,7 @@
 use super::NODE_GPUS;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances::{self, InstanceRow};
+use crate::catalog::prices::CapacityType;
 use crate::cli::FitArgs;
 use crate::fit::load::Offer;
 use crate::fit::search::Tier;
@@ -58,7 +59,7 @@ pub(super) fn check(args: &FitArgs) -> Result<()> {
         if rows().next().is_none() {
             bail!("no price is known for the region '{region}'; 'gpuwaste catalog instances' lists the regions");
         }
-        if args.cloud.is_none() && !rows().any(|r| !r.is_special_offer() && price(args, r).is_some()) {
+        if args.cloud.is_none() && !rows().any(|r| r.can_be_rented() && price(args, r).is_some()) {
             let (kind, other) = if args.spot {
                 ("spot", "on-demand")
             } else {
@@ -98,11 +99,15 @@ fn is_here(args: &FitArgs, row: &InstanceRow) -> bool {
         .region
         .as_deref()
         .is_none_or(|r| row.region.eq_ignore_ascii_case(r) || everywhere);
-    cloud && region && !row.is_special_offer()
+    cloud && region && row.can_be_rented()
 }
 
 fn price(args: &FitArgs, row: &InstanceRow) -> Option<UsdPerHour> {
-    if args.spot { row.spot } else { row.on_demand }
+    row.price(if args.spot {
+        CapacityType::Spot
+    } else {
+        CapacityType::OnDemand
+    })
 }
 
 /// Whole instances with this GPU, each size at its cheapest.
@@ -195,7 +200,7 @@ pub(super) fn said(args: &FitArgs) -> String {
     match (args.cloud.as_deref(), args.region.as_deref()) {
         (None, None) => format!(
             "medians of {kind} prices over clouds as of {}",
-            instances::MEDIANS_AS_OF
+            instances::medians_as_of()
         ),
         (Some(cloud), None) => format!("{kind} list prices of whole instances of {cloud}, in its cheapest region"),
         (None, Some(region)) => format!("{kind} list prices of whole instances in {region}"),

@@ -18,6 +18,7 @@ mod spec;
 use super::options::CollectOptions;
 use super::prometheus::{self, HistoryRead};
 use super::scrape;
+use crate::engine::metrics::plausible;
 use crate::snapshot::cluster::{Cluster, Node, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source};
 use answer::{ApiObject, Odd};
@@ -166,6 +167,10 @@ pub async fn read_cluster(
         gaps.all.extend(missing);
     }
     let history = prometheus::read(api, &mut cluster, options, at).await;
+    if let Some((sifted, missing)) = plausible::sift(&cluster) {
+        cluster = sifted;
+        gaps.all.extend(missing);
+    }
     cluster.unread.extend(gaps.unread);
     cluster.unread.sort();
     cluster.unread.dedup();

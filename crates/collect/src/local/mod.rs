@@ -7,6 +7,7 @@ mod process;
 
 use super::options::CollectOptions;
 use super::scrape;
+use crate::engine::metrics::plausible;
 use crate::snapshot::cluster::{Cluster, Condition, Node, PodsRead, Resources};
 use crate::snapshot::gpu::PodName;
 use crate::snapshot::{Gap, SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
@@ -57,6 +58,10 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
         host_gaps.extend(told.1);
     }
     cluster.gpus = inventory.devices.into_iter().map(|d| d.scrape).collect();
+    if let Some((sifted, missing)) = plausible::sift(&cluster) {
+        cluster = sifted;
+        host_gaps.extend(missing);
+    }
     host_gaps.sort();
     host_gaps.dedup();
     Ok(Snapshot {

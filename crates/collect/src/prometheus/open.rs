@@ -6,6 +6,7 @@ use super::find::{self, Candidate};
 use super::knows::knows;
 use super::words::{Owner, Words, device_names_pattern, names_pattern};
 use super::{ALL, HistoryRead, auth, gap, remedy, source, stamp, window, without_credentials};
+use crate::engine::ENGINES;
 use crate::kube::api::Api;
 use crate::options::CollectOptions;
 use crate::snapshot::cluster::Cluster;
@@ -237,12 +238,7 @@ async fn introduce(store: &Store, options: &CollectOptions, at: Timestamp) -> Re
     let asked = format!("{{__name__=~\"{}\",{scope}}}", names_pattern());
     let limits = [("start", from.as_str()), ("end", until.as_str())];
     let labels = |pattern: &str| format!("{{__name__=~\"{pattern}\",{scope}}}");
-    let (devices, engines) = (
-        labels(&device_names_pattern()),
-        labels(
-            "(ray_)?vllm[:_].+|(sglang|llamacpp|lmdeploy)[:_].+|(tgi|trtllm|te|nv_inference)_.+|num_requests_running",
-        ),
-    );
+    let (devices, engines) = (labels(&device_names_pattern()), labels(&ENGINES.store_pattern()));
     // The first answer decides whether this is a store at all; the rest may be missing in managed ones.
     let names: Told<BTreeSet<String>> = store
         .look_up(

@@ -409,7 +409,8 @@ pub(super) fn detail(store: &Store, flavour: &Flavoured, recorded: &Recorded) ->
 mod tests {
     use super::super::ask::MAX_QUERY;
     use super::*;
-    use crate::engine::metrics::names::TABLES;
+    use crate::engine::ENGINES;
+    use crate::engine::metrics::figures::LoadKind;
     use crate::snapshot::history::BinLimits;
     use crate::snapshot::server::EngineKind;
 
@@ -452,27 +453,15 @@ mod tests {
         let set = |list: &[&str]| list.iter().map(|n| (*n).to_string()).collect::<BTreeSet<_>>();
         let mut names = set(others);
         names.extend(set(&CLUSTER));
-        for table in TABLES.iter().filter(|t| engines.contains(&t.engine)) {
-            for list in [
-                table.running,
-                table.waiting,
-                table.kv_usage,
-                table.requests,
-                table.prompt_tokens,
-                table.output_tokens,
-                table.preemptions,
-            ] {
-                names.extend(set(list));
-            }
-            for list in [
-                table.ttft,
-                table.itl,
-                table.e2e,
-                table.prompt_length,
-                table.output_length,
-            ] {
-                for name in list {
-                    names.extend([format!("{name}_bucket"), format!("{name}_sum")]);
+        for engine in ENGINES.engines().iter().filter(|e| engines.contains(&e.facts().kind)) {
+            let vocabulary = &engine.facts().vocabulary;
+            for told in vocabulary.figures {
+                let written = told.series.iter().flat_map(|s| vocabulary.names(s.name));
+                match told.figure.kind() {
+                    LoadKind::Histogram => {
+                        names.extend(written.flat_map(|n| [format!("{n}_bucket"), format!("{n}_sum")]));
+                    }
+                    _ => names.extend(written),
                 }
             }
         }
@@ -515,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_scan_is_25_queries_at_most_and_none_is_too_long() {
-        let all: Vec<EngineKind> = TABLES.iter().map(|t| t.engine).collect();
+        let all: Vec<EngineKind> = ENGINES.engines().iter().map(|e| e.facts().kind).collect();
         let both: Vec<&str> = DCGM.into_iter().chain(AMD).collect();
         for (engines, devices, most) in [
             (&[EngineKind::Vllm][..], &DCGM[..], 25),

@@ -1,7 +1,8 @@
 //! What a store calls things: which metric names it has in the window, and under which labels owners stand.
 
-use crate::engine::metrics::names::{Names, TABLES};
-use std::collections::BTreeSet;
+use crate::engine::ENGINES;
+use crate::engine::metrics::figures::LoadFigure;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Who makes a device, which says how its exporter names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,20 +135,11 @@ const OTHERS: &[&str] = &[
 
 /// Matches every name that a scan may ask for; anchored by the store.
 pub(super) fn names_pattern() -> String {
-    let mut parts = vec![
-        device_names_pattern(),
-        "(ray_)?vllm[:_].+".into(),
-        "(sglang|llamacpp|lmdeploy)[:_].+".into(),
-        "(tgi|trtllm|te|nv_inference|nv_trt_llm)_.+".into(),
-        "(num_requests|prompt_tokens|generation_tokens|request_(finish|success)|gpu_cache_usage).*".into(),
-    ];
+    let mut parts = vec![device_names_pattern(), ENGINES.store_pattern()];
     let without_holders = WITHOUT_HOLDERS.iter().map(|(_, name)| name);
     parts.extend(OTHERS.iter().chain(without_holders).map(|n| (*n).to_string()));
     parts.join("|")
 }
-
-/// One figure's names out of an engine's vocabulary.
-pub(super) type NamesOf = fn(&Names) -> &'static [&'static str];
 
 /// How a device's holder stands in its labels (honorLabels of the scrape).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,9 +217,9 @@ impl Words {
     }
 
     pub(super) fn has_engines(&self) -> bool {
-        !self.groups(|t| t.running).is_empty()
-            || !self.groups(|t| t.requests).is_empty()
-            || !self.groups(|t| t.output_tokens).is_empty()
+        [LoadFigure::Running, LoadFigure::Requests, LoadFigure::OutputTokens]
+            .into_iter()
+            .any(|f| !self.groups(f).is_empty())
     }
 
     pub(super) fn uuid(&self) -> &'static str {
@@ -266,34 +258,30 @@ impl Words {
 
     /// Selectors of one figure over all engines: the first has each engine's preferred name, the next their older ones.
     /// Names of one group never stand on one pod together; those of different groups may.
-    pub(super) fn groups(&self, of: NamesOf) -> Vec<String> {
-        self.groups_with(of, "")
+    pub(super) fn groups(&self, figure: LoadFigure) -> Vec<String> {
+        self.groups_with(figure, "")
     }
 
-    pub(super) fn groups_with(&self, of: NamesOf, suffix: &str) -> Vec<String> {
-        let mut groups: Vec<Vec<&str>> = Vec::new();
-        let mut bare: Vec<Vec<&str>> = Vec::new();
-        for table in TABLES {
-            // Bare names are other programs' too: only those with a model are an engine's.
-            let groups = if table.only_if_expected { &mut bare } else { &mut groups };
-            let mut place = 0;
-            for wanted in of(table) {
-                let wanted = format!("{wanted}{suffix}");
-                let Some(name) = self.names.iter().find(|n| n.replace(':', "_") == wanted) else {
-                    continue;
-                };
-                if groups.len() <= place {
-                    groups.push(Vec::new());
+    pub(super) fn groups_with(&self, figure: LoadFigure, suffix: &str) -> Vec<String> {
+        let mut selectors = Vec::new();
+        for group in ENGINES.store_names(figure) {
+            // By what further matchers the names need.
+            let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+            for name in group {
+                let model = name.vocabulary.bare().flatten();
+                let more = model.map_or(String::new(), |label| format!("{label}!=\"\",")) + &name.series.rows.matcher();
+                for wanted in name.vocabulary.names(name.series.name) {
+                    let wanted = format!("{wanted}{suffix}").replace(':', "_");
+                    let known = self.names.iter().find(|n| n.replace(':', "_") == wanted);
+                    found.entry(more.clone()).or_default().extend(known.map(String::as_str));
                 }
-                groups[place].push(name);
-                place += 1;
             }
+            let found = found.into_iter().filter(|(_, names)| !names.is_empty());
+            selectors.extend(
+                found.map(|(more, names)| format!("{{__name__=~\"{}\",{more}{}}}", names.join("|"), self.scope)),
+            );
         }
-        let selector =
-            |model: &str, names: &[&str]| format!("{{__name__=~\"{}\",{model}{}}}", names.join("|"), self.scope);
-        let plain = groups.iter().map(|names| selector("", names));
-        let bare = bare.iter().map(|names| selector("model_name!=\"\",", names));
-        plain.chain(bare).collect()
+        selectors
     }
 
     pub(super) fn selector(&self, name: &str, more: &str) -> String {

@@ -1,6 +1,6 @@
 //! Who is asked: exporters and servers with GPUs, each at one port and path.
 
-use crate::engine;
+use crate::engine::{self, IdentityPath, exporters};
 use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub(super) struct Job {
     pub(super) any_of: Option<String>,
     /// `None`: a GPU exporter.
     pub(super) engine: Option<EngineKind>,
-    pub(super) identity_paths: &'static [&'static str],
+    pub(super) identity: &'static [IdentityPath],
     pub(super) devices: u64,
 }
 
@@ -87,7 +87,7 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
                path: &'static str,
                engine: Option<EngineKind>,
                other_paths: &'static [&'static str],
-               identity_paths: &'static [&'static str]| Job {
+               identity: &'static [IdentityPath]| Job {
         namespace: pod.namespace.clone(),
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
@@ -99,7 +99,7 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
         other_paths,
         any_of: None,
         engine,
-        identity_paths,
+        identity,
         devices,
     };
     let claims = !pod.resource_claims.is_empty();
@@ -108,9 +108,10 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
     let runs = |c: &&Container| matches!(c.state, None | Some(ContainerState::Running { .. }));
     for container in pod.containers.iter().filter(runs) {
         if let Some(settings) = container.server.as_ref().filter(|_| devices > 0 || claims) {
-            let Some(engine) = settings.engine.and_then(engine::of) else {
+            let Some(engine) = engine::facts(settings.engine) else {
                 continue;
             };
+            let endpoints = &engine.endpoints;
             // The leader of a multi-node group answers for it.
             if settings.headless || (pod.is_follower() && !settings.api_per_node) {
                 continue;
@@ -123,22 +124,22 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
                     .unwrap_or(8081);
                 jobs.push(Job {
                     any_of: pod.labels.get("ray.io/cluster").filter(|_| settings.ray).cloned(),
-                    ..job(container, port, "/metrics", Some(engine.kind()), &[], &[])
+                    ..job(container, port, "/metrics", Some(engine.kind), &[], &[])
                 });
                 continue;
             }
-            let Some(path) = engine.metrics_path().or(engine.identity_paths().first().copied()) else {
+            let Some(path) = endpoints.metrics.or(endpoints.identity_paths().next()) else {
                 continue;
             };
-            if let Some(port) = settings.port.or_else(|| port_of(container, engine.default_port())) {
-                let others = engine.other_metrics_paths();
-                let identities = engine.identity_paths();
+            if let Some(port) = settings.port.or_else(|| port_of(container, endpoints.port)) {
+                let (others, identity) = (endpoints.other_metrics, endpoints.identity);
                 for port in ports_of_ranks(container, settings, port) {
-                    jobs.push(job(container, port, path, Some(engine.kind()), others, identities));
+                    jobs.push(job(container, port, path, Some(engine.kind), others, identity));
                 }
             }
-        } else if let Some(default) = container.exporter_port().filter(|_| !container.has_devices())
-            && let Some(port) = port_of(container, Some(default))
+        } else if !container.has_devices()
+            && let Some(exporter) = exporters::of_container(container)
+            && let Some(port) = port_of(container, Some(exporter.port))
         {
             jobs.push(job(container, port, "/metrics", None, &[], &[]));
         }
@@ -363,12 +364,9 @@ mod tests {
 
     #[test]
     fn only_paths_without_side_effects_are_ever_asked() {
-        for engine in engine::ENGINES {
-            for path in engine
-                .metrics_path()
-                .into_iter()
-                .chain(engine.identity_paths().iter().copied())
-            {
+        for engine in engine::ENGINES.engines() {
+            let endpoints = &engine.facts().endpoints;
+            for path in endpoints.metrics.into_iter().chain(endpoints.identity_paths()) {
                 assert!(
                     ![
                         "/sleep",
@@ -382,7 +380,7 @@ mod tests {
                 );
             }
         }
-        let trtllm = engine::of(EngineKind::Trtllm).and_then(engine::Engine::metrics_path);
+        let trtllm = engine::facts(Some(EngineKind::Trtllm)).and_then(|f| f.endpoints.metrics);
         assert_eq!(trtllm, Some("/prometheus/metrics"), "its /metrics drains a queue");
     }
 }

@@ -134,7 +134,7 @@ async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instan
 async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, first: bool) -> Got {
     let mut pages = Vec::new();
     let mut cut = false;
-    let identities: &[&str] = if first { job.identity_paths } else { &[] };
+    let identities = if first { job.identity } else { &[] };
     let mut at = Timestamp::now();
     let mut refused = None;
     for path in std::iter::once(&job.path).chain(job.other_paths) {
@@ -158,12 +158,12 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
             Ok(Err(error)) => return Got::Failed(error),
         }
     }
-    for path in identities.iter().filter(|p| **p != job.path) {
+    for path in identities.iter().map(|i| i.path).filter(|p| *p != job.path) {
         pace.wait().await;
         // /v1/models behind an API key, an old /version: the metrics page stands on its own.
         if let Ok(Ok((body, was_cut))) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
             cut |= was_cut;
-            pages.push((*path, body));
+            pages.push((path, body));
         }
     }
     match refused {

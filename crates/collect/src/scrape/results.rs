@@ -1,7 +1,8 @@
 //! What came back, and what did not.
 
 use super::jobs::{Job, Key, key};
-use crate::engine::metrics;
+use crate::engine::metrics::plausible::{self, Dropped};
+use crate::engine::{self, metrics};
 use crate::kube::api::ReadError;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
@@ -20,6 +21,8 @@ pub(super) struct Results {
     /// What failed: (reason, remedy) → which.
     failed: BTreeMap<(String, String), Vec<String>>,
     forbidden: BTreeSet<String>,
+    /// What can be no reading.
+    dropped: Vec<Dropped>,
     out_of_time: usize,
     /// Pods whose page holds no engine, by namespace and Ray cluster, and the clusters in which another pod's does.
     silent: BTreeMap<(String, String), Vec<String>>,
@@ -31,6 +34,16 @@ pub(super) enum Got {
     Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>),
     Failed(ReadError),
     OutOfTime,
+}
+
+/// How an engine is made to show its metrics.
+fn switch_on(engine: Option<EngineKind>) -> String {
+    match engine::facts(engine) {
+        Some(facts) if let Some(flag) = facts.endpoints.metrics_flag => {
+            format!("{} has metrics with {flag} only", facts.kind.name())
+        }
+        _ => "look at what the pod serves at that port and path".into(),
+    }
 }
 
 impl Results {
@@ -58,8 +71,7 @@ impl Results {
             Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
         };
         if let Some(error) = refused.filter(|_| first) {
-            let remedy = "SGLang needs --enable-metrics, llama.cpp --metrics";
-            self.fail(&error.to_string(), remedy, name.clone());
+            self.fail(&error.to_string(), &switch_on(job.engine), name.clone());
         }
         if cut {
             self.fail(
@@ -84,7 +96,14 @@ impl Results {
     }
 
     fn add_gpus(&mut self, job: &Job, page: &[u8], at: Timestamp, name: String) {
-        let found = metrics::exporter::page(page, at, &job.node);
+        let told = metrics::exporter::read(page, at, &job.node);
+        self.dropped
+            .extend(told.impossible.into_iter().map(|(device, figure, why)| Dropped {
+                of: device,
+                figure: figure.name(),
+                why,
+            }));
+        let found = told.gpus;
         if found.is_empty() {
             let (reason, remedy) = metrics::exporter::nothing(page);
             self.fail(reason, remedy, name);
@@ -114,9 +133,15 @@ impl Results {
         let main = pages.iter().find(|(path, _)| *path == job.path);
         let main = main.map(|(_, body)| body.as_slice()).unwrap_or_default();
         let page = metrics::engine_page(main, at, Some(engine));
+        let impossible = page.iter().flat_map(|p| &p.impossible);
+        self.dropped.extend(impossible.map(|(figure, why)| Dropped {
+            of: format!("pod {name}"),
+            figure: figure.row().name,
+            why: *why,
+        }));
         let mut told = page.as_ref().map(|p| p.identity.clone()).unwrap_or_default();
         for (path, body) in pages {
-            metrics::identity::read(path, body, &mut told);
+            engine::ENGINES.identify(engine, path, body, &mut told);
         }
         if page.is_none() && told == ServerIdentity::default() {
             if let Some(cluster) = &job.any_of {
@@ -128,7 +153,7 @@ impl Results {
             }
             self.fail(
                 "the page holds no metrics of a known engine",
-                "SGLang needs --enable-metrics, llama.cpp --metrics",
+                &switch_on(Some(engine)),
                 name,
             );
             return;
@@ -152,7 +177,7 @@ impl Results {
     }
 
     pub(super) fn finish(mut self, origin: &str, cluster: &mut Cluster, jobs: &[Job]) -> (Vec<Source>, Vec<Gap>) {
-        let mut gaps = Vec::new();
+        let mut gaps = plausible::gaps(&cluster.name, &self.dropped);
         let origin = origin.to_string();
         // The engine's own process is on one pod of its Ray cluster; the others lend their GPUs.
         let (silent, answered) = (std::mem::take(&mut self.silent), std::mem::take(&mut self.answered));

@@ -1,344 +1,299 @@
-//! GPU exporters: dcgm-exporter of every generation, AMD's device-metrics-exporter; others in `smi`.
+//! Pages of GPU exporters, read by the table of figures (`devices`) and of labels (`exporters`).
 
-use super::page::Page;
-use super::smi;
+use super::devices::{DEVICES, DeviceFigure, DeviceSeries, Of};
+use super::page::{Page, Series};
+use crate::exporters::{self, DeviceKey, EXPORTERS, Exporter, ExporterKind};
 use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance, PodName};
 use crate::units::{Bytes, Ratio, Watts};
+use gpuwaste_facts::limits::{self, Card, Impossible};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) type Labels = BTreeMap<String, String>;
+type Labels = BTreeMap<String, String>;
 
-/// One figure under its names. dcgm-exporter 4.9 changed names and units; a suffix alone is not believed (traps 1 and 9).
-struct Field {
-    /// Of the 1.x compatibility counters, of the default counters, since 4.9.
-    names: [&'static str; 3],
-    set: fn(&mut GpuReading, f64),
-    /// From what one page's rows under one name say, and whether the name is the new one.
-    unit: fn(&[f64], bool) -> Option<Unit>,
+/// What an exporter writes beside its figures, where one does.
+struct Signs {
+    exporter: ExporterKind,
+    /// Rows that name devices and tell nothing of them.
+    info: &'static [&'static str],
+    /// 1 where a card is cut into instances: its own rows are then not a device's.
+    mig_mode: &'static str,
+    /// 0: what stands on the page is of an earlier time.
+    success: &'static str,
+    /// It writes 0 for what the driver would not tell.
+    zero_is_unread: bool,
 }
 
-/// Divisor to the snapshot's unit, and the largest value there is: blanks are about 9.2e18.
-type Unit = (f64, f64);
-
-const fn share(names: [&'static str; 3], set: fn(&mut GpuReading, f64)) -> Field {
-    // MIG rows show slightly more than 1.
-    let unit: fn(&[f64], bool) -> Option<Unit> = |_, _| Some((1.0, 2.0));
-    Field { names, set, unit }
-}
-
-/// Of a field's names, in their order.
-const GENERATIONS: [Generation; 3] = [Generation::DcgmCompatible, Generation::Dcgm, Generation::DcgmBaseUnits];
-
-const GPU_UTIL: [&str; 3] = [
-    "dcgm_gpu_utilization",
-    "DCGM_FI_DEV_GPU_UTIL",
-    "DCGM_FI_DEV_GPU_UTIL_RATIO",
-];
-
-const FIELDS: &[Field] = &[
-    Field {
-        names: GPU_UTIL,
-        set: |r, v| r.gpu_util = Some(Ratio(v)),
-        unit: percent_or_ratio,
+const SIGNS: &[Signs] = &[
+    Signs {
+        exporter: ExporterKind::NvidiaSmi,
+        info: &["nvidia_smi_gpu_info", "nvidia_smi_mig_info"],
+        mig_mode: "nvidia_smi_mig_mode_current",
+        success: "nvidia_smi_last_collect_success",
+        zero_is_unread: false,
     },
-    share(
-        [
-            "dcgm_fi_prof_gr_engine_active",
-            "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
-            "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO",
-        ],
-        |r, v| r.gr_engine = Some(Ratio(v)),
-    ),
-    share(
-        [
-            "dcgm_fi_prof_sm_active",
-            "DCGM_FI_PROF_SM_ACTIVE",
-            "DCGM_FI_PROF_SM_UTIL_RATIO",
-        ],
-        |r, v| r.sm_active = Some(Ratio(v)),
-    ),
-    share(
-        [
-            "dcgm_fi_prof_pipe_tensor_active",
-            "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
-            "DCGM_FI_PROF_TENSOR_UTIL_RATIO",
-        ],
-        |r, v| r.tensor = Some(Ratio(v)),
-    ),
-    share(
-        [
-            "dcgm_fi_prof_dram_active",
-            "DCGM_FI_PROF_DRAM_ACTIVE",
-            "DCGM_FI_PROF_DRAM_UTIL_RATIO",
-        ],
-        |r, v| r.dram = Some(Ratio(v)),
-    ),
-    Field {
-        names: [
-            "dcgm_power_usage",
-            "DCGM_FI_DEV_POWER_USAGE",
-            "DCGM_FI_DEV_BOARD_POWER_WATTS",
-        ],
-        set: |r, v| r.power = Some(Watts(v)),
-        unit: |_, _| Some((1.0, 5000.0)),
-    },
-    Field {
-        names: [
-            "dcgm_total_energy_consumption",
-            "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-            "DCGM_FI_DEV_GPU_ENERGY_JOULES_TOTAL",
-        ],
-        set: |r, v| r.energy_joules = Some(v),
-        // Millijoules, then joules; 1e12 J are thirty years at a kilowatt.
-        unit: |_, new| Some((if new { 1.0 } else { 1000.0 }, 1e12)),
+    Signs {
+        exporter: ExporterKind::AllSmi,
+        info: &[],
+        mig_mode: "all_smi_gpu_mig_mode",
+        success: "",
+        zero_is_unread: true,
     },
 ];
-
-/// A share written 0–1 or 0–100, whatever its name: one value above 1 makes the page percent, a broken one below 1 makes it
-/// a ratio. `None`: only zeros and ones, which are either.
-fn percent_or_ratio(values: &[f64], _: bool) -> Option<Unit> {
-    let real = || values.iter().filter(|v| (0.0..=100.0).contains(*v));
-    if real().any(|v| *v > 1.0) {
-        Some((100.0, 1.0))
-    } else if real().any(|v| *v >= 1.0) && real().all(|v| v.fract() <= 0.0) {
-        None
-    } else {
-        Some((1.0, 1.0))
-    }
-}
 
 pub fn is_wanted(name: &str) -> bool {
-    FIELDS.iter().any(|f| f.names.contains(&name))
-        || name.starts_with("DCGM_FI_DEV_FB_")
-        || name.starts_with("dcgm_fb_")
-        || AMD.iter().any(|n| strip_amd(name) == *n)
-        || smi::is_wanted(name)
+    // Most lines of a page are of DCGM's other fields.
+    let first = |prefix: &str| name.starts_with(prefix);
+    let may = ["DCGM_", "dcgm_", "gpu_", "amd_", "habana", "nvidia_smi_", "all_smi_"];
+    may.iter().any(|p| first(p))
+        && (DEVICES.iter().any(|s| s.name == name)
+            || SIGNS
+                .iter()
+                .any(|s| s.info.contains(&name) || s.mig_mode == name || s.success == name))
 }
 
-const AMD: &[&str] = &[
-    "gpu_gfx_activity",
-    "gpu_usage",
-    "gpu_total_memory",
-    "gpu_umc_activity",
-    "gpu_package_power",
-    "gpu_average_package_power",
-    "gpu_used_vram",
-    "gpu_total_vram",
-];
-
-fn strip_amd(name: &str) -> &str {
-    name.strip_prefix("amd_").unwrap_or(name)
+/// What an exporter's page told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DevicePage {
+    /// Empty: the page holds no GPU figures.
+    pub gpus: Vec<GpuScrape>,
+    /// What can be no reading, and whose it would be; it is in no reading.
+    pub impossible: Vec<(String, DeviceFigure, Impossible)>,
 }
 
-/// A device, and its MIG instance or partition (empty: the whole card).
-pub(super) type Key = (String, String);
-
-pub(super) fn get(labels: &Labels, keys: &[&str]) -> Option<String> {
-    keys.iter()
-        .find_map(|k| labels.get(*k))
-        .filter(|v| !v.is_empty())
-        .cloned()
-}
-
-fn key_of(labels: &Labels) -> Key {
-    let id = get(labels, &["UUID", "uuid", "gpu_uuid", "GPU_UUID"])
-        .or_else(|| get(labels, &["serial_number", "SERIAL_NUMBER"]))
-        .or_else(|| get(labels, &["gpu", "gpu_id", "device"]))
-        .unwrap_or_default();
-    let instance = get(labels, &["GPU_I_ID"])
-        .or_else(|| partition(labels).map(String::from))
-        .unwrap_or_default();
-    (id, instance)
+/// [`read`], without what was dropped.
+pub fn page(text: &[u8], at: Timestamp, node: &str) -> Vec<GpuScrape> {
+    read(text, at, node).gpus
 }
 
 /// Reads an exporter's page. `node` is where the exporter runs: its own host label may be its pod's name (trap 2).
-/// Empty: the page holds no GPU figures.
-pub fn page(text: &[u8], at: Timestamp, node: &str) -> Vec<GpuScrape> {
+pub fn read(text: &[u8], at: Timestamp, node: &str) -> DevicePage {
     let page = Page::parse(text, is_wanted);
-    let mut devices: BTreeMap<Key, Device> = BTreeMap::new();
+    let mut impossible = Vec::new();
     let mut generation = None;
-    for field in FIELDS {
+    let mut devices: BTreeMap<DeviceKey, Device> = BTreeMap::new();
+    for exporter in EXPORTERS {
+        let signs = SIGNS.iter().find(|s| s.exporter == exporter.kind);
+        if signs.is_some_and(|s| collection_failed(&page, s)) {
+            continue;
+        }
+        let cut = signs.map(|s| cut_cards(&page, exporter, s)).unwrap_or_default();
+        let own = &mut Reader {
+            exporter,
+            cut,
+            devices: &mut devices,
+            impossible: &mut impossible,
+        };
+        for name in signs.map_or(&[][..], |s| s.info) {
+            for (labels, _) in page.series(name) {
+                own.device(labels);
+            }
+        }
+        for series in DEVICES.iter().filter(|s| s.exporter == exporter.kind) {
+            if own.figure(series, page.series(series.name)) {
+                generation = generation.max(Some(series.generation));
+            }
+        }
+        if signs.is_some_and(|s| s.zero_is_unread) {
+            devices.values_mut().for_each(Device::forget_zeros);
+        }
+        // Of several exporters on one page the first is whose page it is.
+        if !devices.is_empty() {
+            break;
+        }
+    }
+    DevicePage {
+        gpus: finish(devices, at, node, generation),
+        impossible,
+    }
+}
+
+/// Why `read` found nothing, and the way out.
+pub fn nothing(text: &[u8]) -> (&'static str, &'static str) {
+    let page = Page::parse(text, is_wanted);
+    if SIGNS.iter().any(|s| collection_failed(&page, s)) {
+        return (
+            "nvidia-smi failed in the exporter's last collection",
+            "look at the exporter's log; its pod needs the NVIDIA runtime (runtimeClassName: nvidia)",
+        );
+    }
+    if SIGNS.iter().any(|s| page.series(s.mig_mode).iter().any(is_on)) {
+        return (
+            "its GPUs are cut into MIG instances, of which nvidia-smi tells nothing",
+            "dcgm-exporter tells each instance's activity and holder",
+        );
+    }
+    (
+        "the page holds no GPU figures",
+        "check the exporter's counters file and that it answers with text",
+    )
+}
+
+fn is_on((_, value): &Series) -> bool {
+    *value > 0.0
+}
+
+fn collection_failed(page: &Page, signs: &Signs) -> bool {
+    let told = page.series(signs.success);
+    !told.is_empty() && !told.iter().any(is_on)
+}
+
+/// A card in MIG mode is none to hand out, and its memory is its instances'.
+fn cut_cards(page: &Page, exporter: &Exporter, signs: &Signs) -> BTreeSet<String> {
+    let on = page.series(signs.mig_mode).iter().filter(|s| is_on(s));
+    on.map(|(labels, _)| exporter.labels.key(value_of(labels)).0).collect()
+}
+
+fn value_of<'a>(labels: &'a Labels) -> impl Fn(&str) -> &'a str {
+    move |name| labels.get(name).map_or("", String::as_str)
+}
+
+/// DCGM's words for "no value" of 64-bit integers, of doubles and of 32-bit integers (dcgm_structs.h, `DCGM_INT64_BLANK`,
+/// `DCGM_FP64_BLANK`, `DCGM_INT32_BLANK`, each with fifteen shades above it).
+fn is_blank(value: f64) -> bool {
+    let shades = |first: f64| value >= first && value < first + 16.0;
+    value >= 9.2e18 || shades(140_737_488_355_328.0) || shades(2_147_483_632.0)
+}
+
+struct Reader<'a> {
+    exporter: &'static Exporter,
+    cut: BTreeSet<String>,
+    devices: &'a mut BTreeMap<DeviceKey, Device>,
+    impossible: &'a mut Vec<(String, DeviceFigure, Impossible)>,
+}
+
+impl Reader<'_> {
+    /// The device that a row is of; `None`: of none that can be held.
+    fn device(&mut self, labels: &Labels) -> Option<DeviceKey> {
+        let names = &self.exporter.labels;
+        let key = names.key(value_of(labels));
+        // Without a name it is nobody's, where the exporter always gives one.
+        let unnamed = key.0.is_empty() && names.places.is_empty();
+        if unnamed || (key.1.is_empty() && self.cut.contains(&key.0)) {
+            return None;
+        }
+        let device = self
+            .devices
+            .entry(key.clone())
+            .or_insert_with(|| Device::of(self.exporter));
+        device.add(labels);
+        Some(key)
+    }
+
+    /// Reads one name's rows; whether there are any.
+    fn figure(&mut self, series: &DeviceSeries, rows: &[Series]) -> bool {
+        let scale = series.unit.scale(rows.iter().map(|(_, v)| *v));
         // Sharers repeat a device's value, or show their own part of it beside the device's row: never a sum (trap 5).
-        let mut largest: BTreeMap<Key, f64> = BTreeMap::new();
-        for (place, name) in field.names.iter().enumerate() {
-            let rows = page.series(name);
-            let values: Vec<f64> = rows.iter().map(|(_, v)| *v).collect();
-            let unit = (field.unit)(&values, place == 2);
-            generation = generation.max((!rows.is_empty()).then_some(GENERATIONS[place]));
-            for (labels, value) in rows {
-                let key = Device::of(&mut devices, labels, at);
-                let value = unit.map(|(divisor, most)| (value / divisor, most));
-                if let Some((value, _)) = value.filter(|(v, most)| (0.0..=*most).contains(v)) {
+        let mut largest: BTreeMap<DeviceKey, f64> = BTreeMap::new();
+        for (labels, value) in rows {
+            let Some(key) = self.device(labels) else { continue };
+            let Some(scale) = scale.filter(|_| !is_blank(*value)) else {
+                continue;
+            };
+            if series.of == Of::WholeCards && !key.1.is_empty() {
+                continue;
+            }
+            match limits::check(series.figure.quantity(), scale.of(*value), &Card::UNKNOWN) {
+                Ok(value) => {
                     let own = largest.entry(key).or_insert(value);
                     *own = own.max(value);
                 }
+                Err(error) => self.impossible.push((key.0, series.figure, error)),
             }
         }
-        // GPU_UTIL is not told for instances: where a row shows it, its 0 is no idleness (trap 3).
-        let of_cards = field.names == GPU_UTIL;
-        for (key, value) in largest.into_iter().filter(|((_, i), _)| i.is_empty() || !of_cards) {
-            if let Some(device) = devices.get_mut(&key) {
-                (field.set)(&mut device.reading, value);
+        for (key, value) in largest {
+            if let Some(device) = self.devices.get_mut(&key) {
+                // The preferred name's value stands.
+                device.values.entry(series.figure).or_insert(value);
             }
         }
+        !rows.is_empty()
     }
-    memory(&page, &mut devices, at);
-    amd(&page, &mut devices, at);
-    let other = smi::read(&page, &mut devices, at);
-    finish(devices, node, generation.or(other).unwrap_or(Generation::Amd))
 }
 
-/// Why `page` found nothing, and the way out.
-pub fn nothing(text: &[u8]) -> (&'static str, &'static str) {
-    smi::nothing(&Page::parse(text, is_wanted)).unwrap_or((
-        "the page holds no GPU figures",
-        "check the exporter's counters file and that it answers with text",
-    ))
-}
-
-pub(super) struct Device {
+struct Device {
+    exporter: &'static Exporter,
     labels: Labels,
     holders: Vec<PodName>,
     maps_pods: bool,
-    pub(super) reading: GpuReading,
+    values: BTreeMap<DeviceFigure, f64>,
 }
 
 impl Device {
-    pub(super) fn of(devices: &mut BTreeMap<Key, Self>, labels: &Labels, at: Timestamp) -> Key {
-        let key = key_of(labels);
-        let device = devices.entry(key.clone()).or_insert_with(|| Self {
+    fn of(exporter: &'static Exporter) -> Self {
+        Self {
+            exporter,
             labels: Labels::new(),
             holders: Vec::new(),
             maps_pods: false,
-            reading: blank(at),
-        });
+            values: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, labels: &Labels) {
         // Not every row has every label.
         for (name, value) in labels {
-            device.labels.entry(name.clone()).or_insert_with(|| value.clone());
+            self.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        device.maps_pods |= ["pod", "exported_pod", "pod_name"]
-            .iter()
-            .any(|k| labels.contains_key(*k));
-        if let Some(holder) = holder(labels)
-            && !device.holders.contains(&holder)
-        {
-            device.holders.push(holder);
-        }
-        key
-    }
-}
-
-/// An AMD partition other than the first; guests without partitions say "NA".
-fn partition(labels: &Labels) -> Option<&str> {
-    labels
-        .get("gpu_partition_id")
-        .map(String::as_str)
-        .filter(|p| p.parse::<u32>().is_ok_and(|n| n > 0))
-}
-
-fn blank(at: Timestamp) -> GpuReading {
-    GpuReading {
-        at,
-        gpu_util: None,
-        gr_engine: None,
-        sm_active: None,
-        tensor: None,
-        dram: None,
-        power: None,
-        memory_used: None,
-        memory_total: None,
-        energy_joules: None,
-    }
-}
-
-/// The pod that the exporter names; never the exporter's own, which the scrape's target labels leave on devices that
-/// nobody holds (trap 6).
-fn holder(labels: &Labels) -> Option<PodName> {
-    if let Some(name) = get(labels, &["exported_pod"]) {
-        return Some(PodName {
-            namespace: get(labels, &["exported_namespace"]).unwrap_or_default(),
-            name,
-            container: get(labels, &["exported_container"]),
-        });
-    }
-    let name = get(labels, &["pod", "pod_name"])?;
-    let container = get(labels, &["container", "container_name"]);
-    let own = container
-        .as_deref()
-        .is_some_and(|c| matches!(c, "nvidia-dcgm-exporter" | "dcgm-exporter" | "exporter"))
-        || name.contains("dcgm");
-    (!own).then(|| PodName {
-        namespace: get(labels, &["namespace", "pod_namespace"]).unwrap_or_default(),
-        name,
-        container,
-    })
-}
-
-fn memory(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
-    /// Used, free, reserved, total, in bytes.
-    type Parts = [Option<f64>; 4];
-    let mut parts: BTreeMap<Key, Parts> = BTreeMap::new();
-    let kinds = [("USED", 0), ("FREE", 1), ("RESERVED", 2), ("TOTAL", 3), ("CAPACITY", 3)];
-    for (kind, place) in kinds {
-        for (name, scale) in [
-            (format!("dcgm_fb_{}", kind.to_ascii_lowercase()), Bytes::MIB),
-            (format!("DCGM_FI_DEV_FB_{kind}"), Bytes::MIB),
-            (format!("DCGM_FI_DEV_FB_{kind}_BYTES"), 1.0),
-        ] {
-            for (labels, value) in page.series(&name).iter().filter(|(_, v)| *v >= 0.0 && *v < 1e15) {
-                let key = Device::of(devices, labels, at);
-                // A sharer's own part stands beside the device's row: the larger is the device's.
-                let own = &mut parts.entry(key).or_default()[place];
-                *own = Some(own.unwrap_or(0.0).max(value * scale));
+        let names = &self.exporter.labels;
+        self.maps_pods |= names.holders.iter().any(|l| labels.contains_key(l[1]));
+        let exporter = |_: &str, pod: &str, container: &str| exporters::is_pod(pod, container);
+        if let Some((namespace, name, container)) = names.holder(value_of(labels), exporter) {
+            let holder = PodName {
+                namespace: namespace.into(),
+                name: name.into(),
+                container: Some(container.to_string()).filter(|c| !c.is_empty()),
+            };
+            if !self.holders.contains(&holder) {
+                self.holders.push(holder);
             }
         }
     }
-    for (key, [used, free, reserved, total]) in parts {
-        let Some(device) = devices.get_mut(&key) else { continue };
-        device.reading.memory_used = used.map(|u| Bytes(u as u64));
-        device.reading.memory_total = total
-            .or_else(|| Some(used? + free? + reserved.unwrap_or(0.0)))
-            .map(|t| Bytes(t as u64));
-    }
-}
 
-/// AMD: percent, megabytes, watts. In partitioned mode only partition 0 shows activity: the others are not idle, they are unknown.
-fn amd(page: &Page, devices: &mut BTreeMap<Key, Device>, at: Timestamp) {
-    for prefix in ["", "amd_"] {
-        let mut each = |name: &str, set: &dyn Fn(&mut GpuReading, f64)| {
-            for (labels, value) in page
-                .series(&format!("{prefix}{name}"))
-                .iter()
-                .filter(|(_, v)| *v >= 0.0 && *v < 1e12)
-            {
-                let part = partition(labels).is_some();
-                let whole = name.ends_with("vram") || name.ends_with("memory");
-                let key = Device::of(devices, labels, at);
-                if let Some(device) = devices.get_mut(&key).filter(|_| !part || whole) {
-                    set(&mut device.reading, *value);
-                }
+    /// No card has no memory and no powered card draws 0 W: those are no readings, and neither are zeros beside them.
+    fn forget_zeros(&mut self) {
+        let mut forget = |figure: DeviceFigure, unless: Option<DeviceFigure>| {
+            let told = unless.is_some_and(|u| self.values.contains_key(&u));
+            if !told && self.values.get(&figure).is_some_and(|v| *v <= 0.0) {
+                self.values.remove(&figure);
             }
         };
-        // gpu_usage and gpu_total_memory are the names of the first releases.
-        for name in ["gpu_usage", "gpu_gfx_activity"] {
-            each(name, &|r, v| r.gpu_util = (v <= 100.0).then_some(Ratio(v / 100.0)));
+        forget(DeviceFigure::MemoryTotal, None);
+        forget(DeviceFigure::MemoryUsed, Some(DeviceFigure::MemoryTotal));
+        forget(DeviceFigure::Power, None);
+        forget(DeviceFigure::GpuUtil, Some(DeviceFigure::Power));
+    }
+
+    fn reading(&self, at: Timestamp) -> GpuReading {
+        let value = |figure: DeviceFigure| self.values.get(&figure).copied();
+        let ratio = |figure: DeviceFigure| value(figure).map(Ratio);
+        let bytes = |v: f64| Bytes(v as u64);
+        let parts = || {
+            let (used, free) = (value(DeviceFigure::MemoryUsed)?, value(DeviceFigure::MemoryFree)?);
+            Some(used + free + value(DeviceFigure::MemoryReserved).unwrap_or(0.0))
+        };
+        GpuReading {
+            at,
+            gpu_util: ratio(DeviceFigure::GpuUtil),
+            gr_engine: ratio(DeviceFigure::GrEngine),
+            sm_active: ratio(DeviceFigure::SmActive),
+            tensor: ratio(DeviceFigure::Tensor),
+            dram: ratio(DeviceFigure::Dram),
+            power: value(DeviceFigure::Power).map(Watts),
+            memory_used: value(DeviceFigure::MemoryUsed).map(bytes),
+            memory_total: value(DeviceFigure::MemoryTotal).or_else(parts).map(bytes),
+            energy_joules: value(DeviceFigure::Energy),
         }
-        each("gpu_total_memory", &|r, v| {
-            r.memory_total = Some(Bytes((v * 1e6) as u64));
-        });
-        each("gpu_umc_activity", &|r, v| {
-            r.dram = (v <= 100.0).then_some(Ratio(v / 100.0));
-        });
-        each("gpu_average_package_power", &|r, v| r.power = Some(Watts(v)));
-        each("gpu_package_power", &|r, v| r.power = Some(Watts(v)));
-        each("gpu_used_vram", &|r, v| r.memory_used = Some(Bytes((v * 1e6) as u64)));
-        each("gpu_total_vram", &|r, v| r.memory_total = Some(Bytes((v * 1e6) as u64)));
     }
 }
 
 /// Parent rows beside MIG rows are dropped: never add parent and children.
-fn finish(devices: BTreeMap<Key, Device>, node: &str, generation: Generation) -> Vec<GpuScrape> {
+fn finish(
+    devices: BTreeMap<DeviceKey, Device>,
+    at: Timestamp,
+    node: &str,
+    generation: Option<Generation>,
+) -> Vec<GpuScrape> {
     let has_instances: Vec<String> = devices
         .keys()
         .filter(|(_, i)| !i.is_empty())
@@ -349,20 +304,27 @@ fn finish(devices: BTreeMap<Key, Device>, node: &str, generation: Generation) ->
         .into_iter()
         .filter(|((uuid, instance), _)| !instance.is_empty() || !has_instances.contains(uuid))
         .map(|((uuid, instance), device)| {
-            let get = |keys: &[&str]| get(&device.labels, keys);
+            let names = &device.exporter.labels;
+            let get = |keys: &[&str]| {
+                let found = keys.iter().filter_map(|k| device.labels.get(*k));
+                found.into_iter().find(|v| !v.is_empty()).cloned()
+            };
             GpuScrape {
                 node: node.to_string(),
                 uuid: Some(uuid).filter(|u| !u.is_empty()),
-                index: get(&["gpu", "gpu_id"]).and_then(|i| i.parse().ok()),
-                model: get(&["modelName", "model_name", "card_model"]),
+                index: get(names.index).and_then(|i| i.parse().ok()),
+                model: get(names.model),
                 mig: (!instance.is_empty()).then(|| MigInstance {
-                    profile: get(&["GPU_I_PROFILE"]).unwrap_or_default(),
+                    profile: get(names.profile).unwrap_or_default(),
                     id: instance,
                 }),
-                holders: device.holders,
                 maps_pods,
-                generation: Some(generation),
-                readings: vec![device.reading],
+                generation: generation.or_else(|| {
+                    let mut own = DEVICES.iter().filter(|s| s.exporter == device.exporter.kind);
+                    own.next().map(|s| s.generation)
+                }),
+                readings: vec![device.reading(at)],
+                holders: device.holders,
             }
         })
         .collect()

@@ -4,22 +4,9 @@ use crate::snapshot::engine::ServerIdentity;
 use crate::units::Tokens;
 use serde_json::Value;
 
-/// Reads one answer into the identity. What is not understood changes nothing.
-pub fn read(path: &str, body: &[u8], identity: &mut ServerIdentity) {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return;
-    };
-    match path {
-        "/v1/models" | "/models" => models(&value, identity),
-        "/version" | "/api/version" | "/v1/metadata" => {
-            identity.version = text(&value, "version").or(identity.version.take());
-        }
-        "/get_server_info" | "/get_model_info" => sglang(&value, identity),
-        "/info" => info(&value, identity),
-        "/props" => props(&value, identity),
-        "/api/ps" => ollama(&value, identity),
-        _ => {}
-    }
+/// `version`, where an answer has nothing else of interest.
+pub(crate) fn version(value: &Value, identity: &mut ServerIdentity) {
+    identity.version = text(value, "version").or(identity.version.take());
 }
 
 fn text(value: &Value, key: &str) -> Option<String> {
@@ -27,7 +14,7 @@ fn text(value: &Value, key: &str) -> Option<String> {
 }
 
 /// Base models name a root; LoRA adapters name a parent.
-fn models(value: &Value, identity: &mut ServerIdentity) {
+pub(crate) fn models(value: &Value, identity: &mut ServerIdentity) {
     for model in value.get("data").and_then(Value::as_array).into_iter().flatten() {
         let Some(id) = text(model, "id") else { continue };
         if text(model, "parent").is_some() {
@@ -45,7 +32,7 @@ fn models(value: &Value, identity: &mut ServerIdentity) {
     }
 }
 
-fn sglang(value: &Value, identity: &mut ServerIdentity) {
+pub(crate) fn sglang(value: &Value, identity: &mut ServerIdentity) {
     identity.model_root = text(value, "model_path").or(identity.model_root.take());
     identity.version = text(value, "version").or(identity.version.take());
     identity.max_model_len = value
@@ -60,7 +47,7 @@ fn sglang(value: &Value, identity: &mut ServerIdentity) {
 }
 
 /// TGI and TEI.
-fn info(value: &Value, identity: &mut ServerIdentity) {
+pub(crate) fn info(value: &Value, identity: &mut ServerIdentity) {
     identity.model_root = text(value, "model_id").or(identity.model_root.take());
     identity.version = text(value, "version").or(identity.version.take());
     identity.max_model_len = ["max_total_tokens", "max_input_length"]
@@ -69,7 +56,7 @@ fn info(value: &Value, identity: &mut ServerIdentity) {
         .or(identity.max_model_len);
 }
 
-fn props(value: &Value, identity: &mut ServerIdentity) {
+pub(crate) fn props(value: &Value, identity: &mut ServerIdentity) {
     identity.model_root = text(value, "model_path").or(identity.model_root.take());
     identity.version = text(value, "build_info").or(identity.version.take());
     identity.max_model_len = value
@@ -78,7 +65,7 @@ fn props(value: &Value, identity: &mut ServerIdentity) {
         .or(identity.max_model_len);
 }
 
-fn ollama(value: &Value, identity: &mut ServerIdentity) {
+pub(crate) fn ollama(value: &Value, identity: &mut ServerIdentity) {
     for model in value.get("models").and_then(Value::as_array).into_iter().flatten() {
         let Some(name) = text(model, "name") else { continue };
         identity.model_root.get_or_insert_with(|| name.clone());

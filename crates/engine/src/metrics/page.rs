@@ -9,6 +9,9 @@ const RANKS: &[&str] = &["tp_rank", "pp_rank", "moe_ep_rank", "pid"];
 /// One series: its labels and value.
 pub(crate) type Series = (BTreeMap<String, String>, f64);
 
+/// A row's label by its name.
+pub type Labels<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
 /// Names replaced, comments and unwanted lines dropped.
 pub struct Page {
     samples: BTreeMap<String, Vec<Series>>,
@@ -65,21 +68,23 @@ impl Page {
             .filter(|(labels, _)| !labels.contains_key("server")))
     }
 
-    pub fn sum_where(&self, name: &str, keep: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Option<f64> {
-        sum(self
+    /// The same over the rows that `keep` accepts by their labels.
+    pub fn sum_where(&self, name: &str, keep: impl Fn(&Labels<'_>) -> bool) -> Option<f64> {
+        let own = self
             .series(name)
             .iter()
-            .filter(|(labels, _)| keep(&|key| labels.get(key).cloned())))
+            .filter(|(labels, _)| !labels.contains_key("server"));
+        sum(own.filter(|(labels, _)| keep(&|key| labels.get(key).map(String::as_str))))
     }
 
     pub fn max(&self, names: &[&str]) -> Option<f64> {
         self.first(names).iter().map(|(_, v)| *v).reduce(f64::max)
     }
 
-    pub fn max_where(&self, name: &str, keep: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Option<f64> {
+    pub fn max_where(&self, name: &str, keep: impl Fn(&Labels<'_>) -> bool) -> Option<f64> {
         self.series(name)
             .iter()
-            .filter(|(labels, _)| keep(&|key| labels.get(key).cloned()))
+            .filter(|(labels, _)| keep(&|key| labels.get(key).map(String::as_str)))
             .map(|(_, v)| *v)
             .reduce(f64::max)
     }

@@ -1,6 +1,7 @@
 //! One page for each shape of metrics that an engine has; the figures are the pages' own, added up by hand.
 
 use super::*;
+use crate::units::Tokens;
 
 macro_rules! page {
     ($name:literal, $expected:expr) => {

@@ -1,11 +1,15 @@
 use super::exporter;
 use super::*;
 use crate::snapshot::gpu::GpuScrape;
-use crate::units::{Bytes, Ratio, Watts};
+use crate::units::{Bytes, Ratio, Tokens, Watts};
 use proptest::prelude::*;
 
 fn at() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn wanted(name: &str) -> bool {
+    ENGINES.is_wanted(name)
 }
 
 fn engine(text: &str, expected: Option<EngineKind>) -> EnginePage {
@@ -320,23 +324,25 @@ fn json_answers_correct_the_spec() {
         .last()
         .unwrap_or("");
     let body = &body[body.find('{').unwrap()..];
-    identity::read("/v1/models", body.as_bytes(), &mut identity);
+    ENGINES.identify(EngineKind::Vllm, "/v1/models", body.as_bytes(), &mut identity);
     assert_eq!(
         (identity.model_root.as_deref(), identity.max_model_len),
         (Some("/models/tiny"), Some(2048))
     );
-    identity::read(
+    ENGINES.identify(
+        EngineKind::Vllm,
         "/v1/models",
         br#"{"data":[{"id":"base","root":"org/m","parent":null},{"id":"lora","root":"/l","parent":"base"}]}"#,
         &mut identity,
     );
     assert_eq!(identity.lora_names, ["lora"]);
-    identity::read(
+    ENGINES.identify(
+        EngineKind::Sglang,
         "/get_server_info",
         br#"{"model_path":"o/m","max_total_num_tokens":5,"context_length":7}"#,
         &mut ServerIdentity::default(),
     );
-    identity::read("/info", b"not json", &mut identity);
+    ENGINES.identify(EngineKind::Tgi, "/info", b"not json", &mut identity);
 }
 
 proptest! {
@@ -344,7 +350,7 @@ proptest! {
     #[test]
     fn filtering_first_is_the_same_as_parsing_all(lines in proptest::collection::vec(("(vllm:num_requests_running|vllm:prompt_tokens_total|go_threads|process_start_time_seconds|x:y|vllm:z_created)", "(\\{a=\"[a-z]{0,3}\"\\})?", 0u32..1000), 0..30)) {
         let text: String = lines.iter().map(|(n, l, v)| format!("{n}{l} {v}\n")).collect();
-        let filtered = Page::parse(text.as_bytes(), names::is_wanted);
+        let filtered = Page::parse(text.as_bytes(), wanted);
         let all = Page::parse(text.as_bytes(), |_| true);
         for name in ["vllm_num_requests_running", "vllm_prompt_tokens_total", "process_start_time_seconds"] {
             prop_assert_eq!(filtered.series(name), all.series(name));
@@ -379,7 +385,7 @@ proptest! {
             }
         }
         let text = lines.join(&b'\n');
-        let (filtered, all) = (Page::parse(&text, names::is_wanted), Page::parse(&text, |_| true));
+        let (filtered, all) = (Page::parse(&text, wanted), Page::parse(&text, |_| true));
         for name in ["vllm_num_requests_running", "vllm_kv_cache_usage_perc", "vllm_prompt_tokens_total", "vllm_e2e_request_latency_seconds_bucket", "vllm_cache_config_info", "process_start_time_seconds"] {
             prop_assert_eq!(filtered.series(name), all.series(name), "{}", name);
         }

@@ -330,6 +330,6 @@ fn what_an_engine_does_not_tell_stays_unknown() {
     assert_eq!(sglang.identity.served_names, ["org/m"]);
     // Ollama has no metrics page at all.
     let ollama = crate::of(EngineKind::Ollama).expect("known");
-    assert_eq!(ollama.metrics_path(), None);
-    assert!(ollama.identity_paths().contains(&"/api/ps"));
+    assert_eq!(ollama.facts().endpoints.metrics, None);
+    assert!(ollama.facts().endpoints.identity_paths().any(|p| p == "/api/ps"));
 }

@@ -308,7 +308,6 @@ fn of_reading(r: &mut EngineReading, c: &mut Checker<'_>) {
     c.number(&mut r.kv_usage, 1.5, "KV use");
     for (value, what) in [
         (&mut r.requests, "requests"),
-        (&mut r.aborted, "aborted requests"),
         (&mut r.prompt_tokens, "prompt tokens"),
         (&mut r.output_tokens, "output tokens"),
         (&mut r.preemptions, "preemptions"),

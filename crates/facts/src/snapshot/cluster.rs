@@ -436,29 +436,7 @@ impl Container {
             || !self.requests.devices.is_empty()
             || self.requests.unread.iter().any(|r| super::resources::is_device(r))
     }
-
-    /// The usual port of a GPU exporter, where the image or the container is named after one: not of plugins and drivers,
-    /// which have nothing to tell.
-    pub fn exporter_port(&self) -> Option<u16> {
-        if self.role != Some(ContainerRole::GpuInfrastructure) {
-            return None;
-        }
-        let image = self.image.as_deref().unwrap_or_default();
-        let (_, port) = EXPORTERS
-            .iter()
-            .find(|(name, _)| [image, &self.name].iter().any(|n| n.replace('_', "-").contains(name)))?;
-        Some(*port)
-    }
 }
-
-/// GPU exporters by what their images and their charts' containers are called, and the ports they listen on unless told
-/// otherwise (each project's own documentation).
-const EXPORTERS: &[(&str, u16)] = &[
-    ("dcgm-exporter", 9400),
-    ("device-metrics-exporter", 5000),
-    ("nvidia-gpu-exporter", 9835),
-    ("all-smi", 9090),
-];
 
 /// What a container without a recognised engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -81,9 +81,6 @@ pub struct EngineReading {
     /// Requests finished, whatever the reason, since start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<f64>,
-    /// Of those, aborted or failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub aborted: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +116,6 @@ impl EngineReading {
             waiting: None,
             kv_usage: None,
             requests: None,
-            aborted: None,
             prompt_tokens: None,
             output_tokens: None,
             preemptions: None,

@@ -75,6 +75,8 @@ pub enum Generation {
     DcgmBaseUnits,
     /// AMD's device-metrics-exporter.
     Amd,
+    /// Intel's metric exporter for Gaudi: percent, bytes, milliwatts.
+    Gaudi,
     /// utkuozdemir's nvidia_gpu_exporter: ratios, bytes, watts.
     NvidiaSmi,
     /// lablup's all-smi: percent, bytes, watts.
@@ -90,6 +92,7 @@ impl Generation {
             Self::Dcgm => "dcgm-exporter before 4.9 (percent, MiB)",
             Self::DcgmBaseUnits => "dcgm-exporter from 4.9 (ratios, bytes)",
             Self::Amd => "AMD device-metrics-exporter",
+            Self::Gaudi => "Gaudi's metric exporter",
             Self::NvidiaSmi => "nvidia_gpu_exporter (nvidia-smi)",
             Self::AllSmi => "all-smi",
             Self::Nvml => "NVML",

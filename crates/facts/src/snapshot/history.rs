@@ -3,6 +3,7 @@
 //! Everything is computed on the server in bins (5 minutes, coarser for large fleets): no raw points are kept.
 
 use super::engine::Histogram;
+pub use super::figure::Figure;
 use super::gpu::{MigInstance, PodName};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -76,26 +77,6 @@ impl Default for BinLimits {
             crash_seconds: 300,
         }
     }
-}
-
-/// A distribution over bins. Each `None`: not told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Figure {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p50: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p95: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99: Option<f64>,
-    /// Of raw samples for devices, of bins for loads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// Bins that have a value.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bins: Option<f64>,
 }
 
 /// A device or MIG instance while one pod held it, or while nobody did. Ratios are 0–1 whatever the exporter's generation.

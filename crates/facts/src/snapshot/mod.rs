@@ -8,6 +8,7 @@ pub mod bounds;
 pub mod cluster;
 pub mod dra;
 pub mod engine;
+pub mod figure;
 pub mod gpu;
 pub mod history;
 pub mod owners;

@@ -3,8 +3,8 @@
 use super::finding::{Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, documented};
+use crate::engine;
 use crate::fleet::{Fleet, Workload, WorkloadClass, WorkloadId};
-use crate::snapshot::server::EngineKind;
 
 documented! {
     since "0.1.0";
@@ -126,7 +126,7 @@ fn spec(fleet: &Fleet, id: WorkloadId, workload: &Workload, asked: &Asked) -> Op
         Confidence::Estimated,
         "the specification only: no throttling was measured",
     );
-    if workload.engine() != Some(EngineKind::Vllm) {
+    if !engine::facts(workload.engine()).is_some_and(|f| f.cpu_need_published) {
         judged.cap(
             Confidence::Assumed,
             "the formula is vLLM's; this engine's own need is not published",

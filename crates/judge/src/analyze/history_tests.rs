@@ -22,6 +22,7 @@ pub(super) fn figure(value: f64) -> Option<Figure> {
         p99: Some(value),
         max: Some(value),
         bins: Some(BINS),
+        coverage: None,
     })
 }
 

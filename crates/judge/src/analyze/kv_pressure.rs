@@ -8,10 +8,9 @@ mod oom;
 use super::finding::Finding;
 use super::support::{self, Lack, lack};
 use super::{Check, Context, Outcome, documented};
-use crate::engine::metrics;
+use crate::engine::{self, LoadFigure, Tells};
 use crate::fleet::{Fleet, ObservedBy, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
-use crate::snapshot::server::EngineKind;
 
 documented! {
     since "0.1.0";
@@ -115,10 +114,11 @@ pub(super) fn is_short(context: &Context<'_>, id: WorkloadId) -> Result<bool, La
     if is_full() || config::seen(fleet, t, id, workload).is_some() || oom::of_gpu(fleet, t, id, workload).is_some() {
         return Ok(true);
     }
-    let told = workload.engine().map(metrics::told).unwrap_or_default();
     let limited = workload.settings.as_ref().is_some_and(|s| s.max_num_seqs.is_some());
     let lengths = o.prompt_length_p50.is_some() && o.output_length_p50.is_some();
-    if told.preemptions && o.preemptions.is_none() || told.lengths && limited && !lengths {
+    let told = [LoadFigure::PromptLength, LoadFigure::OutputLength];
+    let lengths_told = told.into_iter().all(|figure| tells(workload, figure));
+    if tells(workload, LoadFigure::Preemptions) && o.preemptions.is_none() || lengths_told && limited && !lengths {
         return Err(lack(
             "whether its KV cache is large enough could not be read (preemptions, lengths of requests)",
             super::sizing::SCRAPE,
@@ -141,16 +141,10 @@ const RELIEF: &str = "Lower max-num-seqs or max-model-len, use an FP8 KV cache, 
 
 fn has_no_kv_metric(workload: &Workload) -> bool {
     let known = workload.observed.kv_usage.is_some() || workload.observed.preemptions.is_some();
-    !known
-        && matches!(
-            workload.engine(),
-            Some(
-                EngineKind::Tgi
-                    | EngineKind::Llamacpp
-                    | EngineKind::Triton
-                    | EngineKind::Tei
-                    | EngineKind::Ollama
-                    | EngineKind::Infinity
-            )
-        )
+    let told = |figure| tells(workload, figure);
+    !known && workload.engine().is_some() && !told(LoadFigure::KvUsage) && !told(LoadFigure::Preemptions)
+}
+
+fn tells(workload: &Workload, figure: LoadFigure) -> bool {
+    engine::tells(workload.engine(), figure) == Tells::Always
 }

@@ -3,9 +3,9 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support;
 use super::{Check, Context, Outcome, documented};
+use crate::engine;
 use crate::fleet::{Fleet, PodId, Slot, SlotId, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
-use crate::snapshot::server::EngineKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 documented! {
@@ -30,9 +30,6 @@ documented! {
 }
 
 const ID: &str = "sharing-mismatch";
-
-/// vLLM's `gpu_memory_utilization` where none is set (fit's table of defaults: 0.9 before 0.20; the newer 0.92 only makes it worse).
-const DEFAULT_UTILIZATION: f64 = 0.9;
 
 impl Check for SharingMismatch {
     fn id(&self) -> &'static str {
@@ -93,15 +90,16 @@ fn card(cards: usize) -> &'static str {
     if cards == 1 { "card" } else { "cards" }
 }
 
-/// Each vLLM takes its share of the card's whole memory, whoever else is on it.
+/// Each vLLM, and what works as it does, takes its share of the card's whole memory, whoever else is on it.
 fn memory(fleet: &Fleet, id: WorkloadId, workload: &Workload, slots: &[SlotId]) -> Option<Finding> {
     let wants = |pod: &PodId| -> Option<f64> {
         let other = fleet.workload(fleet.pod(*pod).workload?);
-        let settings = other.settings.as_ref().filter(|s| s.engine == Some(EngineKind::Vllm))?;
+        let settings = other.settings.as_ref()?;
+        let by_default = engine::facts(settings.engine)?.card_share?;
         if settings.kv_cache_memory.is_some() {
             return None;
         }
-        Some(settings.gpu_memory_utilization.unwrap_or(DEFAULT_UTILIZATION))
+        Some(settings.gpu_memory_utilization.unwrap_or(by_default.0))
     };
     let total = |slot: &SlotId| -> Option<(f64, usize)> {
         let mut holders = fleet.slot(*slot).holders.clone();

@@ -179,6 +179,7 @@ pub(super) fn with_history(mut snap: Snapshot, change: impl FnOnce(&mut LoadHist
             p99: Some(value),
             max: Some(value),
             bins: Some(bins),
+            coverage: None,
         })
     };
     let mut told = LoadHistory {
@@ -490,26 +491,46 @@ fn a_week_of_history_raises_confidence_and_a_prefix_cache_lowers_it() {
     assert_eq!(find(&short, "over-replicated").unwrap().confidence.name(), "estimated");
 }
 
-/// A slow server would else be taken for as fast as its card could be: deleting a series must not raise a claim.
+/// A slow server would else be taken for as fast as its card could be: deleting a series must not raise a claim, whichever
+/// engine tells it.
 #[test]
 fn a_server_whose_latencies_were_not_read_is_not_moved() {
-    use crate::snapshot::engine::EngineReading;
+    use crate::engine::{ENGINES, LoadFigure, Tells};
     type Drop = fn(&mut EngineReading);
-    let drops: [Drop; 2] = [|r| r.inter_token_latency = None, |r| r.time_to_first_token = None];
-    for drop in drops {
-        let mut snap = served(1, SMALL, 1e5);
-        assert!(fired(&snap).contains(&("oversized-tier", None)));
-        for reading in snap.clusters[0].engines.iter_mut().flat_map(|e| &mut e.readings) {
-            drop(reading);
+    let drops: [(LoadFigure, Drop); 2] = [
+        (LoadFigure::InterTokenLatency, |r| r.inter_token_latency = None),
+        (LoadFigure::TimeToFirstToken, |r| r.time_to_first_token = None),
+    ];
+    let mut tried = 0;
+    for (figure, drop) in drops {
+        for kind in ENGINES.engines().iter().map(|e| e.facts().kind) {
+            let mut snap = served(1, SMALL, 1e5);
+            for pod in &mut snap.clusters[0].pods {
+                if let Some(settings) = pod.containers[0].server.as_mut() {
+                    settings.engine = Some(kind);
+                }
+            }
+            let moved = fired(&snap).contains(&("oversized-tier", None));
+            for reading in snap.clusters[0].engines.iter_mut().flat_map(|e| &mut e.readings) {
+                drop(reading);
+            }
+            let now = fired(&snap).contains(&("oversized-tier", None));
+            assert!(moved || !now, "{kind:?}: less is known, more is claimed");
+            if !moved || ENGINES.tells(kind, figure) != Tells::Always {
+                continue;
+            }
+            tried += 1;
+            assert!(!now, "{kind:?} tells {figure:?}");
+            let found = report(&snap);
+            let coverage = found.checks.iter().find(|c| c.id == "oversized-tier").unwrap();
+            assert!(
+                coverage
+                    .not_assessed
+                    .iter()
+                    .any(|n| n.reason.contains("could not be read") && n.gpus > 0.0)
+            );
         }
-        assert!(!fired(&snap).contains(&("oversized-tier", None)));
-        let found = report(&snap);
-        let coverage = found.checks.iter().find(|c| c.id == "oversized-tier").unwrap();
-        assert!(
-            coverage
-                .not_assessed
-                .iter()
-                .any(|n| n.reason.contains("could not be read") && n.gpus > 0.0)
-        );
     }
+    // vLLM, SGLang, NIM, LMDeploy, TensorRT-LLM, Ray Serve's engine tell both, TGI the time between tokens.
+    assert!(tried >= 10, "{tried}");
 }

@@ -3,10 +3,10 @@
 use super::finding::{Confidence, Evidence, Finding, Fix, Location};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, documented};
+use crate::engine;
 use crate::fleet::{Fleet, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::{Note, NoteAbout, Origin};
-use crate::snapshot::server::EngineKind;
 use crate::units::Bytes;
 
 documented! {
@@ -81,10 +81,7 @@ fn left_open(fleet: &Fleet, id: WorkloadId, workload: &Workload, origin: &Origin
 
 /// Less host memory than an LLM server's processes take before the first weight is read.
 fn little_memory(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
-    let llm = matches!(
-        workload.engine(),
-        Some(EngineKind::Vllm | EngineKind::Sglang | EngineKind::Trtllm | EngineKind::Tgi | EngineKind::Nim)
-    );
+    let llm = engine::facts(workload.engine()).is_some_and(|f| f.language_models);
     let pods = workload.replicas.iter().flat_map(|r| &r.pods);
     let asked = pods.map(|p| fleet.pod(*p).memory).filter(|m| m.0 > 0).min()?;
     let needed = Bytes::from_gib(t.host_memory_gib as f64);

@@ -1,7 +1,7 @@
 //! How a server is spread over GPUs: one opinion, for every check that asks.
 
 use super::support::{Lack, lack};
-use crate::engine::width::{Width, width};
+use crate::engine::{Width, width};
 use crate::fit::{Parallelism, search};
 use crate::fleet::{Fleet, SlotId, Workload};
 use crate::settings::Thresholds;
@@ -48,7 +48,7 @@ pub(super) fn of(workload: &Workload) -> Result<Spread, Lack> {
         pipeline: settings.pipeline_parallel.unwrap_or(1).max(1),
         data: settings.data_parallel.unwrap_or(1).max(1),
     };
-    let parallelism = match settings.engine.map_or(Width::Untold, width) {
+    let parallelism = match width(settings.engine) {
         _ if settings.tensor_parallel.is_some() => stated,
         Width::One => stated,
         Width::All => Parallelism {
@@ -56,8 +56,8 @@ pub(super) fn of(workload: &Workload) -> Result<Spread, Lack> {
             ..stated
         },
         // One GPU leaves no choice.
-        Width::Untold if workload.gpus_per_replica == Some(1) => stated,
-        Width::Untold => {
+        Width::Chosen if workload.gpus_per_replica == Some(1) => stated,
+        Width::Chosen => {
             return Err(lack(
                 "how many of its GPUs the engine uses is not in its specification",
                 "nothing to do",

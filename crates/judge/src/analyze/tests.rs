@@ -113,7 +113,6 @@ pub(super) fn reading(requests: f64) -> EngineReading {
         waiting: Some(0.0),
         kv_usage: Some(0.2),
         requests: Some(requests),
-        aborted: Some(0.0),
         prompt_tokens: Some(requests * 100.0),
         output_tokens: Some(requests * 50.0),
         preemptions: Some(0.0),

@@ -124,7 +124,7 @@ fn figures_that_no_card_reaches_are_no_witness() {
     let found = report(&fleet(Vec::new(), gpus));
     assert_eq!(found.totals.gpus_free, 8.0);
     assert!(
-        found.gaps.iter().any(|g| g.what.starts_with("power in watts")),
+        found.gaps.iter().any(|g| g.what.starts_with("power of GPU-0")),
         "{:?}",
         found.gaps
     );

@@ -1,5 +1,6 @@
 //! What devices and servers did over the time that was read.
 
+use crate::snapshot::figure::Figure;
 use jiff::Timestamp;
 
 /// What a device did over the judged time.
@@ -9,15 +10,15 @@ pub struct GpuActivity {
     pub window_seconds: f64,
     pub history: bool,
     /// GR_ENGINE where there is one, else GPU_UTIL.
-    pub engine_active: Option<Stat>,
-    pub gpu_util: Option<Stat>,
+    pub engine_active: Option<Figure>,
+    pub gpu_util: Option<Figure>,
     /// max(SM, tensor, DRAM) per sample.
-    pub busy: Option<Stat>,
-    pub tensor: Option<Stat>,
-    pub dram: Option<Stat>,
-    pub power_watts: Option<Stat>,
+    pub busy: Option<Figure>,
+    pub tensor: Option<Figure>,
+    pub dram: Option<Figure>,
+    pub power_watts: Option<Figure>,
     /// Bytes.
-    pub memory_used: Option<Stat>,
+    pub memory_used: Option<Figure>,
     /// The source says that a pod holds it, or that none does; `None`: it does not tell holders.
     pub held: Option<bool>,
     /// Seconds since anything was seen to compute; the whole window where nothing was. `None`: not told.
@@ -26,18 +27,6 @@ pub struct GpuActivity {
     pub shared: bool,
     /// The exporter names the slot's holder, or nobody else could hold the device. Otherwise it may be a neighbour's.
     pub attributed: bool,
-}
-
-/// A distribution over time. Each `None`: not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Stat {
-    pub mean: Option<f64>,
-    pub p50: Option<f64>,
-    pub p95: Option<f64>,
-    pub p99: Option<f64>,
-    pub max: Option<f64>,
-    /// Samples seen ÷ samples expected over the judged window, 0–1.
-    pub coverage: Option<f64>,
 }
 
 /// Where load figures come from.
@@ -75,18 +64,18 @@ pub struct Observed {
     pub prompt_tokens: Option<f64>,
     pub output_tokens: Option<f64>,
     pub preemptions: Option<f64>,
-    pub requests_per_second: Option<Stat>,
-    pub prompt_tokens_per_second: Option<Stat>,
-    pub output_tokens_per_second: Option<Stat>,
-    pub running: Option<Stat>,
-    pub waiting: Option<Stat>,
+    pub requests_per_second: Option<Figure>,
+    pub prompt_tokens_per_second: Option<Figure>,
+    pub output_tokens_per_second: Option<Figure>,
+    pub running: Option<Figure>,
+    pub waiting: Option<Figure>,
     /// Fullest engine.
-    pub kv_usage: Option<Stat>,
+    pub kv_usage: Option<Figure>,
     /// The looks that told all three figures; only of a replica.
     pub passes: Vec<Pass>,
-    pub preemptions_per_hour: Option<Stat>,
+    pub preemptions_per_hour: Option<Figure>,
     /// max(SM, tensor, DRAM) over the workload's GPUs.
-    pub gpu_busy: Option<Stat>,
+    pub gpu_busy: Option<Figure>,
     /// Seconds.
     pub time_to_first_token_p95: Option<f64>,
     pub inter_token_latency_p95: Option<f64>,
@@ -100,8 +89,8 @@ pub struct Observed {
     /// Prefix cache hits ÷ queries.
     pub prefix_hit_rate: Option<f64>,
     /// CPU used by the GPU container ÷ its limit (else request).
-    pub cpu_share: Option<Stat>,
-    pub cpu_throttled: Option<Stat>,
+    pub cpu_share: Option<Figure>,
+    pub cpu_throttled: Option<Figure>,
     pub asleep: Option<bool>,
     /// Only with history, and only for workloads.
     pub bins: Option<Box<Bins>>,
@@ -118,11 +107,11 @@ pub struct Bins {
     /// Of those, with the cache full and requests waiting or preempted.
     pub kv_bad: Option<f64>,
     /// Serving replicas over time; [`Observed::running`] and the rates are their sums, bin by bin.
-    pub replicas: Option<Stat>,
+    pub replicas: Option<Figure>,
     /// R_low: the 5th percentile of the replicas.
     pub replicas_low: Option<f64>,
     /// Σ over replicas of their KV use at the same time: × one replica's capacity = KV tokens.
-    pub kv_usage_sum: Option<Stat>,
+    pub kv_usage_sum: Option<Figure>,
     /// C: most output tokens/s that one replica served in a bin with nothing waiting and KV use not above 0.8.
     pub replica_capacity: Option<f64>,
     /// Bins with requests in which CPU was short and the GPU not busy; how busy it was then, 0–1.
@@ -132,7 +121,7 @@ pub struct Bins {
     pub fed: Option<f64>,
     pub fed_busy: Option<f64>,
     /// GR_ENGINE (else GPU_UTIL) of the busiest GPU, dead pods' time included.
-    pub gpu_engine: Option<Stat>,
+    pub gpu_engine: Option<Figure>,
     pub restarts: Option<f64>,
     pub oom_kills: Option<f64>,
     /// Restarts in error soon after a full cache or a queue.

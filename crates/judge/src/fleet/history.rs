@@ -3,12 +3,13 @@
 //! A workload gets what its dead pods did too, by the stem of their names; a pod and a device get only what happened in
 //! that pod's own time. What is younger than the window is judged on its own life.
 
-use super::{Bins, Fleet, GpuActivity, Observed, ObservedBy, SlotId, Stat, WorkloadId, history_usage};
+use super::{Bins, Fleet, GpuActivity, Observed, ObservedBy, SlotId, WorkloadId, history_usage};
 use crate::settings::Settings;
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::engine::Histogram;
 use crate::snapshot::history::{BinLimits, Figure, GpuHistory, History, LoadHistory, stem};
+use gpuwaste_facts::limits::{Says, divisor};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -263,15 +264,13 @@ fn life(history: &History, first: Option<Timestamp>, created: Option<Timestamp>)
     (life, (life / history.bin_seconds.max(1) as f64).floor().max(1.0))
 }
 
-fn stat(figure: Option<Figure>, bins: f64) -> Option<Stat> {
-    let f = figure?;
-    Some(Stat {
-        mean: f.mean,
-        p50: f.p50,
-        p95: f.p95,
-        p99: f.p99,
-        max: f.max,
-        coverage: f.bins.map(|n| (n / bins).min(1.0)),
+/// With how much of the judged time it covers.
+fn stat(figure: Option<Figure>, bins: f64) -> Option<Figure> {
+    let figure = figure?;
+    Some(Figure {
+        coverage: figure.bins.map(|n| (n / bins).min(1.0)),
+        bins: None,
+        ..figure
     })
 }
 
@@ -318,7 +317,7 @@ fn observed(
         running: stat(load.running, bins).or(live.running),
         waiting: stat(load.waiting, bins).or(live.waiting),
         kv_usage: kv.or(live.kv_usage),
-        preemptions_per_hour: stat(load.preemptions, bins).map(|s| scaled(s, 3600.0)),
+        preemptions_per_hour: stat(load.preemptions, bins).map(|s| s.scaled(3600.0)),
         time_to_first_token_p95: quantile(&load.time_to_first_token, 0.95).or(live.time_to_first_token_p95),
         inter_token_latency_p95: quantile(&load.inter_token_latency, 0.95).or(live.inter_token_latency_p95),
         e2e_latency_sum: load.e2e_latency.as_ref().map(|h| h.sum),
@@ -332,29 +331,10 @@ fn observed(
 
 /// Some engines write percent.
 fn as_ratio(figure: Figure) -> Figure {
-    if figure.max.is_none_or(|m| m <= 1.5) {
-        return figure;
-    }
-    let part = |v: Option<f64>| v.map(|v| v / 100.0);
-    Figure {
-        mean: part(figure.mean),
-        p50: part(figure.p50),
-        p95: part(figure.p95),
-        p99: part(figure.p99),
-        max: part(figure.max),
-        bins: figure.bins,
-    }
-}
-
-fn scaled(stat: Stat, by: f64) -> Stat {
-    let times = |v: Option<f64>| v.map(|v| v * by);
-    Stat {
-        mean: times(stat.mean),
-        p50: times(stat.p50),
-        p95: times(stat.p95),
-        p99: times(stat.p99),
-        max: times(stat.max),
-        coverage: stat.coverage,
+    let values: Vec<f64> = figure.max.into_iter().collect();
+    match divisor(Says::Ratio, values) {
+        Some(by) if by > 1.0 => figure.scaled(1.0 / by),
+        _ => figure,
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     observed, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
+use crate::engine::metrics::plausible;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
     Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
@@ -27,6 +28,12 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
     };
     let mut used_prices = BTreeSet::new();
     for cluster in &identity::once(snapshot, &mut fleet.gaps) {
+        // A recording may be older than the limits of what can be true.
+        let sifted = plausible::sift(cluster).map(|(sifted, gaps)| {
+            fleet.gaps.extend(gaps);
+            sifted
+        });
+        let cluster = sifted.as_ref().unwrap_or(cluster);
         join_cluster(&mut fleet, cluster, prices, settings, &mut used_prices);
     }
     for (index, entry) in prices

@@ -26,7 +26,7 @@ pub mod witness;
 mod workload;
 mod workloads;
 
-pub use activity::{Bins, GpuActivity, Observed, ObservedBy, Pass, Stat};
+pub use activity::{Bins, GpuActivity, Observed, ObservedBy, Pass};
 pub use history_usage::{ClusterUsage, Span, UsageItem, Used};
 pub use join::join;
 pub use node::{Device, Node};

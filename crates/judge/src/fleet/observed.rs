@@ -1,17 +1,21 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Stat, Workload};
+use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Workload};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
+use crate::engine::{self, exporters};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
-use crate::snapshot::gpu::{GpuReading, GpuScrape, PodName, each_once};
-use crate::snapshot::server::{EngineKind, EngineSettings, Setting};
+use crate::snapshot::figure::Figure;
+use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, PodName, each_once};
+use crate::snapshot::server::{EngineSettings, Setting};
+use gpuwaste_facts::limits::{self, Card, Quantity};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// A clock this far ahead of the snapshot's is skewed, seconds.
-const SKEW: f64 = 120.0;
+/// Seconds over which the growth of an energy counter tells a mean power: exporters collect every 30 s (dcgm-exporter's
+/// default), so that two reads of one a few seconds apart tell of none or of thirty.
+const ENERGY_SPAN: f64 = 240.0;
 
 /// Attaches readings to replicas, workloads and slots.
 pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_pod: usize) {
@@ -78,7 +82,7 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
 /// for no others.
 fn servers_unread(workload: &Workload, engines: u32) -> Option<String> {
     let settings = workload.settings.as_ref()?;
-    if settings.engine != Some(EngineKind::Vllm) {
+    if !engine::facts(settings.engine).is_some_and(|f| f.apis_of_ranks) {
         return None;
     }
     if let Some(unread) = settings.unread(Setting::DataParallel) {
@@ -105,7 +109,7 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
     if [Some(last.at), start]
         .into_iter()
         .flatten()
-        .any(|t| seconds(taken_at, t) > SKEW)
+        .any(|t| limits::check(Quantity::ClockLead, seconds(taken_at, t).max(0.0), &Card::UNKNOWN).is_err())
     {
         *skewed += 1;
     }
@@ -168,10 +172,10 @@ fn fill_counters(
         (now >= before).then_some(now - before)
     };
     let rate = |increase: Option<f64>| {
-        increase.map(|i| Stat {
+        increase.map(|i| Figure {
             mean: Some(i / window),
             coverage: Some(1.0),
-            ..Stat::default()
+            ..Figure::default()
         })
     };
     observed.by = by;
@@ -184,29 +188,30 @@ fn fill_counters(
     observed.requests_per_second = rate(observed.requests);
     observed.prompt_tokens_per_second = rate(observed.prompt_tokens);
     observed.output_tokens_per_second = rate(observed.output_tokens);
-    observed.preemptions_per_hour = rate(observed.preemptions).map(|s| Stat {
+    observed.preemptions_per_hour = rate(observed.preemptions).map(|s| Figure {
         mean: s.mean.map(|m| m * 3600.0),
         ..s
     });
 }
 
-fn gauge(readings: &[EngineReading], of: fn(&EngineReading) -> Option<f64>) -> Option<Stat> {
+fn gauge(readings: &[EngineReading], of: fn(&EngineReading) -> Option<f64>) -> Option<Figure> {
     stat(&readings.iter().filter_map(of).collect::<Vec<_>>())
 }
 
 /// The distribution of a few samples; percentiles only where there are enough to speak of (20 for a p95).
-fn stat(values: &[f64]) -> Option<Stat> {
+fn stat(values: &[f64]) -> Option<Figure> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     let last = *sorted.last()?;
     let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
-    Some(Stat {
+    Some(Figure {
         mean: Some(sorted.iter().sum::<f64>() / sorted.len() as f64),
         p50: (sorted.len() >= 3).then(|| at(0.5)),
         p95: (sorted.len() >= 20).then(|| at(0.95)),
         p99: (sorted.len() >= 100).then(|| at(0.99)),
         max: Some(last),
         coverage: None,
+        bins: None,
     })
 }
 
@@ -220,17 +225,18 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
             .filter_map(of)
             .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
     };
-    let summed = |of: fn(&Observed) -> Option<Stat>| {
-        let stats: Option<Vec<Stat>> = parts.iter().map(of).collect();
+    let summed = |of: fn(&Observed) -> Option<Figure>| {
+        let stats: Option<Vec<Figure>> = parts.iter().map(of).collect();
         stats.filter(|s| !s.is_empty()).map(|stats| {
-            let sum = |f: fn(&Stat) -> Option<f64>| stats.iter().map(f).sum::<Option<f64>>();
-            Stat {
+            let sum = |f: fn(&Figure) -> Option<f64>| stats.iter().map(f).sum::<Option<f64>>();
+            Figure {
                 mean: sum(|s| s.mean),
                 p50: sum(|s| s.p50),
                 p95: sum(|s| s.p95),
                 p99: sum(|s| s.p99),
                 max: sum(|s| s.max),
                 coverage: stats.iter().filter_map(|s| s.coverage).min_by(f64::total_cmp),
+                bins: None,
             }
         })
     };
@@ -410,7 +416,7 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
     let exporters: HashSet<&str> = cluster
         .pods
         .iter()
-        .filter(|p| p.holds() && p.containers.iter().any(|c| c.exporter_port().is_some()))
+        .filter(|p| p.holds() && p.containers.iter().any(|c| exporters::of_container(c).is_some()))
         .filter_map(|p| p.node.as_deref())
         .collect();
     for n in (0..fleet.nodes.len())
@@ -518,15 +524,20 @@ fn of_device(scrape: &GpuScrape) -> Option<GpuActivity> {
             .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
     };
     let between = seconds(first.at, last.at).max(0.0);
-    // Energy is a counter: between two passes it gives the mean power, which no single sample does.
+    // Energy is a counter: between two passes it gives the mean power, which no single sample does. The driver's own is of now.
+    let span = if scrape.generation == Some(Generation::Nvml) {
+        1.0
+    } else {
+        ENERGY_SPAN
+    };
     let mean_power = first
         .energy_joules
         .zip(last.energy_joules)
-        .filter(|(a, b)| between > 1.0 && b >= a)
+        .filter(|(a, b)| between > span && b >= a)
         .map(|(a, b)| (b - a) / between);
     // A pass without the figure may be the one in which the device worked.
     let complete =
-        |stat: Option<Stat>, of: &dyn Fn(&GpuReading) -> bool| stat.filter(|_| scrape.readings.iter().all(of));
+        |stat: Option<Figure>, of: &dyn Fn(&GpuReading) -> bool| stat.filter(|_| scrape.readings.iter().all(of));
     let mut power = complete(over(&|r| r.power.map(|p| p.0)), &|r| r.power.is_some());
     if let (Some(power), Some(mean)) = (power.as_mut(), mean_power) {
         power.mean = Some(mean);

@@ -1,16 +1,13 @@
-//! What physics allows: a figure beyond it is no witness. It is dropped wherever it was read, and a gap names it.
+//! What the node's own card allows: a figure beyond it is no witness. What no card could reach is gone before (the engine
+//! crate's `plausible`); the limits are the same.
 
-use super::{Fleet, GpuActivity, SlotId, Stat};
+use super::{Fleet, GpuActivity, SlotId};
 use crate::catalog::gpus::GpuFacts;
+use crate::engine::metrics::plausible::card_of;
 use crate::snapshot::Gap;
+use crate::snapshot::figure::Figure;
+use gpuwaste_facts::limits::{self, Quantity};
 use std::collections::BTreeMap;
-
-/// A card draws at most so much of its TDP: short peaks over it are seen, means are not (NVIDIA's power capping; ours).
-const MOST_POWER: f64 = 1.3;
-/// Shares of time, with the rounding of exporters.
-const MOST_SHARE: f64 = 1.05;
-/// Memory that a driver reports beside the label's gigabytes (16 GiB cards of 16,384 MiB; ours).
-const MOST_MEMORY: f64 = 1.05;
 
 /// Drops what cannot be from every slot and device.
 pub(super) fn keep(fleet: &mut Fleet) {
@@ -48,10 +45,8 @@ pub(super) fn keep(fleet: &mut Fleet) {
 /// Takes impossible figures out; what they were.
 fn impossible(activity: &mut GpuActivity, gpu: Option<&GpuFacts>) -> Vec<(&'static str, f64)> {
     let mut found = Vec::new();
-    let mut check = |what: &'static str, stat: &mut Option<Stat>, limit: Option<f64>| {
-        let (Some(s), Some(limit)) = (stat.as_ref(), limit) else {
-            return;
-        };
+    let mut check = |what: &'static str, stat: &mut Option<Figure>, limit: f64| {
+        let Some(s) = stat.as_ref() else { return };
         let values = [s.mean, s.p50, s.p95, s.p99, s.max];
         let most = values.into_iter().flatten().fold(f64::NEG_INFINITY, f64::max);
         let least = values.into_iter().flatten().fold(f64::INFINITY, f64::min);
@@ -60,10 +55,14 @@ fn impossible(activity: &mut GpuActivity, gpu: Option<&GpuFacts>) -> Vec<(&'stat
             *stat = None;
         }
     };
-    let power = gpu.and_then(|g| g.tdp).map(|w| w.0 * MOST_POWER);
-    check("power in watts", &mut activity.power_watts, power);
-    let memory = gpu.map(|g| g.memory.0.max(g.memory_usable.map_or(0, |m| m.0)) as f64 * MOST_MEMORY);
-    check("memory used, in bytes,", &mut activity.memory_used, memory);
+    let card = card_of(gpu);
+    let most = |quantity| limits::most(quantity, &card);
+    check("power in watts", &mut activity.power_watts, most(Quantity::Power));
+    check(
+        "memory used, in bytes,",
+        &mut activity.memory_used,
+        most(Quantity::DeviceMemory),
+    );
     for stat in [
         &mut activity.engine_active,
         &mut activity.gpu_util,
@@ -71,7 +70,7 @@ fn impossible(activity: &mut GpuActivity, gpu: Option<&GpuFacts>) -> Vec<(&'stat
         &mut activity.tensor,
         &mut activity.dram,
     ] {
-        check("utilization", stat, Some(MOST_SHARE));
+        check("utilization", stat, most(Quantity::Share));
     }
     found
 }
@@ -85,9 +84,9 @@ mod tests {
     fn what_no_card_can_reach_is_dropped() {
         let of = |watts: f64, busy: f64, bytes: f64| {
             let stat = |v| {
-                Some(Stat {
+                Some(Figure {
                     mean: Some(v),
-                    ..Stat::default()
+                    ..Figure::default()
                 })
             };
             let mut activity = GpuActivity {

@@ -9,7 +9,7 @@ use super::witness::{self, Device};
 use super::{
     Fleet, GpuActivity, ObservedBy, Pod, PodId, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass,
 };
-use crate::engine::metrics;
+use crate::engine::{self, LoadFigure, Tells};
 use crate::settings::{Settings, Thresholds};
 use jiff::Timestamp;
 
@@ -397,11 +397,11 @@ fn did_work(workload: &Workload, t: &Thresholds) -> Option<bool> {
 pub fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     let o = &workload.observed;
     // No request, no token and none running: each must be known where the engine tells it at all.
-    let told = workload.engine().map(metrics::told).unwrap_or_default();
-    let zero = |figure: Option<f64>, told: bool| figure.or((!told).then_some(0.0));
+    let told = |figure| engine::tells(workload.engine(), figure) == Tells::Always;
+    let zero = |value: Option<f64>, figure| value.or((!told(figure)).then_some(0.0));
     let requests = o.requests?;
-    let tokens = zero(o.output_tokens, told.output_tokens)? + zero(o.prompt_tokens, told.prompt_tokens)?;
-    zero(o.running.and_then(|s| s.max), told.running)?;
+    let tokens = zero(o.output_tokens, LoadFigure::OutputTokens)? + zero(o.prompt_tokens, LoadFigure::PromptTokens)?;
+    zero(o.running.and_then(|s| s.max), LoadFigure::Running)?;
     // Equal on both sides of a hole, in a process that lived through it: nothing happened inside.
     let proven = o.by == ObservedBy::History && workload.unbroken;
     let hours = (o.window_seconds / 3600.0).max(1.0);

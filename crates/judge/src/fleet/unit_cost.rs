@@ -5,6 +5,7 @@
 
 use super::history::COVERED;
 use super::{Fleet, Observed, ObservedBy, SlotId, UsageItem, Used, WHOLE_GPU, Workload, WorkloadId};
+use crate::snapshot::figure::Figure;
 use crate::units::UsdPerHour;
 use std::collections::BTreeSet;
 
@@ -93,7 +94,7 @@ fn rates(o: &Observed) -> Option<(f64, Option<f64>)> {
             Some((o.output_tokens? / hours, o.prompt_tokens.map(|t| t / hours)))
         }
         ObservedBy::LifetimeCounters => {
-            let rate = |s: Option<super::Stat>| s.and_then(|s| s.mean).map(|m| m * 3600.0);
+            let rate = |s: Option<Figure>| s.and_then(|s| s.mean).map(|m| m * 3600.0);
             Some((rate(o.output_tokens_per_second)?, rate(o.prompt_tokens_per_second)))
         }
         ObservedBy::Nothing | ObservedBy::Live => None,

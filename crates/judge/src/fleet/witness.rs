@@ -3,9 +3,10 @@
 //! A fact is *agreed* where two independent sources say the same, *alone* where one speaks, *contradicted* where they
 //! differ, *unread* where none could be asked. Contradicted is never waste.
 
-use super::{Fleet, GpuActivity, SlotId, Stat, plausible};
+use super::{Fleet, GpuActivity, SlotId, plausible};
 use crate::catalog::gpus::GpuFacts;
 use crate::settings::Thresholds;
+use crate::snapshot::figure::Figure;
 
 /// Who says something of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -226,7 +227,7 @@ const SMALL_CARD: f64 = 150.0;
 /// What a device's own figures say: any sign of work wins. Utilization alone is the weakest: ranks that wait in a collective
 /// show 100 % of it, so that beside little power and units at rest nobody can tell.
 pub(super) fn device(activity: &GpuActivity, gpu: Option<&GpuFacts>, t: &Thresholds) -> Device {
-    let value = |s: Option<Stat>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
+    let value = |s: Option<Figure>| s.and_then(|s| s.p95.or(s.mean).or(s.max));
     let hot = gpu
         .and_then(|g| g.tdp)
         .zip(value(activity.power_watts))
@@ -302,10 +303,10 @@ mod tests {
 
     fn seen(tensor: Option<f64>, dram: Option<f64>, util: Option<f64>, watts: Option<f64>) -> Device {
         let stat = |v: Option<f64>| {
-            v.map(|v| Stat {
+            v.map(|v| Figure {
                 mean: Some(v),
                 max: Some(v),
-                ..Stat::default()
+                ..Figure::default()
             })
         };
         let activity = GpuActivity {

@@ -3,6 +3,7 @@
 use super::{Observed, PodId, SlotId};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
+use crate::engine;
 use crate::snapshot::cluster::{Ignore, Origin};
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::Tokens;
@@ -102,7 +103,7 @@ impl Workload {
         let named = self.model_name.as_deref();
         let mut served = self.settings.iter().flat_map(|s| &s.served_names).map(String::as_str);
         // NIM and Ollama have names of their own, of the same shape.
-        let own_names = matches!(self.engine(), Some(EngineKind::Nim | EngineKind::Ollama));
+        let own_names = engine::facts(self.engine()).is_some_and(|f| f.own_model_names);
         let written = named
             .filter(|n| !own_names && is_hub_id(n))
             .or_else(|| self.model.as_ref().map(|m| m.id.as_str()));

@@ -235,7 +235,11 @@ fn forget_pods(cluster: &mut Cluster, seen: impl Fn(&str) -> bool) {
     let exporters: Vec<String> = cluster
         .pods
         .iter()
-        .filter(|p| p.containers.iter().any(|c| c.exporter_port().is_some()))
+        .filter(|p| {
+            p.containers
+                .iter()
+                .any(|c| crate::engine::exporters::of_container(c).is_some())
+        })
         .filter_map(|p| p.node.clone())
         .collect();
     cluster.gpus.retain(|g| exporters.contains(&g.node));
@@ -260,11 +264,11 @@ fn drop_engine(reading: &mut EngineReading, field: u64) {
         1 => reading.waiting = None,
         2 => reading.kv_usage = None,
         3 => reading.requests = None,
-        4 => reading.aborted = None,
+        4 => (reading.prefix_queries, reading.prefix_hits) = (None, None),
         5 => reading.prompt_tokens = None,
         6 => reading.output_tokens = None,
         7 => reading.preemptions = None,
-        8 => (reading.prefix_queries, reading.prefix_hits) = (None, None),
+        8 => reading.prefix_queries = None,
         9 => reading.e2e_latency = None,
         10 => reading.time_to_first_token = None,
         11 => reading.inter_token_latency = None,

@@ -1,8 +1,9 @@
 //! Two reports, compared: money, findings new, gone and changed, and the work that the money paid for.
 
-use super::document::{Figure, Report, ReportFinding, ReportWorkload, Status};
+use super::document::{Report, ReportFinding, ReportWorkload, Status};
 use super::text::{money, plain};
 use crate::analyze::finding::FindingKind;
+use crate::snapshot::figure::Figure;
 use crate::units::{Confidence, UsdPerHour, sum_known};
 use jiff::Timestamp;
 use schemars::JsonSchema;

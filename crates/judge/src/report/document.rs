@@ -2,6 +2,7 @@
 
 use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
 use crate::fleet::unit_cost::{Sum, per_million};
+use crate::snapshot::figure::Figure;
 use crate::snapshot::{Gap, Source};
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
@@ -431,18 +432,6 @@ pub struct ObservedFigures {
     pub kv_usage: Option<Figure>,
     pub preemptions_per_hour: Option<Figure>,
     pub gpu_busy: Option<Figure>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Figure {
-    #[serde(default)]
-    pub mean: Option<f64>,
-    pub p50: Option<f64>,
-    pub p95: Option<f64>,
-    #[serde(default)]
-    pub p99: Option<f64>,
-    pub max: Option<f64>,
-    pub coverage: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

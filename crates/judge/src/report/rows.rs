@@ -1,13 +1,11 @@
 //! Workloads, nodes and groups of the report.
 
-use super::document::{
-    Figure, Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload, UnitCosts,
-};
+use super::document::{Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload, UnitCosts};
 use super::ledger::{Ledger, Resolution};
 use super::totals;
 use crate::analyze::finding::{Finding, FindingKind};
 use crate::fleet::unit_cost::{Sum, UnitCost};
-use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Stat, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::units::{UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -246,25 +244,15 @@ fn state(fleet: &Fleet, workload: &Workload) -> &'static str {
 }
 
 fn observed(observed: &Observed) -> ObservedFigures {
-    let figure = |stat: Option<Stat>| {
-        stat.map(|s| Figure {
-            mean: s.mean,
-            p50: s.p50,
-            p95: s.p95,
-            p99: s.p99,
-            max: s.max,
-            coverage: s.coverage,
-        })
-    };
     ObservedFigures {
-        requests_per_second: figure(observed.requests_per_second),
-        prompt_tokens_per_second: figure(observed.prompt_tokens_per_second),
-        output_tokens_per_second: figure(observed.output_tokens_per_second),
-        running: figure(observed.running),
-        waiting: figure(observed.waiting),
-        kv_usage: figure(observed.kv_usage),
-        preemptions_per_hour: figure(observed.preemptions_per_hour),
-        gpu_busy: figure(observed.gpu_busy),
+        requests_per_second: observed.requests_per_second,
+        prompt_tokens_per_second: observed.prompt_tokens_per_second,
+        output_tokens_per_second: observed.output_tokens_per_second,
+        running: observed.running,
+        waiting: observed.waiting,
+        kv_usage: observed.kv_usage,
+        preemptions_per_hour: observed.preemptions_per_hour,
+        gpu_busy: observed.gpu_busy,
     }
 }
 

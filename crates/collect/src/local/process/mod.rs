@@ -5,7 +5,7 @@ mod cgroup;
 mod record;
 mod slurm;
 
-use crate::engine::{self, ContainerSpec};
+use crate::engine::{self, ContainerSpec, exporters};
 use crate::snapshot::cluster::{Container, ContainerRole, ContainerState, Pod};
 use cgroup::{Keeper, keeper};
 use jiff::{SignedDuration, Timestamp};
@@ -22,26 +22,6 @@ const TICKS: f64 = 100.0;
 const MAX_BYTES: u64 = 1 << 20;
 /// Steps up to a process's parents: vLLM's workers stand three below the server.
 const MAX_PARENTS: usize = 12;
-
-/// Environment variables that engines take settings from. Nothing else of an environment is looked at.
-const ENVIRONMENT: &[&str] = &[
-    "CUDA_MEMORY_FRACTION",
-    "KV_ROLE",
-    "LLAMA_ARG_HF_REPO",
-    "LLAMA_ARG_MODEL",
-    "LLAMA_ARG_N_GPU_LAYERS",
-    "MODEL_ID",
-    "MODEL_NAME",
-    "NIM_KVCACHE_PERCENT",
-    "NIM_MAX_MODEL_LEN",
-    "NIM_MODEL_NAME",
-    "NIM_MODEL_PROFILE",
-    "NIM_SERVED_MODEL_NAME",
-    "NIM_SERVER_PORT",
-    "OLLAMA_CONTEXT_LENGTH",
-    "OLLAMA_KV_CACHE_TYPE",
-    "OLLAMA_NUM_PARALLEL",
-];
 
 /// What Slurm tells a job's processes of the job (sbatch's manual, output environment variables), and the label it becomes.
 const SLURM: &[(&str, &str)] = &[
@@ -81,7 +61,6 @@ const HELPERS: &[&str] = &[
     "nvidia-cuda-mps-server",
     "nvidia-cuda-mps-control",
     "nv-hostengine",
-    "dcgm-exporter",
     "nvidia-persistenced",
 ];
 
@@ -154,9 +133,8 @@ impl Processes {
             let role = chain.iter().find_map(|p| engine::role(&self.spec(p)));
             (top, None, role)
         });
-        let helper = HELPERS.contains(&base(
-            process.arguments.first().map_or(process.name.as_str(), String::as_str),
-        ));
+        let helper = base(process.arguments.first().map_or(process.name.as_str(), String::as_str));
+        let helper = HELPERS.contains(&helper) || exporters::is_program(helper);
         let program = match &settings {
             Some(s) => {
                 let model = s
@@ -270,7 +248,8 @@ impl Processes {
                 .environment(process.pid)
                 .iter()
                 .filter_map(|word| word.split_once('='))
-                .filter(|(name, _)| ENVIRONMENT.contains(name))
+                // Nothing of an environment is looked at but what engines take settings from.
+                .filter(|(name, _)| engine::reads_variable(name))
                 .map(|(name, value)| (name.to_string(), Some(value.to_string())))
                 .collect(),
             ..ContainerSpec::default()
@@ -331,6 +310,7 @@ fn local_address(table: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::snapshot::server::EngineKind;
+    use std::collections::BTreeSet;
 
     /// (pid, parent, comm, arguments, environment, cgroup).
     type Row<'a> = (u32, u32, &'a str, &'a [&'a str], &'a [&'a str], &'a str);
@@ -353,6 +333,22 @@ mod tests {
             fs::write(folder.join("cgroup"), cgroup).unwrap();
         }
         root
+    }
+
+    #[test]
+    fn every_variable_that_an_engine_reads_arrives_and_no_other() {
+        let all = || engine::ENGINES.engines().iter().flat_map(|e| e.facts().variables);
+        let names: BTreeSet<String> = all().map(|v| v.name.replace('*', "TENSOR_PARALLEL_SIZE")).collect();
+        assert!(names.len() > 40, "{names:?}");
+        let mut environment: Vec<String> = names.iter().map(|n| format!("{n}=1")).collect();
+        environment.push("HF_TOKEN=CANARY".into());
+        environment.push("NIM_API_KEY=CANARY".into());
+        let environment: Vec<&str> = environment.iter().map(String::as_str).collect();
+        let root = proc(&[(20, 1, "server", &["server"], &environment, "")]);
+        let processes = Processes::at(root.path());
+        let spec = processes.spec(&processes.read(20).unwrap());
+        let arrived: BTreeSet<String> = spec.env.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(arrived, names);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Questions about serving engines: gauges, counters, histograms, and what several of them tell together.
 
 use super::{Asker, Part, by_stem, cut_by_pods, tag, workload_stats};
-use crate::prometheus::words::NamesOf;
+use crate::engine::metrics::figures::LoadFigure;
 use crate::snapshot::history::STEM_PATTERN;
 
 #[derive(Clone, Copy)]
@@ -62,22 +62,12 @@ impl Asker<'_> {
     /// The most of the last `seconds`.
     pub(super) fn gauge_over(&self, of: Gauge, seconds: u64) -> Option<String> {
         let range = format!("[{seconds}s]");
-        let (mut groups, with) = match of {
-            Gauge::Running => (self.words.groups(|t| t.running), "sum"),
-            Gauge::Waiting => (self.words.groups(|t| t.waiting), "sum"),
-            Gauge::Kv => (self.words.groups(|t| t.kv_usage), "max"),
+        let (figure, with) = match of {
+            Gauge::Running => (LoadFigure::Running, "sum"),
+            Gauge::Waiting => (LoadFigure::Waiting, "sum"),
+            Gauge::Kv => (LoadFigure::KvUsage, "max"),
         };
-        // TensorRT-LLM's backend in Triton tells by a label's value.
-        let labelled = |name: &str, label: &str, value: &str| {
-            self.words
-                .has(name)
-                .then(|| format!("{name}{{{label}=\"{value}\",{}}}", self.words.scope))
-        };
-        groups.extend(match of {
-            Gauge::Running => labelled("nv_trt_llm_request_metrics", "request_type", "active"),
-            Gauge::Waiting => labelled("nv_trt_llm_request_metrics", "request_type", "waiting"),
-            Gauge::Kv => labelled("nv_trt_llm_kv_cache_block_metrics", "kv_cache_block_type", "fraction"),
-        });
+        let groups = self.words.groups(figure);
         self.pods(&groups, "max_over_time", &range, with)
     }
 
@@ -96,10 +86,10 @@ impl Asker<'_> {
 
     fn counter(&self, counter: Counter) -> Vec<String> {
         match counter {
-            Counter::Requests => self.words.groups(|t| t.requests),
-            Counter::Prompt => self.words.groups(|t| t.prompt_tokens),
-            Counter::Output => self.words.groups(|t| t.output_tokens),
-            Counter::Preemptions => self.words.groups(|t| t.preemptions),
+            Counter::Requests => self.words.groups(LoadFigure::Requests),
+            Counter::Prompt => self.words.groups(LoadFigure::PromptTokens),
+            Counter::Output => self.words.groups(LoadFigure::OutputTokens),
+            Counter::Preemptions => self.words.groups(LoadFigure::Preemptions),
         }
     }
 
@@ -173,12 +163,12 @@ impl Asker<'_> {
     pub(in crate::prometheus) fn histogram_parts(&self) -> Vec<Part> {
         let w = self.w();
         let (namespace, pod) = self.words.pod_labels();
-        let kinds: [(NamesOf, &str); 5] = [
-            (|t| t.ttft, "ttft"),
-            (|t| t.itl, "itl"),
-            (|t| t.e2e, "e2e"),
-            (|t| t.prompt_length, "plen"),
-            (|t| t.output_length, "olen"),
+        let kinds: [(LoadFigure, &str); 5] = [
+            (LoadFigure::TimeToFirstToken, "ttft"),
+            (LoadFigure::InterTokenLatency, "itl"),
+            (LoadFigure::RequestLatency, "e2e"),
+            (LoadFigure::PromptLength, "plen"),
+            (LoadFigure::OutputLength, "olen"),
         ];
         let mut out = Vec::new();
         for (of, id) in kinds {

@@ -7,6 +7,7 @@ mod engines;
 mod host;
 
 use super::words::{DEVICE_FIGURES, Words};
+use crate::engine::metrics::figures::LoadFigure;
 use crate::snapshot::history::{BinLimits, STEM_PATTERN};
 
 /// A query is kept under this, so that a GET through proxies passes (they refuse URLs over about 8 kB).
@@ -85,9 +86,9 @@ impl Asker<'_> {
         }
         let engine = self
             .words
-            .groups(|t| t.running)
+            .groups(LoadFigure::Running)
             .into_iter()
-            .chain(self.words.groups(|t| t.requests))
+            .chain(self.words.groups(LoadFigure::Requests))
             .next();
         if let Some(engine) = &engine {
             parts.push(tag(&format!("count({engine})"), "size.engines"));

@@ -3,8 +3,9 @@
 use super::{ID, RELIEF};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
-use crate::fleet::{Fleet, ObservedBy, Pass, Replica, SlotId, SlotState, Stat, Workload, WorkloadId};
+use crate::fleet::{Fleet, ObservedBy, Pass, Replica, SlotId, SlotState, Workload, WorkloadId};
 use crate::settings::Thresholds;
+use crate::snapshot::figure::Figure;
 
 /// What one replica lost, judged by its own figures alone: another's silence changes nothing.
 struct Loss {
@@ -69,7 +70,7 @@ pub(super) fn pressure(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: 
         .iter()
         .flat_map(|l| support::part_of(fleet, workload, &l.slots, l.share))
         .collect();
-    let max = |s: Option<Stat>| s.and_then(|s| s.max);
+    let max = |s: Option<Figure>| s.and_then(|s| s.max);
     let mut evidence = Vec::new();
     let mut add = |name: &str, value: Option<f64>, unit: &str, expected: Option<f64>| {
         if let Some(value) = value {

@@ -4,8 +4,9 @@
 use crate::analyze::Expected;
 use crate::analyze::support;
 use crate::fit::{Current, Load, Placement};
-use crate::fleet::{Observed, ObservedBy, Stat, Workload};
+use crate::fleet::{Observed, ObservedBy, Workload};
 use crate::settings::Thresholds;
+use crate::snapshot::figure::Figure;
 use crate::snapshot::server::EngineSettings;
 
 /// Mean length of answers of one token each, with a few that the engine counted at the window's edges (ours).
@@ -150,8 +151,8 @@ impl Demand {
 }
 
 fn from_history(o: &Observed, capacity: Option<f64>) -> Option<Demand> {
-    let p95 = |s: Option<Stat>| s.and_then(|s| s.p95.or(s.max));
-    let max = |s: Option<Stat>| s.and_then(|s| s.max);
+    let p95 = |s: Option<Figure>| s.and_then(|s| s.p95.or(s.max));
+    let max = |s: Option<Figure>| s.and_then(|s| s.max);
     let peak_running = max(o.running)?;
     let kv = o
         .bins
@@ -187,7 +188,7 @@ fn from_counters(workload: &Workload, capacity: Option<f64>, t: &Thresholds) -> 
     };
     let concurrency = rate(|o| o.e2e_latency_sum)?;
     let o = &workload.observed;
-    let now = |s: Option<Stat>| s.and_then(|s| s.max).unwrap_or(0.0);
+    let now = |s: Option<Figure>| s.and_then(|s| s.max).unwrap_or(0.0);
     let peak_running = (t.peak_factor * concurrency + t.peak_extra as f64).max(now(o.running) + now(o.waiting));
     let length = o.prompt_length_p95? + o.output_length_p95?;
     let held = now(o.kv_usage) * capacity.unwrap_or(0.0) * workload.replicas.len() as f64;

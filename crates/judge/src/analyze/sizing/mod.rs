@@ -25,7 +25,7 @@ use super::support::{self, Lack, lack};
 use super::{Context, kv_pressure};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::Task;
-use crate::engine::metrics;
+use crate::engine::{self, LoadFigure, Tells};
 use crate::fit::book::Book;
 use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
@@ -253,10 +253,10 @@ fn plan(
     let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(lack.clone()),
-        // These engines tell it: without it a slow server would be taken for as fast as the model of its card.
+        // Where the engine tells it: without it a slow server would be taken for as fast as the model of its card.
         _ if !demand.on_paper
-            && tells_latencies(held.settings)
-            && (demand.inter_token_latency.is_none() || demand.time_to_first_token.is_none()) =>
+            && (lacks(held.settings, LoadFigure::InterTokenLatency, demand.inter_token_latency)
+                || lacks(held.settings, LoadFigure::TimeToFirstToken, demand.time_to_first_token)) =>
         {
             Err(lack("how long its tokens take could not be read", SCRAPE))
         }
@@ -320,9 +320,9 @@ fn demand(context: &Context<'_>, workload: &Workload, held: &Held<'_>, current: 
     Ok(demand)
 }
 
-/// Whether the engine exports the time to its first token and between tokens.
-fn tells_latencies(settings: &EngineSettings) -> bool {
-    settings.engine.is_some_and(|e| metrics::told(e).latencies)
+/// A figure that the engine exports was not read.
+fn lacks(settings: &EngineSettings, figure: LoadFigure, read: Option<f64>) -> bool {
+    read.is_none() && engine::tells(settings.engine, figure) == Tells::Always
 }
 
 /// GPUs that a replica's parallelism uses: the rest is parallelism-mismatch's.

@@ -261,7 +261,6 @@ impl Maker {
             waiting: Some(0.0),
             kv_usage: Some(if running > 0.0 { 0.4 } else { 0.0 }),
             requests: Some(requests),
-            aborted: Some(0.0),
             prompt_tokens: Some(requests * 900.0),
             output_tokens: Some(requests * 150.0),
             preemptions: Some(if life == Life::Thrashing {

@@ -214,7 +214,7 @@ pub(super) fn rest(report: &Report) -> Markup {
 }
 
 fn workloads(report: &Report) -> Markup {
-    let p95 = |f: &Option<super::super::document::Figure>| {
+    let p95 = |f: &Option<crate::snapshot::figure::Figure>| {
         let value = f.as_ref().and_then(|f| f.p95.or(f.max).or(f.p50));
         value.map_or_else(|| "–".to_owned(), |v| format!("{v:.2}"))
     };

@@ -38,9 +38,7 @@ fn rows(place: &Place) -> impl Iterator<Item = &'static InstanceRow> {
     let here = move |row: &&InstanceRow| {
         let everywhere = region.is_some() || place.planned;
         let everywhere = everywhere && matches!(row.region.as_str(), "all" | "any");
-        cloud == Some(row.cloud.as_str())
-            && (region == Some(row.region.as_str()) || everywhere)
-            && !row.is_special_offer()
+        cloud == Some(row.cloud.as_str()) && (region == Some(row.region.as_str()) || everywhere) && row.can_be_rented()
     };
     instances::all().iter().filter(here)
 }
@@ -59,7 +57,7 @@ fn of_rows(place: &Place, price: impl Fn(&InstanceRow) -> Option<Priced>) -> Vec
         tier.price_source = tier.price_source.max(priced.source);
         tier.stale |= priced.stale;
         tier.offers.push(Offer {
-            instance_type: row.type_name().to_string(),
+            instance_type: row.instance_type.clone(),
             gpus: count,
             single: false,
             cores,
@@ -93,12 +91,8 @@ fn shape(row: &InstanceRow) -> Option<(u32, f64, f64)> {
 
 /// The list price of the same kind of capacity.
 fn listed(place: &Place, row: &InstanceRow) -> Option<Priced> {
-    let usd = match place.capacity_type {
-        CapacityType::OnDemand | CapacityType::Unknown => row.on_demand,
-        CapacityType::Spot => row.spot,
-        // What a commitment for another type would cost is not in any list.
-        CapacityType::Reserved | CapacityType::CapacityBlock | CapacityType::Owned => None,
-    };
+    // What a commitment for another type would cost is not in any list.
+    let usd = row.price(place.capacity_type);
     let sure = place.region.is_some() && place.capacity_type != CapacityType::Unknown;
     let source = if sure {
         PriceSource::Catalog
@@ -118,7 +112,7 @@ fn own(prices: &Prices<'_>, place: &Place, row: &InstanceRow) -> Option<Priced> 
         cluster: &prices.fleet.clusters[place.cluster].name,
         node: "",
         cloud: Some(&row.cloud),
-        instance_type: Some(row.type_name()),
+        instance_type: Some(&row.instance_type),
         region: place.region.as_deref(),
         capacity_type: place.capacity_type,
         gpu: gpus::find(&row.gpu),
@@ -139,7 +133,7 @@ type Shape = (u32, u64, u64);
 /// By cloud and GPU: the shapes that it is sold in. The catalogue is thousands of rows, and plans come by the thousand too.
 static SHAPES: LazyLock<HashMap<&str, BTreeMap<&str, Vec<Shape>>>> = LazyLock::new(|| {
     let mut all: HashMap<&str, BTreeMap<&str, Vec<Shape>>> = HashMap::new();
-    let sold = |r: &&InstanceRow| r.on_demand.is_some() && !r.is_special_offer();
+    let sold = |r: &&InstanceRow| r.list.is_some() && r.can_be_rented();
     for row in instances::all().iter().filter(sold) {
         let (Some(gpu), Some((count, cores, memory))) = (gpus::find(&row.gpu), shape(row)) else {
             continue;

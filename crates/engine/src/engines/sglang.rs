@@ -1,10 +1,85 @@
 //! SGLang.
 
-use super::flags::Flags;
-use super::{Candidate, Engine, behind_module, behind_program, memory_flags};
-use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
+use super::prelude::*;
+use crate::memory_flags;
 
-pub(crate) struct Sglang;
+pub(super) struct Sglang;
+
+static FACTS: Facts = Facts {
+    kind: EngineKind::Sglang,
+    // As of 2026-11.
+    versions: Versions::Own {
+        images: &["lmsysorg/sglang", "lmsysorg/sglang-rocm", "rocm/sgl-dev"],
+        newest: 1,
+    },
+    started_by_name: true,
+    set_by_arguments: true,
+    routers: Routers {
+        images: &["sglang-router", "sgl-model-gateway", "sglang-gateway"],
+        programs: &[],
+        modules: &[
+            "sglang_router",
+            "sglang.srt.disaggregation.mini_lb",
+            "sglang.srt.disaggregation.launch_lb",
+        ],
+        serving_modules: &["sglang_router.launch_server"],
+        commands: &[],
+        scripts: &[],
+    },
+    variables: &[],
+    // `ServerArgs.tp_size`, `pp_size`, `dp_size`: 1.
+    width: Width::One,
+    memory: MemoryRules::Sglang,
+    keeps_float32: false,
+    longest_request: None,
+    card_share: None,
+    apis_of_ranks: false,
+    cpu_need_published: false,
+    own_model_names: false,
+    language_models: true,
+    endpoints: Endpoints {
+        port: Some(30000),
+        metrics: Some("/metrics"),
+        other_metrics: &[],
+        metrics_flag: Some("--enable-metrics"),
+        identity: &[
+            path("/get_server_info", identity::sglang),
+            path("/get_model_info", identity::sglang),
+            path("/v1/models", identity::models),
+        ],
+    },
+    vocabulary: Vocabulary {
+        prefixes: &["sglang:"],
+        markers: &[
+            "num_running_reqs",
+            "num_requests_total",
+            "token_usage",
+            "prompt_tokens_total",
+        ],
+        figures: &[
+            told(Load::Running, &[named("num_running_reqs")]),
+            told(Load::Waiting, &[named("num_queue_reqs")]),
+            told(Load::KvUsage, &[named("token_usage")]),
+            // Before there was a counter, a finished request was one observation.
+            told(
+                Load::Requests,
+                &[named("num_requests_total"), named("e2e_request_latency_seconds_count")],
+            ),
+            told(Load::PromptTokens, &[named("prompt_tokens_total")]),
+            told(Load::OutputTokens, &[named("generation_tokens_total")]),
+            told(Load::RequestLatency, &[named("e2e_request_latency_seconds")]),
+            told(Load::TimeToFirstToken, &[named("time_to_first_token_seconds")]),
+            told(
+                Load::InterTokenLatency,
+                &[
+                    named("inter_token_latency_seconds"),
+                    named("time_per_output_token_seconds"),
+                ],
+            ),
+        ],
+        ..Vocabulary::SILENT
+    },
+};
 
 const SWITCHES: &[&str] = &[
     "enable-metrics",
@@ -29,16 +104,13 @@ const SWITCHES: &[&str] = &[
 ];
 
 impl Engine for Sglang {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Sglang
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let launched = candidate.after(|words| {
-            behind_module(words, |m| {
-                m == "sglang.launch_server" || m == "dynamo.sglang" || m == "sglang_router.launch_server"
-            })
-            .or_else(|| {
+            behind_module(words, |m| m == "sglang.launch_server" || m == "dynamo.sglang").or_else(|| {
                 let at = behind_program(words, "sglang")?;
                 (words.get(at).map(String::as_str) == Some("serve")).then_some(at + 1)
             })
@@ -102,15 +174,12 @@ impl Engine for Sglang {
         Some(settings)
     }
 
-    fn default_port(&self) -> Option<u16> {
-        Some(30000)
-    }
-
-    fn metrics_path(&self) -> Option<&'static str> {
-        Some("/metrics")
-    }
-
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &["/get_server_info", "/get_model_info", "/v1/models"]
+    fn identify(&self, page: &Page, identity: &mut ServerIdentity) {
+        identity.kv_capacity = page
+            .max(&["sglang_max_total_num_tokens"])
+            .filter(|t| *t > 0.0)
+            .map(|t| Tokens(t as u64));
+        identity.max_model_len = page.max(&["sglang_context_len"]).map(|l| l as u64);
+        identity.engines = page.distinct("sglang_num_running_reqs", "dp_rank");
     }
 }

@@ -1,12 +1,76 @@
 //! TensorRT-LLM's own server, `trtllm-serve`, and Dynamo's worker of it. Its `/metrics` drains a queue when read, so it is
 //! never asked for it.
 
-use super::flags::{Flags, of_yaml};
-use super::{Candidate, Engine, behind_module, behind_program};
-use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole};
+use super::prelude::*;
+use crate::flags::of_yaml;
 use serde_json::Value;
 
-pub(crate) struct Trtllm;
+pub(super) struct Trtllm;
+
+static FACTS: Facts = Facts {
+    kind: EngineKind::Trtllm,
+    // As of 2026-11.
+    versions: Versions::Own {
+        images: &["tensorrt-llm/release", "nvidia/tensorrt-llm"],
+        newest: 2,
+    },
+    started_by_name: true,
+    set_by_arguments: false,
+    routers: Routers {
+        commands: &[("trtllm-serve", "disaggregated")],
+        ..Routers::NONE
+    },
+    // Of Dynamo's worker, each a flag (`DYN_TRTLLM_TENSOR_PARALLEL_SIZE`).
+    variables: &[
+        reads("DYN_TRTLLM_MODEL", Setting::Model, Form::Model),
+        reads("DYN_TRTLLM_MODEL_PATH", Setting::Model, Form::Model),
+        reads("DYN_TRTLLM_TENSOR_PARALLEL_SIZE", Setting::TensorParallel, Form::Count),
+        reads(
+            "DYN_TRTLLM_PIPELINE_PARALLEL_SIZE",
+            Setting::PipelineParallel,
+            Form::Count,
+        ),
+        reads("DYN_TRTLLM_MAX_SEQ_LEN", Setting::MaxModelLen, Form::Count),
+        reads("DYN_TRTLLM_MAX_BATCH_SIZE", Setting::MaxNumSeqs, Form::Count),
+        reads("DYN_TRTLLM_MAX_NUM_TOKENS", Setting::MaxNumBatchedTokens, Form::Count),
+        reads("DYN_TRTLLM_FREE_GPU_MEMORY_FRACTION", Setting::MemoryShare, Form::Share),
+        reads("DYN_TRTLLM_EXTRA_ENGINE_ARGS", Setting::Any, Form::Settings),
+        reads("DYN_TRTLLM_OVERRIDE_ENGINE_ARGS", Setting::Any, Form::Settings),
+        // The flags of Dynamo's worker, each of which it also takes from a variable.
+        reads("DYN_TRTLLM_*", Setting::Other, Form::Word),
+    ],
+    // `LlmArgs.tensor_parallel_size`, `pipeline_parallel_size`: 1.
+    width: Width::One,
+    memory: MemoryRules::Trtllm,
+    keeps_float32: false,
+    longest_request: None,
+    card_share: None,
+    apis_of_ranks: false,
+    cpu_need_published: false,
+    own_model_names: false,
+    language_models: true,
+    endpoints: Endpoints {
+        port: Some(8000),
+        metrics: Some("/prometheus/metrics"),
+        other_metrics: &[],
+        metrics_flag: None,
+        identity: &[path("/v1/models", identity::models)],
+    },
+    vocabulary: Vocabulary {
+        prefixes: &["trtllm_"],
+        markers: &["num_requests_running", "request_success_total"],
+        figures: &[
+            told(Load::Running, &[named("num_requests_running")]),
+            told(Load::Waiting, &[named("num_requests_waiting")]),
+            told(Load::KvUsage, &[named("kv_cache_utilization")]),
+            told(Load::Requests, &[named("request_success_total")]),
+            told(Load::RequestLatency, &[named("e2e_request_latency_seconds")]),
+            told(Load::TimeToFirstToken, &[named("time_to_first_token_seconds")]),
+            told(Load::InterTokenLatency, &[named("time_per_output_token_seconds")]),
+        ],
+        ..Vocabulary::SILENT
+    },
+};
 
 const SWITCHES: &[&str] = &[
     "trust-remote-code",
@@ -15,14 +79,10 @@ const SWITCHES: &[&str] = &[
     "publish-kv-events",
 ];
 
-/// Variables of Dynamo's worker, each a flag (`DYN_TRTLLM_TENSOR_PARALLEL_SIZE`).
-const VARIABLES: &str = "DYN_TRTLLM_";
-
 fn of_variables(candidate: &Candidate<'_>) -> Vec<String> {
-    let given = candidate.spec.env.iter().filter_map(|(name, value)| {
-        let flag = name.strip_prefix(VARIABLES)?.to_ascii_lowercase();
-        let value = value.as_deref().filter(|v| !v.is_empty())?;
-        Some(format!("--{}={value}", flag.replace('_', "-")))
+    let given = candidate.variables().filter_map(|(name, value)| {
+        let flag = name.strip_prefix("DYN_TRTLLM_")?.to_ascii_lowercase();
+        (!value.is_empty()).then(|| format!("--{}={value}", flag.replace('_', "-")))
     });
     given.collect()
 }
@@ -51,8 +111,8 @@ fn overrides(words: &[String], given: &Flags) -> Vec<String> {
 }
 
 impl Engine for Trtllm {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Trtllm
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
@@ -113,15 +173,12 @@ impl Engine for Trtllm {
         })
     }
 
-    fn default_port(&self) -> Option<u16> {
-        Some(8000)
-    }
-
-    fn metrics_path(&self) -> Option<&'static str> {
-        Some("/prometheus/metrics")
-    }
-
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &["/v1/models"]
+    fn identify(&self, page: &Page, identity: &mut ServerIdentity) {
+        let number = |name: &str| page.max(&[name]).filter(|v| *v >= 1.0).map(|v| v as u64);
+        super::blocks(
+            identity,
+            number("trtllm_kv_cache_max_blocks"),
+            number("trtllm_kv_cache_tokens_per_block"),
+        );
     }
 }

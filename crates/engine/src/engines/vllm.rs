@@ -1,14 +1,118 @@
 //! vLLM: V0, V1 and today's; alone, under KServe, llm-d, Dynamo and the production stack.
 
-use super::flags::Flags;
-use super::{Candidate, ContainerSpec, Engine, behind_module, behind_program, memory_flags};
-use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
+use super::prelude::*;
+use crate::memory_flags;
 use crate::units::Bytes;
 
-pub(crate) struct Vllm;
+pub(super) struct Vllm;
+
+static FACTS: Facts = Facts {
+    kind: EngineKind::Vllm,
+    // As of 2026-11.
+    versions: Versions::Own {
+        images: &[
+            "vllm/vllm-openai",
+            "vllm/vllm-openai-rocm",
+            "vllm/vllm-openai-cpu",
+            "vllm/vllm-tpu",
+            "rocm/vllm",
+            "rocm/vllm-dev",
+            // AWS deep learning containers.
+            "deep-learning-containers/vllm",
+        ],
+        newest: 1,
+    },
+    started_by_name: true,
+    set_by_arguments: true,
+    routers: Routers {
+        images: &[
+            "lmstack-router",
+            "vllm-router",
+            "production-stack-router",
+            "vllm-simulator",
+        ],
+        programs: &["vllm-router"],
+        modules: &["vllm_router"],
+        serving_modules: &[],
+        commands: &[],
+        // vLLM's proxies for disaggregated prefill.
+        scripts: &["proxy_server.py"],
+    },
+    variables: &[
+        // KServe's: a line of arguments.
+        reads("VLLM_ADDITIONAL_ARGS", Setting::Any, Form::Settings),
+        reads("MODEL_ID", Setting::Model, Form::Model),
+        reads("MODEL_NAME", Setting::Model, Form::Model),
+        reads("VLLM_ALLOW_LONG_MAX_MODEL_LEN", Setting::MaxModelLen, Form::Word),
+        reads("KV_ROLE", Setting::Role, Form::Word),
+    ],
+    // `EngineArgs.tensor_parallel_size`, `pipeline_parallel_size`, `data_parallel_size`: 1.
+    width: Width::One,
+    memory: MemoryRules::Vllm,
+    keeps_float32: false,
+    longest_request: None,
+    // `CacheConfig.gpu_memory_utilization` before 0.20; the newer 0.92 only makes it worse.
+    card_share: Some(Ratio(0.9)),
+    apis_of_ranks: true,
+    cpu_need_published: true,
+    own_model_names: false,
+    language_models: true,
+    endpoints: Endpoints {
+        port: Some(8000),
+        metrics: Some("/metrics"),
+        other_metrics: &[],
+        metrics_flag: None,
+        identity: &[
+            path("/v1/models", identity::models),
+            path("/version", identity::version),
+        ],
+    },
+    vocabulary: Vocabulary {
+        // Ray's metrics agent writes its own prefix before them.
+        prefixes: &["vllm:", "ray_vllm_"],
+        markers: &["num_requests_running", "prompt_tokens_total"],
+        figures: &[
+            told(Load::Running, &[named("num_requests_running")]),
+            told(Load::Waiting, &[named("num_requests_waiting")]),
+            // V1 renamed it; between 0.9.2 and 0.10 both are there.
+            told(
+                Load::KvUsage,
+                &[named("kv_cache_usage_perc"), named("gpu_cache_usage_perc")],
+            ),
+            told(Load::Requests, &[named("request_success_total")]),
+            told(Load::PromptTokens, &[named("prompt_tokens_total")]),
+            told(Load::OutputTokens, &[named("generation_tokens_total")]),
+            told(Load::Preemptions, &[named("num_preemptions_total")]),
+            // 0.8–0.9.1 count in blocks under the gpu_ names: a ratio all the same.
+            told(
+                Load::PrefixQueries,
+                &[
+                    named("prefix_cache_queries_total"),
+                    named("gpu_prefix_cache_queries_total"),
+                ],
+            ),
+            told(
+                Load::PrefixHits,
+                &[named("prefix_cache_hits_total"), named("gpu_prefix_cache_hits_total")],
+            ),
+            told(Load::RequestLatency, &[named("e2e_request_latency_seconds")]),
+            told(Load::TimeToFirstToken, &[named("time_to_first_token_seconds")]),
+            told(
+                Load::InterTokenLatency,
+                &[
+                    named("inter_token_latency_seconds"),
+                    named("time_per_output_token_seconds"),
+                ],
+            ),
+            told(Load::PromptLength, &[named("request_prompt_tokens")]),
+            told(Load::OutputLength, &[named("request_generation_tokens")]),
+        ],
+        ..Vocabulary::SILENT
+    },
+};
 
 /// vLLM's flags without a value (vllm 0.33 `serve --help`); a word behind one of them is not its value.
-pub(super) const SWITCHES: &[&str] = &[
+const SWITCHES: &[&str] = &[
     "enforce-eager",
     "trust-remote-code",
     "enable-expert-parallel",
@@ -47,8 +151,8 @@ pub(super) const SWITCHES: &[&str] = &[
 ];
 
 impl Engine for Vllm {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Vllm
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
@@ -64,7 +168,6 @@ impl Engine for Vllm {
         // `vllm serve` as the entry point's own words: "serve MODEL".
         let words = words.strip_prefix(&["serve".to_string()]).unwrap_or(words);
         let extra: Vec<String> = candidate
-            .spec
             .env("VLLM_ADDITIONAL_ARGS")
             .and_then(shlex::split)
             .unwrap_or_default();
@@ -87,16 +190,30 @@ impl Engine for Vllm {
         Some(settings)
     }
 
-    fn default_port(&self) -> Option<u16> {
-        Some(8000)
-    }
-
-    fn metrics_path(&self) -> Option<&'static str> {
-        Some("/metrics")
-    }
-
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &["/v1/models", "/version"]
+    fn identify(&self, page: &Page, identity: &mut ServerIdentity) {
+        let info = ["vllm_cache_config_info", "ray_vllm_cache_config_info"]
+            .into_iter()
+            .find(|n| page.has(n))
+            .unwrap_or_default();
+        let told = |key: &str| page.label(info, key).filter(|v| v != "None");
+        let number = |key: &str| told(key).and_then(|v| v.parse::<u64>().ok());
+        identity.kv_blocks = number("num_gpu_blocks");
+        identity.block_size = number("block_size");
+        identity.kv_capacity = number("kv_cache_size_tokens")
+            .or_else(|| identity.kv_blocks?.checked_mul(identity.block_size?))
+            .filter(|t| *t > 0)
+            .map(Tokens);
+        identity.gpu_memory_utilization = told("gpu_memory_utilization").and_then(|v| v.parse().ok());
+        identity.kv_cache_dtype = told("cache_dtype");
+        identity.prefix_caching = told("enable_prefix_caching").map(|v| v == "True");
+        identity.engines = page.distinct("vllm_num_requests_running", "engine");
+        identity.asleep = page
+            .label_where_positive("vllm_engine_sleep_state", "sleep_state")
+            .map(|s| s != "awake");
+        identity.max_model_len = number("kv_cache_size_tokens")
+            .zip(told("kv_cache_max_concurrency").and_then(|v| v.parse::<f64>().ok()))
+            .filter(|(_, c)| *c > 0.0)
+            .map(|(tokens, concurrency)| (tokens as f64 / concurrency).round() as u64);
     }
 }
 
@@ -147,13 +264,13 @@ fn not_served_by_vllm(flags: &Flags) -> bool {
 }
 
 fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
-    let spec = candidate.spec;
     let model = flags
         .owned(&["model", "model-id", "model-tag"])
         .or_else(|| flags.positional(0).map(String::from))
         .or_else(|| {
-            spec.env("MODEL_ID")
-                .or_else(|| spec.env("MODEL_NAME"))
+            candidate
+                .env("MODEL_ID")
+                .or_else(|| candidate.env("MODEL_NAME"))
                 .map(String::from)
         })
         .or_else(|| flags.owned(&["model-dir"]));
@@ -167,7 +284,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         data_parallel: flags.small(&["data-parallel-size", "dp"]),
         expert_parallel: flags.switch("enable-expert-parallel").or_else(|| flags.switch("ep")),
         max_model_len: flags.count(&["max-model-len", "max-length"]),
-        stretched: stretched(flags, spec),
+        stretched: stretched(flags, candidate.env("VLLM_ALLOW_LONG_MAX_MODEL_LEN")),
         max_num_seqs: flags.count(&["max-num-seqs", "max-num-seq"]),
         max_num_batched_tokens: flags.count(&["max-num-batched-tokens"]),
         gpu_memory_utilization: flags.share(&["gpu-memory-utilization"]),
@@ -179,7 +296,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         gpu_blocks_override: flags.count(&["num-gpu-blocks-override"]),
         enforce_eager: flags.switch("enforce-eager"),
         prefix_caching: flags.switch("enable-prefix-caching"),
-        role: role(flags, spec.env("KV_ROLE")),
+        role: role(flags, candidate.env("KV_ROLE")),
         kv_transfer: transfers_kv(flags),
         lora: flags
             .switch("enable-lora")
@@ -212,9 +329,8 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
 }
 
 /// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.
-fn stretched(flags: &Flags, spec: &ContainerSpec) -> bool {
+fn stretched(flags: &Flags, allowed: Option<&str>) -> bool {
     let overrides = flags.text(&["hf-overrides"]).unwrap_or_default();
-    let allowed = spec.env("VLLM_ALLOW_LONG_MAX_MODEL_LEN");
     overrides.contains("rope")
         || overrides.contains("max_position_embeddings")
         || flags.has(&["rope-scaling"])

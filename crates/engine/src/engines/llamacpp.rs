@@ -1,13 +1,66 @@
 //! llama.cpp's server.
 
-use super::{Candidate, Engine, behind_module, behind_program};
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use super::prelude::*;
 
-pub(crate) struct Llamacpp;
+pub(super) struct Llamacpp;
+
+static FACTS: Facts = Facts {
+    kind: EngineKind::Llamacpp,
+    // As of 2026-11.
+    versions: Versions::Own {
+        images: &["ggml-org/llama.cpp", "ggerganov/llama.cpp"],
+        newest: 0,
+    },
+    started_by_name: true,
+    set_by_arguments: false,
+    routers: Routers::NONE,
+    variables: &[
+        reads("LLAMA_ARG_HF_REPO", Setting::Model, Form::Model),
+        reads("LLAMA_ARG_MODEL", Setting::Model, Form::Model),
+        reads("LLAMA_ARG_ALIAS", Setting::Other, Form::Word),
+        reads("LLAMA_ARG_CTX_SIZE", Setting::MaxModelLen, Form::Count),
+        reads("LLAMA_ARG_N_PARALLEL", Setting::MaxNumSeqs, Form::Count),
+        reads("LLAMA_ARG_N_GPU_LAYERS", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_PORT", Setting::Other, Form::Count),
+    ],
+    // `--split-mode layer`: layers over all devices (tools/server/README.md).
+    width: Width::All,
+    memory: MemoryRules::LlamaCpp,
+    keeps_float32: false,
+    longest_request: None,
+    card_share: None,
+    apis_of_ranks: false,
+    cpu_need_published: false,
+    own_model_names: false,
+    language_models: false,
+    endpoints: Endpoints {
+        port: Some(8080),
+        metrics: Some("/metrics"),
+        other_metrics: &[],
+        // Without it the server answers 501.
+        metrics_flag: Some("--metrics"),
+        identity: &[path("/props", identity::props), path("/v1/models", identity::models)],
+    },
+    vocabulary: Vocabulary {
+        prefixes: &["llamacpp:"],
+        markers: &["requests_processing", "prompt_tokens_total"],
+        figures: &[
+            told(Load::Running, &[named("requests_processing")]),
+            told(Load::Waiting, &[named("requests_deferred")]),
+            // Gone since 2025-05.
+            told(Load::KvUsage, &[named("kv_cache_usage_ratio").sometimes()]),
+            // Requests are not counted; decode calls are work all the same.
+            told(Load::Requests, &[named("n_decode_total")]),
+            told(Load::PromptTokens, &[named("prompt_tokens_total")]),
+            told(Load::OutputTokens, &[named("tokens_predicted_total")]),
+        ],
+        ..Vocabulary::SILENT
+    },
+};
 
 impl Engine for Llamacpp {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Llamacpp
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
@@ -36,9 +89,8 @@ impl Engine for Llamacpp {
                 "embedding",
             ],
         );
-        let spec = candidate.spec;
-        let env = |name: &str| spec.env(name).map(String::from);
-        let count = |names: &[&str], name: &str| flags.count(names).or_else(|| spec.env(name)?.parse().ok());
+        let env = |name: &str| candidate.env(name).map(String::from);
+        let count = |names: &[&str], name: &str| flags.count(names).or_else(|| candidate.env(name)?.parse().ok());
         let layers = |text: &str| text.parse().ok();
         let model = flags
             .owned(&["hf-repo", "hf", "hfr"])
@@ -58,7 +110,7 @@ impl Engine for Llamacpp {
             slots: count(&["parallel", "np"], "LLAMA_ARG_N_PARALLEL"),
             gpu_layers: flags
                 .text(&["n-gpu-layers", "ngl", "gpu-layers"])
-                .or_else(|| spec.env("LLAMA_ARG_N_GPU_LAYERS"))
+                .or_else(|| candidate.env("LLAMA_ARG_N_GPU_LAYERS"))
                 .and_then(layers),
             lora: flags.has(&["lora", "lora-scaled"]).then_some(true),
             speculative: flags
@@ -66,27 +118,15 @@ impl Engine for Llamacpp {
                 .then_some(true),
             port: flags
                 .small(&["port"])
-                .or_else(|| spec.env("LLAMA_ARG_PORT")?.parse().ok())
+                .or_else(|| candidate.env("LLAMA_ARG_PORT")?.parse().ok())
                 .and_then(|p| u16::try_from(p).ok()),
             ..EngineSettings::default()
         })
     }
-
-    fn default_port(&self) -> Option<u16> {
-        Some(8080)
-    }
-
-    fn metrics_path(&self) -> Option<&'static str> {
-        Some("/metrics")
-    }
-
-    fn identity_paths(&self) -> &'static [&'static str] {
-        &["/props", "/v1/models"]
-    }
 }
 
 /// "…-Q4_K_M.gguf", "repo:Q8_0" → the quantization's name.
-pub(super) fn gguf_type(model: &str) -> Option<String> {
+fn gguf_type(model: &str) -> Option<String> {
     let name = model.strip_suffix(".gguf").unwrap_or(model);
     let word = name.rsplit(['-', ':', '.', '/']).next()?;
     let upper = word.to_ascii_uppercase();
