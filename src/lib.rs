@@ -10,7 +10,7 @@ mod run;
 use gpuwaste_catalog as catalog;
 use gpuwaste_collect as collect;
 use gpuwaste_engine as engine;
-use gpuwaste_facts::{snapshot, units};
+use gpuwaste_facts::{snapshot, text, units};
 use gpuwaste_fit as fit;
 use gpuwaste_judge::{self as judge, analyze, report, settings, verdict};
 

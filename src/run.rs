@@ -16,6 +16,7 @@ mod source;
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::path::{Name, is_name};
 use crate::collect::kube::rights::{RbacRequest, rbac};
+use crate::text::message;
 use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
 use std::io::{self, Write};
@@ -41,7 +42,8 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<source::Interrupted>() => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "gpuwaste: {error:#}");
+            let shown = message(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "gpuwaste: {shown}");
             ExitCode::from(COULD_NOT)
         }
     }

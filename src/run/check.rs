@@ -7,7 +7,7 @@ use crate::catalog::instances;
 use crate::cli::CheckArgs;
 use crate::collect::manifests::{self, Asked, Manifests};
 use crate::report::rows::GroupBy;
-use crate::snapshot::SourceStatus;
+use crate::snapshot::{SourceStatus, secrets};
 use crate::units::Confidence;
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
@@ -32,7 +32,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     if read.objects == 0 {
         return nothing(&read);
     }
-    let snapshot = manifests::snapshot(read, asked, today()?);
+    let mut snapshot = manifests::snapshot(read, asked, today()?);
+    secrets::scrub(&mut snapshot);
     let expected = Expected {
         context_tokens: args.context_tokens,
         concurrency: args.concurrency,

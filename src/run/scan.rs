@@ -7,6 +7,7 @@ use crate::collect;
 use crate::judge::{self, Case};
 use crate::report::Format;
 use crate::report::rows::GroupBy;
+use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::Baseline;
@@ -120,8 +121,11 @@ pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
     for gap in snapshot.gaps.iter().filter(|_| !args.source.quiet) {
         writeln!(
             err,
-            "gpuwaste: not read: {}: {} ({}); {}",
-            gap.source, gap.what, gap.reason, gap.remedy
+            "gpuwaste: not read: {}",
+            plain(&format!(
+                "{}: {} ({}); {}",
+                gap.source, gap.what, gap.reason, gap.remedy
+            ))
         )?;
     }
     let failed = snapshot

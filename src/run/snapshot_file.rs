@@ -1,6 +1,6 @@
 //! Snapshots on disk: plain, gzip or zstd JSON, by their content when read and by their name when written.
 
-use crate::snapshot::{SCHEMA, Snapshot, bounds};
+use crate::snapshot::{SCHEMA, Snapshot, bounds, secrets};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -72,6 +72,7 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
             let mut whole = whole.map_err(|e| explain(&e))?;
             let odd = bounds::check(&mut whole);
             whole.gaps.extend(odd);
+            secrets::scrub(&mut whole);
             Ok(whole)
         }
     }

@@ -5,9 +5,9 @@ use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::{self, kube::rights, prometheus};
-use crate::snapshot::bounds;
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
+use crate::snapshot::{bounds, secrets};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -170,6 +170,7 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
     let mut read = read?;
     let odd = bounds::check(&mut read);
     read.gaps.extend(odd);
+    secrets::scrub(&mut read);
     Ok(read)
 }
 

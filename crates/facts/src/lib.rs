@@ -6,4 +6,5 @@
 
 pub mod limits;
 pub mod snapshot;
+pub mod text;
 pub mod units;

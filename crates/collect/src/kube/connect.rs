@@ -2,10 +2,11 @@
 
 use super::api::{Api, ReadError};
 use crate::options::{CONNECT_TIMEOUT, CollectOptions};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use kube::client::AuthError;
-use kube::config::{ExecConfig, KubeConfigOptions, Kubeconfig};
+use kube::config::{ExecConfig, KubeConfigOptions, Kubeconfig, NamedContext};
 use kube::{Client, Config};
+use secrecy::{ExposeSecret, SecretString};
 use std::error::Error as _;
 
 /// One cluster to read.
@@ -27,9 +28,8 @@ pub struct Target {
 pub fn targets(options: &CollectOptions) -> Result<Vec<Target>> {
     install_tls();
     let kubeconfig = match &options.kubeconfig {
-        Some(path) => {
-            Kubeconfig::read_from(path).with_context(|| format!("could not read the kubeconfig {}", path.display()))?
-        }
+        Some(path) => Kubeconfig::read_from(path)
+            .map_err(|e| anyhow::anyhow!("could not read the kubeconfig {}: {}", path.display(), unquoted(&e)))?,
         None => match Kubeconfig::read() {
             Ok(config) => config,
             Err(error) => return in_cluster(options, &error),
@@ -66,6 +66,29 @@ pub fn targets(options: &CollectOptions) -> Result<Vec<Target>> {
         .collect())
 }
 
+/// What is wrong with a kubeconfig, and where, without what stands there: a parser's error quotes the line, token and all.
+fn unquoted(error: &kube::config::KubeconfigError) -> String {
+    use kube::config::KubeconfigError as E;
+    let text = error.to_string();
+    let at = text.find(" at line ").or_else(|| text.find("line ")).map(|i| {
+        let place = text[i..].trim_start();
+        let end = place
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == ' '))
+            .unwrap_or(place.len());
+        place[..end].trim().to_string()
+    });
+    match error {
+        E::ReadConfig(cause, _) => cause.to_string(),
+        E::Parse(_) => format!(
+            "it is no kubeconfig{}; 'kubectl config view' reads the same file",
+            at.map(|a| format!(": {a}")).unwrap_or_default()
+        ),
+        E::ParseProxyUrl(_) => "its proxy-url is no URL".into(),
+        E::ParseClusterUrl(_) => "the cluster's server is no URL".into(),
+        _ => gpuwaste_facts::text::without_secrets(&text),
+    }
+}
+
 fn listed(names: &[String]) -> String {
     match names {
         [] => "it has none".into(),
@@ -80,7 +103,7 @@ fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -
         error,
         kube::config::KubeconfigError::ReadConfig(..) | kube::config::KubeconfigError::FindPath
     ) {
-        bail!("could not read the kubeconfig: {error}");
+        bail!("could not read the kubeconfig: {}", unquoted(error));
     }
     if !options.contexts.is_empty() {
         bail!(
@@ -109,11 +132,23 @@ fn client(kubeconfig: &Kubeconfig, context: &str, options: &CollectOptions) -> R
         cluster: None,
         user: None,
     };
-    let kubeconfig = kubeconfig.clone();
+    let mut kubeconfig = kubeconfig.clone();
+    for user in &mut kubeconfig.auth_infos {
+        if let Some(token) = user.auth_info.as_mut().and_then(|a| a.token.as_mut()) {
+            let text = token.expose_secret().trim();
+            if user.name == user_of(&kubeconfig.contexts, context) && !text.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(ReadError::Connect {
+                    reason: "the token of the kubeconfig's user holds characters that no HTTP header can".into(),
+                    remedy: "log in again, or write the token on one line".into(),
+                });
+            }
+            *token = SecretString::from(text.to_owned());
+        }
+    }
     // Loading may start an exec plugin's check; it blocks, and contexts are few.
     let config = futures::executor::block_on(Config::from_custom_kubeconfig(kubeconfig, &choice)).map_err(|e| {
         ReadError::Connect {
-            reason: format!("the kubeconfig's entry is not usable: {e}"),
+            reason: format!("the kubeconfig's entry is not usable: {}", unquoted(&e)),
             remedy: "compare with 'kubectl config view'".into(),
         }
     })?;
@@ -121,6 +156,12 @@ fn client(kubeconfig: &Kubeconfig, context: &str, options: &CollectOptions) -> R
         (ReadError::Connect { reason, .. }, Some(exec)) if reason.contains("exec") => plugin_error(&exec, &reason),
         (error, _) => error,
     })
+}
+
+fn user_of<'c>(contexts: &'c [NamedContext], context: &str) -> &'c str {
+    let named = contexts.iter().find(|c| c.name == context);
+    let user = named.and_then(|c| c.context.as_ref()).and_then(|c| c.user.as_deref());
+    user.unwrap_or_default()
 }
 
 fn exec_of(kubeconfig: &Kubeconfig, context: &str) -> Option<ExecConfig> {

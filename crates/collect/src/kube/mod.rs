@@ -326,7 +326,7 @@ impl Gaps {
         effect: &str,
         kind: UnreadKind,
     ) -> Option<Vec<T>> {
-        let listed = read.map_err(|error| self.add(&error, what, effect)).ok()?;
+        let listed = self.told(read, what, effect, kind)?;
         if !listed.odd.is_empty() {
             let names: Vec<String> = listed.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
             self.push(Gap {
@@ -357,6 +357,7 @@ impl Gaps {
         };
         let odd: Vec<String> = nodes.odd.iter().map(|o| format!("{} ({})", o.name, o.why)).collect();
         say(&odd, "they are not what the API serves", "they are not in the report");
+        let some_odd = !odd.is_empty();
         let names = |which: fn(&Node) -> bool| -> Vec<String> {
             let found = nodes.gpu.iter().filter(|n| which(n));
             found.map(|n| n.name.clone()).collect()
@@ -376,6 +377,9 @@ impl Gaps {
             "they stand in the list more than once",
             "each is counted once",
         );
+        if some_odd {
+            self.unread(UnreadKind::Node, None, None);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::raw::RawPod;
 use super::{Gaps, Nodes, some};
 use crate::options::CollectOptions;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Container, Pod, PodsRead};
+use crate::snapshot::cluster::{Container, Pod, PodsRead, UnreadKind};
 use futures::{StreamExt, stream};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -251,7 +251,12 @@ async fn mark_selected(api: &Api, selector: &str, namespaces: &[Name], pods: &mu
         let name = |pod: RawPod| Some(pod.into_name());
         match api.list(&list.matching("labelSelector", selector), name).await {
             Ok(read) => selected.extend(read.items),
-            Err(error) => gaps.add(&error, &format!("pods with -l {selector}"), "no pod is selected by it"),
+            Err(error) => gaps.lost(
+                &error,
+                &format!("pods with -l {selector}"),
+                "no pod is selected by it",
+                UnreadKind::Selector,
+            ),
         }
     }
     for pod in pods {

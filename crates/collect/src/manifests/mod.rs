@@ -273,7 +273,7 @@ fn is_kustomization(path: &Path) -> bool {
 fn kustomize(folder: &Path) -> String {
     format!(
         "it is a kustomization that is not rendered: 'kubectl kustomize {} | gpuwaste check -' renders and checks it",
-        folder.display()
+        gpuwaste_facts::text::shell_word(&folder.display().to_string())
     )
 }
 

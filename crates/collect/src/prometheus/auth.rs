@@ -27,8 +27,11 @@ impl Auth {
     pub(super) fn new(auth: &StoreAuth) -> Result<Self> {
         let mut headers = HeaderMap::new();
         let mut set = |name: &str, value: &str, flag: &str| -> Result<()> {
-            let name =
-                HeaderName::try_from(name).with_context(|| format!("{flag}: '{name}' is no name of an HTTP header"))?;
+            let name = HeaderName::try_from(name).map_err(|_| {
+                anyhow::anyhow!(
+                    "{flag}: what stands before the colon is no name of an HTTP header (is the value there?)"
+                )
+            })?;
             let mut value =
                 HeaderValue::from_str(value).with_context(|| format!("{flag}: the value is no HTTP header"))?;
             value.set_sensitive(true);

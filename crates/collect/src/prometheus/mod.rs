@@ -14,7 +14,7 @@ mod words;
 
 use super::kube::api::Api;
 use super::options::{CollectOptions, StoreMode};
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use answer::AskError;
 use jiff::{SignedDuration, Timestamp};
@@ -54,6 +54,8 @@ pub fn dry_run(mode: &StoreMode) -> Vec<String> {
 pub struct HistoryRead {
     pub sources: Vec<Source>,
     pub gaps: Vec<Gap>,
+    /// A store was there, or may have been, and did not answer as one does. What was never granted is not lost.
+    lost: bool,
 }
 
 /// Reads a cluster's history into it. `api`: the way into the cluster, for the search.
@@ -65,10 +67,16 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
         StoreMode::Auto => open::search(api, cluster, options, at, &mut out).await,
     };
     let Some((store, words, flavour)) = found else {
+        if out.lost {
+            cluster.unread.push(whole(UnreadKind::History));
+        }
         return out;
     };
     match record::record(&store, words, &flavour, cluster, options, at, &mut out.gaps).await {
         Ok(history) => {
+            if history.partly {
+                cluster.unread.push(whole(UnreadKind::HistoryPart));
+            }
             let partial = !out.gaps.is_empty();
             out.sources.push(source(
                 &store.name,
@@ -82,13 +90,24 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
             ));
             cluster.history = Some(Box::new(history.history));
         }
-        Err(gap) => {
+        Err((gap, lost)) => {
+            if lost {
+                cluster.unread.push(whole(UnreadKind::History));
+            }
             out.sources
                 .push(source(&store.name, SourceStatus::Failed, gap.reason.clone(), options));
             out.gaps.push(gap);
         }
     }
     out
+}
+
+fn whole(what: UnreadKind) -> Unread {
+    Unread {
+        what,
+        namespace: None,
+        name: None,
+    }
 }
 
 fn source(name: &str, status: SourceStatus, detail: String, options: &CollectOptions) -> Source {
@@ -128,15 +147,13 @@ fn remedy(error: &AskError) -> String {
 
 /// Scheme, host and path; never user, password or query.
 fn without_credentials(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_once('/').map_or((rest, ""), |(h, p)| (h, p));
-            let host = host.rsplit_once('@').map_or(host, |(_, h)| h);
-            format!("{scheme}://{host}{}{path}", if path.is_empty() { "" } else { "/" })
-        }
-        None => url.into(),
-    }
+    // Whatever has no scheme may be a user and a password all the same.
+    let url = if url.contains("://") {
+        url
+    } else {
+        url.rsplit_once('@').map_or(url, |(_, host)| host)
+    };
+    gpuwaste_facts::text::without_secrets(url.split(['?', '#']).next().unwrap_or_default())
 }
 
 fn window(options: &CollectOptions) -> SignedDuration {

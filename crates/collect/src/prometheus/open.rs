@@ -64,6 +64,7 @@ pub(super) async fn named(
             out.sources
                 .push(source(&name, SourceStatus::Failed, error.to_string(), options));
             out.gaps.push(gap(&name, ALL, error.to_string(), remedy(&error)));
+            out.lost = true;
             None
         }
     }
@@ -80,6 +81,7 @@ pub(super) async fn search(
     let search = match find::candidates(api, &options.namespaces).await {
         Ok(search) => search,
         Err(error) => {
+            out.lost = true;
             out.gaps.push(gap(
                 &place,
                 ALL,
@@ -99,6 +101,7 @@ pub(super) async fn search(
         let (words, flavour) = match introduce(&store, options, at).await {
             Ok(introduced) => introduced,
             Err(error) => {
+                out.lost |= !matches!(error, AskError::ProxyForbidden);
                 refused.push(refusal(candidate, &error));
                 continue;
             }
@@ -113,9 +116,12 @@ pub(super) async fn search(
             continue;
         }
         out.gaps.extend(candidate.anybodys.then(|| found_by_label(candidate)));
+        out.lost = false;
         return Some((store, words, flavour));
     }
     if empty.is_none() && refused.is_empty() {
+        // Under the rights of some namespaces the search is what it can be.
+        out.lost |= search.partly.is_some() && options.namespaces.is_empty();
         let (reason, remedy) = not_found(search.partly.as_ref());
         out.gaps.push(gap(&place, ALL, reason, remedy));
     }

@@ -25,6 +25,8 @@ pub(super) struct Recorded {
     pub(super) history: History,
     words: Words,
     seconds: f64,
+    /// Some questions were not answered.
+    pub(super) partly: bool,
 }
 
 pub(super) async fn record(
@@ -35,9 +37,9 @@ pub(super) async fn record(
     options: &CollectOptions,
     at: Timestamp,
     gaps: &mut Vec<Gap>,
-) -> Result<Recorded, Gap> {
+) -> Result<Recorded, (Gap, bool)> {
     let begun = std::time::Instant::now();
-    let fail = |reason: String, remedy: String| gap(&store.name, ALL, reason, remedy);
+    let fail = |reason: String, remedy: String, lost: bool| (gap(&store.name, ALL, reason, remedy), lost);
     let others = words.without_holders().join(" and ");
     if !words.has_devices() && !words.has_engines() {
         let remedy = "let it scrape dcgm-exporter and the servers (ServiceMonitor, PodMonitor), or name another store";
@@ -48,7 +50,7 @@ pub(super) async fn record(
                 "it has of GPU exporters only {others}, whose series do not say who holds a GPU, and no serving engine's metrics in the window"
             )
         };
-        return Err(fail(reason, remedy.into()));
+        return Err(fail(reason, remedy.into(), false));
     }
     if !words.has_devices() && !others.is_empty() {
         gaps.push(Gap {
@@ -63,7 +65,7 @@ pub(super) async fn record(
     }
     pick_cluster(store, &mut words, cluster, options, at)
         .await
-        .map_err(|(reason, remedy)| fail(reason, remedy))?;
+        .map_err(|(reason, remedy, lost)| fail(reason, remedy, lost))?;
     let window_seconds = options.window.as_secs();
     let mut scope = Scope {
         window: window_seconds,
@@ -76,7 +78,7 @@ pub(super) async fn record(
     held_by(&mut words, cluster);
     measure(store, &mut words, &mut scope, at)
         .await
-        .map_err(|error| fail(error.to_string(), remedy(&error)))?;
+        .map_err(|error| fail(error.to_string(), remedy(&error), true))?;
     if !words.pins {
         gaps.push(Gap {
             effect: "GPUs that wait for CPU are seen only in times with a queue".into(),
@@ -130,8 +132,10 @@ pub(super) async fn record(
     }
     let nodes: BTreeSet<String> = cluster.nodes.iter().flatten().map(|n| n.name.clone()).collect();
     reader.finish(&mut history, &nodes);
+    let partly = !trouble.errors.is_empty() || !trouble.warnings.is_empty();
     gaps.extend(trouble.gaps(&store.name));
     Ok(Recorded {
+        partly,
         history,
         words,
         seconds: begun.elapsed().as_secs_f64(),
@@ -197,7 +201,7 @@ async fn pick_cluster(
     cluster: &Cluster,
     options: &CollectOptions,
     at: Timestamp,
-) -> Result<(), (String, String)> {
+) -> Result<(), (String, String, bool)> {
     if !words.scope.is_empty() {
         return Ok(());
     }
@@ -213,7 +217,7 @@ async fn pick_cluster(
             &[("match[]", &asked), ("start", &from), ("end", &until)],
         )
         .await
-        .map_err(|e| (e.to_string(), remedy(&e)))?;
+        .map_err(|e| (e.to_string(), remedy(&e), true))?;
     let values: Vec<&String> = told.data.iter().filter(|v| !v.is_empty()).collect();
     if values.len() <= 1 {
         return Ok(());
@@ -237,6 +241,7 @@ async fn pick_cluster(
                 "say which: --prometheus-match '{label}=\"{}\"' (or --cluster-name as the label has it)",
                 values[0]
             ),
+            false,
         )),
     }
 }

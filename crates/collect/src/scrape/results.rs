@@ -4,7 +4,7 @@ use super::jobs::{Job, Key, key};
 use crate::engine::metrics::plausible::{self, Dropped};
 use crate::engine::{self, metrics};
 use crate::kube::api::ReadError;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
 use crate::snapshot::gpu::GpuScrape;
 use crate::snapshot::server::EngineKind;
@@ -24,9 +24,25 @@ pub(super) struct Results {
     /// What can be no reading.
     dropped: Vec<Dropped>,
     out_of_time: usize,
+    /// Pages that should have come and did not.
+    lost: BTreeSet<Unread>,
     /// Pods whose page holds no engine, by namespace and Ray cluster, and the clusters in which another pod's does.
     silent: BTreeMap<(String, String), Vec<String>>,
     answered: BTreeSet<(String, String)>,
+}
+
+/// What the page would have told about.
+fn lost(job: &Job) -> Unread {
+    let engine = job.engine.is_some();
+    Unread {
+        what: if engine {
+            UnreadKind::Engine
+        } else {
+            UnreadKind::Exporter
+        },
+        namespace: engine.then(|| job.namespace.clone()),
+        name: Some(if engine { job.pod.clone() } else { job.node.clone() }),
+    }
 }
 
 pub(super) enum Got {
@@ -52,6 +68,7 @@ impl Results {
         let (pages, at, cut, refused) = match got {
             Got::OutOfTime => {
                 self.out_of_time += usize::from(first);
+                self.lost.extend(first.then(|| lost(job)));
                 return;
             }
             Got::Failed(error) if error.is_rbac() => {
@@ -60,6 +77,9 @@ impl Results {
             }
             Got::Failed(error) => {
                 if first {
+                    // A server without metrics has never had such a page.
+                    let off = job.engine.is_some() && matches!(error, ReadError::Status { code: 404, .. });
+                    self.lost.extend((!off).then(|| lost(job)));
                     self.fail(
                         &error.to_string(),
                         "look at the pod; NetworkPolicies must let the API server in",
@@ -106,6 +126,7 @@ impl Results {
         let found = told.gpus;
         if found.is_empty() {
             let (reason, remedy) = metrics::exporter::nothing(page);
+            self.lost.insert(lost(job));
             self.fail(reason, remedy, name);
             return;
         }
@@ -243,6 +264,7 @@ impl Results {
             source(SourceKind::Exporter, self.gpus.len(), asked(false)),
             source(SourceKind::Engine, self.engines.len(), asked(true)),
         ];
+        cluster.unread.extend(self.lost);
         cluster.gpus = self.gpus.into_values().flatten().collect();
         cluster.engines = self.engines.into_values().collect();
         (sources.into_iter().flatten().collect(), gaps)

@@ -124,6 +124,8 @@ pub enum UnreadKind {
     Selector,
     /// "Deployment/web" of a manifest: how many GPUs it asks for.
     Amount,
+    /// Nodes of the list were not what the API serves.
+    Node,
 }
 
 /// A node. Capacity and allocatable keep every extended resource by name.

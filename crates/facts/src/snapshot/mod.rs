@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod history;
 pub mod owners;
 pub mod resources;
+pub mod secrets;
 pub mod server;
 
 use cluster::Cluster;

@@ -2,7 +2,7 @@
 
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
-    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, dra, history, identity,
+    ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, doubt, dra, history, identity,
     observed, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
@@ -27,7 +27,8 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
         ..Fleet::default()
     };
     let mut used_prices = BTreeSet::new();
-    for cluster in &identity::once(snapshot, &mut fleet.gaps) {
+    let clusters = identity::once(snapshot, &mut fleet.gaps);
+    for cluster in &clusters {
         // A recording may be older than the limits of what can be true.
         let sifted = plausible::sift(cluster).map(|(sifted, gaps)| {
             fleet.gaps.extend(gaps);
@@ -58,6 +59,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
     }
     witness::attach(&mut fleet, &settings.thresholds);
     state::decide(&mut fleet, settings);
+    doubt::attach(&mut fleet, &clusters);
     fleet
 }
 

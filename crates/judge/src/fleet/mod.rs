@@ -1,6 +1,7 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
 mod activity;
+mod doubt;
 mod dra;
 #[cfg(test)]
 mod dra_tests;
@@ -75,6 +76,8 @@ pub struct Fleet {
     pub models: ModelBook,
     /// What was paid for and what was done in two windows, one entry a cluster with history.
     pub usage: Vec<ClusterUsage>,
+    /// Reads that failed and could have told of GPUs that are not among the slots.
+    pub uncounted: Vec<String>,
     /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.
     pub gaps: Vec<Gap>,
 }

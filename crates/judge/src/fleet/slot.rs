@@ -50,6 +50,8 @@ pub struct Slot {
     pub live: Option<Box<GpuActivity>>,
     /// What the sources say of it, side by side.
     pub facts: Facts,
+    /// A read failed by which more might be found on it.
+    pub doubted: bool,
     /// Nobody has held it for at least 80 % of the last 24 hours, as history tells.
     pub free_for_a_day: bool,
 }

@@ -6,6 +6,7 @@ mod claims;
 mod contradict;
 mod demo;
 mod fleets;
+mod gates;
 mod invariants;
 #[allow(clippy::similar_names, reason = "a node, its note and its mode")]
 mod manifests;

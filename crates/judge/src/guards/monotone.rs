@@ -5,16 +5,16 @@ use super::{Dice, Judged, fleets, judge};
 use crate::analyze::finding::{Confidence, Finding, Subject};
 use crate::catalog::prices::PriceBook;
 use crate::fleet::Fleet;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::engine::EngineReading;
 use crate::snapshot::gpu::GpuReading;
-use crate::snapshot::{Gap, Snapshot, SourceStatus};
+use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
 /// Reads that can fail, as the collector records it when they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lost {
+pub(super) enum Lost {
     Cluster,
     Nodes,
     Pods,
@@ -83,7 +83,7 @@ fn gap(what: &str) -> Gap {
 }
 
 /// The snapshot that the collector would have written had this read failed; `false`: there was nothing to lose.
-fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
+pub(super) fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
     let at = dice.below(snapshot.clusters.len() as u64) as usize;
     snapshot.gaps.push(gap(&format!("{lost:?}")));
     if lost == Lost::Cluster {
@@ -91,6 +91,13 @@ fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
             return false;
         }
         let gone = snapshot.clusters.remove(at);
+        snapshot.sources.push(Source {
+            kind: SourceKind::Kubernetes,
+            name: gone.name.clone(),
+            status: SourceStatus::Failed,
+            detail: "connection refused".into(),
+            named: false,
+        });
         for source in snapshot.sources.iter_mut().filter(|s| s.name == gone.name) {
             source.status = SourceStatus::Failed;
         }
@@ -139,16 +146,29 @@ fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
             cluster.controllers.retain(|c| c.kind != kind);
             cluster.controllers.len() < before
         }
-        Lost::Autoscalers => cluster.autoscalers.take().is_some(),
-        Lost::Budgets => cluster.disruption_budgets.take().is_some(),
+        Lost::Autoscalers => {
+            unread(cluster, UnreadKind::Autoscalers, None, None);
+            cluster.autoscalers.take().is_some()
+        }
+        Lost::Budgets => {
+            unread(cluster, UnreadKind::Budgets, None, None);
+            cluster.disruption_budgets.take().is_some()
+        }
         Lost::Uid => cluster.uid.take().is_some(),
-        Lost::PodUsage => cluster.pod_usage.take().is_some(),
-        Lost::History => cluster.history.take().is_some(),
+        Lost::PodUsage => {
+            unread(cluster, UnreadKind::Usage, None, None);
+            cluster.pod_usage.take().is_some()
+        }
+        Lost::History => {
+            unread(cluster, UnreadKind::History, None, None);
+            cluster.history.take().is_some()
+        }
         Lost::Exporter => {
             let Some(node) = pick(&cluster.gpus, dice).map(|i| cluster.gpus[i].node.clone()) else {
                 return false;
             };
             cluster.gpus.retain(|g| g.node != node);
+            unread(cluster, UnreadKind::Exporter, None, Some(node));
             true
         }
         Lost::Device => pick(&cluster.gpus, dice).map(|i| cluster.gpus.remove(i)).is_some(),
@@ -178,9 +198,12 @@ fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
             }
             true
         }
-        Lost::Engine => pick(&cluster.engines, dice)
-            .map(|i| cluster.engines.remove(i))
-            .is_some(),
+        Lost::Engine => {
+            let gone = pick(&cluster.engines, dice).map(|i| cluster.engines.remove(i));
+            let Some(gone) = gone else { return false };
+            unread(cluster, UnreadKind::Engine, Some(gone.namespace), Some(gone.pod));
+            true
+        }
         Lost::Identity => {
             let Some(i) = pick(&cluster.engines, dice) else {
                 return false;
@@ -211,6 +234,11 @@ fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool {
             true
         }
     }
+}
+
+/// As the collector records it.
+fn unread(cluster: &mut Cluster, what: UnreadKind, namespace: Option<String>, name: Option<String>) {
+    cluster.unread.push(Unread { what, namespace, name });
 }
 
 fn pick<T>(of: &[T], dice: &mut Dice) -> Option<usize> {

@@ -56,16 +56,22 @@ const COLUMNS: [&str; 40] = [
 const CHARGEBACK: usize = 28;
 
 /// Text that a spreadsheet must not take for a formula: whatever follows leading blanks decides.
+///
+/// Where lists are separated by semicolons, as in most of Europe, a cell begins behind one, too, quoted or not.
 fn cell(value: &str) -> String {
+    const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
     let value = plain(value);
-    if value
-        .trim_start()
-        .starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'])
-    {
-        format!("'{value}")
-    } else {
-        value
-    }
+    let parts = value.split(';').map(|part| {
+        let at = part
+            .find(|c: char| !c.is_whitespace() && c != '"')
+            .unwrap_or(part.len());
+        if part[at..].starts_with(FORMULA) {
+            format!("'{part}")
+        } else {
+            part.to_owned()
+        }
+    });
+    parts.collect::<Vec<_>>().join(";")
 }
 
 /// As itself, so that a closed pipe is seen as one.

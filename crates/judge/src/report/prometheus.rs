@@ -1,13 +1,26 @@
 //! `--format prometheus`: text for node_exporter's textfile collector. What is not known has no sample.
 
 use super::document::{Report, ReportFinding, Status};
-use super::text::{self, plain};
+use super::text;
 use crate::units::UsdPerHour;
+use gpuwaste_facts::text::is_harmful;
 use std::io::{self, Write};
 
-/// A label's value: no control characters, quotes and backslashes escaped.
+/// A label's value: quotes and backslashes escaped; what is not shown stands as its number, so that two names that look
+/// alike stay two series.
 fn escaped(value: &str) -> String {
-    plain(value).replace('\\', "\\\\").replace('"', "\\\"")
+    let mut all = String::new();
+    for c in value.chars() {
+        match c {
+            '\\' => all.push_str("\\\\"),
+            '"' => all.push_str("\\\""),
+            c if is_harmful(c) => all.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            // CI systems read "##[" and "##word[" as commands.
+            '#' if all.ends_with('#') => all.push_str("<U+0023>"),
+            c => all.push(c),
+        }
+    }
+    all
 }
 
 fn labels(pairs: &[(&str, &str)]) -> String {
@@ -135,6 +148,6 @@ mod tests {
 
     #[test]
     fn labels_cannot_be_broken_out_of() {
-        assert_eq!(labels(&[("a", "x\"} 1\ny\\")]), "{a=\"x\\\"} 1 y\\\\\"}");
+        assert_eq!(labels(&[("a", "x\"} 1\ny\\")]), "{a=\"x\\\"} 1<U+000A>y\\\\\"}");
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .map(|g| {
             let message = format!("{}: {} ({}); {}; {}", g.source, g.what, g.reason, g.effect, g.remedy);
-            json!({ "level": "note", "message": { "text": plain(&message) } })
+            json!({ "level": "note", "message": { "text": message_text(&message) } })
         })
         .collect();
     let document = json!({
@@ -50,7 +50,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             "properties": { "totals": report.totals, "gates": report.gates, "groups": report.groups },
         }],
     });
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    super::json::write(&document, &mut *out)?;
     writeln!(out)
 }
 
@@ -85,15 +85,29 @@ fn level(f: &ReportFinding) -> &'static str {
     }
 }
 
+/// SARIF 2.1.0, 3.11.5 and 3.11.6: "{0}" is a placeholder and "[text](target)" a link in a message; neither is meant.
+fn message_text(text: &str) -> String {
+    let mut all = String::new();
+    for c in plain(text).chars() {
+        match c {
+            '{' => all.push_str("{{"),
+            '}' => all.push_str("}}"),
+            '[' | ']' | '\\' => all.extend(['\\', c]),
+            c => all.push(c),
+        }
+    }
+    all
+}
+
 fn result(report: &Report, f: &ReportFinding, rule_index: usize) -> Value {
     let spend = report.totals.spend_usd_per_hour.usd();
     let dollars = f.usd_per_hour.map_or_else(|| "no known price".into(), text::money);
     let message = format!(
         "{} ({dollars}, {}, {}). {}",
-        plain(&f.title),
+        message_text(&f.title),
         text::ledger_name(f),
         f.confidence.name(),
-        plain(&f.fix.summary)
+        message_text(&f.fix.summary)
     );
     let mut result = json!({
         "ruleId": text::check_name(f),

@@ -8,22 +8,9 @@ use crate::units::UsdPerHour;
 /// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
 pub const HOURS_PER_MONTH: f64 = 730.0;
 
-/// Drops what can steer a terminal or hide text: control characters (so no ANSI sequence survives), bidirectional
-/// overrides, zero-width characters and what XML cannot hold. Line breaks and tabs become spaces.
+/// Text for people: see [`gpuwaste_facts::text::harmless`].
 pub fn plain(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| match c {
-            '\n' | '\t' | '\r' => Some(' '),
-            c if c.is_control() => None,
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => None,
-            c => Some(c),
-        })
-        .collect()
+    gpuwaste_facts::text::harmless(text)
 }
 
 /// "$1,234.50/h".

@@ -121,10 +121,11 @@ fn coverage(fleet: &Fleet) -> Option<f64> {
     percent(known, all)
 }
 
-/// Price, state and, for servers, activity over most of the window are known.
+/// Price, state and, for servers, activity over most of the window are known, and no read failed that could tell of more.
 pub(crate) fn is_covered(fleet: &Fleet, slot: &Slot) -> bool {
     let serves = matches!(slot.state, SlotState::Working | SlotState::Idle);
     slot.price.is_some()
+        && !slot.doubted
         && slot.state != SlotState::Unknown
         && (!serves
             || slot.holders.iter().all(|&pod| {

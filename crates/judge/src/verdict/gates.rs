@@ -5,7 +5,7 @@ use crate::report::document::{Gate, Report, Status};
 use crate::report::ledger::Ledger;
 use crate::report::text::money;
 use crate::settings::Gates;
-use crate::snapshot::SourceStatus;
+use crate::snapshot::{SourceKind, SourceStatus};
 use crate::units::{UsdPerHour, sum_known};
 
 /// Default coverage that a verdict needs (interface contract).
@@ -54,9 +54,13 @@ pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gate
         counts,
         percent,
     });
+    let mut undecided = false;
     for limit in &limits {
         let Some(max) = limit.max else { continue };
         let gate = money_gate(report, ledger, statuses, limit, max, level, &mut verdict.lines);
+        if !gate.breached {
+            undecided |= in_doubt(report, ledger, limit, &gate, &mut verdict.lines);
+        }
         report.gates.push(gate);
     }
     let needed = gates.min_coverage.or(gates.any().then_some(DEFAULT_COVERAGE));
@@ -70,13 +74,50 @@ pub fn judge(report: &mut Report, ledger: &Ledger<'_>, statuses: &[Status], gate
     let breached = report.gates.iter().any(|g| g.breached && g.name != "min-coverage");
     verdict.code = if breached {
         1
-    } else if short || !failed.is_empty() {
+    } else if short || undecided || !failed.is_empty() {
         3
     } else {
         0
     };
     verdict.lines.extend(failed);
     verdict
+}
+
+/// True where a read that failed could have told of so much more that the gate would be breached: it gives no verdict.
+fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate, lines: &mut Vec<String>) -> bool {
+    let fleet = ledger.fleet;
+    let lost = report.sources.iter().filter(|s| {
+        let whole = matches!(s.kind, SourceKind::Kubernetes);
+        whole && s.status == SourceStatus::Failed
+    });
+    let lost = lost.map(|s| format!("all of {}", s.name));
+    if let Some(what) = fleet.uncounted.iter().cloned().chain(lost).next() {
+        lines.push(format!(
+            "gate {} gives no verdict: a read failed that could tell of more GPUs: {what}",
+            limit.name
+        ));
+        return true;
+    }
+    let doubted: UsdPerHour = sum_known(fleet.slots.iter().filter(|s| s.doubted).map(|s| s.price));
+    let more = if limit.percent {
+        let spend = report.totals.spend_usd_per_hour;
+        if spend.is_positive() {
+            doubted.usd() / spend.usd() * 100.0
+        } else {
+            0.0
+        }
+    } else {
+        doubted.usd()
+    };
+    let flips = doubted.is_positive() && gate.actual.unwrap_or(0.0) + more > limit.max.unwrap_or(f64::MAX);
+    if flips {
+        lines.push(format!(
+            "gate {} gives no verdict: reads failed that could tell more of GPUs for {}, and the gaps name them",
+            limit.name,
+            money(doubted)
+        ));
+    }
+    flips
 }
 
 fn money_gate(

@@ -5,6 +5,7 @@ mod node;
 mod owners;
 mod placement;
 mod pod;
+mod scheduler;
 mod status;
 
 pub(super) use node::{RawNode, RawTaint};

@@ -1,6 +1,7 @@
 //! Pods: who holds what where, and what runs in them.
 
 use super::placement::{RawAffinity, RawToleration, placement};
+use super::scheduler::{self, Cause};
 use super::status::{RawClaim, RawPodStatus, claims_of, fill};
 use super::{RawCondition, RawMeta, condition, lenient};
 use crate::kube::answer::ApiObject;
@@ -191,12 +192,11 @@ impl RawPod {
             owner,
             ready: condition(&status.conditions, "Ready"),
             waits_for_gpus: scheduled.filter(|_| unbound).and_then(|c| {
+                let causes = scheduler::causes(c.message.as_deref()?);
                 Some(
-                    c.message.as_deref()?.contains("nvidia.com/")
-                        || c.message.as_deref()?.contains("amd.com/")
-                        || c.message.as_deref()?.contains("resourceclaim")
-                        // "cannot allocate all claims": the DRA plugin of the scheduler.
-                        || c.message.as_deref()?.contains("claim"),
+                    causes
+                        .iter()
+                        .any(|c| matches!(c, Cause::Devices | Cause::ResourceClaim)),
                 )
             }),
             scheduled: scheduled.map(RawCondition::condition),
