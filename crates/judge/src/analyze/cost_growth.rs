@@ -3,7 +3,7 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, Subject};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, documented};
-use crate::fleet::{ClusterUsage, Fleet, SlotId, UsageItem, Used};
+use crate::fleet::{ClusterUsage, Fleet, SlotId, UsageItem, Used, unit_cost};
 use crate::settings::Thresholds;
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
@@ -346,16 +346,15 @@ fn change(before: UsdPerHour, now: UsdPerHour) -> String {
 }
 
 fn per_million(item: &UsageItem) -> Vec<Evidence> {
-    let of = |used: &Used| {
-        let tokens = used.work.output_tokens? + used.work.prompt_tokens.unwrap_or(0.0);
-        (tokens > 0.0).then(|| used.usd_per_hour.usd() / tokens * 1e6)
-    };
     [
         ("usd_per_million_tokens_before", &item.before),
         ("usd_per_million_tokens_now", &item.now),
     ]
     .into_iter()
-    .filter_map(|(name, used)| Some(Evidence::number(name, of(used)?, "usd/1M tokens", "prometheus")))
+    .filter_map(|(name, used)| {
+        let usd = unit_cost::per_million_of_both(used)?;
+        Some(Evidence::number(name, usd, "usd/1M tokens", "prometheus"))
+    })
     .collect()
 }
 

@@ -38,6 +38,8 @@ mod support;
 mod tests;
 mod undersized;
 #[cfg(test)]
+mod unit_cost_tests;
+#[cfg(test)]
 mod witness_tests;
 
 use crate::fleet::{Fleet, SlotId};

@@ -261,7 +261,7 @@ fn no_card_is_named_that_nobody_measured_with_such_a_model() {
     let found = report(&served(6, SMALL, 1e5));
     let tier = find(&found, "oversized-tier").unwrap();
     let named = tier.fix.placement.clone().unwrap();
-    assert_eq!(named.gpu, "L4", "{named:?}");
+    assert_eq!(named.gpu, "L40S", "{named:?}");
 }
 
 #[test]

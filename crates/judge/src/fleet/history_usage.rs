@@ -48,6 +48,8 @@ pub struct Used {
     pub gpus: f64,
     /// Those GPUs' price; GPUs without a price are in `unpriced_share`, not here.
     pub usd_per_hour: UsdPerHour,
+    /// Of `gpus`, those without a price.
+    pub unpriced_gpus: f64,
     pub work: Work,
 }
 
@@ -88,9 +90,11 @@ pub(super) fn attach(fleet: &mut Fleet, history: &History, index: usize, owners:
                 let gpus = gpus_of(held, window.bins);
                 *all += gpus;
                 used.gpus += gpus;
-                match prices.per_gpu(&held.model) {
-                    Some(price) => used.usd_per_hour += price.scale(gpus),
-                    None => *unpriced += gpus,
+                if let Some(price) = prices.per_gpu(&held.model) {
+                    used.usd_per_hour += price.scale(gpus);
+                } else {
+                    *unpriced += gpus;
+                    used.unpriced_gpus += gpus;
                 }
                 if let Some(busy) = held.busy_bins {
                     *used.work.busy_gpus.get_or_insert(0.0) += busy / window.bins.max(1.0);

@@ -22,6 +22,7 @@ mod plausible;
 mod pod;
 mod slot;
 pub mod state;
+pub mod unit_cost;
 pub mod witness;
 mod workload;
 mod workloads;

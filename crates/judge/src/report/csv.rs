@@ -1,12 +1,14 @@
-//! `--format csv`: a row a finding, for spreadsheets; with `--group-by` also a row a group.
+//! `--format csv`: a row a finding, for spreadsheets; with `--group-by` also a row a group; and the chargeback sheet, a row a
+//! workload over the time that was counted, and a row for each of its days where history tells them.
 
-use super::document::{Report, ReportFinding};
+use super::document::{Report, ReportFinding, ReportWorkload, UnitCosts};
 use super::text::{self, plain};
 use crate::analyze::finding::Location;
+use crate::fleet::unit_cost::per_million;
 use crate::units::UsdPerHour;
 use std::io::{self, Write};
 
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 40] = [
     "record",
     "id",
     "check",
@@ -35,7 +37,23 @@ const COLUMNS: [&str; 28] = [
     "file",
     "line",
     "path",
+    // Of workloads and groups: the chargeback sheet.
+    "owner",
+    "day",
+    "hours",
+    "gpu_hours",
+    "spend_usd",
+    "waste_usd",
+    "input_tokens",
+    "output_tokens",
+    "usd_per_million_output_tokens",
+    "usd_per_million_input_tokens",
+    "usd_per_million_output_tokens_used",
+    "usd_per_million_input_tokens_used",
 ];
+
+/// The first column of the chargeback sheet.
+const CHARGEBACK: usize = 28;
 
 /// Text that a spreadsheet must not take for a formula: whatever follows leading blanks decides.
 ///
@@ -83,7 +101,13 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         record[14] = row.gpus.to_string();
         record[17] = cell(by);
         record[18] = cell(&row.name);
+        record[CHARGEBACK + 8..].clone_from_slice(&prices(&row.unit_costs));
         writer.write_record(record).map_err(io_error)?;
+    }
+    for w in &report.workloads {
+        for record in chargeback(w) {
+            writer.write_record(record).map_err(io_error)?;
+        }
     }
     writer.flush()
 }
@@ -127,6 +151,88 @@ fn finding(f: &ReportFinding) -> Vec<String> {
         at(|l| l.line.to_string()),
         at(|l| cell(&l.path)),
     ]
+    .into_iter()
+    .chain(std::iter::repeat_n(String::new(), COLUMNS.len() - CHARGEBACK))
+    .collect()
+}
+
+/// Empty where unknown, never 0.
+fn figure(value: Option<f64>) -> String {
+    value.map(|v| ((v * 1e6).round() / 1e6).to_string()).unwrap_or_default()
+}
+
+/// On the allocation basis (output, input), then on the use basis.
+fn prices(costs: &UnitCosts) -> [String; 4] {
+    [
+        costs.usd_per_million_output_tokens,
+        costs.usd_per_million_input_tokens,
+        costs.usd_per_million_output_tokens_used,
+        costs.usd_per_million_input_tokens_used,
+    ]
+    .map(figure)
+}
+
+/// What a workload held, cost and did over the time that was counted, then day by day.
+fn chargeback(w: &ReportWorkload) -> Vec<Vec<String>> {
+    let text = |value: &Option<String>| cell(value.as_deref().unwrap_or_default());
+    let costs = &w.unit_costs;
+    let row = |kind: &str, day: String, hours: Option<f64>, share: Option<f64>| {
+        let mut record = vec![String::new(); COLUMNS.len()];
+        record[0] = kind.into();
+        record[10] = number(w.waste_usd_per_hour);
+        record[13] = number(w.usd_per_hour);
+        record[14] = figure(w.replicas.zip(w.gpus_per_replica).map(|(n, each)| (n * each) as f64));
+        record[15] = text(&w.cluster);
+        record[16] = cell(&w.namespace);
+        record[17] = cell(&w.kind);
+        record[18] = cell(&w.name);
+        record[20] = text(&w.gpu);
+        record[21] = text(&w.model);
+        record[22] = text(&w.engine);
+        let over = |usd: Option<UsdPerHour>| figure(usd.zip(hours).map(|(u, h)| u.usd() * h));
+        let tokens = |rate: Option<f64>| {
+            rate.zip(w.counted_hours)
+                .zip(share)
+                .map(|((r, h), share)| r * h * share)
+        };
+        let (input, output) = (
+            tokens(costs.input_tokens_per_hour),
+            tokens(costs.output_tokens_per_hour),
+        );
+        let of_day = [
+            text(&w.owner),
+            day,
+            figure(hours),
+            figure(w.mean_gpus.zip(hours).map(|(g, h)| g * h)),
+            over(costs.token_spend_usd_per_hour),
+            over(w.waste_usd_per_hour),
+            figure(input.map(f64::round)),
+            figure(output.map(f64::round)),
+        ];
+        record[CHARGEBACK..CHARGEBACK + 8].clone_from_slice(&of_day);
+        record
+    };
+    let mut whole = row("workload", String::new(), w.counted_hours, Some(1.0));
+    whole[CHARGEBACK + 8..].clone_from_slice(&prices(costs));
+    let mut rows = vec![whole];
+    let Some(hourly) = w.hourly.as_ref().filter(|_| w.counted_hours.is_some()) else {
+        return rows;
+    };
+    // History keeps the work of each hour, not its tokens: a day has its share of them, and the mean of what was held.
+    let all: f64 = hourly.values.iter().flatten().sum();
+    for (date, work, hours) in hourly.by_date() {
+        let share = (all > 0.0).then(|| work / all);
+        let mut record = row("workload-day", date, Some(hours), share);
+        let per_hour = |tokens: &str| tokens.parse::<f64>().ok().map(|t| t / hours);
+        let (input, output) = (per_hour(&record[CHARGEBACK + 6]), per_hour(&record[CHARGEBACK + 7]));
+        let price =
+            |usd: Option<UsdPerHour>, tokens: Option<f64>| figure(usd.zip(tokens).and_then(|(u, t)| per_million(u, t)));
+        let held = costs.token_spend_usd_per_hour;
+        record[CHARGEBACK + 8] = price(held, output);
+        record[CHARGEBACK + 9] = price(held, input);
+        rows.push(record);
+    }
+    rows
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The report as a document: what `--format json` prints (schema 1), and what every other format renders.
 
 use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
+use crate::fleet::unit_cost::{Sum, per_million};
 use crate::snapshot::figure::Figure;
 use crate::snapshot::{Gap, Source};
 use crate::units::UsdPerHour;
@@ -91,6 +92,8 @@ pub struct Group {
     /// `null`: there is waste without any known price, or nothing of the group has a price or could be judged.
     pub waste_usd_per_hour: Option<UsdPerHour>,
     pub at_risk_usd_per_hour: Option<UsdPerHour>,
+    #[serde(flatten)]
+    pub unit_costs: UnitCosts,
 }
 
 /// A finding that the baseline has and this report has not.
@@ -150,6 +153,46 @@ pub struct Tool {
     pub version: String,
 }
 
+/// What tokens cost, of workloads whose tokens and prices are known over most of the time that was read. Allocation is the
+/// whole bill of the GPUs that were held; use (`…_used`) is the share of it that they were busy. A bill is not split between
+/// prompt and output tokens: each price is the bill over the number of those. Every field is `null` where it is not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct UnitCosts {
+    pub output_tokens_per_hour: Option<f64>,
+    pub input_tokens_per_hour: Option<f64>,
+    /// What stands behind the prices: of a group or the totals, the part of the spend whose tokens are known.
+    pub token_spend_usd_per_hour: Option<UsdPerHour>,
+    pub token_spend_used_usd_per_hour: Option<UsdPerHour>,
+    pub usd_per_million_output_tokens: Option<f64>,
+    pub usd_per_million_input_tokens: Option<f64>,
+    pub usd_per_million_output_tokens_used: Option<f64>,
+    pub usd_per_million_input_tokens_used: Option<f64>,
+}
+
+impl UnitCosts {
+    pub(super) fn of(sum: &Sum) -> Self {
+        if !sum.any {
+            return Self::default();
+        }
+        let (used, input) = (sum.used(), sum.input_tokens());
+        let price =
+            |usd: Option<UsdPerHour>, tokens: Option<f64>| per_million(usd?, tokens?).map(|p| (p * 1e6).round() / 1e6);
+        let (held, output) = (Some(sum.held), Some(sum.output_tokens));
+        let tokens = |n: f64| (n * 10.0).round() / 10.0;
+        Self {
+            output_tokens_per_hour: output.map(tokens),
+            input_tokens_per_hour: input.map(tokens),
+            token_spend_usd_per_hour: held,
+            token_spend_used_usd_per_hour: used,
+            usd_per_million_output_tokens: price(held, output),
+            usd_per_million_input_tokens: price(held, input),
+            usd_per_million_output_tokens_used: price(used, output),
+            usd_per_million_input_tokens_used: price(used, input),
+        }
+    }
+}
+
 /// GPU counts are physical GPUs; MIG instances count as their fraction. The states add up to `gpus`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
@@ -185,6 +228,8 @@ pub struct Totals {
     pub price_sources: BTreeMap<String, f64>,
     /// The oldest catalogue date in use.
     pub prices_as_of: Option<String>,
+    #[serde(flatten)]
+    pub unit_costs: UnitCosts,
 }
 
 /// R5.
@@ -326,6 +371,20 @@ pub struct ReportWorkload {
     #[serde(default)]
     pub queue: Option<String>,
     pub usd_per_hour: Option<UsdPerHour>,
+    /// Findings' waste in it; `null`: none of it has a price.
+    #[serde(default)]
+    pub waste_usd_per_hour: Option<UsdPerHour>,
+    /// By the policy's ownership labels.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Hours over which its tokens and GPUs were counted.
+    #[serde(default)]
+    pub counted_hours: Option<f64>,
+    /// GPUs held on average over them.
+    #[serde(default)]
+    pub mean_gpus: Option<f64>,
+    #[serde(flatten)]
+    pub unit_costs: UnitCosts,
     /// working, idle, stuck, pending, mixed or unknown.
     pub state: String,
     /// server, notebook, job, placeholder, infrastructure or unknown.
@@ -363,6 +422,30 @@ impl Hourly {
             }
         }
         sums.map(|(sum, n)| (n > 0).then(|| sum / f64::from(n)))
+    }
+
+    /// UTC dates, their work, and the hours of them that are in here; dates that nothing was seen of are left out.
+    pub fn by_date(&self) -> Vec<(String, f64, f64)> {
+        let mut dates: Vec<(String, f64, f64, bool)> = Vec::new();
+        for (i, value) in self.values.iter().enumerate() {
+            let Ok(begin) = Timestamp::from_second(self.begins(i) * 3600) else {
+                continue;
+            };
+            let date = begin.strftime("%Y-%m-%d").to_string();
+            if dates.last().is_none_or(|d| d.0 != date) {
+                dates.push((date, 0.0, 0.0, false));
+            }
+            if let Some(day) = dates.last_mut() {
+                day.1 += value.unwrap_or(0.0);
+                day.2 += 1.0;
+                day.3 |= value.is_some();
+            }
+        }
+        dates
+            .into_iter()
+            .filter(|d| d.3)
+            .map(|(date, work, hours, _)| (date, work, hours))
+            .collect()
     }
 
     /// Work of each whole 24 hours, counted back from the end; `None`: nothing was seen.

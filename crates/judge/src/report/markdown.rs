@@ -247,15 +247,16 @@ fn groups(report: &Report) -> Option<Section> {
     let groups = report.groups.as_ref()?;
     let rows = groups.rows.iter().map(|r| {
         format!(
-            "| {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} |\n",
             md(&r.name),
             text::count(r.gpus),
             md(&text::known(r.spend_usd_per_hour)),
             md(&text::known(r.waste_usd_per_hour)),
-            md(&text::known(r.at_risk_usd_per_hour))
+            md(&text::known(r.at_risk_usd_per_hour)),
+            text::per_million(r.unit_costs.usd_per_million_output_tokens)
         )
     });
-    let header = "| | GPUs | spend | waste | at risk |\n|---|---:|---:|---:|---:|\n";
+    let header = "| | GPUs | spend | waste | at risk | $/1M output tokens |\n|---|---:|---:|---:|---:|---:|\n";
     Some((format!("By {}", md(&groups.by)), rows.collect(), header))
 }
 

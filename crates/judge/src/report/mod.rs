@@ -51,9 +51,10 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         .map(|i| finding(ledger, &resolution, i, input))
         .collect();
     findings.sort_by(|a, b| order(a).cmp(&order(b)));
+    let (counts, costs) = (|i| !suppressed(i), rows::unit_costs(fleet));
     let groups = input
         .group_by
-        .map(|by| rows::groups(ledger, &resolution, |i| !suppressed(i), by, input.owner_labels));
+        .map(|by| rows::groups(ledger, &resolution, counts, (by, input.owner_labels), &costs));
     let learnt = input.outcomes.iter().flat_map(|(_, outcome)| &outcome.gaps);
     let gaps: BTreeSet<&Gap> = input.gaps.iter().chain(&fleet.gaps).chain(learnt).collect();
     let mut report = Report {
@@ -65,11 +66,11 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         taken_at: fleet.taken_at,
         window_seconds: fleet.window_seconds,
         sources: sources(input.sources),
-        totals: totals::of(fleet),
+        totals: totals::of(fleet, &costs),
         findings,
         checks: totals::checks(fleet, input.outcomes),
         gates: Vec::new(),
-        workloads: rows::workloads(fleet),
+        workloads: rows::workloads(ledger, &resolution, counts, &costs, input.owner_labels),
         nodes: rows::nodes(fleet),
         gaps: gaps.into_iter().cloned().collect(),
         groups,

@@ -1,11 +1,12 @@
 //! Workloads, nodes and groups of the report.
 
-use super::document::{Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload};
+use super::document::{Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload, UnitCosts};
 use super::ledger::{Ledger, Resolution};
 use super::totals;
 use crate::analyze::finding::{Finding, FindingKind};
+use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
-use crate::units::UsdPerHour;
+use crate::units::{UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -104,12 +105,46 @@ fn node_row(fleet: &Fleet, node: &Node) -> ReportNode {
     }
 }
 
-pub fn workloads(fleet: &Fleet) -> Vec<ReportWorkload> {
+/// What tokens cost, workload by workload.
+pub(super) fn unit_costs(fleet: &Fleet) -> Vec<Option<UnitCost>> {
+    let ids = (0..fleet.workloads.len()).map(WorkloadId);
+    ids.map(|id| UnitCost::of(fleet, id, price(fleet, fleet.workload(id))))
+        .collect()
+}
+
+pub(super) fn workloads(
+    ledger: &Ledger<'_>,
+    resolution: &Resolution,
+    counted: impl Fn(usize) -> bool,
+    costs: &[Option<UnitCost>],
+    owner_labels: &[String],
+) -> Vec<ReportWorkload> {
+    let fleet = ledger.fleet;
+    let mut waste: BTreeMap<usize, UsdPerHour> = BTreeMap::new();
+    for (i, finding) in ledger.findings.iter().enumerate().filter(|(i, _)| counted(*i)) {
+        if let Some(id) = finding.workload.filter(|_| finding.kind == FindingKind::Recoverable) {
+            *waste.entry(id.0).or_default() += sum_known(resolution.findings[i].claims.iter().copied());
+        }
+    }
     let mut rows: Vec<ReportWorkload> = fleet
         .workloads
         .iter()
-        .filter(|w| w.class != WorkloadClass::Infrastructure)
-        .map(|w| workload_row(fleet, w))
+        .enumerate()
+        .filter(|(_, w)| w.class != WorkloadClass::Infrastructure)
+        .map(|(id, w)| {
+            let mut row = workload_row(fleet, w);
+            let found = waste.get(&id).copied();
+            row.waste_usd_per_hour = found.or(row.usd_per_hour.map(|_| UsdPerHour::ZERO));
+            row.owner = label_of(Some(w), None, owner_labels);
+            if let Some(cost) = &costs[id] {
+                let mut sum = Sum::default();
+                sum.add(cost, 1.0);
+                row.counted_hours = Some(totals::rounded(cost.hours));
+                row.mean_gpus = Some(totals::rounded(cost.gpus));
+                row.unit_costs = UnitCosts::of(&sum);
+            }
+            row
+        })
         .collect();
     rows.sort_by(|a, b| {
         (&a.cluster, &a.namespace, &a.name, &a.kind).cmp(&(&b.cluster, &b.namespace, &b.name, &b.kind))
@@ -149,6 +184,11 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         asleep: workload.observed.asleep,
         queue: workload.queue.clone(),
         usd_per_hour: price(fleet, workload),
+        waste_usd_per_hour: None,
+        owner: None,
+        counted_hours: None,
+        mean_gpus: None,
+        unit_costs: UnitCosts::default(),
         state: state(fleet, workload).to_owned(),
         class: workload.class.name().to_owned(),
         observed: observed(&workload.observed),
@@ -228,10 +268,12 @@ pub fn groups(
     ledger: &Ledger<'_>,
     resolution: &Resolution,
     counted: impl Fn(usize) -> bool,
-    by: &GroupBy,
-    owner_labels: &[String],
+    (by, owner_labels): (&GroupBy, &[String]),
+    costs: &[Option<UnitCost>],
 ) -> Groups {
     let fleet = ledger.fleet;
+    let sizes = sizes(fleet);
+    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut unpriced: BTreeSet<(String, FindingKind)> = BTreeSet::new();
     let mut judged: BTreeSet<String> = BTreeSet::new();
@@ -244,10 +286,12 @@ pub fn groups(
             .map(|p| p.split(holders));
         for (i, weight) in weights.into_iter().enumerate() {
             let workload = slot.holders.get(i).and_then(|&pod| fleet.pod(pod).workload);
-            let group = entry(
-                &mut groups,
-                &key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels),
-            );
+            let name = key(fleet, slot, workload, !slot.holders.is_empty(), by, owner_labels);
+            let group = entry(&mut groups, &name);
+            if let Some((cost, size)) = workload.and_then(|w| Some((costs[w.0].as_ref()?, sizes[w.0]))) {
+                // Over several GPUs, nodes or clusters its tokens fall as its GPUs do.
+                sums.entry(name).or_default().add(cost, weight as f64 / size as f64);
+            }
             group.gpus += totals::gpus(weight);
             if slot.state != SlotState::Unknown {
                 judged.insert(group.name.clone());
@@ -293,6 +337,7 @@ pub fn groups(
                 *sum = Some(UsdPerHour::ZERO);
             }
         }
+        row.unit_costs = sums.get(&row.name).map(UnitCosts::of).unwrap_or_default();
     }
     rows.sort_by(|a, b| {
         (b.waste_usd_per_hour, b.spend_usd_per_hour)
@@ -303,6 +348,20 @@ pub fn groups(
         by: by.to_string(),
         rows,
     }
+}
+
+/// The weight that each workload holds, of shared GPUs its parts.
+fn sizes(fleet: &Fleet) -> Vec<u64> {
+    let mut sizes = vec![0; fleet.workloads.len()];
+    for slot in &fleet.slots {
+        let weights = split_weight(slot.weight, slot.holders.len().max(1));
+        for (pod, weight) in slot.holders.iter().zip(weights) {
+            if let Some(id) = fleet.pod(*pod).workload {
+                sizes[id.0] += weight;
+            }
+        }
+    }
+    sizes
 }
 
 fn split_weight(weight: u64, parts: usize) -> Vec<u64> {

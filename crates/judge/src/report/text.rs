@@ -18,9 +18,18 @@ pub fn money(usd: UsdPerHour) -> String {
     format!("{}/h", dollars(usd.usd(), 2))
 }
 
-/// Never $0 where no price is known.
-pub fn known_money(usd: Option<UsdPerHour>) -> String {
-    usd.map_or_else(|| "no known price".into(), money)
+/// "1.47", "0.032": dollars a million tokens; a dash where they are not known.
+pub fn per_million(usd: Option<f64>) -> String {
+    usd.map_or_else(
+        || "–".to_owned(),
+        |u| {
+            if u < 0.1 {
+                format!("{u:.3}")
+            } else {
+                dollars(u, 2).replace('$', "")
+            }
+        },
+    )
 }
 
 /// "$300,979".

@@ -1,8 +1,9 @@
 //! The figures above the list: spend (R2), states (R3), coverage (R9), where prices come from.
 
-use super::document::{CheckCoverage, CheckGap, Report, ReportFinding, Status, Totals};
+use super::document::{CheckCoverage, CheckGap, Report, ReportFinding, Status, Totals, UnitCosts};
 use crate::analyze::Outcome;
 use crate::analyze::finding::{FindingKind, NotAssessed};
+use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, WorkloadClass};
 use crate::units::{Ratio, UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,11 @@ pub(crate) fn percent(part: f64, whole: f64) -> Option<f64> {
 }
 
 /// Everything but the money of the findings.
-pub(crate) fn of(fleet: &Fleet) -> Totals {
+pub(crate) fn of(fleet: &Fleet, costs: &[Option<UnitCost>]) -> Totals {
+    let mut tokens = Sum::default();
+    for cost in costs.iter().flatten() {
+        tokens.add(cost, 1.0);
+    }
     let state = |state: SlotState| weight(fleet, |s| s.state == state);
     let held = Slot::is_allocated;
     let allocated = weight(fleet, held);
@@ -58,6 +63,7 @@ pub(crate) fn of(fleet: &Fleet) -> Totals {
         allocated_without_traffic_percent: (told > 0).then(|| percent(silent as f64, allocated as f64)).flatten(),
         price_sources: price_sources(fleet),
         prices_as_of: fleet.nodes.iter().filter_map(|n| n.price.as_of.clone()).min(),
+        unit_costs: UnitCosts::of(&tokens),
         ..Totals::default()
     }
 }

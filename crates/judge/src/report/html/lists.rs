@@ -167,10 +167,13 @@ pub(super) fn groups(report: &Report) -> Markup {
     html! {
         h2 { "By " (plain(&groups.by)) }
         table {
-            thead { tr { th { (plain(&groups.by)) } th.n { "GPUs" } th.n { "spend" } th.n { "waste" } th.n { "at risk" } } }
+            thead { tr { th { (plain(&groups.by)) } th.n { "GPUs" } th.n { "spend" } th.n { "waste" } th.n { "at risk" } th.n { "$/1M output tokens" } th.n { "the busy share" } th.n { "$/1M input tokens" } } }
             tbody { @for r in &groups.rows { tr {
                 td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (text::known(r.spend_usd_per_hour)) }
                 td.n { (text::known(r.waste_usd_per_hour)) } td.n { (text::known(r.at_risk_usd_per_hour)) }
+                td.n { (text::per_million(r.unit_costs.usd_per_million_output_tokens)) }
+                td.n { (text::per_million(r.unit_costs.usd_per_million_output_tokens_used)) }
+                td.n { (text::per_million(r.unit_costs.usd_per_million_input_tokens)) }
             } } }
         }
     }
@@ -217,7 +220,7 @@ fn workloads(report: &Report) -> Markup {
         value.map_or_else(|| "–".to_owned(), |v| format!("{v:.2}"))
     };
     html! { table {
-        thead { tr { th { "workload" } th { "model" } th { "engine" } th { "GPU" } th.n { "replicas" } th.n { "GPUs each" } th.n { "$/h" } th { "state" } th.n { "requests/s" } th.n { "KV use" } } }
+        thead { tr { th { "workload" } th { "model" } th { "engine" } th { "GPU" } th.n { "replicas" } th.n { "GPUs each" } th.n { "$/h" } th { "state" } th.n { "requests/s" } th.n { "KV use" } th.n { "$/1M output tokens" } th.n { "the busy share" } } }
         tbody { @for w in &report.workloads { tr {
             td { (plain(&format!("{} {}/{}", w.kind, w.namespace, w.name))) } td { (w.model.as_deref().map(plain).unwrap_or_default()) }
             td { (w.engine.as_deref().map(plain).unwrap_or_default()) " " (w.engine_version.as_deref().map(plain).unwrap_or_default()) }
@@ -225,6 +228,8 @@ fn workloads(report: &Report) -> Markup {
             td.n { (w.replicas.map_or_else(|| "–".to_owned(), |n| n.to_string())) } td.n { (w.gpus_per_replica.map_or_else(|| "–".to_owned(), |n| n.to_string())) }
             td.n { (w.usd_per_hour.map_or_else(|| "–".to_owned(), text::amount)) } td { (w.state) }
             td.n { (p95(&w.observed.requests_per_second)) } td.n { (p95(&w.observed.kv_usage)) }
+            td.n { (text::per_million(w.unit_costs.usd_per_million_output_tokens)) }
+            td.n { (text::per_million(w.unit_costs.usd_per_million_output_tokens_used)) }
         } } }
     } }
 }

@@ -27,7 +27,7 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         return Ok(());
     };
     let top = options.top.map_or(GROUPS, |t| t.max(1));
-    let rows: Vec<[String; 5]> = groups
+    let rows: Vec<[String; 7]> = groups
         .rows
         .iter()
         .take(top)
@@ -39,12 +39,23 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
                 usd(row.spend_usd_per_hour),
                 usd(row.waste_usd_per_hour),
                 usd(row.at_risk_usd_per_hour),
+                text::per_million(row.unit_costs.usd_per_million_output_tokens),
+                text::per_million(row.unit_costs.usd_per_million_output_tokens_used),
             ]
         })
         .collect();
-    let head = [&plain(&groups.by), "GPUs", "spend $/h", "waste $/h", "at risk $/h"].map(str::to_owned);
+    let head = [
+        &plain(&groups.by),
+        "GPUs",
+        "spend $/h",
+        "waste $/h",
+        "at risk $/h",
+        "$/1M out",
+        "in use",
+    ]
+    .map(str::to_owned);
     let wide = |i: usize| rows.iter().chain([&head]).map(|r| width_of(&r[i])).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(wide);
+    let widths: [usize; 7] = std::array::from_fn(wide);
     let figures: usize = widths[1..].iter().map(|w| w + 2).sum();
     let name = widths[0].min(options.width.saturating_sub(figures + 2).max(8));
     let paint = Paint(options.color);
