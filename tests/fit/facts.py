@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Derive the catalogue's facts about models from configurations, and say where rows disagree.
 
-usage: facts.py [--configs DIR …] [--models src/catalog/data/models.csv] [--write]
+usage: facts.py [--configs DIR …] [--models crates/catalog/src/data/models.csv] [--write]
 
 A folder has files named ORGANISATION--NAME_config.json and …_hf_quant_config.json (aiconfigurator-core's model_configs, Apache-2.0, has
 such), or ORGANISATION/NAME/config.json as a Hugging Face cache or `--models` folder. Derived are
@@ -13,7 +13,7 @@ Without --write differences are printed and the exit status is 1 if there are an
 import argparse, csv, glob, json, os, re, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODELS = os.path.join(HERE, "..", "..", "src", "catalog", "data", "models.csv")
+MODELS = os.path.join(HERE, "..", "..", "crates", "catalog", "src", "data", "models.csv")
 
 
 def configs(folders):

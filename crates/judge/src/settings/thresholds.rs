@@ -183,7 +183,7 @@ thresholds! {
         idle_max_requests_per_hour: PerHour = 0.0,
         /// Power p95 above this share of TDP vetoes idleness (gpu-pruner: 150 W of 400 W).
         idle_power_share: Share = 0.4,
-        /// The same for L4 and T4, whose idle power is a larger share of their TDP.
+        /// The same for cards of up to 150 W (T4, L4, A10), whose idle power is a larger share of their TDP.
         idle_power_share_small: Share = 0.6,
         /// Tensor or DRAM activity above this backs the power veto.
         idle_activity: Share = 0.02,
