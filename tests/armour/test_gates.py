@@ -50,7 +50,7 @@ class Gates(unittest.TestCase):
                             continue
                         self.assertIn(done.returncode, (1, 3), f"{flag} {limit}: {done.stderr}")
                         after = report["totals"]
-                        self.assertLessEqual(after["waste_usd_per_hour"], totals["waste_usd_per_hour"] + 1e-6)
+                        self.assertLessEqual(after["waste_usd_per_hour"] or 0, totals["waste_usd_per_hour"] + 1e-6)
                         self.assertLessEqual(after["coverage_percent"] or 0, totals["coverage_percent"] + 1e-6)
                     rows.append(f"{what:16} {fault:12} {codes}")
         print("\n" + "\n".join(rows), file=sys.stderr)

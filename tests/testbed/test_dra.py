@@ -246,7 +246,7 @@ class Dra(unittest.TestCase):
                     self.assertIn("403", gap["reason"])
                     self.assertEqual(self.rights("one")[f"list {resource}"], ("no", "not read"))
                     self.assertIn("gpuwaste rbac", gap["remedy"])
-                    self.assertLessEqual(report["totals"]["waste_usd_per_hour"], whole["totals"]["waste_usd_per_hour"] + 1e-6)
+                    self.assertLessEqual(report["totals"]["waste_usd_per_hour"] or 0, whole["totals"]["waste_usd_per_hour"] + 1e-6)
                     self.states_add_up(report)
                     if resource != "deviceclasses":
                         self.assertEqual((report["totals"]["gpus_free"], report["totals"]["gpus_idle"], report["totals"]["gpus_unhealthy"]), (0, 0, 0), "unseen is not free")

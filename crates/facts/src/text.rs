@@ -36,8 +36,8 @@ pub fn harmless(text: &str) -> String {
     no_log_commands(&shown)
 }
 
-/// GitHub's runner reads a line that begins with "::word" as a command, and "##[word]" anywhere; Azure's and TeamCity's read
-/// "##word[". Where lines break is the reader's affair, so no word may begin so.
+/// GitHub's runner reads a line that begins with `::word` as a command, and `##[word]` anywhere; Azure's and TeamCity's read
+/// `##word[`. Where lines break is the reader's affair, so no word may begin so.
 fn no_log_commands(text: &str) -> String {
     if !text.contains("::") && !text.contains("##") {
         return text.into();

@@ -6,7 +6,7 @@ use super::totals;
 use crate::analyze::finding::{Finding, FindingKind};
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
-use crate::units::{UsdPerHour, sum_known};
+use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -120,10 +120,14 @@ pub(super) fn workloads(
     owner_labels: &[String],
 ) -> Vec<ReportWorkload> {
     let fleet = ledger.fleet;
-    let mut waste: BTreeMap<usize, UsdPerHour> = BTreeMap::new();
+    // Dollars found, where any of them is known.
+    let mut waste: BTreeMap<usize, Option<UsdPerHour>> = BTreeMap::new();
     for (i, finding) in ledger.findings.iter().enumerate().filter(|(i, _)| counted(*i)) {
         if let Some(id) = finding.workload.filter(|_| finding.kind == FindingKind::Recoverable) {
-            *waste.entry(id.0).or_default() += sum_known(resolution.findings[i].claims.iter().copied());
+            let sum = waste.entry(id.0).or_default();
+            for usd in resolution.findings[i].claims.iter().flatten() {
+                *sum.get_or_insert_default() += *usd;
+            }
         }
     }
     let mut rows: Vec<ReportWorkload> = fleet
@@ -133,8 +137,10 @@ pub(super) fn workloads(
         .filter(|(_, w)| w.class != WorkloadClass::Infrastructure)
         .map(|(id, w)| {
             let mut row = workload_row(fleet, w);
-            let found = waste.get(&id).copied();
-            row.waste_usd_per_hour = found.or(row.usd_per_hour.map(|_| UsdPerHour::ZERO));
+            // Nothing found is 0 only where it has a price, and could be judged.
+            let judged = row.state != SlotState::Unknown.name();
+            let nothing = row.usd_per_hour.filter(|_| judged).map(|_| UsdPerHour::ZERO);
+            row.waste_usd_per_hour = waste.get(&id).copied().unwrap_or(nothing);
             row.owner = label_of(Some(w), None, owner_labels);
             if let Some(cost) = &costs[id] {
                 let mut sum = Sum::default();
