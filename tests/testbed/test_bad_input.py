@@ -17,6 +17,11 @@ def exporter(name, on, ip):
     return pod(name, on, 0, ns="gpu-operator", image="nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3-4.8.2", args=(), ip=ip, owner=("apps/v1", "DaemonSet", "dcgm"), port=9400)
 
 
+def steady(report):
+    """Totals without what tokens cost, which changes with the second in which a page is read."""
+    return {k: v for k, v in report["totals"].items() if "token" not in k}
+
+
 def devices(holders):
     """A card at rest but for those that `holders` names: {index: (namespace, pod, watts)}."""
     rows = []
@@ -138,7 +143,7 @@ class Pages(unittest.TestCase):
     def test_duplicates_change_nothing(self):
         pages = {k: v + v for k, v in self.good.items()}
         report = self.scanned(pages)[1]
-        self.assertEqual(report["totals"], self.whole["totals"])
+        self.assertEqual(steady(report), steady(self.whole))
         rates = lambda r: {w["name"]: w["observed"]["requests_per_second"] for w in r["workloads"]}
         for name, rate in rates(self.whole).items():
             self.assertAlmostEqual((rates(report)[name] or {"mean": 0}).get("mean", 0) or 0, (rate or {"mean": 0}).get("mean", 0) or 0, places=2)
@@ -150,7 +155,7 @@ class Pages(unittest.TestCase):
         done, report = self.scanned({at: long})
         self.assertEqual(done.returncode, 0, done.stderr)
         # What stood before the cut is used, and the cut is said.
-        self.assertEqual(report["totals"], self.whole["totals"])
+        self.assertEqual(steady(report), steady(self.whole))
         self.assertTrue(any("8 MiB" in g["reason"] and "work-0" in g["what"] for g in report["gaps"]), report["gaps"])
         self.assertLess(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, max(before, 400 << 10), "peak KiB")
 
@@ -213,7 +218,7 @@ class Pages(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         report = json.loads(done.stdout)
         self.assertEqual(report["sources"][0]["name"], "in-cluster")
-        self.assertEqual({k: v for k, v in report["totals"].items()}, self.whole["totals"])
+        self.assertEqual(steady(report), steady(self.whole))
         # Without rights on the proxy: pods are asked at their own addresses.
         self.assertEqual([s["status"] for s in report["sources"] if s["kind"] in ("exporter", "engine")], ["ok", "ok"])
 
@@ -278,7 +283,7 @@ class Rights(unittest.TestCase):
                     done, report = self.scan()
                     self.assertEqual(done.returncode, 0, done.stderr)
                     before, after = whole["totals"], report["totals"]
-                    self.assertLessEqual(after["waste_usd_per_hour"], before["waste_usd_per_hour"] + 1e-6)
+                    self.assertLessEqual(after["waste_usd_per_hour"] or 0, before["waste_usd_per_hour"] + 1e-6)
                     self.assertLessEqual(after["coverage_percent"] or 0, before["coverage_percent"])
                     if resource not in ("nodes", "pods"):
                         self.assertEqual((after["gpus"], after["gpus_free"]), (before["gpus"], before["gpus_free"]))

@@ -16,7 +16,7 @@ mod sarif;
 mod table;
 pub mod terminal;
 pub mod text;
-mod totals;
+pub(crate) mod totals;
 
 use crate::analyze::Outcome;
 use crate::analyze::finding::{Evidence, Finding, FindingKind};

@@ -141,7 +141,7 @@ pub fn gate_result(gate: &super::document::Gate) -> &'static str {
 
 /// What stands where nothing is listed: nothing found is not the same as nothing judged.
 pub fn nothing_found(t: &Totals) -> &'static str {
-    if t.gpus > 0.0 && t.gpus_unknown >= t.gpus {
+    if t.gpus > 0.0 && t.gpus_unknown >= t.gpus && t.waste_usd_per_hour.is_none() {
         "Nothing could be judged: what no GPU was found to waste is unknown, not zero."
     } else {
         "No waste was found in what could be judged."

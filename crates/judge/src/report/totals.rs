@@ -5,6 +5,7 @@ use crate::analyze::Outcome;
 use crate::analyze::finding::{FindingKind, NotAssessed};
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, WorkloadClass};
+use crate::snapshot::SourceKind;
 use crate::units::{Ratio, UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,13 +99,21 @@ pub(crate) fn any_known(items: impl IntoIterator<Item = Option<UsdPerHour>>) -> 
 /// Checks whose findings are at risk.
 const AT_RISK: [&str; 3] = ["kv-pressure", "cpu-gpu-imbalance", "undersized-tier"];
 
+/// Whether finding nothing says anything. Manifests run nothing yet: what is written is all that there is to judge.
+pub(crate) fn could_judge(report: &Report) -> bool {
+    let t = &report.totals;
+    let written = !report.sources.is_empty() && report.sources.iter().all(|s| s.kind == SourceKind::Manifest);
+    let looked = || report.checks.iter().any(|c| c.assessed_gpus > 0.0);
+    t.gpus == 0.0 || t.gpus_unknown < t.gpus || written && looked()
+}
+
 /// The money of the findings that count. None found is 0 only where something could be judged.
 pub(crate) fn add_up(report: &mut Report) {
     let counted = || report.findings.iter().filter(|f| f.status != Status::Suppressed);
     let of = |kind: FindingKind| counted().filter(move |f| f.kind == kind && !f.claims.is_empty());
     let t = &report.totals;
     let priced = t.spend_usd_per_hour.is_some();
-    let judged = t.gpus == 0.0 || t.gpus_unknown < t.gpus;
+    let judged = could_judge(report);
     let found = of(FindingKind::Recoverable).next().is_some();
     let waste = |money: fn(&ReportFinding) -> Option<UsdPerHour>| {
         (priced && (judged || found)).then(|| any_known(of(FindingKind::Recoverable).map(money)))?

@@ -4,6 +4,7 @@ use super::{Baseline, Place, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
 use crate::report::document::{Gate, Report, Status};
 use crate::report::ledger::{Ledger, Resolution};
+use crate::report::totals::could_judge;
 use crate::settings::{Gates, Tolerance};
 use crate::snapshot::{SourceKind, SourceStatus};
 use crate::units::{UsdPerHour, sum_known};
@@ -144,7 +145,7 @@ fn money_gate(
     // A sum of nothing but unknown prices is no 0, nor is the waste of GPUs that nobody could judge.
     let spend = t
         .spend_usd_per_hour
-        .filter(|_| t.gpus == 0.0 || t.gpus_unknown < t.gpus || !report.findings.is_empty());
+        .filter(|_| could_judge(report) || !report.findings.is_empty());
     let figure = |usd: UsdPerHour| {
         if limit.percent {
             let spend = spend.filter(|s| s.is_positive())?;

@@ -166,7 +166,8 @@ pub(super) fn groups(report: &Report) -> Markup {
     let Some(groups) = &report.groups else { return html! {} };
     html! {
         h2 { "By " (plain(&groups.by)) }
-        table {
+        // As wide as its columns; on a phone it scrolls by itself, by keys, too.
+        div.scroll tabindex="0" role="region" aria-label="By group" { table {
             thead { tr { th { (plain(&groups.by)) } th.n { "GPUs" } th.n { "spend" } th.n { "waste" } th.n { "at risk" } th.n { "$/1M output tokens" } th.n { "the busy share" } th.n { "$/1M input tokens" } } }
             tbody { @for r in &groups.rows { tr {
                 td { (plain(&r.name)) } td.n { (text::count(r.gpus)) } td.n { (text::known(r.spend_usd_per_hour)) }
@@ -175,7 +176,7 @@ pub(super) fn groups(report: &Report) -> Markup {
                 td.n { (text::per_million(r.unit_costs.usd_per_million_output_tokens_used)) }
                 td.n { (text::per_million(r.unit_costs.usd_per_million_input_tokens)) }
             } } }
-        }
+        } }
     }
 }
 
