@@ -85,7 +85,7 @@ fn level(f: &ReportFinding) -> &'static str {
     }
 }
 
-/// SARIF 2.1.0, 3.11.5 and 3.11.6: "{0}" is a placeholder and "[text](target)" a link in a message; neither is meant.
+/// SARIF 2.1.0, 3.11.5 and 3.11.6: `{0}` is a placeholder and `[text](target)` a link in a message; neither is meant.
 fn message_text(text: &str) -> String {
     let mut all = String::new();
     for c in plain(text).chars() {
