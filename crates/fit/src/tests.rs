@@ -255,6 +255,23 @@ fn requests_of_compressed_and_sparse_models_take_what_servers_said() {
     }
 }
 
+/// A short request is its windows: 128 tokens of 40 layers of 584 bytes (2.99 MB) beside 1,790 bytes a token.
+#[test]
+fn short_requests_hold_their_windows_too() {
+    let settings = |length| EngineSettings {
+        engine: Some(EngineKind::Sglang),
+        max_model_len: Some(length),
+        ..vllm()
+    };
+    let bytes = |length| request("deepseek-ai/DeepSeek-V4.1-Flash", "H200", 8, &settings(length)) * f64::from(1 << 30);
+    // Shorter ones end at the server's own limit of requests.
+    let (short, long) = (bytes(8192), bytes(1_048_576));
+    let by_hand = 8192.0 * 1790.0 + 128.0 * 40.0 * 584.0;
+    assert!((short / by_hand - 1.0).abs() < 0.02, "{short}, by hand {by_hand}");
+    // Of a long one they are nothing.
+    assert!((long / (1_048_576.0 * 1790.0) - 1.0).abs() < 0.02, "{long}");
+}
+
 /// Qwen3.6-35B-A3B with fp8 keys: blocks of 2,096 tokens, four groups of ten layers; 3.07 GiB held 4.03 requests of 65,536
 /// tokens (two state blocks a group), and the log counted 79,648 tokens by layers (0.20.0), by requests since 0.20.2.
 #[test]

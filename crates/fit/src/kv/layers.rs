@@ -87,7 +87,7 @@ fn one(case: &Case<'_>, element: f64, packed: bool) -> (Layers, (f64, f64)) {
         match &group.kind {
             LayerKind::Full(a) => hold(Holds::All(bytes(*a))),
             // vLLM and SGLang store DeepSeek-V4's window layers in the same entries as its compressed ones.
-            LayerKind::Sliding { window, .. } if case.model.model_type == "deepseek_v4" => {
+            LayerKind::Sliding { window, .. } if case.model.model_type.starts_with("deepseek_v4") => {
                 hold(compressed::window(case, *window));
             }
             LayerKind::Sliding { attention, window } => {
@@ -122,10 +122,6 @@ fn one(case: &Case<'_>, element: f64, packed: bool) -> (Layers, (f64, f64)) {
             LayerKind::None if every_layer => hold(Holds::All(own.unwrap_or(0.0))),
             LayerKind::SharedKv | LayerKind::None => {}
         }
-    }
-    if case.model.model_type == "deepseek_v41" {
-        // Its compression ratios are not published; the order of V4's is.
-        doubt = (0.2, 2.2);
     }
     draft(case, &mut out);
     (out, doubt)

@@ -28,6 +28,8 @@ pub(super) struct Pools {
     /// Bytes of state a slot; 0 without recurrent layers.
     slot: f64,
     slots_per_request: f64,
+    /// Bytes of windows that every request holds, where they are no ratio of the full tokens.
+    windows: f64,
     /// State slots that are set aside whatever the pool's size (`--max-running-requests` without a radix cache).
     fixed_slots: Option<f64>,
 }
@@ -97,6 +99,10 @@ impl Pools {
             Holds::State(b) => b,
             _ => 0.0,
         });
+        let per_request = sum(&|h| match h {
+            Holds::Window { bytes, window } => bytes * window as f64,
+            _ => 0.0,
+        });
         // A model of windows alone holds only those.
         let cell = if full > 0.0 { full + ratio * windowed } else { windowed };
         let radix = case.settings.prefix_caching != Some(false);
@@ -110,6 +116,7 @@ impl Pools {
                 1.0
             },
             slot,
+            windows: if full > 0.0 && ratio <= 0.0 { per_request } else { 0.0 },
             slots_per_request: if radix { SLOTS_PER_REQUEST } else { 1.0 },
             fixed_slots: fixed_slots.filter(|_| slot > 0.0),
         }
@@ -121,7 +128,7 @@ impl Pools {
     }
 
     pub(super) fn request(&self, length: u64) -> f64 {
-        let tokens = self.cell * length.max(1) as f64 / self.token_share;
+        let tokens = (self.cell * length.max(1) as f64 + self.windows) / self.token_share;
         let state = self.slot * self.slots_per_request;
         match self.fixed_slots {
             Some(_) => tokens + self.slot,
@@ -134,7 +141,8 @@ impl Pools {
     pub(super) fn requests(&self, bytes: f64, length: u64) -> f64 {
         let length = length.max(1) as f64;
         let held = self.fixed_slots.map_or(0.0, |n| n * self.slot);
-        let tokens = ((bytes - held).max(0.0) * self.token_share / self.cell.max(1e-9)) / length;
+        let each = (self.cell * length + self.windows).max(1e-9);
+        let tokens = (bytes - held).max(0.0) * self.token_share / each;
         let slots = match self.fixed_slots {
             Some(n) => n,
             None if self.slot > 0.0 => bytes * (1.0 - self.token_share) / self.slot / self.slots_per_request,
