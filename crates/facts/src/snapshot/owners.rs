@@ -88,6 +88,7 @@ pub const WHOLE: &[&str] = &[
     "Workspace",
     "InferenceSet",
     "Notebook",
+    "SlurmJob",
 ];
 
 fn owner(group: &str, kind: &str, name: &str) -> OwnerRef {
@@ -189,6 +190,7 @@ impl Pod {
             return Some(set("grove", name, index));
         }
         [
+            "slurm/job-id",
             "ray.io/cluster",
             "training.kubeflow.org/job-name",
             "jobset.sigs.k8s.io/jobset-name",
