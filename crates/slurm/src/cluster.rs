@@ -69,6 +69,8 @@ pub fn build(input: &Input) -> Built {
         .collect();
     let cluster = Cluster {
         name,
+        // The same from every login node, and in every snapshot.
+        uid: input.config.cluster.as_ref().map(|c| format!("slurm/{c}")),
         version: input.config.version.clone(),
         scheduler: Scheduler::Slurm,
         gpus: inventory.iter().flat_map(|n| nodes::mixed_devices(n)).collect(),
@@ -217,7 +219,7 @@ mod tests {
         };
     }
 
-    fn built(nodes: Listed<node::Node>, jobs: Option<Listed<job::Job>>) -> Built {
+    fn built(nodes: Listed<Node>, jobs: Option<Listed<Job>>) -> Built {
         build(&Input {
             name: None,
             config: config::parse(recorded!("22.05/config.txt")),

@@ -60,6 +60,9 @@ pub struct Cluster {
     /// Dynamic resource allocation; `None`: the API server does not serve it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dra: Option<Box<Dra>>,
+    /// GPU-hours of jobs of the last days, by who answers for them, where the scheduler keeps accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<PastUse>,
     /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuScrape>,
@@ -156,6 +159,23 @@ pub enum UnreadKind {
     Amount,
     /// Nodes of the list were not what the API serves.
     Node,
+}
+
+/// What the jobs of one owner had of GPUs over the accounted window, ended ones included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PastUse {
+    /// slurm/user, slurm/account, slurm/partition.
+    pub labels: BTreeMap<String, String>,
+    pub window_seconds: u64,
+    pub jobs: u64,
+    pub gpu_hours: f64,
+    /// Of which a summary tells what the GPUs did.
+    pub watched_gpu_hours: f64,
+    /// Of those, on GPUs that did nothing for the job's whole life.
+    pub idle_gpu_hours: f64,
+    /// Of those, weighted by the time in which nothing ran.
+    pub unused_gpu_hours: f64,
 }
 
 /// A node. Capacity and allocatable keep every extended resource by name.

@@ -4,6 +4,9 @@
 use super::cluster::{OwnerRef, Pod};
 use super::server::ServerRole;
 
+/// The label of who submitted a Slurm job: its owner, where no label of ownership is named.
+pub const USER: &str = "slurm/user";
+
 /// A label that holds the name of an owner: the kinds that it may be, the first where nothing else tells.
 struct Named {
     label: &'static str,
