@@ -100,15 +100,23 @@ fn man(command: Option<&str>, dir: Option<&Path>) -> Result<ExitCode> {
     all.build();
     if let Some(dir) = dir {
         std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
-        clap_mangen::generate_to(all, dir).with_context(|| format!("{}: the pages cannot be written", dir.display()))?;
+        clap_mangen::generate_to(all, dir)
+            .with_context(|| format!("{}: the pages cannot be written", dir.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let page = match command {
         None => all,
         Some(name) => {
-            let known = || all.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ");
+            let known = || {
+                all.get_subcommands()
+                    .map(clap::Command::get_name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
             let found = all.find_subcommand(name);
-            found.cloned().with_context(|| format!("'{name}' is no command; there are {}", known()))?
+            found
+                .cloned()
+                .with_context(|| format!("'{name}' is no command; there are {}", known()))?
         }
     };
     let mut text = Vec::new();
