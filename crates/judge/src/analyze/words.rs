@@ -3,7 +3,7 @@
 
 use super::Outcome;
 use crate::fleet::state::Reason;
-use crate::fleet::{Fleet, SlotId, StuckReason, Workload};
+use crate::fleet::{Fleet, Pod, SlotId, StuckReason, Workload};
 use crate::snapshot::cluster::Scheduler;
 use std::collections::BTreeSet;
 
@@ -122,15 +122,29 @@ pub(super) fn stuck(fleet: &Fleet, workload: &Workload, reason: StuckReason) -> 
 }
 
 /// An idle job's way out. Whose job it is decides; cancelling is never the only way.
-pub(super) fn idle(fleet: &Fleet, workload: &Workload, partly: bool) -> Option<String> {
+pub(super) fn idle(fleet: &Fleet, workload: &Workload, slots: &[SlotId], partly: bool) -> Option<String> {
     if !is_slurm(fleet, workload.cluster) {
         return None;
     }
+    // Tasks of an array that do nothing at all, beside others.
+    let rest = |p: &&Pod| !p.slots.is_empty() && p.slots.iter().all(|s| slots.contains(s));
+    let pods = || workload.pods.iter().map(|p| fleet.pod(*p));
+    let tasks: Vec<&str> = pods().filter(rest).map(|p| p.name.as_str()).collect();
+    let covered = pods().filter(rest).flat_map(|p| &p.slots).count() == slots.len();
+    let of_array = partly && covered && workload.replicas.len() > 1;
     let label = |key: &str| workload.labels.get(key).map(String::as_str);
     let who = label("slurm/user").unwrap_or("its user");
-    let what = format!("job {}", workload.name);
+    let what = if of_array {
+        format!(
+            "{} of array job {}",
+            tasks[..tasks.len().min(NAMED)].join(", "),
+            workload.name
+        )
+    } else {
+        format!("job {}", workload.name)
+    };
     let account = label("slurm/account").map_or_else(String::new, |a| format!(" (account {a})"));
-    Some(if partly {
+    Some(if partly && !of_array {
         format!(
             "Ask {who}{account} to request the GPUs that {what} uses (--gpus, --gpus-per-task, --ntasks), or to give each task one of its own (--gpu-bind=single:1)."
         )

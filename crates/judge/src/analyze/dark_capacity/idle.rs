@@ -192,7 +192,7 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     if o.asleep == Some(true) {
         evidence.push(Evidence::text("sleep_state", "asleep", "engine"));
     }
-    let (summary, patch) = match words::idle(fleet, workload, decided == Decided::Partly) {
+    let (summary, patch) = match words::idle(fleet, workload, slots, decided == Decided::Partly) {
         Some(told) => (told, None),
         None => advice(workload, decided, floor || floor_unknown),
     };
