@@ -143,7 +143,7 @@ pub fn of_json(text: &str) -> Result<Listed<Node>, String> {
     match (document.nodes, document.sinfo) {
         (Some(nodes), _) => {
             for raw in nodes {
-                match serde_json::from_str::<Raw>(raw.get()).ok().and_then(of_raw) {
+                match serde_json::from_str::<Raw>(raw.get()).ok().and_then(|r| of_raw(&r)) {
                     Some(node) => listed.items.push(node),
                     None => listed.odd += 1,
                 }
@@ -162,7 +162,7 @@ pub fn of_json(text: &str) -> Result<Listed<Node>, String> {
     Ok(listed)
 }
 
-fn of_raw(raw: Raw) -> Option<Node> {
+fn of_raw(raw: &Raw) -> Option<Node> {
     let name = one_name(raw.name.text())?;
     let mut states = raw.state.words();
     states.extend(raw.state_flags.words());

@@ -98,7 +98,11 @@ fn accounting(folder: &Path) -> Vec<Result<String, String>> {
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
         .collect();
-    names.retain(|n| n == "sacct.txt" || (n.starts_with("sacct-") && n.ends_with(".txt")));
+    let of_a_day = |n: &str| {
+        n.strip_prefix("sacct-")
+            .is_some_and(|rest| rest.strip_suffix(".txt").is_some())
+    };
+    names.retain(|n| n == "sacct.txt" || of_a_day(n));
     names.sort();
     if names.is_empty() {
         return vec![Err(format!("no sacct.txt is in {}", folder.display()))];

@@ -141,7 +141,7 @@ fn seen(node: &Node, input: &Input) -> Seen {
         ready: Some(Condition {
             status: Some(down.is_none()),
             since: if down.is_some() { since } else { at(node.boot_at) },
-            reason: down.map(|s| s.to_string()),
+            reason: down.map(ToString::to_string),
         }),
         capacity: amounts(capacity),
         allocatable: amounts(allocatable),
