@@ -2,6 +2,7 @@
 
 use crate::analyze::finding::{Confidence, Subject};
 use crate::report::RenderOptions;
+use crate::report::decision::is_hidden;
 use crate::report::document::{Report, ReportFinding, Status};
 use crate::report::terminal::{Paint, pieces, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
@@ -20,7 +21,7 @@ pub(super) fn shown(report: &Report) -> Vec<&ReportFinding> {
     report
         .findings
         .iter()
-        .filter(|f| f.status != Status::Suppressed)
+        .filter(|f| f.status != Status::Suppressed && !is_hidden(f))
         .collect()
 }
 
@@ -140,6 +141,9 @@ fn finding_text(f: &ReportFinding, layout: &Layout, many: bool, paint: &Paint, o
     let mut title = plain(&f.title);
     if f.status == Status::Baseline {
         title.push_str(" (in the baseline)");
+    }
+    if let Some(said) = f.decision.as_ref().and_then(super::super::decision::Decision::said) {
+        title.push_str(&format!(" ({})", plain(&said)));
     }
     let place = place(f, &title, layout, many);
     let indent = " ".repeat(layout.left);
