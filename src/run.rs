@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 #[cfg(test)]
 mod check_pages;
+mod decide;
 mod diff;
 mod doctor;
 mod fit;
@@ -59,6 +60,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Decide(args) => decide::decide(&args),
         Command::Check(args) => check::check(&args),
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => doctor::doctor(&args),

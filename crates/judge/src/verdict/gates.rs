@@ -268,9 +268,10 @@ impl Money<'_> {
             FindingKind::Recoverable
         };
         let open = |i: usize| self.decided.get(i).is_none_or(|d| *d == DecisionState::Open);
-        let counts = |i: usize| ledger.confidence(i) >= level && self.statuses[i] != Status::Suppressed && open(i);
+        let counts = |i: usize| ledger.confidence(i) >= level && self.statuses[i] != Status::Suppressed;
         let resolution = ledger.resolve(|i| counts(i).then_some(0));
-        let mine = (0..ledger.findings.len()).filter(|&i| ledger.findings[i].kind == kind);
+        // Who decided about a GPU's finding decided about its money: nobody else's finding gets it.
+        let mine = (0..ledger.findings.len()).filter(|&i| ledger.findings[i].kind == kind && open(i));
         match self.baseline.filter(|_| what == Counts::NewWaste) {
             Some((baseline, tolerance)) => {
                 let now: Vec<growth::Money> = mine
