@@ -51,7 +51,10 @@ pub(super) fn decide(args: &DecideArgs) -> Result<ExitCode> {
             if by_kind && !agreed(&findings, args)? {
                 return Ok(ExitCode::SUCCESS);
             }
-            findings.into_iter().map(|f| of_report(report, f, &event, &book)).collect()
+            findings
+                .into_iter()
+                .map(|f| of_report(report, f, &event, &book))
+                .collect()
         }
         None => of_ledger(&book, &ids, &event, args)?,
     };
@@ -77,7 +80,8 @@ pub(super) fn now() -> Result<Timestamp> {
             .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?,
         None => Timestamp::now().as_second(),
     };
-    Timestamp::from_second(seconds).with_context(|| format!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second"))
+    Timestamp::from_second(seconds)
+        .with_context(|| format!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second"))
 }
 
 /// The ids, and what is decided about them: the last word.
@@ -87,7 +91,10 @@ fn words(args: &DecideArgs) -> Result<(Vec<String>, Told)> {
         bail!("say what is decided: {}", known.join(", "));
     };
     let Some((_, told)) = STATES.iter().find(|(name, _)| name == last) else {
-        bail!("the last word says what is decided, and '{last}' is none of {}", known.join(", "));
+        bail!(
+            "the last word says what is decided, and '{last}' is none of {}",
+            known.join(", ")
+        );
     };
     if ids.is_empty() && args.check.is_none() && args.subject.is_none() {
         bail!("about which findings? Give ids (their beginnings do), or --check and --subject");
@@ -166,7 +173,13 @@ fn agreed(findings: &[&ReportFinding], args: &DecideArgs) -> Result<bool> {
     let mut err = io::stderr().lock();
     for f in findings {
         let usd = f.usd_per_hour.map_or_else(|| "no price".into(), text::money);
-        writeln!(err, "{usd:>12}  {}  {}  [{}]", text::check_name(f), plain(&f.title), f.id)?;
+        writeln!(
+            err,
+            "{usd:>12}  {}  {}  [{}]",
+            text::check_name(f),
+            plain(&f.title),
+            f.id
+        )?;
     }
     if args.yes {
         return Ok(true);
@@ -204,7 +217,8 @@ fn of_ledger(book: &Book, ids: &[String], event: &Event, args: &DecideArgs) -> R
             args.ledger.display()
         );
     }
-    let chosen = select::by_prefix(ids, &known).map_err(|why| anyhow!("in the ledger, {why}; --report names another report"))?;
+    let chosen =
+        select::by_prefix(ids, &known).map_err(|why| anyhow!("in the ledger, {why}; --report names another report"))?;
     let add = |id: &str| {
         let entry = book.entries.get(id)?.clone();
         let seen = entry.in_time().iter().rev().find_map(|e| e.seen.clone());

@@ -145,7 +145,11 @@ pub(super) fn tell(
 
 /// Suppressions go on working; with a ledger they can become decisions, which expire and are counted.
 fn tell_suppressed(err: &mut impl Write, report: &Report) -> Result<()> {
-    let suppressed: Vec<_> = report.findings.iter().filter(|f| f.status == Status::Suppressed).collect();
+    let suppressed: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|f| f.status == Status::Suppressed)
+        .collect();
     if let Some(first) = suppressed.first() {
         let count = text::plural(suppressed.len() as u64, "finding");
         writeln!(

@@ -320,7 +320,10 @@ impl Entry {
         if let Ok(Head { schema: Some(schema) }) = toml::from_str::<Head>(text)
             && schema > SCHEMA
         {
-            let line = 1 + text.lines().position(|l| l.trim_start().starts_with("schema")).unwrap_or(0);
+            let line = 1 + text
+                .lines()
+                .position(|l| l.trim_start().starts_with("schema"))
+                .unwrap_or(0);
             return Err(format!(
                 "line {line}: it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that wrote it, or a newer one"
             ));
@@ -420,7 +423,11 @@ pub fn block(event: Option<&Event>, outcome: Option<&Outcome>) -> Result<String,
 
 /// The line of the first conflict marker.
 fn conflict(text: &str) -> Option<usize> {
-    let marker = |l: &str| ["<<<<<<<", "=======", ">>>>>>>", "|||||||"].iter().any(|m| l.starts_with(m));
+    let marker = |l: &str| {
+        ["<<<<<<<", "=======", ">>>>>>>", "|||||||"]
+            .iter()
+            .any(|m| l.starts_with(m))
+    };
     text.lines().position(marker).map(|i| i + 1)
 }
 
@@ -453,7 +460,12 @@ impl Seen {
             claims: finding
                 .claims
                 .iter()
-                .map(|c| (format!("{}/{}", c.node, c.gpu), c.usd_per_hour.map_or(0.0, UsdPerHour::usd)))
+                .map(|c| {
+                    (
+                        format!("{}/{}", c.node, c.gpu),
+                        c.usd_per_hour.map_or(0.0, UsdPerHour::usd),
+                    )
+                })
                 .collect(),
         }
     }

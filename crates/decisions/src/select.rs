@@ -23,10 +23,16 @@ pub fn by_prefix<'a>(wanted: &[String], known: &BTreeSet<&'a str>) -> Result<Vec
         let id = match known.get(prefix.as_str()) {
             Some(exact) => *exact,
             None => {
-                let all: Vec<&str> = known.iter().copied().filter(|id| id.starts_with(prefix.as_str())).collect();
+                let all: Vec<&str> = known
+                    .iter()
+                    .copied()
+                    .filter(|id| id.starts_with(prefix.as_str()))
+                    .collect();
                 match all.as_slice() {
                     _ if prefix.len() < SHORTEST => {
-                        return Err(format!("'{prefix}' is too short: give at least {SHORTEST} letters of the id"));
+                        return Err(format!(
+                            "'{prefix}' is too short: give at least {SHORTEST} letters of the id"
+                        ));
                     }
                     [] => {
                         return Err(format!(
@@ -35,7 +41,10 @@ pub fn by_prefix<'a>(wanted: &[String], known: &BTreeSet<&'a str>) -> Result<Vec
                     }
                     [one] => *one,
                     several => {
-                        return Err(format!("'{prefix}' is the beginning of several ids: {}", several.join(", ")));
+                        return Err(format!(
+                            "'{prefix}' is the beginning of several ids: {}",
+                            several.join(", ")
+                        ));
                     }
                 }
             }

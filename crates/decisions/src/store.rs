@@ -53,7 +53,9 @@ impl Folder {
         })?;
         let mut files = Vec::new();
         for item in listed {
-            let path = item.map_err(|e| format!("could not read the ledger {name}: {e}"))?.path();
+            let path = item
+                .map_err(|e| format!("could not read the ledger {name}: {e}"))?
+                .path();
             if path.extension().is_some_and(|e| e == "toml") {
                 files.push(path);
             }
@@ -83,7 +85,11 @@ impl Folder {
     /// # Errors
     /// Names the file and the line.
     pub fn read_or_empty(&self) -> Result<Book, String> {
-        if self.path.exists() { self.read() } else { Ok(Book::default()) }
+        if self.path.exists() {
+            self.read()
+        } else {
+            Ok(Book::default())
+        }
     }
 
     /// Appends to the file of one finding. One writer at a time: what another one wrote in between is read first and kept.
@@ -151,7 +157,9 @@ fn read_file(path: &Path) -> Result<Entry, String> {
     let name = path.display();
     let id = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
     if !is_id(id) {
-        return Err(format!("{name}: its name is no id of a finding: a ledger holds one file a finding"));
+        return Err(format!(
+            "{name}: its name is no id of a finding: a ledger holds one file a finding"
+        ));
     }
     let text = fs::read_to_string(path).map_err(|e| format!("could not read {name}: {e}"))?;
     Entry::parse(&text, id).map_err(|why| format!("{name}: {why}"))

@@ -13,7 +13,11 @@ use std::process::Command;
 use tempfile::tempdir;
 
 pub(crate) fn at(text: &str) -> Timestamp {
-    let text = if text.len() == 10 { format!("{text}T12:00:00Z") } else { text.to_owned() };
+    let text = if text.len() == 10 {
+        format!("{text}T12:00:00Z")
+    } else {
+        text.to_owned()
+    };
     text.parse().unwrap()
 }
 
@@ -104,18 +108,36 @@ fn what_cannot_be_read_says_the_line_and_the_way_out() {
     let unknown = 1 + good.lines().position(|l| l.starts_with("state")).unwrap();
     let cases = [
         (conflict, format!("line {line}: conflict markers")),
-        (good.replace("schema = 1", "schema = 2\nnovel = 3"), "line 1: it has schema 2".into()),
+        (
+            good.replace("schema = 1", "schema = 2\nnovel = 3"),
+            "line 1: it has schema 2".into(),
+        ),
         (good[..good.len() - 4].to_string(), "cut off".into()),
-        (good[..good.find("[[event]]").unwrap()].to_string(), "no [[event]]".into()),
-        (good.replace("state = \"claimed\"", "state = \"done\""), format!("line {unknown}: ")),
-        (good.replace("subject = ", "subjects = "), "unknown field `subjects`".into()),
-        (good.replace(id, "fedcba9876543210"), "its name says 0123456789abcdef".into()),
+        (
+            good[..good.find("[[event]]").unwrap()].to_string(),
+            "no [[event]]".into(),
+        ),
+        (
+            good.replace("state = \"claimed\"", "state = \"done\""),
+            format!("line {unknown}: "),
+        ),
+        (
+            good.replace("subject = ", "subjects = "),
+            "unknown field `subjects`".into(),
+        ),
+        (
+            good.replace(id, "fedcba9876543210"),
+            "its name says 0123456789abcdef".into(),
+        ),
         (String::new(), "line".into()),
     ];
     for (text, words) in cases {
         std::fs::write(&path, &text).unwrap();
         let error = folder.read().unwrap_err();
-        assert!(error.contains(&words) && error.contains("0123456789abcdef.toml"), "{words}: {error}");
+        assert!(
+            error.contains(&words) && error.contains("0123456789abcdef.toml"),
+            "{words}: {error}"
+        );
         // What cannot be read is not written over.
         let again = folder.append(&add(id, event("2026-11-02", Told::Applied))).unwrap_err();
         assert!(again.contains("0123456789abcdef.toml"), "{again}");
@@ -144,8 +166,12 @@ fn a_file_cut_anywhere_is_refused() {
 fn a_clock_that_runs_backwards_is_refused() {
     let dir = tempdir().unwrap();
     let folder = Folder::new(dir.path());
-    folder.append(&add("0123456789abcdef", event("2026-11-05", Told::Claimed))).unwrap();
-    let error = folder.append(&add("0123456789abcdef", event("2026-11-04", Told::Applied))).unwrap_err();
+    folder
+        .append(&add("0123456789abcdef", event("2026-11-05", Told::Claimed)))
+        .unwrap();
+    let error = folder
+        .append(&add("0123456789abcdef", event("2026-11-04", Told::Applied)))
+        .unwrap_err();
     assert!(error.contains("runs backwards") && error.contains(".toml"), "{error}");
     let book = folder.read().unwrap();
     assert_eq!(book.entries["0123456789abcdef"].events.len(), 1);
@@ -156,7 +182,10 @@ fn ids_from_elsewhere_write_nowhere_else() {
     let dir = tempdir().unwrap();
     let folder = Folder::new(&dir.path().join("ledger"));
     for id in ["../escape", "a/b", "", "-rf", "A", "x\0"] {
-        assert!(folder.append(&add(id, event("2026-11-05", Told::Claimed))).is_err(), "{id}");
+        assert!(
+            folder.append(&add(id, event("2026-11-05", Told::Claimed))).is_err(),
+            "{id}"
+        );
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -184,12 +213,23 @@ fn writers_at_once_lose_no_event() {
     let events = &book.entries["0123456789abcdef"].events;
     let by: std::collections::BTreeSet<_> = events.iter().map(|e| e.by.clone()).collect();
     assert_eq!((events.len(), by.len()), (WRITERS * EACH, WRITERS * EACH));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no partial files stay behind");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "no partial files stay behind"
+    );
 }
 
 fn git(folder: &Path, args: &[&str]) -> (bool, String) {
     let done = Command::new("git")
-        .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"])
+        .args([
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.com",
+            "-c",
+            "commit.gpgsign=false",
+        ])
         .args(args)
         .current_dir(folder)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -225,7 +265,10 @@ fn git_merges_decisions_of_two_branches() {
     let (merged, text) = git(repository, &["merge", "-q", "theirs", "-m", "merge"]);
     assert!(merged, "{text}");
     let book = folder.read().unwrap();
-    assert_eq!(book.entries.keys().collect::<Vec<_>>(), ["aaaa", "bbbb", "cccc", "dddd"]);
+    assert_eq!(
+        book.entries.keys().collect::<Vec<_>>(),
+        ["aaaa", "bbbb", "cccc", "dddd"]
+    );
 
     // The same finding: git says so, and so does the ledger, until somebody keeps both.
     assert!(git(repository, &["checkout", "-qb", "other"]).0);
@@ -237,7 +280,10 @@ fn git_merges_decisions_of_two_branches() {
     let (merged, _) = git(repository, &["merge", "-q", "other", "-m", "merge"]);
     assert!(!merged, "two decisions about one finding are no matter for git");
     let error = folder.read().unwrap_err();
-    assert!(error.contains("aaaa.toml: line") && error.contains("conflict markers"), "{error}");
+    assert!(
+        error.contains("aaaa.toml: line") && error.contains("conflict markers"),
+        "{error}"
+    );
     let kept: String = std::fs::read_to_string(&path)
         .unwrap()
         .lines()
@@ -246,7 +292,11 @@ fn git_merges_decisions_of_two_branches() {
         .collect();
     // git merges line by line: lines that both blocks have stand once where they are between the markers' sides.
     if let Ok(entry) = Entry::parse(&kept, "aaaa") {
-        assert_eq!(entry.in_time().last().unwrap().state, Told::Dismissed, "the later one stands");
+        assert_eq!(
+            entry.in_time().last().unwrap().state,
+            Told::Dismissed,
+            "the later one stands"
+        );
     }
 }
 
@@ -271,8 +321,14 @@ fn decisions_expire_and_reopen_by_evidence() {
         change(&mut now);
         state(&e, "2026-11-02", &now)
     };
-    assert_eq!(changed(|s| s.usd_per_hour = Some(usd(12.0))).state, DecisionState::Dismissed);
-    assert_eq!(changed(|s| s.usd_per_hour = Some(usd(0.5))).state, DecisionState::Dismissed);
+    assert_eq!(
+        changed(|s| s.usd_per_hour = Some(usd(12.0))).state,
+        DecisionState::Dismissed
+    );
+    assert_eq!(
+        changed(|s| s.usd_per_hour = Some(usd(0.5))).state,
+        DecisionState::Dismissed
+    );
     for (change, words) in [
         ((|s| s.usd_per_hour = Some(usd(12.01))) as fn(&mut Seen), "$12.01/h"),
         (|s| s.model = Some("other".into()), "model"),
@@ -293,7 +349,12 @@ fn decisions_expire_and_reopen_by_evidence() {
     e.events = vec![event("2026-11-01", Told::Claimed)];
     e.events[0].until = Some("2026-11-10".parse().unwrap());
     assert_eq!(state(&e, "2026-11-10", &seen(99.0)).state, DecisionState::Claimed);
-    assert!(state(&e, "2026-11-11", &seen(10.0)).reopened.unwrap().contains("still here"));
+    assert!(
+        state(&e, "2026-11-11", &seen(10.0))
+            .reopened
+            .unwrap()
+            .contains("still here")
+    );
     e.events.push(event("2026-11-12", Told::Applied));
     assert_eq!(state(&e, "2026-11-13", &seen(10.0)).state, DecisionState::Applied);
     assert_eq!(state(&e, "2026-11-14", &seen(10.0)).state, DecisionState::Open);

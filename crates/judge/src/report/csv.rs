@@ -174,7 +174,13 @@ fn decision(f: &ReportFinding) -> [String; 5] {
     };
     let why = d.reopened.as_deref().or(d.reason.as_deref()).unwrap_or_default();
     let until = d.until.map(|day| day.to_string()).unwrap_or_default();
-    [d.state.name().into(), cell(why), until, cell(&d.justification()), expected]
+    [
+        d.state.name().into(),
+        cell(why),
+        until,
+        cell(&d.justification()),
+        expected,
+    ]
 }
 
 /// Empty where unknown, never 0.

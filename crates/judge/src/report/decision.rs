@@ -27,13 +27,7 @@ pub enum DecisionState {
 }
 
 impl DecisionState {
-    pub const ALL: [Self; 5] = [
-        Self::Open,
-        Self::Claimed,
-        Self::Applied,
-        Self::Snoozed,
-        Self::Dismissed,
-    ];
+    pub const ALL: [Self; 5] = [Self::Open, Self::Claimed, Self::Applied, Self::Snoozed, Self::Dismissed];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -131,7 +125,11 @@ pub(crate) fn add_up(findings: &[ReportFinding]) -> Vec<OfState> {
                 .filter(|f| f.decision.as_ref().map(|d| d.state).unwrap_or_default() == state)
                 .collect();
             let sum = |kind: super::FindingKind, money: fn(&ReportFinding) -> Option<UsdPerHour>| {
-                any_known(of.iter().filter(|f| f.kind == kind && !f.claims.is_empty()).map(|f| money(f)))
+                any_known(
+                    of.iter()
+                        .filter(|f| f.kind == kind && !f.claims.is_empty())
+                        .map(|f| money(f)),
+                )
             };
             OfState {
                 state,
@@ -161,9 +159,15 @@ pub fn lines(report: &Report) -> Vec<(&'static str, String, String)> {
                 DecisionState::Dismissed => "decided against, until it expires or its evidence moves",
             };
             let risk = s.at_risk_usd_per_hour.filter(|u| u.is_positive());
-            let risk = risk.map(|u| format!(" and {} at risk", text::money(u))).unwrap_or_default();
+            let risk = risk
+                .map(|u| format!(" and {} at risk", text::money(u)))
+                .unwrap_or_default();
             let count = text::plural(s.findings, "finding");
-            (title(s.state), text::known(s.waste_usd_per_hour), format!("waste{risk} in {count}: {what}"))
+            (
+                title(s.state),
+                text::known(s.waste_usd_per_hour),
+                format!("waste{risk} in {count}: {what}"),
+            )
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! The report as a document: what `--format json` prints (schema 1), and what every other format renders.
 
-use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
 use super::decision::{Decision, OfState};
+use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
 use crate::fleet::unit_cost::{Sum, per_million};
 use crate::snapshot::figure::Figure;
 use crate::snapshot::{Gap, Source};

@@ -263,7 +263,10 @@ fn hidden(report: &Report) -> Option<Section> {
         format!("| {amount} | {} | {} | `{}` |\n", md(&f.title), md(&why), f.id)
     });
     let rows: Vec<String> = rows.collect();
-    let title = format!("Snoozed and dismissed: {}", text::plural(hidden.len() as u64, "finding"));
+    let title = format!(
+        "Snoozed and dismissed: {}",
+        text::plural(hidden.len() as u64, "finding")
+    );
     (!rows.is_empty()).then_some((title, rows, "| $/h | finding | why | id |\n|---:|---|---|---|\n"))
 }
 

@@ -67,7 +67,9 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
     });
     let breached = actual.is_some_and(|a| a > max);
     match actual {
-        None => lines.push(format!("gate {name}: could not be computed: no ledger of decisions was given (--ledger DIR)")),
+        None => lines.push(format!(
+            "gate {name}: could not be computed: no ledger of decisions was given (--ledger DIR)"
+        )),
         Some(actual) if breached => {
             lines.push(format!(
                 "gate {name}: ${actual:.2}/h is over the limit of ${max:.2}/h by ${:.2}/h",
