@@ -159,6 +159,9 @@ impl Reason {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Seen {
+    /// The report's own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<Timestamp>,
     /// `None`: it had no known price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_per_hour: Option<UsdPerHour>,
@@ -237,32 +240,8 @@ pub struct Outcome {
     pub watched: Vec<String>,
 }
 
-/// What became of a GPU-hour that was claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// The node is gone and spend fell.
-    Saved,
-    /// Other work runs on it.
-    Freed,
-    /// It carries another finding, or still this one.
-    Moved,
-    /// The work went too, or nothing says why: not a saving.
-    Vanished,
-}
-
-impl Class {
-    pub const ALL: [Self; 4] = [Self::Saved, Self::Freed, Self::Moved, Self::Vanished];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Saved => "saved",
-            Self::Freed => "freed",
-            Self::Moved => "moved",
-            Self::Vanished => "vanished",
-        }
-    }
-}
+/// What became of a GPU-hour that was claimed: the classes of a report's block of what is gone.
+pub use crate::report::document::Became as Class;
 
 impl Entry {
     /// Of a finding that nobody decided about before.
@@ -450,6 +429,7 @@ impl Seen {
             Some(&w.namespace) == s.namespace.as_ref() && Some(&w.name) == s.name.as_ref() && w.cluster == s.cluster
         });
         Self {
+            on: Some(report.taken_at),
             usd_per_hour: finding.usd_per_hour,
             model: s.model.clone(),
             gpu: s.gpu.clone(),

@@ -5,7 +5,9 @@
 //! which says who gets which GPU-hour, is another thing: it is in `gpuwaste_judge::report::ledger`.
 
 pub mod entry;
+pub mod scene;
 pub mod select;
+pub mod settle;
 pub mod standing;
 pub mod state;
 pub mod store;

@@ -488,6 +488,12 @@ pub struct ObservedFigures {
     pub kv_usage: Option<Figure>,
     pub preemptions_per_hour: Option<Figure>,
     pub gpu_busy: Option<Figure>,
+    /// Seconds between output tokens, 95th percentile.
+    #[serde(default)]
+    pub inter_token_latency_p95: Option<f64>,
+    /// Seconds.
+    #[serde(default)]
+    pub time_to_first_token_p95: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
