@@ -3,9 +3,11 @@
 mod decide;
 mod duration;
 mod memory;
+mod settle;
 
 pub(crate) use decide::{DecideArgs, ReasonArg};
 pub(crate) use memory::MemoryArgs;
+pub(crate) use settle::SettleArgs;
 
 use self::duration::{duration, window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Decide about findings: claim, applied, dismiss, snooze, reopen; into a ledger of your repository.
     Decide(Box<DecideArgs>),
+    /// What was done about findings, and what it saved, from a series of reports or snapshots; into the ledger.
+    Settle(SettleArgs),
     /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
     Check(Box<CheckArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.

@@ -11,6 +11,7 @@ mod fit;
 mod output;
 mod policy;
 mod scan;
+mod settle;
 mod snapshot_file;
 mod source;
 
@@ -61,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
         Command::Decide(args) => decide::decide(&args),
+        Command::Settle(args) => settle::settle(&args),
         Command::Check(args) => check::check(&args),
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => doctor::doctor(&args),

