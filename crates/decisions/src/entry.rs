@@ -243,6 +243,12 @@ pub struct Outcome {
 /// What became of a GPU-hour that was claimed: the classes of a report's block of what is gone.
 pub use crate::report::document::Became as Class;
 
+/// What tells a newer file.
+#[derive(Deserialize)]
+struct Head {
+    schema: Option<u32>,
+}
+
 impl Entry {
     /// Of a finding that nobody decided about before.
     pub fn new(report: &Report, finding: &ReportFinding) -> Self {
@@ -290,10 +296,6 @@ impl Entry {
             return Err(format!(
                 "line {line}: conflict markers of a merge: keep the [[event]] blocks of both sides and remove the markers"
             ));
-        }
-        #[derive(Deserialize)]
-        struct Head {
-            schema: Option<u32>,
         }
         // Looked at alone: a newer file may have what this one cannot read.
         if let Ok(Head { schema: Some(schema) }) = toml::from_str::<Head>(text)
@@ -345,11 +347,11 @@ impl Entry {
     /// What cannot be written as TOML.
     pub fn print(&self) -> Result<String, String> {
         #[derive(Serialize)]
-        struct Head<'a> {
+        struct Top<'a> {
             schema: u32,
             finding: &'a Known,
         }
-        let head = Head {
+        let head = Top {
             schema: self.schema,
             finding: &self.finding,
         };

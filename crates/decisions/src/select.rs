@@ -20,40 +20,34 @@ pub fn is_id(id: &str) -> bool {
 pub fn by_prefix<'a>(wanted: &[String], known: &BTreeSet<&'a str>) -> Result<Vec<&'a str>, String> {
     let mut chosen: Vec<&str> = Vec::new();
     for prefix in wanted {
-        let id = match known.get(prefix.as_str()) {
-            Some(exact) => *exact,
-            None => {
-                let all: Vec<&str> = known
-                    .iter()
-                    .copied()
-                    .filter(|id| id.starts_with(prefix.as_str()))
-                    .collect();
-                match all.as_slice() {
-                    _ if prefix.len() < SHORTEST => {
-                        return Err(format!(
-                            "'{prefix}' is too short: give at least {SHORTEST} letters of the id"
-                        ));
-                    }
-                    [] => {
-                        return Err(format!(
-                            "no finding has an id that begins with '{prefix}': the JSON report and the HTML details have the ids"
-                        ));
-                    }
-                    [one] => *one,
-                    several => {
-                        return Err(format!(
-                            "'{prefix}' is the beginning of several ids: {}",
-                            several.join(", ")
-                        ));
-                    }
-                }
-            }
-        };
+        let id = one(prefix, known)?;
         if !chosen.contains(&id) {
             chosen.push(id);
         }
     }
     Ok(chosen)
+}
+
+fn one<'a>(prefix: &str, known: &BTreeSet<&'a str>) -> Result<&'a str, String> {
+    if let Some(exact) = known.get(prefix) {
+        return Ok(exact);
+    }
+    if prefix.len() < SHORTEST {
+        return Err(format!(
+            "'{prefix}' is too short: give at least {SHORTEST} letters of the id"
+        ));
+    }
+    let all: Vec<&str> = known.iter().copied().filter(|id| id.starts_with(prefix)).collect();
+    match all.as_slice() {
+        [] => Err(format!(
+            "no finding has an id that begins with '{prefix}': the JSON report and the HTML details have the ids"
+        )),
+        [one] => Ok(one),
+        several => Err(format!(
+            "'{prefix}' is the beginning of several ids: {}",
+            several.join(", ")
+        )),
+    }
 }
 
 /// Findings of a check (or a part of one) and of a subject; each `None`: any. `*` matches any run of characters.

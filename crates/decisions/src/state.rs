@@ -25,7 +25,6 @@ pub fn longest(told: Told, reason: Option<Reason>) -> Option<i32> {
     match (told, reason) {
         (Told::Dismissed, Some(Reason::Wrong)) => Some(WRONG_DAYS),
         (Told::Dismissed, _) => Some(DISMISSED_DAYS),
-        (Told::Claimed, _) => None,
         _ => None,
     }
 }

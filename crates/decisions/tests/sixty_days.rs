@@ -1,7 +1,14 @@
 //! Sixty days of many small fleets, whose truth this file knows by its own arithmetic: who acted, when the nodes left, who took
 //! the GPUs, what came back. Settling sees only the reports.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::too_many_arguments,
+    clippy::similar_names,
+    clippy::match_same_arms
+)]
 
 use gpuwaste_decisions::entry::{Class, Entry, Event, Seen, Told};
 use gpuwaste_decisions::settle::Settler;
@@ -221,7 +228,7 @@ impl Case {
             Kind::IdleGone | Kind::IdleStays | Kind::IdleUsed | Kind::Never | Kind::Traffic => {
                 let stays = !(self.kind == Kind::IdleGone && later);
                 let held = if acted && !matches!(self.kind, Kind::Never | Kind::Traffic) {
-                    if self.half { 1 } else { 0 }
+                    u64::from(self.half)
                 } else {
                     2
                 };
