@@ -255,13 +255,13 @@ fn states(node: &ReportNode) -> String {
 }
 
 fn node_cells(n: &ReportNode) -> Vec<String> {
-    let or = |v: &Option<String>| v.clone().unwrap_or_else(|| "–".into());
+    let or = |v: Option<&String>| v.cloned().unwrap_or_else(|| "–".into());
     vec![
         n.name.clone(),
-        or(&n.pool),
-        or(&n.instance_type),
-        or(&n.region),
-        or(&n.capacity_type),
+        or(n.pool.as_ref()),
+        or(n.instance_type.as_ref()),
+        or(n.region.as_ref()),
+        or(n.capacity_type.as_ref()),
         format!("{} {}", n.gpus, n.gpu.as_deref().unwrap_or("?")),
         usd(n.price.usd_per_hour),
         states(n),
@@ -518,8 +518,8 @@ pub fn csv(inventory: &Inventory, level: Level, out: &mut dyn Write) -> io::Resu
     super::csv::table(&head, rows, out)
 }
 
-fn or(value: &Option<String>) -> String {
-    value.clone().unwrap_or_default()
+fn or(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_default()
 }
 
 fn exact(value: Option<UsdPerHour>) -> String {
@@ -530,19 +530,19 @@ fn workload_record(w: &ReportWorkload) -> Vec<String> {
     let n = |v: Option<u64>| v.map(|n| n.to_string()).unwrap_or_default();
     let requests = w.observed.requests_per_second.as_ref().and_then(|f| f.p95);
     vec![
-        or(&w.cluster),
+        or(w.cluster.as_ref()),
         w.kind.clone(),
         w.namespace.clone(),
         w.name.clone(),
-        or(&w.owner),
-        or(&w.engine),
-        or(&w.engine_version),
-        or(&w.model),
-        or(&w.gpu),
+        or(w.owner.as_ref()),
+        or(w.engine.as_ref()),
+        or(w.engine_version.as_ref()),
+        or(w.model.as_ref()),
+        or(w.gpu.as_ref()),
         n(w.replicas),
         n(w.gpus_per_replica),
         n(w.tensor_parallel),
-        or(&w.fits),
+        or(w.fits.as_ref()),
         n(w.kv_capacity_tokens),
         w.state.clone(),
         requests.map(|r| r.to_string()).unwrap_or_default(),
@@ -559,11 +559,11 @@ fn node_record(cluster: Option<String>, n: &ReportNode) -> Vec<String> {
     vec![
         cluster.unwrap_or_default(),
         n.name.clone(),
-        or(&n.pool),
-        or(&n.instance_type),
-        or(&n.region),
-        or(&n.capacity_type),
-        or(&n.gpu),
+        or(n.pool.as_ref()),
+        or(n.instance_type.as_ref()),
+        or(n.region.as_ref()),
+        or(n.capacity_type.as_ref()),
+        or(n.gpu.as_ref()),
         n.gpus.to_string(),
         exact(n.price.usd_per_hour),
         n.price.source.clone(),
@@ -577,8 +577,8 @@ fn slot_record(cluster: Option<String>, node: &ReportNode, s: &InventorySlot) ->
         cluster.unwrap_or_default(),
         node.name.clone(),
         s.gpu.clone(),
-        or(&s.model),
-        or(&s.mig_profile),
+        or(s.model.as_ref()),
+        or(s.mig_profile.as_ref()),
         s.state.clone(),
         exact(s.usd_per_hour),
         pods.join(" "),

@@ -7,7 +7,7 @@ use crate::analyze::finding::{Evidence, EvidenceValue};
 pub fn duration(seconds: f64) -> String {
     let s = seconds.abs();
     match s {
-        _ if s == 0.0 => "0 s".into(),
+        _ if s <= 0.0 => "0 s".into(),
         _ if s < 1.0 => format!("{:.0} ms", seconds * 1e3),
         _ if s < 120.0 => format!("{seconds:.1} s"),
         _ if s < 7200.0 => format!("{:.0} min", seconds / 60.0),
@@ -68,7 +68,7 @@ fn say(value: f64, unit: &str, name: &str) -> String {
         _ => {
             // "1 restart", "61 restarts"; rates and the like stay as they are.
             match unit.strip_suffix('s') {
-                Some(one) if value == 1.0 && !one.contains('/') => plural(1, one),
+                Some(one) if count(value) == "1" && !one.contains('/') => plural(1, one),
                 _ => format!("{} {unit}", figure(value)),
             }
         }
