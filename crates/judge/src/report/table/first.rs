@@ -77,7 +77,11 @@ fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Re
         row(i + 1, f, many, options, out)?;
     }
     // What is only written has no fleet that 'show' could look at again.
-    let one = if text::of_manifests(report) { "-v tells what they rest on" } else { "all of one: 'gpuwaste show 1'" };
+    let one = if text::of_manifests(report) {
+        "-v tells what they rest on"
+    } else {
+        "all of one: 'gpuwaste show 1'"
+    };
     let line = if all.len() > top {
         format!(
             "… {} more ({}): --top {}; {one}",
@@ -147,7 +151,11 @@ fn clusters(report: &Report) -> usize {
 fn place(s: &Subject, title: &str, many: bool) -> String {
     if let Some(at) = &s.location {
         // The whole path is in every other format.
-        let file = if at.file.len() > 32 { at.file.rsplit('/').next().unwrap_or(&at.file) } else { &at.file };
+        let file = if at.file.len() > 32 {
+            at.file.rsplit('/').next().unwrap_or(&at.file)
+        } else {
+            &at.file
+        };
         return plain(&format!("{file}:{}", at.line));
     }
     let pool = s.kind.as_deref() == Some("NodePool");
