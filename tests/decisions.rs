@@ -117,7 +117,8 @@ fn findings_carry_their_state_and_nothing_leaves_the_totals() {
         .collect();
     assert!(errors.is_empty(), "{errors:?}");
 
-    let table = scan("table").out;
+    let args = ["scan", "--demo", "-v", "--ledger", "gpuwaste.ledger"];
+    let table = run(dir.path(), &args).expect(0, &[]).out;
     let dismissed = states.iter().find(|s| s["state"] == "dismissed").unwrap();
     let money = format!("${:.2}/h", dismissed["waste_usd_per_hour"].as_f64().unwrap());
     let line = |name: &str| {
