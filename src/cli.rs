@@ -1,9 +1,15 @@
 //! The command line, as clap sees it: raw arguments only. Defaults that depend on the policy file live in `settings`.
 
+mod decide;
 mod duration;
 mod memory;
+mod settle;
+mod view;
 
+pub(crate) use decide::{DecideArgs, ReasonArg};
 pub(crate) use memory::MemoryArgs;
+pub(crate) use settle::SettleArgs;
+pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
 use self::duration::{duration, window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,12 +36,20 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Find waste in a live fleet, in snapshots, or in the built-in demo fleet.
     Scan(Box<ScanArgs>),
+    /// A finding whole: what it rests on, how its dollars come about, what to do and with which commands.
+    Show(Box<ShowArgs>),
+    /// What there is: workload by workload, node by node, GPU by GPU.
+    Ls(Box<LsArgs>),
     /// Record a snapshot of what can be read; judge nothing.
     Collect(Box<CollectArgs>),
     /// Which GPU tiers hold this model, how many requests each takes, what each costs.
     Fit(Box<FitArgs>),
     /// What changed between two reports or snapshots, in dollars per hour and in work done.
     Diff(DiffArgs),
+    /// Decide about findings: claim, applied, dismiss, snooze, reopen; into a ledger of your repository.
+    Decide(Box<DecideArgs>),
+    /// What was done about findings, and what it saved, from a series of reports or snapshots; into the ledger.
+    Settle(SettleArgs),
     /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
     Check(Box<CheckArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.
@@ -186,6 +200,9 @@ pub(crate) struct ScanArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+    /// List what there is, workload by workload, and judge nothing (as `gpuwaste ls`).
+    #[arg(long, help_heading = "Output")]
+    pub(crate) list: bool,
     /// Print the policy in force, each value with its source, and scan nothing.
     #[arg(long, help_heading = "Judgement")]
     pub(crate) print_policy: bool,
@@ -212,6 +229,9 @@ pub(crate) struct ReportArgs {
     /// Findings of this baseline (or JSON report) are not new; those that are gone are listed.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
     pub(crate) baseline: Option<PathBuf>,
+    /// Ledger of decisions (`gpuwaste decide`): findings carry their state, and gates count what is undecided.
+    #[arg(long, value_name = "DIR", help_heading = "Gates")]
+    pub(crate) ledger: Option<PathBuf>,
     /// Write a baseline of what this scan finds.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
     pub(crate) write_baseline: Option<PathBuf>,
@@ -221,12 +241,15 @@ pub(crate) struct ReportArgs {
     /// Fail (1) when waste is above this share of priced spend.
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) max_waste_percent: Option<f64>,
-    /// Fail (1) when waste that the baseline does not have is above this.
+    /// Fail (1) when waste that the baseline does not have, or that nobody decided about in the ledger, is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_new_waste: Option<f64>,
     /// Fail (1) when spend at risk is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_at_risk: Option<f64>,
+    /// Fail (1) when findings that were snoozed or dismissed in the ledger are together above this.
+    #[arg(long, value_name = "USD_PER_HOUR", requires = "ledger", help_heading = "Gates")]
+    pub(crate) max_dismissed: Option<f64>,
     /// Fail (3) when less of the fleet could be judged (80 as soon as any gate is given).
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) min_coverage: Option<f64>,
@@ -239,9 +262,12 @@ pub(crate) struct ReportArgs {
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
-    /// Show this many findings in the table [default: 12] and in markdown [default: 10, the others folded].
+    /// Show this many findings in the table [default: what the screen holds, 5 to 10] and in markdown [default: 10].
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) top: Option<usize>,
+    /// List findings that have no dollars of their own, too.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) hints: bool,
     /// Colour in the table.
     #[arg(
         long,

@@ -10,8 +10,10 @@ use crate::report::rows::GroupBy;
 use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::verdict::Baseline;
+use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow};
+use gpuwaste_decisions::standing::Book;
+use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +27,10 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     let settings = policy::settings(&args.report)?;
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
+    }
+    if args.list {
+        let models = args.report.models.as_deref();
+        return super::view::listed(&args.source, models, settings, args.report.color);
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
@@ -71,6 +77,7 @@ impl Judged {
             self.settings.models = book;
             self.snapshot.gaps.extend(gaps);
         }
+        let decisions = args.ledger.as_deref().map(ledger).transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
         let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
@@ -81,9 +88,10 @@ impl Judged {
             settings: &self.settings,
             group_by: self.group_by.as_ref(),
             baseline: self.baseline.as_ref(),
+            decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
         let (report, verdict) = case.judge();
-        output::write(&report, outputs, args)?;
+        output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;
             std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;
@@ -100,6 +108,10 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
         keep.push(label.clone());
     }
     keep
+}
+
+fn ledger(path: &Path) -> Result<Book> {
+    Folder::new(path).read().map_err(|why| anyhow!(why))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

@@ -1,18 +1,24 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
+pub mod act;
 mod csv;
+pub mod decision;
 pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
 mod html;
+pub mod inventory;
 mod json;
 mod junit;
 pub mod ledger;
 mod markdown;
+pub mod order;
+pub mod people;
 mod prometheus;
 pub mod rows;
 mod sarif;
+pub mod show;
 mod table;
 pub mod terminal;
 pub mod text;
@@ -109,9 +115,10 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
     let finding = ledger.findings[i];
     let resolved = &resolution.findings[i];
     let reason = input.suppressed.get(i).cloned().flatten();
+    let many = ledger.fleet.clusters.len() > 1;
     let recoverable = finding.kind == FindingKind::Recoverable;
     let waste = resolved.usd_per_hour.filter(|_| recoverable);
-    ReportFinding {
+    let mut told = ReportFinding {
         id: ledger.ids[i].clone(),
         check: finding.check.to_owned(),
         part: finding.part.map(str::to_owned),
@@ -131,14 +138,16 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         waste_usd_per_hour: waste,
         waste_now_usd_per_hour: waste.map(|_| resolved.now),
         at_risk_usd_per_hour: resolved.usd_per_hour.filter(|_| finding.kind == FindingKind::AtRisk),
-        confidence: finding.confidence,
-        confidence_reasons: finding.confidence_reasons.clone(),
+        confidence: ledger.confidence(i),
+        confidence_reasons: reasons(ledger, i),
         evidence: evidence(ledger, finding, resolved),
         claims: claims(ledger, finding, resolved),
         fix: ReportFix {
             summary: finding.fix.summary.clone(),
             placement: finding.fix.placement.clone(),
             patch: finding.fix.patch.clone(),
+            action: None,
+            commands: Vec::new(),
         },
         status: if reason.is_some() {
             Status::Suppressed
@@ -147,7 +156,30 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         },
         status_reason: reason,
         owner: rows::owner(ledger.fleet, finding, input.owner_labels),
-    }
+        decision: None,
+        expected_usd_per_hour: None,
+        record: None,
+    };
+    told.fix.action = Some(act::short(&told));
+    let context = told.subject.cluster.clone().filter(|_| many);
+    told.fix.commands = act::commands(&told, context.as_deref());
+    told
+}
+
+/// Why it is no surer: what the record of such findings says comes first, where it decides.
+fn reasons(ledger: &Ledger<'_>, i: usize) -> Vec<String> {
+    let own = &ledger.findings[i].confidence_reasons;
+    let capped = ledger.caps.get(i).cloned().flatten();
+    let capped = capped.filter(|_| ledger.confidence(i) < ledger.findings[i].confidence);
+    capped.into_iter().chain(own.iter().cloned()).collect()
+}
+
+/// Ranks what can be recovered by what is expected of it, where a record tells; the order of what no record tells of stays.
+pub fn rank_by_expected(report: &mut Report) {
+    report.findings.sort_by_key(|f| {
+        let expected = f.expected_usd_per_hour.or(f.usd_per_hour);
+        (f.kind, expected.is_none(), Reverse(expected))
+    });
 }
 
 /// What the check saw, and what else has to be done before a node can go.
@@ -232,6 +264,12 @@ pub struct RenderOptions {
     pub color: bool,
     /// `--top`: findings shown by formats that people read; each has its own number without it.
     pub top: Option<usize>,
+    /// Lines of the terminal; `None` in a pipe.
+    pub height: Option<usize>,
+    /// `-v`: the table with everything that it rests on.
+    pub verbose: bool,
+    /// `--hints`: findings without dollars are listed, too.
+    pub hints: bool,
 }
 
 impl Default for RenderOptions {
@@ -240,6 +278,9 @@ impl Default for RenderOptions {
             width: 120,
             color: false,
             top: None,
+            height: None,
+            verbose: false,
+            hints: false,
         }
     }
 }
