@@ -106,18 +106,18 @@ class Activity(unittest.TestCase):
         # Three at work and one beside them that is not; job 5's two and the paused one are unknown.
         self.assertEqual(states["gpu2"], {"working": 4, "idle": 1, "unknown": 3})
         self.assertEqual(states["gpu3"], {"unhealthy": 8})
-        # Shards of one card are not judged; one computes for nobody.
-        self.assertEqual(states["shard1"], {"unknown": 2, "free": 2})
+        # Three shards of a card are one job's, and the card did nothing; another computes for nobody.
+        self.assertEqual(states["shard1"], {"idle": 1, "unknown": 1, "free": 2})
         self.assertNotIn("elsewhere", states)
 
     def test_idle_jobs_are_found_and_no_others(self):
         idle = {f["subject"]["name"]: f for f in self.report["findings"] if f["part"] == "idle"}
-        self.assertEqual({name: f["usd_per_hour"] for name, f in idle.items()}, {"1": 4.0, "2": 2.0, "3": 2.0})
+        self.assertEqual({name: f["usd_per_hour"] for name, f in idle.items()}, {"1": 4.0, "2": 2.0, "3": 2.0, "7": 1.0})
         self.assertEqual({f["confidence"] for f in idle.values()}, {"measured"}, "more than a day of the jobs' own time")
         rest = {name: next(e["value"] for e in f["evidence"] if e["name"] == "at_rest") for name, f in idle.items()}
         self.assertAlmostEqual(rest["1"] / HOUR, 40, delta=0.2)
         self.assertAlmostEqual(rest["2"] / HOUR, 60, delta=0.2)
-        self.assertEqual({name: f["owner"] for name, f in idle.items()}, {"1": "root", "2": "nobody", "3": "nobody"})
+        self.assertEqual({name: f["owner"] for name, f in idle.items()}, {"1": "root", "2": "nobody", "3": "nobody", "7": "root"})
         advice = {name: f["fix"]["summary"] for name, f in idle.items()}
         self.assertNotIn("scancel", json.dumps(advice))
         self.assertIn("17", advice["2"], "the task that does nothing is named")
