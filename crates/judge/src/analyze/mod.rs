@@ -29,8 +29,6 @@ mod sharing_tests;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
-#[cfg(test)]
-mod slurm_tests;
 mod spec_hygiene;
 mod spread;
 mod starved;
