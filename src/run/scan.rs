@@ -1,8 +1,8 @@
 //! scan, collect, doctor.
 
-use super::{output, policy, snapshot_file, source};
+use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
-use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
+use crate::cli::{CollectArgs, ReportArgs, ScanArgs, SourceArgs};
 use crate::collect;
 use crate::judge::{self, Case};
 use crate::report::Format;
@@ -11,7 +11,7 @@ use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::Baseline;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return super::view::listed(&args.source, models, settings, args.report.color);
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
-    let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
+    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
     let snapshot = source::snapshot(
         &args.source,
         keep_labels(&settings, group_by.as_ref()),
@@ -43,6 +43,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         group_by,
         baseline: known,
         expected: Expected::default(),
+        asked: Some(&args.source),
     };
     judged.conclude(&outputs, &args.report, args.source.quiet, args.source.verbose)
 }
@@ -53,15 +54,17 @@ fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
 }
 
 /// What is judged, and by what.
-pub(super) struct Judged {
+pub(super) struct Judged<'a> {
     pub(super) snapshot: Snapshot,
     pub(super) settings: Settings,
     pub(super) group_by: Option<GroupBy>,
     pub(super) baseline: Option<Baseline>,
     pub(super) expected: Expected,
+    /// Which fleet was asked for; `None`: manifests.
+    pub(super) asked: Option<&'a SourceArgs>,
 }
 
-impl Judged {
+impl Judged<'_> {
     /// The one way to a report, wherever it goes, and to the exit code: that is the verdict's, whoever reads the report.
     pub(super) fn conclude(
         mut self,
@@ -86,7 +89,10 @@ impl Judged {
             group_by: self.group_by.as_ref(),
             baseline: self.baseline.as_ref(),
         };
-        let (report, verdict) = case.judge();
+        let (report, mut verdict) = case.judge();
+        let mut doubts = self.asked.map(|a| ignored::doubts(a, &fleet)).unwrap_or_default();
+        doubts.extend(self.group_by.as_ref().and_then(|by| group::doubt(by, &report)));
+        ignored::apply(&mut verdict, &report, doubts);
         output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;
@@ -108,8 +114,17 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
+    if let Some(what) = slips::instead(&bytes) {
+        bail!("baseline {name}: {what}");
+    }
+    let text = String::from_utf8_lossy(slips::without_mark(&bytes)).into_owned();
+    if slips::document(text.as_bytes()) == slips::Document::Snapshot {
+        bail!(
+            "baseline {name}: it is a snapshot, not a baseline: 'gpuwaste scan --snapshot {name} --write-baseline FILE' makes one of it"
+        );
+    }
     Baseline::parse(&text).map_err(|why| anyhow!("baseline {name}: {why}"))
 }
 

@@ -1,11 +1,13 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
 pub mod act;
+pub mod columns;
 mod csv;
 pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
+mod github;
 mod html;
 pub mod inventory;
 mod json;
@@ -233,6 +235,7 @@ pub enum Format {
     Sarif,
     Junit,
     Prometheus,
+    Github,
 }
 
 /// How to print; the caller looks at terminals and the environment.
@@ -265,7 +268,7 @@ impl Default for RenderOptions {
 }
 
 impl Format {
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Table, "table"),
         (Self::Json, "json"),
         (Self::Csv, "csv"),
@@ -274,6 +277,7 @@ impl Format {
         (Self::Sarif, "sarif"),
         (Self::Junit, "junit"),
         (Self::Prometheus, "prometheus"),
+        (Self::Github, "github"),
     ];
 
     pub fn parse(name: &str) -> Option<Self> {
@@ -290,6 +294,7 @@ impl Format {
             Self::Sarif => sarif::render(report, out),
             Self::Junit => junit::render(report, out),
             Self::Prometheus => prometheus::render(report, out),
+            Self::Github => github::render(report, out),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Baseline, Place, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
-use crate::report::document::{Gate, Report, Status};
+use crate::report::document::{Gate, Report, ReportFinding, Status};
 use crate::report::ledger::{Ledger, Resolution};
 use crate::report::totals::could_judge;
 use crate::settings::{Gates, Tolerance};
@@ -162,6 +162,7 @@ fn money_gate(
         limit: max,
         actual,
         breached: actual.is_some_and(|a| a > max),
+        confidence: Some(level),
         left_out_usd_per_hour: spend.map(|_| everything - counted),
     };
     let say = |value: f64| {
@@ -210,6 +211,19 @@ fn money_gate(
     gate
 }
 
+/// Whether a gate adds this finding up: what a job log or a test report fails because of it.
+pub fn counted(gate: &Gate, f: &ReportFinding) -> bool {
+    let sure = gate.confidence.is_some_and(|level| f.confidence >= level);
+    sure && f.status != Status::Suppressed
+        && match gate.name.as_str() {
+            "max-waste" | "max-waste-percent" => f.kind == FindingKind::Recoverable,
+            "max-new-waste" => f.kind == FindingKind::Recoverable && f.status == Status::New,
+            "max-at-risk" => f.kind == FindingKind::AtRisk,
+            _ => false,
+        }
+        && !f.claims.is_empty()
+}
+
 /// True where too little could be read for a verdict.
 fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> bool {
     if needed <= 0.0 {
@@ -223,6 +237,7 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
         limit: needed,
         actual,
         breached: short,
+        confidence: None,
         left_out_usd_per_hour: None,
     });
     if short {

@@ -7,7 +7,7 @@ pub mod growth;
 mod suppress;
 
 pub use baseline::Baseline;
-pub use gates::{Verdict, judge};
+pub use gates::{Verdict, counted, judge};
 pub use suppress::suppress;
 
 use crate::analyze::finding::FindingKind;
