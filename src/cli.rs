@@ -263,7 +263,7 @@ pub(crate) struct ReportArgs {
     /// Gates count findings of at least this confidence [default: measured].
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
     pub(crate) gate_confidence: Option<ConfidenceArg>,
-    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus, github.
+    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus, github, chargeback.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.

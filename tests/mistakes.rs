@@ -53,7 +53,7 @@ const MISTAKES: &[Mistake] = &[
         &["'$50'", "US dollars per hour", ": 50"],
     ),
     ("scan --demo --max-waste 50/h", 2, &["'50/h'", ": 50"]),
-    ("scan --demo --max-waste -1", 2, &["'-1'", "less than 0"]),
+    ("scan --demo --max-waste -1", 2, &["'-1'", "at least 0"]),
     ("scan --demo --max-waste much", 2, &["'much'", "such as 50"]),
     ("scan --demo --min-coverage 90%", 2, &["'90%'", ": 90"]),
     ("scan --demo --min-coverage 0.9", 2, &["'0.9'", "write 90"]),
@@ -266,13 +266,12 @@ fn pages_and_completions_know_every_command() {
     assert!(run(dir.path(), &["man", "fit"]).expect(0, &[]).out.contains("fit"));
     for shell in ["bash", "zsh", "fish"] {
         let script = run(dir.path(), &["completions", shell]).expect(0, &[]).out;
-        for word in [
-            "dark-capacity",
-            "sarif",
-            "H100-SXM5-80GB",
-            "Qwen/Qwen3-32B",
-            "namespace",
-        ] {
+        // fish completes what options take, not what stands alone.
+        let model = (shell != "fish").then_some("Qwen/Qwen3-32B");
+        for word in ["dark-capacity", "sarif", "H100-SXM5-80GB", "namespace"]
+            .into_iter()
+            .chain(model)
+        {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -293,7 +292,8 @@ fn doctor_and_catalogue_are_for_people_and_for_programs() {
         let longest = rows.lines().map(|l| l.chars().count()).max().unwrap();
         assert!(longest <= 120, "{what}: {longest}");
         let all = run(dir.path(), &["catalog", what, "-v"]).expect(0, &[]).out;
-        assert!(all.lines().count() >= rows.lines().count(), "{what}");
+        // Without the head.
+        assert!(all.lines().count() + 1 >= rows.lines().count(), "{what}");
     }
     let gpus = run(dir.path(), &["catalog", "gpus", "H100"]).expect(0, &[]).out;
     assert!(gpus.starts_with("GPU "), "a header: {gpus}");

@@ -10,7 +10,7 @@ pub(super) fn dollars(text: &str) -> Result<f64, String> {
         (Ok(n), _) if n.is_nan() || n.is_infinite() => {
             Err("a number of at least 0 is expected: dollars per hour".into())
         }
-        (Ok(_), _) => Err("less than 0 can never be reached: write 0 or more dollars per hour".into()),
+        (Ok(_), _) => Err("a number of at least 0 is expected: US dollars per hour".into()),
         (Err(_), Ok(n)) => Err(format!("write the bare number, in US dollars per hour: {n}")),
         _ => Err("write a number of US dollars per hour, such as 50 or 12.5".into()),
     }

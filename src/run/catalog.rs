@@ -267,7 +267,7 @@ fn gpu(gpu: &gpus::GpuFacts) -> Vec<String> {
     let number = |n: Option<f64>, unit: &str| n.map_or_else(|| "–".to_string(), |n| format!("{n:.0} {unit}"));
     vec![
         gpu.name.clone(),
-        gpu.architecture.to_string(),
+        gpu.architecture.clone(),
         gpu.memory.to_string(),
         number(gpu.bandwidth_gb_s, "GB/s"),
         number(gpu.bf16_tflops, "TFLOPS"),

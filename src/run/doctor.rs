@@ -75,11 +75,11 @@ struct Told {
 #[derive(Serialize)]
 struct Rights {
     cluster: String,
-    rights: Vec<Right>,
+    rights: Vec<Access>,
 }
 
 #[derive(Serialize)]
-struct Right {
+struct Access {
     right: String,
     /// yes, no, or "-" where nothing asked for it.
     granted: &'static str,
@@ -101,7 +101,7 @@ impl Told {
             cluster: cluster.name.clone(),
             rights: rights(cluster)
                 .into_iter()
-                .map(|(right, read, answer)| Right {
+                .map(|(right, read, answer)| Access {
                     right,
                     granted: answer.name(),
                     read,

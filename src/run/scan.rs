@@ -32,6 +32,12 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
+    // A sheet bills somebody: owners, where nothing else is said.
+    let billed = outputs
+        .iter()
+        .any(|(f, _)| *f == Format::Chargeback)
+        .then_some(GroupBy::Owner);
+    let group_by = group_by.or(billed);
     let snapshot = source::snapshot(
         &args.source,
         keep_labels(&settings, group_by.as_ref()),

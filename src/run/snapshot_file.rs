@@ -59,13 +59,13 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
         );
     }
     if let Some(what) = slips::instead(text) {
-        bail!("{what}");
+        bail!("not a gpuwaste snapshot: {what}");
     }
     match slips::document(text) {
         Document::Report => bail!(
-            "it is a report, not a snapshot: 'gpuwaste show --report FILE 1' looks into it, 'gpuwaste diff' compares it; scan reads what 'gpuwaste collect -o FILE' records"
+            "not a gpuwaste snapshot: it is a report: 'gpuwaste show --report FILE 1' looks into it, 'gpuwaste diff' compares it; scan reads what 'gpuwaste collect -o FILE' records"
         ),
-        Document::Baseline => bail!("it is a baseline, not a snapshot: give it with --baseline"),
+        Document::Baseline => bail!("not a gpuwaste snapshot: it is a baseline: give it with --baseline"),
         Document::Snapshot | Document::Unknown => {}
     }
     let whole: Result<Snapshot, serde_json::Error> = serde_json::from_slice(text);

@@ -138,8 +138,7 @@ pub(super) fn memory(subject: &Subject, told: &MemoryAnswer) -> String {
     );
     out.extend(by_name_alone(subject));
     // One sentence said once: where nothing is known of a model, no card tells more than another.
-    let known = told.found.iter().any(|h| answer(&h.candidate).0 != "unknown");
-    if !known && told.found.len() > 1 && (subject.model.source == ModelSource::Name || subject.model.base.is_some()) {
+    if told.found.len() > 1 && (subject.model.source == ModelSource::Name || subject.model.base.is_some()) {
         let _ = writeln!(
             out,
             "{}",

@@ -236,6 +236,7 @@ pub enum Format {
     Junit,
     Prometheus,
     Github,
+    Chargeback,
 }
 
 /// How to print; the caller looks at terminals and the environment.
@@ -268,7 +269,7 @@ impl Default for RenderOptions {
 }
 
 impl Format {
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Table, "table"),
         (Self::Json, "json"),
         (Self::Csv, "csv"),
@@ -278,6 +279,7 @@ impl Format {
         (Self::Junit, "junit"),
         (Self::Prometheus, "prometheus"),
         (Self::Github, "github"),
+        (Self::Chargeback, "chargeback"),
     ];
 
     pub fn parse(name: &str) -> Option<Self> {
@@ -295,6 +297,7 @@ impl Format {
             Self::Junit => junit::render(report, out),
             Self::Prometheus => prometheus::render(report, out),
             Self::Github => github::render(report, out),
+            Self::Chargeback => csv::chargeback_sheet(report, out),
         }
     }
 }

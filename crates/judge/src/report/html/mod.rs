@@ -105,7 +105,7 @@ fn top(report: &Report) -> Markup {
         p.headline { (text::headline(report)) }
         p.spend {
             (text::spend_line(report)) " "
-            (text::known(t.spend_usd_per_hour)) " an hour; " (text::known(t.waste_now_usd_per_hour)) " stops, "
+            (text::known(t.spend_usd_per_hour)) "; " (text::known(t.waste_now_usd_per_hour)) " stops, "
             (text::known(t.waste_reusable_usd_per_hour)) " can be reused. Coverage: " (text::percent(t.coverage_percent)) " of the cost judged."
             @if t.gpus_allocated > 0.0 && !text::of_manifests(report) {
                 " " (text::percent(t.allocated_without_traffic_percent)) " " (text::of_allocated(t)) "."
