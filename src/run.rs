@@ -5,6 +5,7 @@ mod check;
 #[cfg(test)]
 mod check_pages;
 mod completions;
+mod decide;
 mod diff;
 mod doctor;
 mod fit;
@@ -13,6 +14,7 @@ mod ignored;
 mod output;
 mod policy;
 mod scan;
+mod settle;
 mod slips;
 mod snapshot_file;
 mod source;
@@ -80,6 +82,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Decide(args) => decide::decide(&args),
+        Command::Settle(args) => settle::settle(&args),
         Command::Show(args) => view::show(&args),
         Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),

@@ -35,6 +35,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         settings: &settings,
         group_by: None,
         baseline: None,
+        decisions: None,
     };
     let (report, verdict) = case.judge();
     if args.format == DiffFormat::Json {

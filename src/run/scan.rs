@@ -10,8 +10,10 @@ use crate::report::rows::GroupBy;
 use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::verdict::Baseline;
+use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow, bail};
+use gpuwaste_decisions::standing::Book;
+use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,6 +86,7 @@ impl Judged<'_> {
             self.settings.models = book;
             self.snapshot.gaps.extend(gaps);
         }
+        let decisions = args.ledger.as_deref().map(ledger).transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
         let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
@@ -94,6 +97,7 @@ impl Judged<'_> {
             settings: &self.settings,
             group_by: self.group_by.as_ref(),
             baseline: self.baseline.as_ref(),
+            decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
         let (report, mut verdict) = case.judge();
         let mut doubts = self.asked.map(|a| ignored::doubts(a, &fleet)).unwrap_or_default();
@@ -116,6 +120,10 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
         keep.push(label.clone());
     }
     keep
+}
+
+fn ledger(path: &Path) -> Result<Book> {
+    Folder::new(path).read().map_err(|why| anyhow!(why))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

@@ -1,6 +1,7 @@
 //! `--format junit`: for CI servers that show tests. A suite for the gates and one a check. Only what a breached gate counts is a
 //! failure: a job that passes shows no red. What is suppressed, in the baseline or not assessed is skipped, and says why.
 
+use super::decision::DecisionState;
 use super::document::{CheckCoverage, Gate, Group, Report, ReportFinding, Status};
 use super::text::{self, plain};
 use crate::verdict::counted;
@@ -125,7 +126,10 @@ fn finding(report: &Report, f: &ReportFinding) -> Case {
     let place = plain(&text::subject_place(&f.subject));
     let fails = report.gates.iter().any(|g| g.breached && counted(g, f));
     let mut output = None;
-    let result = if fails || f.status == Status::New {
+    let decided = f.decision.as_ref().filter(|d| d.state != DecisionState::Open);
+    let result = if let Some(decision) = decided.filter(|_| f.status != Status::Suppressed) {
+        Outcome::Skipped(decision.justification())
+    } else if fails || f.status == Status::New {
         let mut lines = vec![format!("where: {place}")];
         lines.extend(f.evidence.iter().map(|e| plain(&text::evidence(e))));
         let sure = f.confidence.name();

@@ -2,6 +2,7 @@
 //! what one GitHub comment takes.
 
 use super::RenderOptions;
+use super::decision::{self, Decision};
 use super::document::{Report, ReportFinding, Status, SuppressionState};
 use super::order;
 use super::text::{self, plain};
@@ -82,6 +83,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         };
         sections.push((title, rows(&findings, top, findings.len()), HEADER));
     }
+    sections.extend(hidden(report));
     sections.extend(baseline(report));
     sections.extend(groups(report));
     sections.extend(policy(report));
@@ -124,6 +126,8 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
             } else {
                 ""
             };
+            let decided = f.decision.as_ref().and_then(Decision::said);
+            let decided = decided.map(|d| format!(" ({})", md(&d))).unwrap_or_default();
             let model = f
                 .subject
                 .model
@@ -131,7 +135,7 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
                 .map(|m| format!(" · {}", md(m)))
                 .unwrap_or_default();
             format!(
-                "| {} | {amount} | {} | {} | {}{baseline} | {}{model} |\n",
+                "| {} | {amount} | {} | {} | {}{baseline}{decided} | {}{model} |\n",
                 i + 1,
                 text::saving(f),
                 f.confidence.name(),
@@ -172,6 +176,13 @@ fn summary(report: &Report) -> String {
         text::percent(t.allocated_without_traffic_percent),
         text::percent(t.coverage_percent),
     );
+    let states = decision::lines(report);
+    if !states.is_empty() {
+        page.push('\n');
+    }
+    for (name, money, what) in states {
+        let _ = writeln!(page, "- {name}: {} of {}", md(&money), md(&what));
+    }
     if !report.gates.is_empty() {
         page.push('\n');
     }
@@ -277,6 +288,22 @@ fn baseline(report: &Report) -> Option<Section> {
         rows.collect(),
         "| $/h | check | finding | |\n|---:|---|---|---|\n",
     ))
+}
+
+/// What was snoozed and dismissed, and why.
+fn hidden(report: &Report) -> Option<Section> {
+    let hidden: Vec<&ReportFinding> = report.findings.iter().filter(|f| decision::is_hidden(f)).collect();
+    let rows = hidden.iter().map(|f| {
+        let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
+        let why = f.decision.as_ref().map(Decision::justification).unwrap_or_default();
+        format!("| {amount} | {} | {} | `{}` |\n", md(&f.title), md(&why), f.id)
+    });
+    let rows: Vec<String> = rows.collect();
+    let title = format!(
+        "Snoozed and dismissed: {}",
+        text::plural(hidden.len() as u64, "finding")
+    );
+    (!rows.is_empty()).then_some((title, rows, "| $/h | finding | why | id |\n|---:|---|---|---|\n"))
 }
 
 fn groups(report: &Report) -> Option<Section> {

@@ -1,5 +1,6 @@
 //! The lists of the page: findings with their tools, groups, what is fixed, and everything behind the figures.
 
+use super::super::decision::{self, Decision};
 use super::super::document::{Report, ReportFinding, Status};
 use super::super::text::{self, money, plain};
 use super::super::{order, show};
@@ -28,7 +29,8 @@ const COLUMNS: [(&str, &str); 6] = [
 /// Ranked, then hints, then what is suppressed: a finding's number is its rank in every format.
 fn listed(report: &Report) -> Vec<&ReportFinding> {
     let mut all = order::all(report);
-    all.extend(report.findings.iter().filter(|f| f.status == Status::Suppressed));
+    let aside = |f: &&ReportFinding| f.status == Status::Suppressed || decision::is_hidden(f);
+    all.extend(report.findings.iter().filter(aside));
     all
 }
 
@@ -63,6 +65,7 @@ pub(super) fn findings(report: &Report) -> Markup {
 fn row(index: usize, f: &ReportFinding) -> Markup {
     let saving = text::saving(f);
     let status = text::status_name(f.status);
+    let decision = f.decision.as_ref().map(|d| d.state.name()).unwrap_or_default();
     html! {
         tr.f.{ (status) } id={ "f-" (f.id) } {
             td.n { (index + 1) }
@@ -72,6 +75,7 @@ fn row(index: usize, f: &ReportFinding) -> Markup {
             td.c-title {
                 button.title type="button" aria-expanded="false" { (plain(&f.title)) }
                 @if f.status != Status::New { " " span class={ "tag t-" (status) } { (status) } }
+                @if let Some(said) = f.decision.as_ref().and_then(Decision::said) { " " span class={ "tag t-" (decision) } { (plain(&said)) } }
                 div.where {
                     (plain(&text::subject_place(&f.subject)))
                     @for part in [&f.subject.model, &f.subject.cluster, &f.owner].into_iter().flatten() { " · " (plain(part)) }
@@ -110,7 +114,7 @@ fn tools(report: &Report) -> Markup {
         let all: BTreeSet<String> = report.findings.iter().filter_map(of).collect();
         all
     };
-    let choices: [(&str, &str, BTreeSet<String>); 7] = [
+    let choices: [(&str, &str, BTreeSet<String>); 8] = [
         ("money", "saving", values(|f| Some(text::saving(f).to_owned()))),
         ("sure", "confidence", values(|f| Some(f.confidence.name().to_owned()))),
         ("check", "check", values(|f| Some(text::check_name(f)))),
@@ -118,6 +122,11 @@ fn tools(report: &Report) -> Markup {
             "status",
             "status",
             values(|f| Some(text::status_name(f.status).to_owned())),
+        ),
+        (
+            "decision",
+            "decision",
+            values(|f| f.decision.as_ref().map(|d| d.state.name().to_owned())),
         ),
         (
             "cluster",
@@ -148,7 +157,7 @@ fn tools(report: &Report) -> Markup {
 }
 
 /// What a row and its details show, in this order; "s" of [`data`] has the texts.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 25] = [
     "id",
     "usd",
     "waste",
@@ -171,6 +180,9 @@ const KEYS: [&str; 22] = [
     "evidence",
     "claims",
     "commands",
+    "decision",
+    "decided",
+    "record",
 ];
 
 /// Each text once: findings of one kind say much alike.
@@ -249,6 +261,9 @@ fn values(f: &ReportFinding, t: &mut Texts) -> Value {
         t.list(f.evidence.iter().map(|e| plain(&text::evidence(e)))),
         t.list(show::sums(f)),
         t.list(f.fix.commands.iter().map(|c| shell(c))),
+        t.some(f.decision.as_ref().map(|d| d.state.name().to_owned())),
+        t.some(f.decision.as_ref().map(|d| plain(&d.justification()))),
+        t.some(text(&f.record)),
     ])
 }
 

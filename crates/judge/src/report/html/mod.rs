@@ -111,6 +111,7 @@ fn top(report: &Report) -> Markup {
                 " " (text::percent(t.allocated_without_traffic_percent)) " " (text::of_allocated(t)) "."
             }
         }
+        @for (name, money, what) in super::decision::lines(report) { p.decided { b { (name) } " " (money) " " small { (what) } } }
         (charts::states(t))
     }
 }

@@ -75,7 +75,7 @@
     $("more").hidden = shown.length <= limit;
     $("more").textContent = `Show more (${Math.max(0, shown.length - limit).toLocaleString("en-US")} left)`;
   };
-  const filters = ["money", "sure", "check", "status", "cluster", "namespace", "owner"].filter((f) => $("by-" + f));
+  const filters = ["money", "sure", "check", "status", "decision", "cluster", "namespace", "owner"].filter((f) => $("by-" + f));
   // What is asked for stands in the address, so that a link shows the same.
   const remember = () => {
     const state = new URLSearchParams();
@@ -172,6 +172,8 @@
     add("Claims", ...d.claims);
     if (d.owner) add("Owner", d.owner);
     if (d.why) add("Status", d.why);
+    if (d.decided) add("Decision", d.decided);
+    if (d.record) add("Record", d.record);
     const id = el("div"), word = el("code", r.id);
     id.append(word, " ", copy("the id", r.id));
     add("Id", id);
