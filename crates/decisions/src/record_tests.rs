@@ -32,7 +32,7 @@ fn settled(id: usize, predicted: f64, realised: f64) -> Entry {
         spend_after: None,
         work_before: None,
         work_after: None,
-        confounders: Default::default(),
+        confounders: std::collections::BTreeMap::default(),
         watched: Vec::new(),
     }];
     e
@@ -225,7 +225,9 @@ fn record() -> impl Strategy<Value = Record> {
 
 fn joined(records: &[&Record]) -> Record {
     let mut all = Record::default();
-    records.iter().for_each(|r| all.merge(r));
+    for r in records {
+        all.merge(r);
+    }
     all
 }
 
