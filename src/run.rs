@@ -11,6 +11,7 @@ mod doctor;
 mod fit;
 mod group;
 mod ignored;
+mod learned;
 mod output;
 mod policy;
 mod scan;
@@ -84,6 +85,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scan(args) => scan::scan(&args),
         Command::Decide(args) => decide::decide(&args),
         Command::Settle(args) => settle::settle(&args),
+        Command::Learned(args) => learned::learned(&args),
         Command::Show(args) => view::show(&args),
         Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),

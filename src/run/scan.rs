@@ -2,7 +2,7 @@
 
 use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
-use crate::cli::{CollectArgs, ReportArgs, ScanArgs, SourceArgs};
+use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
 use crate::collect;
 use crate::judge::{self, Case};
 use crate::report::Format;
@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow, bail};
-use gpuwaste_decisions::standing::Book;
+use gpuwaste_decisions::standing::Standing;
 use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,12 @@ impl Judged<'_> {
             self.settings.models = book;
             self.snapshot.gaps.extend(gaps);
         }
-        let decisions = args.ledger.as_deref().map(ledger).transpose()?;
+        let at = self.snapshot.taken_at;
+        let decisions = args
+            .ledger
+            .as_deref()
+            .map(|folder| ledger(folder, args, at))
+            .transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
         let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
@@ -99,7 +104,10 @@ impl Judged<'_> {
             baseline: self.baseline.as_ref(),
             decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
-        let (report, mut verdict) = case.judge();
+        let (mut report, mut verdict) = case.judge();
+        if args.rank == RankArg::Expected {
+            crate::report::rank_by_expected(&mut report);
+        }
         let mut doubts = self.asked.map(|a| ignored::doubts(a, &fleet)).unwrap_or_default();
         doubts.extend(self.group_by.as_ref().and_then(|by| group::doubt(by, &report)));
         ignored::apply(&mut verdict, &report, doubts);
@@ -122,8 +130,10 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
     keep
 }
 
-fn ledger(path: &Path) -> Result<Book> {
-    Folder::new(path).read().map_err(|why| anyhow!(why))
+/// What was decided, with the record of what became of it as of the snapshot.
+fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standing> {
+    let book = Folder::new(path).read().map_err(|why| anyhow!(why))?;
+    Ok(Standing::new(book, &super::learned::read(&args.learned)?, at))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {
