@@ -38,6 +38,9 @@ pub struct Report {
     pub fixed: Option<Vec<Fixed>>,
     #[serde(default)]
     pub policy: PolicyUse,
+    /// `--rank expected`: what is expected of a finding comes before what it was found to waste.
+    #[serde(default)]
+    pub ranked_by_expected: bool,
 }
 
 /// The policy that the report was judged by.
@@ -344,6 +347,9 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
+    /// Findings of at least this confidence are counted; `null`: no gate on money.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
     /// Dollars of findings under the gate's confidence, which it did not count; `null`: not known, or no gate on money.
     pub left_out_usd_per_hour: Option<UsdPerHour>,
 }

@@ -1,12 +1,14 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
 pub mod act;
+pub mod columns;
 mod csv;
 pub mod decision;
 pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
+mod github;
 mod html;
 pub mod inventory;
 mod json;
@@ -82,6 +84,7 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         groups,
         fixed: None,
         policy: input.policy.clone(),
+        ranked_by_expected: false,
     };
     let lost =
         |s: &Source| matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm) && s.status == SourceStatus::Failed;
@@ -176,6 +179,7 @@ fn reasons(ledger: &Ledger<'_>, i: usize) -> Vec<String> {
 
 /// Ranks what can be recovered by what is expected of it, where a record tells; the order of what no record tells of stays.
 pub fn rank_by_expected(report: &mut Report) {
+    report.ranked_by_expected = true;
     report.findings.sort_by_key(|f| {
         let expected = f.expected_usd_per_hour.or(f.usd_per_hour);
         (f.kind, expected.is_none(), Reverse(expected))
@@ -254,6 +258,8 @@ pub enum Format {
     Sarif,
     Junit,
     Prometheus,
+    Github,
+    Chargeback,
 }
 
 /// How to print; the caller looks at terminals and the environment.
@@ -286,7 +292,7 @@ impl Default for RenderOptions {
 }
 
 impl Format {
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Table, "table"),
         (Self::Json, "json"),
         (Self::Csv, "csv"),
@@ -295,6 +301,8 @@ impl Format {
         (Self::Sarif, "sarif"),
         (Self::Junit, "junit"),
         (Self::Prometheus, "prometheus"),
+        (Self::Github, "github"),
+        (Self::Chargeback, "chargeback"),
     ];
 
     pub fn parse(name: &str) -> Option<Self> {
@@ -311,6 +319,8 @@ impl Format {
             Self::Sarif => sarif::render(report, out),
             Self::Junit => junit::render(report, out),
             Self::Prometheus => prometheus::render(report, out),
+            Self::Github => github::render(report, out),
+            Self::Chargeback => csv::chargeback_sheet(report, out),
         }
     }
 }

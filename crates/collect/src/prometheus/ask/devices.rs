@@ -154,7 +154,10 @@ impl Asker<'_> {
                 && let Some(active) = self.active_union("avg_over_time", &bin)
             {
                 let each = self.device(&active, "");
-                add(tag(&format!("max_over_time(timestamp(({each})>0.01){wb})"), "dev.active"));
+                add(tag(
+                    &format!("max_over_time(timestamp(({each})>0.01){wb})"),
+                    "dev.active",
+                ));
             }
             // Where devices do not name their holders, one without a holder may be anybody's.
             if self.words.owner != Owner::Nobody {
