@@ -68,6 +68,7 @@ pub enum SourceKind {
     Exporter,
     Engine,
     Nvml,
+    Slurm,
     Snapshot,
     Manifest,
     Demo,
