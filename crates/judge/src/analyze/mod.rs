@@ -29,6 +29,8 @@ mod sharing_tests;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
+#[cfg(test)]
+mod slurm_tests;
 mod spec_hygiene;
 mod spread;
 mod starved;
