@@ -74,6 +74,11 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
         );
         return out.lacks(&several, slots);
     }
+    // Whether the model would fit fewer GPUs at all, which would refute it, hangs on these.
+    let unread = workload.settings.as_ref().and_then(sizing::memory_unread);
+    if let Some(lack) = unread.filter(|_| spread.gpus < held) {
+        return out.lacks(&lack, slots);
+    }
     if let Some(lack) = refuted(fleet, workload, out) {
         return out.lacks(&lack, slots);
     }

@@ -325,6 +325,10 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
+    /// It gives no verdict, exit code 3: it could not be computed, or a read failed that could tell of so much more that it
+    /// would be breached.
+    #[serde(default)]
+    pub undecided: bool,
     /// Dollars of findings under the gate's confidence, which it did not count; `null`: not known, or no gate on money.
     pub left_out_usd_per_hour: Option<UsdPerHour>,
 }

@@ -251,12 +251,16 @@ fn advice(workload: &Workload, decided: Decided, standby: bool) -> (String, Opti
             None,
         );
     }
+    // What has no replicas cannot be scaled.
+    let way = match workload.kind.as_str() {
+        "DaemonSet" => format!("take {name} off these nodes (its node selector or affinity), or delete it,"),
+        "Pod" | "Job" | "CronJob" | "ReplicationController" => format!("delete {name}"),
+        _ => format!("scale {name} to 0"),
+    };
     let patch = matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "LeaderWorkerSet")
         .then(|| "spec:\n  replicas: 0\n".to_string());
     (
-        format!(
-            "Ask its owner; scale {name} to 0 if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is)."
-        ),
+        format!("Ask its owner; {way} if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is)."),
         patch,
     )
 }
