@@ -4,12 +4,14 @@ mod catalog;
 mod check;
 #[cfg(test)]
 mod check_pages;
+mod decide;
 mod diff;
 mod doctor;
 mod fit;
 mod output;
 mod policy;
 mod scan;
+mod settle;
 mod snapshot_file;
 mod source;
 mod view;
@@ -61,6 +63,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Decide(args) => decide::decide(&args),
+        Command::Settle(args) => settle::settle(&args),
         Command::Show(args) => view::show(&args),
         Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),

@@ -98,7 +98,7 @@ fn verdict_of(judged: &Judged, gates: &Gates) -> (u8, Vec<(f64, bool, bool)>) {
     let statuses = verdict::statuses(&judged.report, &ledger, &suppressed.reasons, None);
     let mut report = judged.report.clone();
     report.gates.clear();
-    let verdict = verdict::judge(&mut report, &ledger, &statuses, gates, None);
+    let verdict = verdict::judge(&mut report, &ledger, &statuses, &[], gates, None);
     let told = report.gates.iter();
     let told = told
         .map(|g| (g.actual.unwrap_or(0.0), g.breached, g.undecided))

@@ -431,8 +431,10 @@ fn what_was_not_read_is_no_default() {
             what,
             Hidden::Stated(Setting::PipelineParallel | Setting::Sizing | Setting::Other)
         );
+        // Few servers are one side of a split.
+        let least = if what == Hidden::Stated(Setting::Role) { 1 } else { 5 };
         assert!(
-            never || done.get(&what).is_some_and(|n| *n >= 5),
+            never || done.get(&what).is_some_and(|n| *n >= least),
             "{what:?}: {:?}",
             done.get(&what)
         );

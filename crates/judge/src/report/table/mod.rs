@@ -89,6 +89,9 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         _ => "nothing could be judged".into(),
     };
     row(out, "Waste", &text::known(t.waste_usd_per_hour), true, &split)?;
+    for (name, money, what) in super::decision::lines(report) {
+        row(out, name, &money, false, &what)?;
+    }
     row(
         out,
         "At risk",
