@@ -50,7 +50,7 @@ fn uncounted(fleet: &Fleet, index: usize, cluster: &Cluster) -> Vec<String> {
             UnreadKind::Amount => Some(format!("how many GPUs {name} asks for")),
             UnreadKind::Node => Some("nodes that are not what the API serves".to_string()),
             // Under the rights of the whole cluster the inventory itself tells.
-            UnreadKind::Devices if fleet.clusters[index].scoped => {
+            UnreadKind::Devices if !fleet.clusters[index].namespaces.is_empty() => {
                 Some("GPUs of DRA drivers, and who holds them".into())
             }
             _ => None,
@@ -64,7 +64,7 @@ fn uncounted(fleet: &Fleet, index: usize, cluster: &Cluster) -> Vec<String> {
         .iter()
         .map(|n| format!("pods in namespace {n}"));
     // Whoever may read some namespaces only is judged by what stands there.
-    let whole = !fleet.clusters[index].scoped;
+    let whole = fleet.clusters[index].namespaces.is_empty();
     let no_slices = whole && cluster.dra.as_ref().is_some_and(|d| d.pools.is_none());
     of_amounts
         .chain(of_namespaces)
@@ -106,7 +106,7 @@ fn of_cluster(fleet: &Fleet, index: usize, cluster: &Cluster) -> BTreeSet<SlotId
         node.unread || node.holders_unread || s.holders.iter().any(|p| fleet.pod(*p).unread)
     }));
     if let Some(dra) = &cluster.dra
-        && !info.scoped
+        && info.namespaces.is_empty()
         && (dra.claims.is_none() || !dra.claims_complete || dra.classes.is_none() || dra.pools.is_none())
     {
         doubted.extend(which(&|s| s.dra || dra.pools.is_none() && s.resource.is_none()));
@@ -116,7 +116,7 @@ fn of_cluster(fleet: &Fleet, index: usize, cluster: &Cluster) -> BTreeSet<SlotId
 
 /// Pods that were to be read, and were not.
 fn hides_pods(info: &ClusterInfo, refused: &[String]) -> bool {
-    !info.pods_known && (!info.scoped || !refused.is_empty())
+    !info.pods_known && (info.namespaces.is_empty() || !refused.is_empty())
 }
 
 /// Whether the read would have told of the workload.
