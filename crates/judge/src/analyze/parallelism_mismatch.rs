@@ -20,8 +20,8 @@ documented! {
     ///
     /// When it is wrong. What an engine takes without a flag differs: vLLM and SGLang one GPU, NIM, TGI and llama.cpp all of them. Where
     /// that is not known, or the parallelism, or a setting that memory hangs on, stands where it could not be read, it is not assessed. A
-    /// running server whose model would not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a gap says so. Groups over several
-    /// nodes and replicas that Ray places are left out.
+    /// running server whose model would not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a
+    /// gap says so. Groups over several nodes and replicas that Ray places are left out.
     ///
     /// What to do. Lower the GPU request, or raise the parallelism if the load needs it.
     pub(crate) struct ParallelismMismatch;
