@@ -38,6 +38,9 @@ pub struct Report {
     pub fixed: Option<Vec<Fixed>>,
     #[serde(default)]
     pub policy: PolicyUse,
+    /// `--rank expected`: what is expected of a finding comes before what it was found to waste.
+    #[serde(default)]
+    pub ranked_by_expected: bool,
 }
 
 /// The policy that the report was judged by.
