@@ -151,12 +151,15 @@ impl Settler {
     /// Recoverable findings that nobody decided about are watched, too: what is done outside of the ledger is done.
     fn discover(&mut self, report: &Report) {
         // What an open one let go may carry a finding now: it is settled there.
-        let busy: BTreeSet<PoolKey> = self
-            .watches
-            .values()
-            .filter(|w| w.applied.is_some() && w.is_open() || w.was_settled_at(report.taken_at))
-            .map(|w| w.pool.clone())
-            .collect();
+        let open = self.watches.values().filter(|w| w.applied.is_some() && w.is_open());
+        let mut busy: BTreeSet<PoolKey> = open.map(|w| w.pool.clone()).collect();
+        // An earlier run settled others over this time.
+        busy.extend(
+            self.book
+                .entries
+                .values()
+                .filter_map(|e| settled_pool(e, report.taken_at)),
+        );
         for f in report.findings.iter().filter(|f| f.kind == FindingKind::Recoverable) {
             let pool = (
                 f.subject.cluster.clone().unwrap_or_default(),
@@ -242,11 +245,6 @@ impl Watch {
         let mut watch = Self::new(entry.clone(), told, since, last.state, false);
         watch.applied = applied.map(Applied::new);
         Some(watch)
-    }
-
-    /// An earlier run settled it over this time.
-    fn was_settled_at(&self, at: Timestamp) -> bool {
-        self.entry.outcomes.iter().any(|o| o.applied <= at && at < o.at)
     }
 
     fn is_open(&self) -> bool {
@@ -710,6 +708,14 @@ impl Applied {
             watched: BTreeSet::new(),
         }
     }
+}
+
+/// Where the GPUs of an entry were, if `at` is within a time that is settled.
+fn settled_pool(entry: &Entry, at: Timestamp) -> Option<PoolKey> {
+    entry.outcomes.iter().find(|o| o.applied <= at && at < o.at)?;
+    let seen = entry.events.iter().rev().find_map(|e| e.seen.as_ref())?;
+    let cluster = entry.finding.cluster.clone().unwrap_or_default();
+    Some((cluster, seen.gpu.clone().unwrap_or_default()))
 }
 
 fn hours_between(a: Timestamp, b: Timestamp) -> f64 {

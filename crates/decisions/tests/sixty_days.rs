@@ -498,7 +498,7 @@ fn add(book: &mut Book, appends: Vec<Append>) {
 
 #[test]
 fn sixty_days_are_settled_as_they_were() {
-    let cases = cases(96);
+    let cases = cases(60);
     let book = claims(&cases);
     let all = || (0..HOURS).step_by(STEP as usize);
     let appends = settle(book.clone(), &cases, all());
@@ -550,7 +550,7 @@ fn sixty_days_are_settled_as_they_were() {
         off / dollars * 100.0
     );
     wrong.iter().take(12).for_each(|w| eprintln!("{w}"));
-    assert!(judged > 70 && right / hours >= 0.98 && off / dollars <= 0.05);
+    assert!(judged > 45 && right / hours >= 0.98 && off / dollars <= 0.05);
 
     // Run twice: nothing changes.
     let mut after = book.clone();

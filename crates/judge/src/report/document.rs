@@ -351,6 +351,9 @@ pub struct Gate {
     /// would be breached.
     #[serde(default)]
     pub undecided: bool,
+    /// Findings of at least this confidence are counted; `null`: no gate on money.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
     /// Dollars of findings under the gate's confidence, which it did not count; `null`: not known, or no gate on money.
     pub left_out_usd_per_hour: Option<UsdPerHour>,
 }
