@@ -9,8 +9,8 @@ use crate::fleet::{Fleet, Workload, WorkloadClass, WorkloadId};
 documented! {
     since "0.1.0";
     /// What it finds. With history: bins of 5 minutes with a queue, or with at least half as many requests running as in the busiest
-    /// times (p95), in which CPU was throttled in 25 % of periods or used to 90 % of its limit (of its request where it has none) while SM,
-    /// tensor cores and DRAM were all under 35 %. Twelve such bins and 10 % of those with requests are reported.
+    /// times (p95), in which CPU was throttled in 25 % of periods or used to 90 % of its limit while SM, tensor cores and DRAM were all
+    /// under 35 %. Twelve such bins and 10 % of those with requests are reported.
     ///   spec         less CPU than the engine's processes need: vLLM's documented minimum is 2 x (A + DP + N + 1 if DP > 1) vCPU for A
     ///                API servers, DP data-parallel ranks and N GPUs
     ///

@@ -160,31 +160,15 @@ impl Asker<'_> {
         parts
     }
 
-    /// Any figure that every device has: it is there when the device is. Instances may have none of their card's (power), but
-    /// engine activity or memory.
+    /// Any figure that every device has: it is there when the device is.
     pub(super) fn presence(&self) -> Option<String> {
-        const INSTANCES: &str = "GPU_I_ID!=\"\",";
-        let whole = self.presence_of("", false)?;
-        let cut = self.words.gpu_labels.contains("GPU_I_ID");
-        let instances = cut.then(|| {
-            ["gr", "fb"]
-                .into_iter()
-                .find_map(|id| self.present(id, INSTANCES, false))
-        });
-        Some(match instances.flatten() {
-            Some(instances) => format!("{whole} or {instances}"),
-            None => whole,
-        })
+        self.presence_of("", false)
     }
 
     fn presence_of(&self, matcher: &str, model: bool) -> Option<String> {
-        let of = |id: &str| self.present(id, matcher, model);
-        ["power", "gr", "util", "fb"].into_iter().find_map(of)
-    }
-
-    fn present(&self, id: &str, matcher: &str, model: bool) -> Option<String> {
         let range = format!("[{}s]", self.scope.bin);
-        self.union_of(id, |n| Some(self.named(n, "last_over_time", &range, matcher, model)))
+        let of = |id: &str| self.union_of(id, |n| Some(self.named(n, "last_over_time", &range, matcher, model)));
+        ["power", "gr", "util", "fb"].into_iter().find_map(of)
     }
 
     /// Devices × bins under each workload, shared devices in equal parts; instances without their parents.

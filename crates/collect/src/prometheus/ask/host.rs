@@ -49,31 +49,24 @@ impl Asker<'_> {
             self.words.selector("container_cpu_usage_seconds_total", &more),
             self.scope.rate
         );
-        let by_container = |inner: String| format!("max by(namespace,pod,container)({inner})");
-        let asked = |name: &str| {
-            let selector = self.words.selector(name, &format!("resource=\"cpu\",{more}"));
-            self.words.has(name).then(|| by_container(selector))
-        };
-        let quota = || {
-            let (quota, period) = ("container_spec_cpu_quota", "container_spec_cpu_period");
-            let both = self.words.has(quota) && self.words.has(period);
-            both.then(|| {
-                let quota = by_container(format!("{}>0", self.words.selector(quota, &more)));
-                format!("({quota}/{})", by_container(self.words.selector(period, &more)))
-            })
-        };
-        // Its limit; of a container without one what it asks for, which is all that it can count on.
-        let limit = asked("kube_pod_container_resource_limits").or_else(quota);
-        let bounds: Vec<String> = [limit, asked("kube_pod_container_resource_requests")]
-            .into_iter()
-            .flatten()
-            .collect();
-        if bounds.is_empty() {
+        let limit = if self.words.has("kube_pod_container_resource_limits") {
+            format!(
+                "max by(namespace,pod,container)({})",
+                self.words.selector(
+                    "kube_pod_container_resource_limits",
+                    &format!("resource=\"cpu\",{more}")
+                )
+            )
+        } else if self.words.has("container_spec_cpu_quota") && self.words.has("container_spec_cpu_period") {
+            format!(
+                "(max by(namespace,pod,container)({}>0)/max by(namespace,pod,container)({}))",
+                self.words.selector("container_spec_cpu_quota", &more),
+                self.words.selector("container_spec_cpu_period", &more)
+            )
+        } else {
             return None;
-        }
-        let bound = bounds.join(" or ");
-        // Above its request a container is as short of CPU as it can be: no more is counted.
-        Some(format!("max by(namespace,pod)(clamp_max({used}/({bound}),1))"))
+        };
+        Some(format!("max by(namespace,pod)({used}/{limit})"))
     }
 
     pub(in crate::prometheus) fn cpu_parts(&self) -> Vec<Part> {
