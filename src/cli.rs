@@ -118,6 +118,12 @@ pub(crate) struct SourceArgs {
     /// Read the GPUs of this host through NVML, the processes on them, and their servers' metrics.
     #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo", "snapshot", "namespace", "selector"], help_heading = "Sources", hide_short_help = true)]
     pub(crate) local: bool,
+    /// Read Slurm by its commands on this login node (sinfo, squeue, scontrol, sacct), with your rights.
+    #[arg(long, conflicts_with_all = ["demo", "local", "selector"], help_heading = "Sources")]
+    pub(crate) slurm: bool,
+    /// Read Slurm's outputs that an administrator saved in this folder (repeatable; see the docs for the files' names).
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["demo", "local", "selector"], help_heading = "Sources")]
+    pub(crate) slurm_dir: Vec<PathBuf>,
     /// Do not read exporters and engines through the API server's pod proxy.
     #[arg(long, help_heading = "Sources", hide_short_help = true)]
     pub(crate) no_scrape: bool,

@@ -8,7 +8,7 @@ use crate::report::document::{CheckCoverage, Report, Tool};
 use crate::report::text;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::{Cluster, UnreadKind};
+use crate::snapshot::cluster::{Cluster, Scheduler, UnreadKind};
 use crate::snapshot::engine::EngineReading;
 use crate::snapshot::gpu::Generation;
 use crate::snapshot::{Gap, Source};
@@ -158,6 +158,9 @@ impl Answer {
 
 /// Each right that a scan uses, as it went; why not is told under "Not read".
 fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
+    if cluster.scheduler == Scheduler::Slurm {
+        return of_slurm(cluster);
+    }
     let row = |right: &str, what: String, answer: Answer| (right.to_string(), what, answer);
     let counted = |right: &str, what: &str, n: Option<usize>| {
         let told = n.map_or_else(|| "not read".into(), |n| format!("{n} {what}"));
@@ -241,6 +244,54 @@ fn rights(cluster: &Cluster) -> Vec<(String, String, Answer)> {
                 .as_ref()
                 .map_or("not read".into(), |h| format!("{} ({})", h.store, h.flavour)),
             Answer::of(cluster.history.is_some()),
+        ),
+    ]
+}
+
+/// What a user of a Slurm cluster may see.
+fn of_slurm(cluster: &Cluster) -> Vec<(String, String, Answer)> {
+    let holding = cluster.pods.iter().filter(|p| p.node.is_some());
+    let (shown, hidden): (Vec<_>, Vec<_>) = holding.partition(|p| !p.name.starts_with("not-shown"));
+    let jobs = format!(
+        "{} on GPU nodes, {} that wait for GPUs{}",
+        shown.len(),
+        cluster.pods.len() - shown.len() - hidden.len(),
+        if hidden.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "; on {} nodes GPUs are allocated to jobs that are not shown",
+                hidden.len()
+            )
+        }
+    );
+    let silent = cluster.pods_read.unread_on.len();
+    let nodes = cluster.nodes.as_ref().map_or(0, Vec::len);
+    let hours: f64 = cluster.past.iter().map(|p| p.gpu_hours).sum();
+    let past = if cluster.past.is_empty() {
+        "not read, or nothing in it".into()
+    } else {
+        format!("{hours:.0} GPU-hours of {} owners", cluster.past.len())
+    };
+    let history = cluster.history.as_ref();
+    let row = |right: &str, what: String, answer: Answer| (right.to_string(), what, answer);
+    vec![
+        row(
+            "list nodes",
+            format!("{nodes} with GPUs"),
+            Answer::of(cluster.nodes.is_some()),
+        ),
+        row(
+            "which GPUs are allocated",
+            format!("of {} nodes", nodes.saturating_sub(silent)),
+            Answer::of(silent == 0),
+        ),
+        row("list jobs", jobs, Answer::of(hidden.is_empty())),
+        row("accounting (sacct)", past, Answer::of(!cluster.past.is_empty())),
+        row(
+            "Prometheus",
+            history.map_or("not read".into(), |h| format!("{} ({})", h.store, h.flavour)),
+            Answer::of(history.is_some()),
         ),
     ]
 }

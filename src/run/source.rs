@@ -4,6 +4,7 @@ use super::snapshot_file;
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
+use crate::collect::slurm::Place;
 use crate::collect::{self, kube::rights, prometheus};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
@@ -40,10 +41,57 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinL
         });
         return Ok(demo);
     }
+    let slurm = slurm_places(args);
+    if slurm.is_empty() {
+        return beside(args, keep_labels, limits);
+    }
+    let clusters =
+        !args.snapshot.is_empty() || !args.context.is_empty() || args.all_contexts || args.kubeconfig.is_some();
+    let mut known = clusters
+        .then(|| beside(args, keep_labels.clone(), limits))
+        .transpose()?;
+    let mut lost = Vec::new();
+    for place in slurm {
+        match read_slurm(args, &place, keep_labels.clone(), limits) {
+            Ok(one) => {
+                known = Some(match known {
+                    None => one,
+                    Some(known) => merge(known, one),
+                });
+            }
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => lost.push((place, error)),
+        }
+    }
+    let Some(mut all) = known else {
+        return Err(lost.swap_remove(0).1);
+    };
+    for (place, error) in lost {
+        let (source, gap) = collect::slurm::failed(&place, &error);
+        all.sources.push(source);
+        all.gaps.push(gap);
+    }
+    Ok(all)
+}
+
+/// What is read where Slurm is not, or beside it.
+fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if !args.snapshot.is_empty() {
         return recorded(args);
     }
     live(args, keep_labels, limits)
+}
+
+fn slurm_places(args: &SourceArgs) -> Vec<Place> {
+    let own = args.slurm.then_some(Place::Commands);
+    own.into_iter()
+        .chain(args.slurm_dir.iter().cloned().map(Place::Folder))
+        .collect()
+}
+
+fn read_slurm(args: &SourceArgs, place: &Place, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
+    let options = options(args, keep_labels, limits);
+    run(args, collect::slurm::collect(place, &options))
 }
 
 /// The demo fleet as it was recorded.
@@ -145,6 +193,17 @@ fn store(args: &SourceArgs) -> StoreOptions {
 
 fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     let options = options(args, keep_labels, limits);
+    run(args, async {
+        if args.local {
+            collect::local::collect(&options).await
+        } else {
+            collect::collect(&options).await
+        }
+    })
+}
+
+/// Runs a read to its end, or to Ctrl-C, and keeps what can be of it.
+fn run(args: &SourceArgs, read: impl Future<Output = Result<Snapshot>>) -> Result<Snapshot> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -153,13 +212,7 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
     let begun = std::time::Instant::now();
     let read = runtime.block_on(async {
         tokio::select! {
-            read = async {
-                if args.local {
-                    collect::local::collect(&options).await
-                } else {
-                    collect::collect(&options).await
-                }
-            } => read,
+            read = read => read,
             _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
         }
     });
@@ -231,6 +284,26 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
             }
         )?;
         return Ok(());
+    }
+    if !slurm_places(args).is_empty() {
+        if args.slurm {
+            for line in collect::slurm::dry_run() {
+                writeln!(out, "{line}")?;
+            }
+        }
+        for folder in &args.slurm_dir {
+            for (name, what) in collect::slurm::NAMES {
+                writeln!(out, "{}  # {what}", folder.join(name).display())?;
+            }
+        }
+        if let StoreMode::Url(_) = store(args).mode {
+            for line in prometheus::dry_run(&store(args).mode) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        if args.context.is_empty() && !args.all_contexts && args.kubeconfig.is_none() {
+            return Ok(());
+        }
     }
     if args.local {
         for line in collect::local::dry_run() {

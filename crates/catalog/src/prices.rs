@@ -91,6 +91,8 @@ pub struct NodePrice {
 pub struct PriceQuery<'a> {
     pub cluster: &'a str,
     pub node: &'a str,
+    /// The node's pool; of Slurm its partitions, with commas between.
+    pub pool: &'a str,
     pub cloud: Option<&'a str>,
     pub instance_type: Option<&'a str>,
     pub region: Option<&'a str>,
@@ -113,6 +115,9 @@ pub struct PriceBook {
 pub struct PriceEntry {
     pub cluster: Option<String>,
     pub node: Option<String>,
+    /// Of Kubernetes a node pool, of Slurm a partition: one of the node's.
+    #[serde(alias = "partition")]
+    pub pool: Option<String>,
     pub instance_type: Option<String>,
     pub region: Option<String>,
     /// on-demand, spot, reserved, capacity-block, owned.
@@ -148,9 +153,11 @@ fn day<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::E
     }
 }
 
-const PRICE_KEYS: [&str; 13] = [
+const PRICE_KEYS: [&str; 15] = [
     "cluster",
     "node",
+    "pool",
+    "partition",
     "instance_type",
     "region",
     "capacity_type",
@@ -249,6 +256,7 @@ impl PriceEntry {
         let keys = [
             &self.cluster,
             &self.node,
+            &self.pool,
             &self.instance_type,
             &self.region,
             &self.capacity_type,
@@ -256,7 +264,7 @@ impl PriceEntry {
         ];
         if keys.iter().all(|k| k.is_none()) {
             return Err(
-                "it matches every node: give at least one of cluster, node, instance_type, region, capacity_type, gpu (node = \"*\" is all of them)"
+                "it matches every node: give at least one of cluster, node, pool (or partition), instance_type, region, capacity_type, gpu (node = \"*\" is all of them)"
                     .into(),
             );
         }
@@ -321,6 +329,10 @@ impl PriceEntry {
         };
         text(&self.cluster, Some(query.cluster))
             && text(&self.node, Some(query.node))
+            && self
+                .pool
+                .as_deref()
+                .is_none_or(|p| query.pool.split(',').any(|own| glob(p, own)))
             && text(&self.instance_type, query.instance_type)
             && text(&self.region, query.region)
             && self

@@ -12,6 +12,7 @@ pub mod models;
 pub mod options;
 pub mod prometheus;
 mod scrape;
+pub mod slurm;
 
 use gpuwaste_catalog as catalog;
 use gpuwaste_engine as engine;

@@ -126,6 +126,8 @@ fn signer(region: &str) -> Result<Signer> {
 
 /// A client for URLs that the user gave. Redirects are not followed: they lead to login pages, with the credentials.
 pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+    // No client is made without a TLS provider; one that is installed already stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)

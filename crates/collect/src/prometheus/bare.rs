@@ -20,6 +20,9 @@ use anyhow::{Result, bail};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What only a scheduler tells.
+pub const HOLDERS: &str = "who holds which GPU";
+
 /// A device or server that was not scraped for so long is not there now.
 const RECENT: &str = "[15m]";
 
@@ -112,7 +115,7 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
         effect: "no GPU is called free or idle: what each does is told, whose it is not".into(),
         ..gap(
             &store.name,
-            "who holds which GPU",
+            HOLDERS,
             "there is no cluster to ask, and exporters of hosts do not say".into(),
             "give a kubeconfig, or run 'gpuwaste scan --local' on the hosts".into(),
         )

@@ -126,6 +126,7 @@ impl Reader {
         match what {
             "first" => device.first = device.first.into_iter().chain(time(value)).min(),
             "last" => device.last = device.last.into_iter().chain(time(value)).max(),
+            "active" => device.last_active = device.last_active.into_iter().chain(time(value)).max(),
             _ => *device.day_bins.get_or_insert(0.0) += value * scale,
         }
     }

@@ -200,6 +200,10 @@ fn of_node(node: &mut Node, c: &mut Checker<'_>) {
     // As where the collector finds it: what the API always has is not there.
     node.unread |= known && node.created_at.is_none();
     c.condition(&mut node.ready, "Ready condition");
+    c.time(&mut node.unused_since, "last use");
+    if let Some(outage) = &mut node.outage {
+        c.time(&mut outage.since, "outage");
+    }
     for taint in &mut node.taints {
         c.time(&mut taint.since, "taints");
     }
@@ -237,6 +241,12 @@ fn of_pod(pod: &mut Pod, c: &mut Checker<'_>) {
     c.time(&mut pod.created_at, "creation time");
     pod.unread |= known && pod.created_at.is_none();
     c.time(&mut pod.started_at, "start time");
+    let most = pod.gpu_indices.len();
+    pod.gpu_indices.retain(|i| u64::from(*i) < DEVICES);
+    if pod.gpu_indices.len() < most {
+        c.say("indices of GPUs");
+        pod.unread = true;
+    }
     c.condition(&mut pod.ready, "Ready condition");
     c.condition(&mut pod.scheduled, "PodScheduled condition");
     for container in &mut pod.containers {

@@ -34,6 +34,9 @@ pub struct Cluster {
     /// Nodes. `None`: could not be listed at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<Node>>,
+    /// Who hands its GPUs out.
+    #[serde(skip_serializing_if = "Scheduler::is_default")]
+    pub scheduler: Scheduler,
     /// No cluster at all: hosts and devices as a store's series tell them. Who holds what, nobody says.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub metrics_only: bool,
@@ -61,6 +64,9 @@ pub struct Cluster {
     /// Dynamic resource allocation; `None`: the API server does not serve it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dra: Option<Box<Dra>>,
+    /// GPU-hours of jobs of the last days, by who answers for them, where the scheduler keeps accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<PastUse>,
     /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuScrape>,
@@ -70,6 +76,30 @@ pub struct Cluster {
     /// What a Prometheus-compatible store told of the window; `None`: none was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Box<History>>,
+}
+
+/// Who hands a cluster's GPUs out. Nothing is judged by it: it is what objects and ways out are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheduler {
+    #[default]
+    Kubernetes,
+    /// A node is a node; a job is a workload, and a pod on each of its nodes.
+    Slurm,
+}
+
+impl Scheduler {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Slurm => "slurm",
+        }
+    }
 }
 
 /// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).
@@ -144,6 +174,23 @@ pub enum UnreadKind {
     Devices,
 }
 
+/// What the jobs of one owner had of GPUs over the accounted window, ended ones included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PastUse {
+    /// slurm/user, slurm/account, slurm/partition.
+    pub labels: BTreeMap<String, String>,
+    pub window_seconds: u64,
+    pub jobs: u64,
+    pub gpu_hours: f64,
+    /// Of which a summary tells what the GPUs did.
+    pub watched_gpu_hours: f64,
+    /// Of those, on GPUs that did nothing for the job's whole life.
+    pub idle_gpu_hours: f64,
+    /// Of those, weighted by the time in which nothing ran.
+    pub unused_gpu_hours: f64,
+}
+
 /// A node. Capacity and allocatable keep every extended resource by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -181,9 +228,45 @@ pub struct Node {
     /// Cards as a sharing layer registered them (annotations `hami.io/node-…-register`, `volcano.sh/node-vgpu-register`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub registered: Vec<RegisteredGpu>,
+    /// Taken out of service, and why: the words of whoever, or whatever, did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Outage>,
+    /// What nobody holds there is spoken for: kept by a reservation, or for a job that the scheduler has planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// Since when nothing has been allocated on it, as the scheduler tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub unused_since: Option<Timestamp>,
     /// Annotation `gpuwaste.dev/ignore`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore: Option<Ignore>,
+}
+
+/// A node that an administrator or the scheduler took out of service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Outage {
+    /// In the scheduler's own word: "drain", "down", "fail", "maint".
+    pub state: String,
+    /// As somebody typed it; escaped wherever it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub since: Option<Timestamp>,
+}
+
+/// Why what is free cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// By a reservation of an administrator's.
+    Reserved,
+    /// For a job that waits, and will start there.
+    Planned,
+    /// The node is being powered or rebooted.
+    Changing,
 }
 
 /// A physical card of which a sharing layer hands out shares.
@@ -280,6 +363,15 @@ pub struct Pod {
     pub unread: bool,
     /// Static pod (annotation kubernetes.io/config.mirror): leaves with its node.
     pub mirror: bool,
+    /// Which of its node's whole GPUs it was given, by index, where the scheduler tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpu_indices: Vec<u32>,
+    /// Somebody paused it, and it keeps what it holds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// How long it may run, from its start; `None`: without end, or not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_limit_seconds: Option<u64>,
     /// Labels of the allow-list: pod-template-hash, LWS, Ray, KServe, Kueue, app.kubernetes.io/*, llm-d.ai/*, and ownership labels asked for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -69,6 +69,7 @@ pub enum SourceKind {
     Exporter,
     Engine,
     Nvml,
+    Slurm,
     Snapshot,
     Manifest,
     Demo,

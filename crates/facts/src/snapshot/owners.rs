@@ -4,6 +4,9 @@
 use super::cluster::{OwnerRef, Pod};
 use super::server::ServerRole;
 
+/// The label of who submitted a Slurm job: its owner, where no label of ownership is named.
+pub const USER: &str = "slurm/user";
+
 /// A label that holds the name of an owner: the kinds that it may be, the first where nothing else tells.
 struct Named {
     label: &'static str,
@@ -88,6 +91,7 @@ pub const WHOLE: &[&str] = &[
     "Workspace",
     "InferenceSet",
     "Notebook",
+    "SlurmJob",
 ];
 
 fn owner(group: &str, kind: &str, name: &str) -> OwnerRef {
@@ -189,6 +193,7 @@ impl Pod {
             return Some(set("grove", name, index));
         }
         [
+            "slurm/job-id",
             "ray.io/cluster",
             "training.kubeflow.org/job-name",
             "jobset.sigs.k8s.io/jobset-name",

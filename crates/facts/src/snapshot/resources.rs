@@ -26,6 +26,8 @@ const DEVICE_PREFIXES: &[&str] = &[
     "cloud-tpus.google.com/",
     // The API server's own name for "a device of this DeviceClass" (Kubernetes 1.34).
     "deviceclass.resource.kubernetes.io/",
+    // Slurm's name for GPUs among its trackable resources, whosever they are.
+    "gres/gpu",
 ];
 
 /// Words in the part behind the slash that name network functions and other devices of GPU vendors (NVIDIA's and AMD's

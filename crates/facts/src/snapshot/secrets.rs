@@ -29,6 +29,9 @@ pub fn scrub(snapshot: &mut Snapshot) {
                 of_settings(server);
             }
         }
+        for outage in cluster.nodes.iter_mut().flatten().filter_map(|n| n.outage.as_mut()) {
+            outage.reason.iter_mut().for_each(clean);
+        }
         for engine in &mut cluster.engines {
             let told = &mut engine.identity;
             let names = told.served_names.iter_mut().chain(&mut told.lora_names);

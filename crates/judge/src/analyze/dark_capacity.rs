@@ -8,6 +8,7 @@ mod unmanaged;
 
 use super::finding::Evidence;
 use super::support::gpus;
+use super::words;
 use super::{Check, Context, Outcome, documented};
 use crate::fleet::state::Reason;
 use crate::fleet::witness::{Fact, Facts};
@@ -26,6 +27,8 @@ documented! {
     ///   idle         held by a server whose counters show no request and no token in all its replicas since it started (a day at
     ///                least for 'measured'), or by a notebook or job without GPU activity in a day of history, or by a claim that no
     ///                pod uses
+    ///   (Slurm: drained or down for an hour, with the reason that was typed; jobs COMPLETING or CONFIGURING for an hour; free GPUs of a
+    ///                node whose last_busy is a day ago are 'measured'; what a reservation keeps, or a suspended job holds, is not judged)
     ///   unmanaged    something computes there outside of the scheduler, which may hand them out at any time: listed without dollars
     ///
     /// Why it costs. A node's price does not depend on what its GPUs do.
@@ -163,7 +166,32 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
             .first()
             .and_then(|p| fleet.pod(*p).workload)
             .map(|w| fleet.workload(w).class);
+        let slurm = words::is_slurm(fleet, fleet.node(slot.node).cluster);
         let (reason, remedy) = match (slot.reason, class) {
+            (Reason::Kept, _) => (
+                "nobody holds it, and it is spoken for: a reservation, a job that is planned there, or a node that is being powered",
+                "look at 'scontrol show reservation', or scan again later",
+            ),
+            (Reason::Suspended, _) => (
+                "its job is suspended: somebody paused it",
+                "ask who suspended it, or let it go on ('scontrol resume JOB')",
+            ),
+            (Reason::Unread, _) if slurm => (
+                "it is allocated to a job that is not shown, or its node's state is not told",
+                "run as an operator, or let an administrator save the outputs (--slurm-dir)",
+            ),
+            (Reason::HoldersInvisible, _) if slurm => (
+                "its node does not tell which of its GPUs are allocated",
+                "save 'scontrol -d show nodes --json' (before Slurm 23.02 'sinfo --json')",
+            ),
+            (Reason::Starting, _) if slurm => (
+                "its job begins or ends, but within the time that this may take",
+                "scan again in an hour",
+            ),
+            (_, Some(WorkloadClass::Job | WorkloadClass::Notebook | WorkloadClass::Unknown)) if slurm => (
+                "whether a job uses its GPUs is not told: Slurm knows who holds them, not what they do",
+                "give --prometheus URL of a store with dcgm-exporter's series of the nodes",
+            ),
             (Reason::HoldersInvisible, _) => (
                 "pods of all namespaces could not be read: somebody unseen may hold it",
                 "grant what 'gpuwaste rbac' prints",

@@ -6,6 +6,7 @@ use super::{Check, Context, Outcome, documented};
 use crate::fleet::history::COVERED;
 use crate::fleet::{Fleet, GpuActivity, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::settings::{Settings, Thresholds};
+use crate::snapshot::owners::USER;
 use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ documented! {
     since "0.2.0";
     /// What it finds. Jobs, notebooks and unknown pods whose GPUs are at work, and little of the time: a mean activity of a quarter or less
     /// (low_utilization_mean) over at least 50 GPU-hours of the window (low_utilization_gpu_hours), on cards whose memory is not nearly full
-    /// (low_utilization_memory). One finding an owner: the owner label, else the namespace.
+    /// (low_utilization_memory). One finding an owner: the owner label, else the namespace (of Slurm the job's user).
     ///
     /// Why it costs. These GPUs are allocated, look busy on a dashboard, and could do several times the work: what fleet studies find most of.
     ///
@@ -95,6 +96,7 @@ struct Occupied<'a> {
 /// The cluster, and who answers for the workload: the first of the owner labels that it has, else its namespace.
 fn owner(workload: &Workload, settings: &Settings) -> (usize, String) {
     let label = settings.owner_labels.iter().find_map(|k| workload.labels.get(k));
+    let label = label.or_else(|| workload.labels.get(USER));
     (workload.cluster, label.unwrap_or(&workload.namespace).clone())
 }
 

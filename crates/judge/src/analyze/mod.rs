@@ -42,6 +42,7 @@ mod undersized;
 mod unit_cost_tests;
 #[cfg(test)]
 mod witness_tests;
+mod words;
 
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
@@ -184,6 +185,7 @@ pub fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'stati
             let mut out = Outcome::default();
             check.run(context, &mut out);
             support::set_aside_unread_owners(fleet, &mut out);
+            words::finish(fleet, &mut out);
             for finding in &mut out.findings {
                 debug_assert!(is_declared(finding), "{}/{:?}", finding.check, finding.part);
                 support::cap_by_clock(fleet, finding);

@@ -15,6 +15,7 @@ use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::resources::{self, ResourceKind};
 use crate::snapshot::{Gap, Snapshot};
 use crate::units::{Bytes, MilliCores};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Joins what was seen into what it means. Pure: the same snapshot, prices and settings give the same fleet.
@@ -75,6 +76,7 @@ fn join_cluster(
         name: cluster.name.clone(),
         key: cluster.uid.clone().unwrap_or_else(|| cluster.name.clone()),
         nodes_known: cluster.nodes.is_some(),
+        scheduler: cluster.scheduler,
         metrics_only: cluster.metrics_only,
         pods_known: cluster.pods_read.complete,
         claims_known: cluster.dra.as_ref().is_none_or(|d| d.claims_complete),
@@ -181,8 +183,28 @@ fn join_cluster(
     dra::assign(fleet, cluster, first_pod, first_slot, &plans);
     assign(fleet, cluster, first_pod, first_slot, &plans);
     workloads::build(fleet, cluster, index, first_pod);
+    unused(fleet, index);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+}
+
+/// Nothing of a node was given to anybody for a day, as its scheduler tells.
+fn unused(fleet: &mut Fleet, index: usize) {
+    const DAY: f64 = 86_400.0;
+    for n in 0..fleet.nodes.len() {
+        let node = &fleet.nodes[n];
+        let long = |since: Timestamp| fleet.taken_at.duration_since(since).as_secs_f64() >= DAY;
+        if node.cluster == index && node.unused_since.is_some_and(long) {
+            let slots: Vec<SlotId> = node.slot_ids().collect();
+            for slot in slots
+                .into_iter()
+                .filter(|s| !fleet.slot(*s).is_allocated())
+                .collect::<Vec<_>>()
+            {
+                fleet.slots[slot.0].free_for_a_day = true;
+            }
+        }
+    }
 }
 
 /// GPUs whose model is not in the catalogue, or that nothing names.
@@ -336,6 +358,8 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         claims: !seen.resource_claims.is_empty(),
         selected: seen.labels.contains_key(crate::snapshot::cluster::SELECTED),
         unread: seen.unread,
+        gpu_indices: seen.gpu_indices.clone(),
+        suspended: seen.suspended,
         unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }
@@ -422,7 +446,8 @@ const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 /// the replicas of shared GPUs in the same way (its preferred allocation takes the least shared device), and where pods
 /// that left have made it otherwise, a card is rather called held than free.
 fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: usize, plans: &[SlotPlan]) {
-    let names = name_slots(fleet, cluster, first_slot, plans);
+    let mut names = name_slots(fleet, cluster, first_slot, plans);
+    given(fleet, first_pod, &mut names);
     let mut crowded: BTreeMap<String, u64> = BTreeMap::new();
     let mut guessed: BTreeSet<(NodeId, String)> = BTreeSet::new();
     for index in first_pod..fleet.pods.len() {
@@ -509,6 +534,20 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         if plan.resource.is_none() && plan.dra.is_empty() && plan.mig_profile.is_some() {
             fleet.slots[first_slot + offset].unpartitioned = true;
         }
+    }
+}
+
+/// Where the scheduler itself says which of a node's GPUs a pod was given, nothing is guessed.
+fn given(fleet: &Fleet, first_pod: usize, told: &mut HashMap<(String, String), Vec<SlotId>>) {
+    for pod in fleet.pods[first_pod..].iter().filter(|p| !p.gpu_indices.is_empty()) {
+        let Some(node) = pod.node else { continue };
+        let whole = fleet
+            .node(node)
+            .slot_ids()
+            .filter(|s| fleet.slot(*s).mig_profile.is_none());
+        let whole: Vec<SlotId> = whole.collect();
+        let slots = pod.gpu_indices.iter().filter_map(|i| whole.get(*i as usize).copied());
+        told.insert((pod.namespace.clone(), pod.name.clone()), slots.collect());
     }
 }
 

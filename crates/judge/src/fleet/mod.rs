@@ -39,6 +39,7 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelBook;
 pub use crate::catalog::prices::{CapacityType, NodePrice, PriceSource};
 use crate::snapshot::Gap;
+use crate::snapshot::cluster::Scheduler;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 
@@ -93,6 +94,8 @@ pub struct ClusterInfo {
     pub key: String,
     /// Nodes were listed. When false, node-level checks are not assessed and coverage is unknown.
     pub nodes_known: bool,
+    /// Who hands its GPUs out: what things are called, and nothing else.
+    pub scheduler: Scheduler,
     /// No cluster at all: hosts and devices as a store's series tell them.
     pub metrics_only: bool,
     /// Every pod that could hold a GPU was listed. When false, a GPU without a visible holder is `Unknown`, not free.

@@ -2,7 +2,7 @@
 
 use super::{CapacityType, GpuActivity, NodePrice, PodId, SlotId};
 use crate::catalog::gpus::GpuFacts;
-use crate::snapshot::cluster::{Condition, Ignore, Taint};
+use crate::snapshot::cluster::{Condition, Ignore, Kept, Outage, Taint};
 use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -61,6 +61,12 @@ pub struct Node {
     /// Bound, not finished pods.
     pub pods: Vec<PodId>,
     pub ignore: Option<Ignore>,
+    /// Who took it out of service, and why, as far as somebody said.
+    pub outage: Option<Outage>,
+    /// What is free there is spoken for.
+    pub kept: Option<Kept>,
+    /// Since when its scheduler has given nothing of it to anybody.
+    pub unused_since: Option<Timestamp>,
     /// A GPU exporter runs here: what it could not tell is unread, not absent.
     pub has_exporter: bool,
     /// Whole devices as the exporter shows them, in whosever hands.

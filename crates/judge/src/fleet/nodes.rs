@@ -163,9 +163,11 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         "failure-domain.beta.kubernetes.io/region",
     ]);
     let capacity_type = capacity_type(seen, cloud.as_deref());
+    let pool = first(POOL_LABELS).unwrap_or_default();
     let query = PriceQuery {
         cluster: around.cluster_name,
         node: &seen.name,
+        pool: &pool,
         cloud: cloud.as_deref(),
         instance_type: instance_type.as_deref(),
         region: region.as_deref(),
@@ -199,7 +201,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     let node = Node {
         cluster: around.cluster,
         name: seen.name.clone(),
-        pool: first(POOL_LABELS).unwrap_or_default(),
+        pool,
         cloud,
         instance_type,
         region,
@@ -214,7 +216,9 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         ready: seen.ready.clone(),
         unread: seen.unread || device_amounts_unread(seen),
         unschedulable: seen.unschedulable,
-        unschedulable_since: cordon.and_then(|t| t.since),
+        unschedulable_since: cordon
+            .and_then(|t| t.since)
+            .or(seen.outage.as_ref().and_then(|o| o.since)),
         being_removed: seen
             .taints
             .iter()
@@ -230,6 +234,9 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         allocatable_memory: seen.allocatable.memory,
         allocatable_pods: seen.allocatable.pods,
         ignore: seen.ignore.clone(),
+        outage: seen.outage.clone(),
+        kept: seen.kept,
+        unused_since: seen.unused_since,
         ..Node::default()
     };
     Described {

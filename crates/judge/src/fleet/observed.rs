@@ -436,10 +436,13 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
             };
             let told = place.holders.iter().all(|p| {
                 let pod = &fleet.pods[p.0];
-                scrape
-                    .holders
-                    .iter()
-                    .any(|h| h.namespace == pod.namespace && h.name == pod.name)
+                // The scheduler gave it the device of this number.
+                let given = scrape.index.is_some_and(|i| pod.gpu_indices.contains(&i));
+                given
+                    || scrape
+                        .holders
+                        .iter()
+                        .any(|h| h.namespace == pod.namespace && h.name == pod.name)
             });
             let shared = place.holders.len() > 1;
             // A pod that the API server lists, and that was put on another device: which is whose is not told.

@@ -70,6 +70,10 @@ pub struct Pod {
     pub unread: bool,
     /// It asks for devices in an amount that is none: it may hold any number of them.
     pub unread_devices: bool,
+    /// Which of its node's whole GPUs it was given, by index, where the scheduler tells.
+    pub gpu_indices: Vec<u32>,
+    /// Somebody paused it.
+    pub suspended: bool,
 }
 
 /// Why a bound pod does no work.

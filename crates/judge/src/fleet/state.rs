@@ -28,6 +28,12 @@ pub enum Reason {
     MigChanging,
     NodeNotReady,
     Cordoned,
+    /// Taken out of service by somebody, or something, that says why.
+    Drained,
+    /// Free, and spoken for: a reservation, a planned job, a node that is being powered.
+    Kept,
+    /// Its job is paused: that is somebody's decision.
+    Suspended,
     NoHolder,
     /// Pods were refused: somebody unseen may hold it.
     HoldersInvisible,
@@ -190,7 +196,15 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
         return (state, Reason::MemoryHeld, None);
     }
     if node.unschedulable {
-        return (SlotState::Unhealthy, Reason::Cordoned, node.unschedulable_since);
+        let reason = if node.outage.is_some() {
+            Reason::Drained
+        } else {
+            Reason::Cordoned
+        };
+        return (SlotState::Unhealthy, reason, node.unschedulable_since);
+    }
+    if node.kept.is_some() {
+        return (SlotState::Unknown, Reason::Kept, None);
     }
     (SlotState::Free, Reason::NoHolder, None)
 }
@@ -235,6 +249,9 @@ fn of_claims(fleet: &Fleet, slot: &super::Slot, t: &Thresholds) -> Option<(SlotS
 fn of_pod(fleet: &Fleet, slot: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
     if pod.unread {
         return (SlotState::Unknown, Reason::Unread, None);
+    }
+    if pod.suspended {
+        return (SlotState::Unknown, Reason::Suspended, None);
     }
     let workload = pod.workload.map(|w| fleet.workload(w));
     if pod.placeholder {

@@ -6,6 +6,7 @@
 use super::{Fleet, GpuActivity, SlotId, plausible};
 use crate::catalog::gpus::GpuFacts;
 use crate::settings::Thresholds;
+use crate::snapshot::cluster::Scheduler;
 use crate::snapshot::figure::Figure;
 
 /// Who says something of a slot.
@@ -13,6 +14,8 @@ use crate::snapshot::figure::Figure;
 pub enum Source {
     /// Pods and claims, as the API server lists them.
     Kubernetes,
+    /// Jobs, and what nodes call allocated.
+    Slurm,
     /// The node's exporter, read now.
     Exporter,
     /// Device series of a Prometheus-compatible store.
@@ -25,6 +28,7 @@ impl Source {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
+            Self::Slurm => "slurm",
             Self::Exporter => "exporter",
             Self::History => "prometheus",
             Self::Engine => "engine",
@@ -170,7 +174,10 @@ fn held(fleet: &Fleet, id: SlotId) -> Fact {
     let mut fact = Fact::default();
     let listed = slot.is_allocated();
     fact.tell(
-        Source::Kubernetes,
+        match cluster.scheduler {
+            Scheduler::Kubernetes => Source::Kubernetes,
+            Scheduler::Slurm => Source::Slurm,
+        },
         (listed || cluster.pods_known).then_some(listed),
         0.0,
     );

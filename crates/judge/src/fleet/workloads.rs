@@ -219,6 +219,7 @@ fn describe(
         "PaddleJob",
         "JAXJob",
         "Workflow",
+        "SlurmJob",
     ];
     // Before it runs, a job that starts a server is sized as one; live, its idle hours are judged as a job's.
     let written = seen.iter().any(|p| p.origin.is_some());

@@ -30,6 +30,9 @@ fn text<'f>(f: &'f ReportFinding, name: &str) -> Option<&'f str> {
 pub fn short(f: &ReportFinding) -> String {
     let kind = f.subject.kind.as_deref().unwrap_or("workload");
     let stop = || Stop::of(kind).words(kind);
+    if let Some(said) = of_slurm(f, kind) {
+        return said.into();
+    }
     let said = match (f.check.as_str(), f.part.as_deref().unwrap_or_default()) {
         ("dark-capacity", "stuck") => match text(f, "cause") {
             Some("image-pull") => "correct its image or pull secret".into(),
@@ -90,6 +93,23 @@ pub fn short(f: &ReportFinding) -> String {
         _ => first_sentence(&f.fix.summary),
     };
     plain(&said)
+}
+
+/// The same of jobs and partitions.
+fn of_slurm(f: &ReportFinding, kind: &str) -> Option<&'static str> {
+    if !matches!(kind, "SlurmJob" | "Partition") {
+        return None;
+    }
+    Some(match (f.check.as_str(), f.part.as_deref().unwrap_or_default()) {
+        ("dark-capacity", "stuck") => "look on its nodes at prolog, epilog and slurmd",
+        ("dark-capacity", "idle") => "ask its user what it waits for, then limit idle time",
+        ("dark-capacity", "unallocated") => "let jobs that wait have them: partition and QOS limits",
+        ("dark-capacity", "unhealthy") => "repair what the reason says, then State=RESUME",
+        ("dark-capacity", "unmanaged") => "find the processes that run outside of jobs",
+        ("stranded-gpu", "host") => "limit cores and memory a GPU (DefCpuPerGPU)",
+        ("stranded-gpu", "scatter") => "pack small jobs together (CR_Pack_Nodes, LLN=NO)",
+        _ => return None,
+    })
 }
 
 fn idle(f: &ReportFinding, stop: &str) -> String {

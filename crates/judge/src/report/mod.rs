@@ -86,7 +86,8 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         policy: input.policy.clone(),
         ranked_by_expected: false,
     };
-    let lost = |s: &Source| s.kind == SourceKind::Kubernetes && s.status == SourceStatus::Failed;
+    let lost =
+        |s: &Source| matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm) && s.status == SourceStatus::Failed;
     let written = |s: &Source| s.kind == SourceKind::Manifest;
     if input.sources.iter().any(|s| lost(s) || written(s)) {
         // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.

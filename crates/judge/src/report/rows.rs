@@ -7,6 +7,7 @@ use crate::analyze;
 use crate::analyze::finding::{Finding, FindingKind};
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::snapshot::owners::USER;
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -430,7 +431,13 @@ fn key(
 fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String]) -> Option<String> {
     let of_workload = || keys.iter().find_map(|k| workload?.labels.get(k));
     let of_node = || keys.iter().find_map(|k| node?.labels.get(k));
-    of_workload().or_else(of_node).filter(|o| !o.is_empty()).cloned()
+    // Of a job the user answers, where no label was named.
+    let of_job = || workload?.labels.get(USER);
+    of_workload()
+        .or_else(of_node)
+        .or_else(of_job)
+        .filter(|o| !o.is_empty())
+        .cloned()
 }
 
 /// Who owns what a finding is about: its workload's label, else the one label that all nodes of its claims share.

@@ -111,7 +111,7 @@ pub fn judge(
 fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate, lines: &mut Vec<String>) -> bool {
     let fleet = ledger.fleet;
     let lost = report.sources.iter().filter(|s| {
-        let whole = matches!(s.kind, SourceKind::Kubernetes);
+        let whole = matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm);
         whole && s.status == SourceStatus::Failed
     });
     let lost = lost.map(|s| format!("all of {}", s.name));

@@ -146,6 +146,9 @@ impl RawNode {
             allocatable: resources(&self.status.allocatable),
             planned: false,
             registered,
+            outage: None,
+            kept: None,
+            unused_since: None,
             ignore,
         }
     }

@@ -149,6 +149,16 @@ impl Asker<'_> {
             let each = self.device(&alive, &more);
             add(tag(&format!("min_over_time(timestamp({each}){wb})"), "dev.first"));
             add(tag(&format!("max_over_time(timestamp({each}){wb})"), "dev.last"));
+            // Who holds a device of a host may be told by others, with its own times: when anything last computed there.
+            if self.words.owner == Owner::Nobody
+                && let Some(active) = self.active_union("avg_over_time", &bin)
+            {
+                let each = self.device(&active, "");
+                add(tag(
+                    &format!("max_over_time(timestamp(({each})>0.01){wb})"),
+                    "dev.active",
+                ));
+            }
             // Where devices do not name their holders, one without a holder may be anybody's.
             if self.words.owner != Owner::Nobody {
                 add(tag(

@@ -1,10 +1,10 @@
 //! GPUs held by what does no work: servers without requests, notebooks and jobs at rest, claims that no pod uses.
 
 use super::{ID, age, gpus_weighted, weight, witnesses};
-use crate::analyze::Outcome;
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, Subject};
 use crate::analyze::stop::Stop;
 use crate::analyze::support::{self, Judged, span};
+use crate::analyze::{Outcome, words};
 use crate::fleet::history::COVERED;
 use crate::fleet::state::{self, Reason};
 use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
@@ -193,7 +193,10 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     if o.asleep == Some(true) {
         evidence.push(Evidence::text("sleep_state", "asleep", "engine"));
     }
-    let (summary, patch) = advice(workload, decided, floor || floor_unknown);
+    let (summary, patch) = match words::idle(fleet, workload, slots, decided == Decided::Partly) {
+        Some(told) => (told, None),
+        None => advice(workload, decided, floor || floor_unknown),
+    };
     let held = weight(fleet, &support::slots_of(workload));
     let title = match (decided, workload.class) {
         (Decided::Partly, _) => format!(

@@ -4,7 +4,7 @@ use super::{ID, gpus_weighted};
 use crate::analyze::finding::{ClaimRank, Evidence, Finding, Fix};
 use crate::analyze::stop::Stop;
 use crate::analyze::support::{self, Judged, span};
-use crate::analyze::{Context, Outcome, undersized};
+use crate::analyze::{Context, Outcome, undersized, words};
 use crate::fleet::state;
 use crate::fleet::{SlotId, SlotState, StuckReason};
 
@@ -105,6 +105,7 @@ pub(super) fn stuck(context: &Context<'_>, out: &mut Outcome) {
                 stop.of_named(&name)
             ),
         };
+        let (what, summary) = words::stuck(fleet, workload, worst.reason).unwrap_or((what, summary));
         out.findings.push(Finding {
             title: format!(
                 "{} {what}, holding {} for {}",

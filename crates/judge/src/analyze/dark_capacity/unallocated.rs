@@ -3,7 +3,7 @@
 use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
-use crate::analyze::{Outcome, stranded};
+use crate::analyze::{Outcome, stranded, words};
 use crate::fleet::state::Reason;
 use crate::fleet::{Fleet, SlotId, SlotState};
 use crate::settings::Thresholds;
@@ -47,7 +47,9 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             .collect();
         let whole = empty.len();
         let mut judged = if slots.iter().all(|s| fleet.slot(*s).free_for_a_day) {
-            Judged::measured("history shows them free for at least 80 % of the last 24 h")
+            Judged::measured(
+                "they were free for at least 80 % of the last 24 h, as history or the scheduler's own since-time tells",
+            )
         } else {
             Judged::at(
                 Confidence::Estimated,
@@ -92,7 +94,9 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             .copied()
             .filter(|s| wholly_free(fleet, *s, &slots))
             .collect();
-        let summary = if whole > 0 {
+        let summary = if let Some(told) = words::unallocated(fleet, &slots, &empty) {
+            told
+        } else if whole > 0 {
             format!(
                 "Scale the pool down by {whole} {} ({}: wholly free), or give the GPUs to work that waits.",
                 if whole == 1 { "node" } else { "nodes" },

@@ -1,9 +1,9 @@
 //! GPUs that nobody can use: lost, tainted, not handed out, or on nodes that are not Ready or cordoned.
 
 use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
-use crate::analyze::Outcome;
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged, span};
+use crate::analyze::{Outcome, words};
 use crate::fleet::state::Reason;
 use crate::fleet::{Fleet, PodId, SlotId, SlotState};
 use crate::settings::Thresholds;
@@ -14,6 +14,7 @@ fn cause(reason: Reason) -> &'static str {
     match reason {
         Reason::NodeNotReady => "node not ready",
         Reason::Cordoned => "node cordoned",
+        Reason::Drained => "node drained",
         Reason::Tainted => "device tainted by its driver",
         Reason::NotAdvertised => "not handed out by a device plugin",
         Reason::MigLayout => "MIG layout does not suit its strategy",
@@ -42,7 +43,7 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let since = age(fleet.taken_at, slot.since);
         let long = |seconds: u64| since.is_some_and(|s| s >= seconds as f64);
         let fires = match slot.reason {
-            Reason::NodeNotReady => long(t.unhealthy_seconds),
+            Reason::NodeNotReady | Reason::Drained => long(t.unhealthy_seconds),
             Reason::Cordoned => long(t.cordon_seconds),
             Reason::Tainted => since.is_none() || long(t.unhealthy_seconds),
             _ => true,
@@ -52,7 +53,7 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 .entry((pool_key(fleet, SlotId(index)), slot.reason))
                 .or_default()
                 .push(SlotId(index));
-        } else if since.is_none() && matches!(slot.reason, Reason::NodeNotReady | Reason::Cordoned) {
+        } else if since.is_none() && matches!(slot.reason, Reason::NodeNotReady | Reason::Cordoned | Reason::Drained) {
             out.not_assessed(
                 "since when a node is unhealthy is not told",
                 "scan again later, or look at the node's conditions",
@@ -101,6 +102,9 @@ fn finding(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> Finding {
     if since > 0.0 {
         evidence.push(Evidence::number("longest", since, "seconds", "kubernetes"));
     }
+    if let Some(told) = words::outages(fleet, slots) {
+        evidence.push(Evidence::text("reason", &told, "kubernetes"));
+    }
     evidence.extend(witnesses(fleet, slots));
     let lasting = if since > 0.0 {
         format!(" for {}", span(since))
@@ -124,6 +128,9 @@ fn finding(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> Finding {
 fn advice(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> String {
     let nodes = node_names(fleet, slots);
     let used = pods_there(fleet, slots);
+    if let Some(told) = words::unhealthy(fleet, reason, slots, &used) {
+        return told;
+    }
     match reason {
         Reason::NodeNotReady => format!("Repair or replace {nodes}: paid for, and the kubelet does not answer."),
         Reason::Cordoned if used.is_empty() => format!(

@@ -66,7 +66,7 @@ pub(super) fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u
             }
             cut.slots.extend(vgpu_slots(resource, profile, *amount, usable));
         } else if is_whole(resource) {
-            let labelled = if resource.starts_with("nvidia.com/") {
+            let labelled = if resource.starts_with("nvidia.com/") || resource == "gres/gpu" {
                 replicas
             } else if intel::RESOURCES.contains(&resource.as_str()) {
                 intel::sharers(seen).unwrap_or(1)
@@ -222,6 +222,7 @@ fn is_whole(resource: &str) -> bool {
             | "gpu.intel.com/xe"
             | "aws.amazon.com/neuron"
             | "aws.amazon.com/neurondevice"
+            | "gres/gpu"
     ) || [
         "nvidia.com/",
         "huawei.com/Ascend",

@@ -28,6 +28,8 @@ const GPU_LABELS: &[(&str, Option<&str>)] = &[
     ("beta.amd.com/gpu.device-id", None),
     ("k8s.amazonaws.com/accelerator", None),
     ("skypilot.co/accelerator", None),
+    // The type of Slurm's GRES.
+    ("slurm/gpu-type", None),
 ];
 
 /// GKE's oldest names do not tell the memory: machine types a2-highgpu and n1 have these (GKE's list of GPU platforms).
@@ -51,6 +53,7 @@ pub(super) const POOL_LABELS: &[&str] = &[
     "kops.k8s.io/instancegroup",
     "node-pool",
     "nodepool",
+    "slurm/partitions",
 ];
 
 /// The profile that all of the node's devices have under MIG's single strategy ("1g.10gb"), as GFD or GKE labels it.

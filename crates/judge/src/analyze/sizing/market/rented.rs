@@ -111,6 +111,7 @@ fn own(prices: &Prices<'_>, place: &Place, row: &InstanceRow) -> Option<Priced> 
     let query = PriceQuery {
         cluster: &prices.fleet.clusters[place.cluster].name,
         node: "",
+        pool: "",
         cloud: Some(&row.cloud),
         instance_type: Some(&row.instance_type),
         region: place.region.as_deref(),

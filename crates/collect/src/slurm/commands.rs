@@ -1,0 +1,201 @@
+//! The commands themselves: nothing that changes anything, each with a time limit and a bound.
+
+use super::{Output, Outputs};
+use crate::options::CollectOptions;
+use anyhow::{Result, bail};
+use gpuwaste_slurm::config::version;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use std::io::{ErrorKind, Read};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// 10,000 nodes are 15 MB of JSON, 100,000 jobs 400 MB.
+const MOST_BYTES: u64 = 1 << 30;
+/// What a command says of its failure.
+const MOST_WORDS: usize = 300;
+/// Days of accounting that are asked for, one call each: large windows hurt slurmdbd.
+const DAYS: i64 = 7;
+
+/// From this release on `scontrol` writes JSON, and `sinfo`'s tells groups.
+const SCONTROL_JSON: (u32, u32) = (23, 2);
+/// From this release on `sinfo` and `squeue` write JSON.
+const SINFO_JSON: (u32, u32) = (21, 8);
+
+const CONFIG: &[&str] = &["scontrol", "show", "config"];
+const NODES_JSON: &[&str] = &["scontrol", "-d", "show", "nodes", "--json"];
+const NODES_SINFO: &[&str] = &["sinfo", "--all", "--json"];
+const NODES_TEXT: &[&str] = &["scontrol", "-d", "-o", "show", "node"];
+const JOBS_JSON: &[&str] = &["squeue", "--all", "--json"];
+const JOBS_TEXT: &[&str] = &["scontrol", "-d", "-o", "show", "job"];
+/// A day's jobs, allocations only; the fields that `gpuwaste_slurm::account` reads.
+const PAST: &[&str] = &["sacct", "-a", "-X", "-P", "-n", "-o", gpuwaste_slurm::account::FIELDS];
+
+/// Says what would be run (`--dry-run`).
+pub fn dry_run() -> Vec<String> {
+    let told = |command: &[&str], why: &str| format!("{}  # {why}", command.join(" "));
+    vec![
+        told(&["sinfo", "--version"], "which release it is"),
+        told(
+            CONFIG,
+            "the cluster's name, and what PrivateData hides; nothing else of it is kept",
+        ),
+        told(NODES_JSON, "nodes, GPUs, states and reasons (Slurm 23.02 and later)"),
+        told(NODES_SINFO, "the same (21.08 to 22.05)"),
+        told(NODES_TEXT, "the same (before, or where JSON fails)"),
+        told(JOBS_JSON, "jobs and the GPUs that they hold or wait for"),
+        told(JOBS_TEXT, "the same (before 21.08, or where JSON fails)"),
+        format!(
+            "{} -S DAY -E NEXT_DAY  # GPU-hours of jobs that have ended, one call a day, {DAYS} days; AdminComment is read for jobstats' figures and dropped",
+            PAST.join(" ")
+        ),
+    ]
+}
+
+pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
+    let release = match run(&["sinfo", "--version"], options.timeout) {
+        Ok(text) => version(&text),
+        Err(Failure::Missing) => bail!(
+            "sinfo is not there: run it on a login node of the cluster, or read saved outputs with --slurm-dir DIR"
+        ),
+        Err(Failure::Failed(why)) => bail!("sinfo --version: {why}"),
+    };
+    // An unknown release is asked as a new one; what it refuses is asked as of an old one.
+    let at_least = |wanted: (u32, u32)| release.is_none_or(|r| r >= wanted);
+    let limit = options.timeout;
+    let config = run(CONFIG, limit).ok();
+    let at = Timestamp::now();
+    let nodes = if at_least(SCONTROL_JSON) {
+        either(NODES_JSON, NODES_TEXT, limit)
+    } else if at_least(SINFO_JSON) {
+        either(NODES_SINFO, NODES_TEXT, limit)
+    } else {
+        run(NODES_TEXT, limit).map(Output::Text).map_err(Failure::words)
+    };
+    let jobs = if at_least(SINFO_JSON) {
+        either(JOBS_JSON, JOBS_TEXT, limit)
+    } else {
+        run(JOBS_TEXT, limit).map(Output::Text).map_err(Failure::words)
+    };
+    Ok(Outputs {
+        at,
+        at_unsure: None,
+        config,
+        nodes,
+        jobs,
+        accounting: accounting(at, limit),
+        zone: TimeZone::system(),
+    })
+}
+
+/// A day at a time; the first day that fails is the last that is asked.
+fn accounting(at: Timestamp, limit: Duration) -> Vec<Result<String, String>> {
+    let mut days = Vec::new();
+    for day in 0..DAYS {
+        let ends = at - SignedDuration::from_hours(24 * day);
+        let begins = ends - SignedDuration::from_hours(24);
+        let (from, to) = (begins.as_second().to_string(), ends.as_second().to_string());
+        // "uts": seconds since 1970 (Slurm 20.02 and later).
+        let (from, to) = (format!("uts{from}"), format!("uts{to}"));
+        let command = [PAST, &["-S", &from, "-E", &to]].concat();
+        let read = run(&command, limit).map_err(Failure::words);
+        let failed = read.is_err();
+        days.push(read);
+        if failed {
+            break;
+        }
+    }
+    days
+}
+
+fn either(json: &[&str], text: &[&str], limit: Duration) -> Result<Output, String> {
+    let first = match run(json, limit) {
+        Ok(told) if told.trim_start().starts_with('{') => return Ok(Output::Json(told)),
+        Ok(_) => "it printed no JSON".to_string(),
+        Err(failure) => failure.words(),
+    };
+    run(text, limit)
+        .map(Output::Text)
+        .map_err(|second| format!("{}: {first}; {}: {}", json.join(" "), text.join(" "), second.words()))
+}
+
+enum Failure {
+    Missing,
+    Failed(String),
+}
+
+impl Failure {
+    fn words(self) -> String {
+        match self {
+            Self::Missing => "the command is not there".into(),
+            Self::Failed(why) => why,
+        }
+    }
+}
+
+/// Runs one command to its end or its limit. Times come as seconds, in no language but the C locale's, and no variable of the
+/// user's changes what is listed.
+fn run(command: &[&str], limit: Duration) -> Result<String, Failure> {
+    let mut child = Command::new(command[0]);
+    child
+        .args(&command[1..])
+        .env("SLURM_TIME_FORMAT", "%s")
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (key, _) in std::env::vars_os() {
+        let of_slurm = ["SQUEUE_", "SINFO_", "SACCT_", "SCONTROL_"];
+        if of_slurm.iter().any(|p| key.to_string_lossy().starts_with(p)) {
+            child.env_remove(&key);
+        }
+    }
+    let mut child = child.spawn().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::Missing,
+        _ => Failure::Failed(error.to_string()),
+    })?;
+    let out = child
+        .stdout
+        .take()
+        .map(|pipe| thread::spawn(move || whole(pipe, MOST_BYTES)));
+    let err = child
+        .stderr
+        .take()
+        .map(|pipe| thread::spawn(move || whole(pipe, 1 << 16)));
+    let until = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Failure::Failed(format!(
+                    "it took longer than {} s (--timeout)",
+                    limit.as_secs()
+                )));
+            }
+            Err(error) => return Err(Failure::Failed(error.to_string())),
+        }
+    };
+    let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| pipe.and_then(|t| t.join().ok()).unwrap_or_default();
+    let (out, err) = (text(out), text(err));
+    if !status.success() {
+        let said: String = String::from_utf8_lossy(&err).trim().chars().take(MOST_WORDS).collect();
+        let said = if said.is_empty() { status.to_string() } else { said };
+        return Err(Failure::Failed(said));
+    }
+    if out.len() as u64 >= MOST_BYTES {
+        return Err(Failure::Failed("it printed more than 1 GiB".into()));
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// All of a pipe up to a bound; what is behind it is read and dropped, so that nobody waits on a full pipe.
+fn whole(mut pipe: impl Read, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.by_ref().take(most).read_to_end(&mut bytes);
+    let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+    bytes
+}
