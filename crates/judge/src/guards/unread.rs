@@ -445,7 +445,6 @@ fn what_was_not_read_is_no_default() {
         "undersized-tier",
         "kv-pressure",
         "dark-capacity",
-        "over-replicated",
     ] {
         let n: u64 = found.iter().filter(|((c, _), _)| *c == check).map(|(_, n)| n).sum();
         assert!(n >= 20, "{check} fired {n} times");
