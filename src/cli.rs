@@ -273,7 +273,8 @@ pub(crate) struct ReportArgs {
         default_value = "found",
         value_name = "BY",
         requires = "ledger",
-        help_heading = "Output"
+        help_heading = "Output",
+        hide_short_help = true
     )]
     pub(crate) rank: RankArg,
     /// Write a baseline of what this scan finds.
@@ -292,7 +293,13 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars, help_heading = "Gates", hide_short_help = true)]
     pub(crate) max_at_risk: Option<f64>,
     /// Fail (1) when findings that were snoozed or dismissed in the ledger are together above this.
-    #[arg(long, value_name = "USD_PER_HOUR", requires = "ledger", help_heading = "Gates")]
+    #[arg(
+        long,
+        value_name = "USD_PER_HOUR",
+        requires = "ledger",
+        help_heading = "Gates",
+        hide_short_help = true
+    )]
     pub(crate) max_dismissed: Option<f64>,
     /// Fail (3) when less of the fleet could be judged (80 as soon as any gate is given).
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = coverage, help_heading = "Gates")]

@@ -242,7 +242,8 @@ fn help_is_short_and_whole() {
     let dir = tempdir().unwrap();
     let short = run(dir.path(), &["scan", "-h"]).expect(0, &[]).out;
     let long = run(dir.path(), &["scan", "--help"]).expect(0, &[]).out;
-    assert!(short.lines().count() < 60, "{}", short.lines().count());
+    // Half of what --help has: sources, time, output, the gates that most use.
+    assert!(short.lines().count() < 72, "{}", short.lines().count());
     assert!(long.lines().count() > short.lines().count() * 3 / 2);
     assert!(
         short.contains("gpuwaste scan --demo") && short.contains("--max-waste"),

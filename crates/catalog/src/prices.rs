@@ -552,6 +552,7 @@ mod tests {
         let query = PriceQuery {
             cluster: "prod",
             node: "a",
+            pool: "",
             cloud: Some("aws"),
             instance_type: Some("p5.48xlarge"),
             region: Some("us-east-1"),
