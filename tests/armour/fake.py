@@ -2,7 +2,7 @@
 
 Faults are the rows of faults.json, which the tests in crates/collect read too: the same answers in process and over a socket.
 """
-import contextlib, email.utils, gzip, http.server, json, pathlib, re, socket, struct, sys, tempfile, threading, time, urllib.parse
+import calendar, contextlib, email.utils, gzip, http.server, json, pathlib, re, socket, struct, sys, tempfile, threading, time, urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 TABLE = json.loads((HERE / "faults.json").read_text())

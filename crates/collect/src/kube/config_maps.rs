@@ -68,6 +68,11 @@ pub(super) struct VariableRef {
 }
 
 impl Wants {
+    /// One of its variables is a key of the map, and the container does not start without.
+    fn requires(&self, (namespace, map): &(String, String)) -> bool {
+        self.namespace == *namespace && self.variables.iter().any(|v| !v.optional && v.map == *map)
+    }
+
     fn maps(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let files = self.mounts.iter().map(|m| &m.map);
         let variables = self.variables.iter().map(|v| &v.map);
@@ -131,8 +136,8 @@ pub(super) async fn apply(api: &Api, pods: &mut [Pod], wants: Vec<Wants>, gaps: 
             Ok(map) => {
                 maps.insert(key, map.data.unwrap_or_default());
             }
-            // An optional map that is not there: it sets nothing.
-            Err(ReadError::NoSuchObject) => {
+            // An optional map that is not there sets nothing; one without which no pod starts was there when they did.
+            Err(ReadError::NoSuchObject) if !wants.iter().any(|w| w.requires(&key)) => {
                 maps.insert(key, BTreeMap::new());
             }
             Err(error) => {

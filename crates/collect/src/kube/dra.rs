@@ -53,6 +53,7 @@ pub(super) async fn read(api: &Api, served: Option<&Served>, namespaces: &[Name]
                 "resourceslices",
                 "GPUs that DRA drivers publish are not seen: nodes without a device plugin are of unknown state",
             );
+            gaps.failed(&error);
             None
         }
     };
@@ -64,6 +65,7 @@ pub(super) async fn read(api: &Api, served: Option<&Served>, namespaces: &[Name]
                 "deviceclasses",
                 "what waiting claims ask for is unknown: they count as no demand",
             );
+            gaps.failed(&error);
             None
         }
     };
@@ -86,6 +88,7 @@ pub(super) async fn read(api: &Api, served: Option<&Served>, namespaces: &[Name]
         }
         Err(error) => {
             gaps.add(&error, "resourceclaims", unknown);
+            gaps.failed(&error);
             None
         }
     };

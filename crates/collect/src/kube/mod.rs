@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub mod api;
+pub(crate) mod clock;
 mod config_maps;
 pub mod connect;
 mod described;
@@ -19,6 +20,7 @@ use super::options::CollectOptions;
 use super::prometheus::{self, HistoryRead};
 use super::scrape;
 use crate::engine::metrics::plausible;
+use crate::snapshot::clock as clock_times;
 use crate::snapshot::cluster::{Cluster, Node, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source};
 use answer::{ApiObject, Odd};
@@ -160,6 +162,7 @@ pub async fn read_cluster(
         dra: dra.map(Box::new),
         ..Cluster::default()
     };
+    settle_clock(api, &mut cluster, at, &mut gaps);
     let mut sources = Vec::new();
     if options.scrape {
         let (read, missing) = scrape::scrape(api, target.inside, &mut cluster, options).await;
@@ -181,6 +184,29 @@ pub async fn read_cluster(
         sources,
         detail,
     })
+}
+
+/// Durations are the API server's own: where its clock is not ours, its objects' times are moved to ours, and said to be in
+/// doubt. Without a Date, an object of our future tells that its clock is ahead.
+fn settle_clock(api: &Api, cluster: &mut Cluster, at: jiff::Timestamp, gaps: &mut Gaps) {
+    let by_objects = |cluster: &mut Cluster| {
+        let lead = clock_times::latest(cluster)?.duration_since(at).as_secs_f64();
+        clock::is_doubt(lead).then_some(lead.round() as i64)
+    };
+    let ahead = if api.clock.is_told() {
+        api.clock.ahead()
+    } else {
+        by_objects(cluster)
+    };
+    let Some(ahead) = ahead else { return };
+    clock_times::settle(cluster, ahead);
+    gaps.push(Gap {
+        source: String::new(),
+        what: "since when things are so".into(),
+        reason: format!("the API server's clock is {} this machine's", clock::words(ahead)),
+        effect: "durations are counted by the API server's clock; nothing that rests on them is measured, and gates that they could change give no verdict".into(),
+        remedy: "set the clocks (NTP) of this machine and of the API server".into(),
+    });
 }
 
 /// "v1.34.2". Everybody may ask: whoever gets no answer here gets none at all, but what stands in between may answer for it.
@@ -311,7 +337,19 @@ impl Gaps {
     }
 
     fn unread(&mut self, what: UnreadKind, namespace: Option<String>, name: Option<String>) {
-        self.unread.push(Unread { what, namespace, name });
+        self.unread.push(Unread {
+            what,
+            namespace,
+            name,
+            refused: false,
+        });
+    }
+
+    /// A list of DRA's that was to be read: where only some namespaces may be, a refusal is no failure.
+    fn failed(&mut self, error: &ReadError) {
+        if !error.is_forbidden() {
+            self.unread(UnreadKind::Devices, None, None);
+        }
     }
 
     fn told<T>(&mut self, read: Result<T, ReadError>, what: &str, effect: &str, kind: UnreadKind) -> Option<T> {

@@ -100,6 +100,7 @@ impl Owners {
                 what,
                 namespace: Some(namespace),
                 name: Some(format!("{}/{}", owner.kind, owner.name)),
+                refused: false,
             }));
         }
         (self.controllers, unread)

@@ -82,6 +82,10 @@ pub(super) async fn read(
                     "pods outside the given namespaces",
                     "a GPU without a visible holder is not called free; spend is that of the visible pods",
                 );
+                // Rights on some namespaces are asked for; a list that fails otherwise was to be read.
+                if !error.is_forbidden() {
+                    gaps.unread(UnreadKind::Pods, None, None);
+                }
                 by_namespace(api, gpu_nodes.as_ref(), namespaces, options, &mut scope, gaps).await
             }
         }

@@ -149,6 +149,7 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
             what: UnreadKind::Amount,
             namespace: Some(namespace.clone()),
             name: Some(format!("{kind}/{name}")),
+            refused: false,
         });
     }
     if cut {

@@ -55,8 +55,10 @@ pub fn dry_run(mode: &StoreMode) -> Vec<String> {
 pub struct HistoryRead {
     pub sources: Vec<Source>,
     pub gaps: Vec<Gap>,
-    /// A store was there, or may have been, and did not answer as one does. What was never granted is not lost.
+    /// A store was there, or may have been, and did not answer as one does.
     lost: bool,
+    /// One is there, and the API server refuses the way to it.
+    refused: bool,
 }
 
 /// Reads a cluster's history into it. `api`: the way into the cluster, for the search.
@@ -68,8 +70,12 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
         StoreMode::Auto => open::search(api, cluster, options, at, &mut out).await,
     };
     let Some((store, words, flavour)) = found else {
-        if out.lost {
-            cluster.unread.push(whole(UnreadKind::History));
+        if out.lost || out.refused {
+            let refused = !out.lost;
+            cluster.unread.push(Unread {
+                refused,
+                ..whole(UnreadKind::History)
+            });
         }
         return out;
     };
@@ -106,8 +112,7 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
 fn whole(what: UnreadKind) -> Unread {
     Unread {
         what,
-        namespace: None,
-        name: None,
+        ..Unread::default()
     }
 }
 

@@ -101,7 +101,8 @@ pub(super) async fn search(
         let (words, flavour) = match introduce(&store, options, at).await {
             Ok(introduced) => introduced,
             Err(error) => {
-                out.lost |= !matches!(error, AskError::ProxyForbidden);
+                let forbidden = matches!(error, AskError::ProxyForbidden);
+                (out.lost, out.refused) = (out.lost || !forbidden, out.refused || forbidden);
                 refused.push(refusal(candidate, &error));
                 continue;
             }
@@ -116,7 +117,7 @@ pub(super) async fn search(
             continue;
         }
         out.gaps.extend(candidate.anybodys.then(|| found_by_label(candidate)));
-        out.lost = false;
+        (out.lost, out.refused) = (false, false);
         return Some((store, words, flavour));
     }
     if empty.is_none() && refused.is_empty() {

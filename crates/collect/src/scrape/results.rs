@@ -2,7 +2,7 @@
 
 use super::jobs::{Job, Key, key};
 use crate::engine::metrics::plausible::{self, Dropped};
-use crate::engine::{self, metrics};
+use crate::engine::{self, LoadFigure, Tells, metrics};
 use crate::kube::api::ReadError;
 use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
@@ -42,6 +42,7 @@ fn lost(job: &Job) -> Unread {
         },
         namespace: engine.then(|| job.namespace.clone()),
         name: Some(if engine { job.pod.clone() } else { job.node.clone() }),
+        refused: false,
     }
 }
 
@@ -50,6 +51,18 @@ pub(super) enum Got {
     Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>),
     Failed(ReadError),
     OutOfTime,
+}
+
+/// A server may have no such page at all: its engine shows metrics only where it is told to, or never, or another pod has
+/// them. Of the others a page that is not there was lost.
+fn may_be_off(job: &Job) -> bool {
+    let facts = engine::facts(job.engine);
+    let always = facts.is_some_and(|f| f.endpoints.metrics_flag.is_none());
+    let figures = [LoadFigure::Running, LoadFigure::Requests, LoadFigure::OutputTokens];
+    let told = figures
+        .into_iter()
+        .any(|f| engine::tells(job.engine, f) == Tells::Always);
+    job.engine.is_some() && (!always || !told || job.any_of.is_some())
 }
 
 /// How an engine is made to show its metrics.
@@ -73,12 +86,16 @@ impl Results {
             }
             Got::Failed(error) if error.is_rbac() => {
                 self.forbidden.insert(job.namespace.clone());
+                let refused = |unread| Unread {
+                    refused: true,
+                    ..unread
+                };
+                self.lost.extend(first.then(|| refused(lost(job))));
                 return;
             }
             Got::Failed(error) => {
                 if first {
-                    // A server without metrics has never had such a page.
-                    let off = job.engine.is_some() && matches!(error, ReadError::Status { code: 404, .. });
+                    let off = matches!(error, ReadError::Status { code: 404, .. }) && may_be_off(job);
                     self.lost.extend((!off).then(|| lost(job)));
                     self.fail(
                         &error.to_string(),
@@ -91,6 +108,7 @@ impl Results {
             Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
         };
         if let Some(error) = refused.filter(|_| first) {
+            self.lost.extend((!may_be_off(job)).then(|| lost(job)));
             self.fail(&error.to_string(), &switch_on(job.engine), name.clone());
         }
         if cut {
@@ -172,6 +190,7 @@ impl Results {
                     .push(name);
                 return;
             }
+            self.lost.extend((!may_be_off(job)).then(|| lost(job)));
             self.fail(
                 "the page holds no metrics of a known engine",
                 &switch_on(Some(engine)),
@@ -215,7 +234,7 @@ impl Results {
                 what: format!("metrics of {pods} pods in namespace {namespace}"),
                 reason: "403 Forbidden on pods/proxy".into(),
                 effect: "whether they work or idle is unknown; nothing there is called idle or oversized".into(),
-                remedy: format!("'gpuwaste rbac --with scrape --namespace {namespace} | kubectl apply -f -'"),
+                remedy: format!("'gpuwaste rbac --with scrape --namespace {namespace} | kubectl apply -f -', or --no-scrape to be judged without"),
             });
         }
         for ((reason, remedy), mut pods) in self.failed {

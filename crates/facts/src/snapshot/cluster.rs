@@ -24,6 +24,10 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub read_at: Option<Timestamp>,
+    /// Seconds that the API server's clock is ahead of the machine's that read it (negative: behind), where that is more than a
+    /// minute: its objects' times are written here by this machine's clock, and are in doubt by as much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_seconds: Option<i64>,
     /// As /version says: "v1.34.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -119,7 +123,7 @@ pub struct PodsRead {
 }
 
 /// A read that failed. Without a namespace and a name it would have told about the whole cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Unread {
     pub what: UnreadKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,9 +131,13 @@ pub struct Unread {
     /// Of the object that it is about, as [`UnreadKind`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The API server's own refusal of a right that is granted only where it is asked for (pods/proxy, services/proxy): what
+    /// is known stays covered, and gates give no verdict that it could change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnreadKind {
     /// "Deployment/web": whether it opted out, and what stands above it.
@@ -152,6 +160,7 @@ pub enum UnreadKind {
     /// A part of it could not.
     HistoryPart,
     /// Which API groups there are.
+    #[default]
     Groups,
     /// Which pods `-l` selects.
     Selector,
@@ -159,6 +168,10 @@ pub enum UnreadKind {
     Amount,
     /// Nodes of the list were not what the API serves.
     Node,
+    /// Pods outside the namespaces that were named: not a want of rights, but a read that failed.
+    Pods,
+    /// What DRA drivers publish, its classes or its claims: the same.
+    Devices,
 }
 
 /// What the jobs of one owner had of GPUs over the accounted window, ended ones included.

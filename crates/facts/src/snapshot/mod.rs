@@ -5,6 +5,7 @@
 //! What could not be seen is `None` or a [`Gap`], never a zero.
 
 pub mod bounds;
+pub mod clock;
 pub mod cluster;
 pub mod dra;
 pub mod engine;

@@ -190,6 +190,7 @@ pub fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'stati
             words::finish(fleet, &mut out);
             for finding in &mut out.findings {
                 debug_assert!(is_declared(finding), "{}/{:?}", finding.check, finding.part);
+                support::cap_by_clock(fleet, finding);
                 opt_out::apply(fleet, finding);
             }
             (check.id(), out)

@@ -19,9 +19,9 @@ documented! {
     /// How the dollars are computed. (held - used) GPUs of each replica. too-few: at risk, the GPUs that it asks for.
     ///
     /// When it is wrong. What an engine takes without a flag differs: vLLM and SGLang one GPU, NIM, TGI and llama.cpp all of them. Where
-    /// that is not known, or the parallelism stands where it could not be read, it is not assessed. A running server whose model would
-    /// not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a gap says so. Groups over several
-    /// nodes and replicas that Ray places are left out.
+    /// that is not known, or the parallelism, or a setting that memory hangs on, stands where it could not be read, it is not assessed. A
+    /// running server whose model would not fit the GPUs that its settings name, or of whose GPUs more are at work, refutes this: then a
+    /// gap says so. Groups over several nodes and replicas that Ray places are left out.
     ///
     /// What to do. Lower the GPU request, or raise the parallelism if the load needs it.
     pub(crate) struct ParallelismMismatch;
@@ -73,6 +73,11 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
             "nothing to do",
         );
         return out.lacks(&several, slots);
+    }
+    // Whether the model would fit fewer GPUs at all, which would refute it, hangs on these.
+    let unread = workload.settings.as_ref().and_then(sizing::memory_unread);
+    if let Some(lack) = unread.filter(|_| spread.gpus < held) {
+        return out.lacks(&lack, slots);
     }
     if let Some(lack) = refuted(fleet, workload, out) {
         return out.lacks(&lack, slots);

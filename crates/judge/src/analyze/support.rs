@@ -342,6 +342,23 @@ pub(super) fn gpus(count: usize) -> String {
     }
 }
 
+/// Since-times of a server whose clock is not ours are in doubt by as much as the clocks differ: what does not rest on a
+/// store's own series is not measured.
+pub(super) fn cap_by_clock(fleet: &Fleet, finding: &mut Finding) {
+    let slots = finding
+        .claims
+        .iter()
+        .map(|c| fleet.node(fleet.slot(c.slot).node).cluster);
+    let workload = finding.workload.map(|w| fleet.workload(w).cluster);
+    let doubted = slots.chain(workload).any(|c| fleet.clusters[c].clock_in_doubt);
+    let by_history = finding.evidence.iter().any(|e| e.source == "prometheus");
+    if doubted && !by_history && finding.confidence > Confidence::Estimated {
+        finding.confidence = Confidence::Estimated;
+        let why = "the API server's clock is not this machine's: since when it is so is in doubt";
+        finding.confidence_reasons.insert(0, why.into());
+    }
+}
+
 /// Nobody is told to change a workload whose owner could not be asked whether it opted out, or what else it owns.
 pub(super) fn set_aside_unread_owners(fleet: &Fleet, out: &mut Outcome) {
     let unread = |f: &Finding| f.workload.is_some_and(|w| fleet.workload(w).owner_unread);

@@ -8,19 +8,38 @@ use std::collections::BTreeSet;
 
 /// Marks the slots in doubt, and names what may hold GPUs that nobody counted.
 pub(super) fn attach(fleet: &mut Fleet, clusters: &[Cow<'_, Cluster>]) {
-    let mut slots: BTreeSet<SlotId> = BTreeSet::new();
-    let mut workloads: BTreeSet<WorkloadId> = BTreeSet::new();
+    // What failed, and what was refused or cannot be timed.
+    let mut lost = Doubts::default();
+    let mut refused = Doubts::default();
     for (index, cluster) in clusters.iter().enumerate() {
-        slots.extend(of_cluster(fleet, index, cluster));
-        let theirs = fleet.workloads.iter().enumerate().filter(|(_, w)| w.cluster == index);
-        let about = theirs.filter(|(_, w)| w.owner_unread || cluster.unread.iter().any(|u| is_about(fleet, u, w)));
-        workloads.extend(about.map(|(i, _)| WorkloadId(i)));
+        lost.slots.extend(of_cluster(fleet, index, cluster));
+        for (doubts, is_refused) in [(&mut lost, false), (&mut refused, true)] {
+            let unread = || cluster.unread.iter().filter(|u| u.refused == is_refused);
+            doubts.slots.extend(unread().flat_map(|u| of_unread(fleet, index, u)));
+            let theirs = fleet.workloads.iter().enumerate().filter(|(_, w)| w.cluster == index);
+            let about =
+                theirs.filter(|(_, w)| !is_refused && w.owner_unread || unread().any(|u| is_about(fleet, u, w)));
+            doubts.workloads.extend(about.map(|(i, _)| WorkloadId(i)));
+        }
+        if fleet.clusters[index].clock_in_doubt {
+            refused.slots.extend(in_cluster(fleet, index, |_| true));
+        }
         let uncounted = uncounted(fleet, index, cluster);
         fleet.uncounted.extend(uncounted);
     }
-    for slot in with_their_workloads(fleet, slots, workloads) {
+    for slot in with_their_workloads(fleet, lost) {
         fleet.slots[slot.0].doubted = true;
     }
+    for slot in with_their_workloads(fleet, refused) {
+        fleet.slots[slot.0].unsettled = true;
+    }
+}
+
+/// Of which slots, and of which workloads more might be told.
+#[derive(Default)]
+struct Doubts {
+    slots: BTreeSet<SlotId>,
+    workloads: BTreeSet<WorkloadId>,
 }
 
 /// Reads whose loss may hide GPUs altogether.
@@ -30,26 +49,54 @@ fn uncounted(fleet: &Fleet, index: usize, cluster: &Cluster) -> Vec<String> {
         match u.what {
             UnreadKind::Amount => Some(format!("how many GPUs {name} asks for")),
             UnreadKind::Node => Some("nodes that are not what the API serves".to_string()),
+            // Under the rights of the whole cluster the inventory itself tells.
+            UnreadKind::Devices if !fleet.clusters[index].namespaces.is_empty() => {
+                Some("GPUs of DRA drivers, and who holds them".into())
+            }
             _ => None,
         }
     });
+    // Of a namespace that was named, not even the GPUs are known that its pods hold.
+    let no_nodes = !fleet.clusters[index].nodes_known;
+    let of_namespaces = cluster
+        .pods_read
+        .refused
+        .iter()
+        .map(|n| format!("pods in namespace {n}"));
     // Whoever may read some namespaces only is judged by what stands there.
-    let whole = !fleet.clusters[index].scoped;
+    let whole = fleet.clusters[index].namespaces.is_empty();
     let no_slices = whole && cluster.dra.as_ref().is_some_and(|d| d.pools.is_none());
     of_amounts
+        .chain(of_namespaces)
+        .chain(no_nodes.then(|| "nodes".to_string()))
         .chain(no_slices.then(|| "GPUs that DRA drivers publish".to_string()))
         .map(|what| format!("{what} ({})", cluster.name))
         .collect()
 }
 
+fn in_cluster(fleet: &Fleet, index: usize, is: impl Fn(&Slot) -> bool) -> Vec<SlotId> {
+    let here = |s: &Slot| fleet.node(s.node).cluster == index;
+    let slots = fleet.slots.iter().enumerate().filter(|(_, s)| here(s) && is(s));
+    slots.map(|(i, _)| SlotId(i)).collect()
+}
+
+/// Slots, of themselves, that an unread thing would have told of.
+fn of_unread(fleet: &Fleet, index: usize, unread: &Unread) -> Vec<SlotId> {
+    let name = unread.name.as_deref();
+    match unread.what {
+        // Whom nobody holds is free by the API server's word.
+        UnreadKind::Exporter => in_cluster(fleet, index, |s| {
+            s.is_allocated() && name.is_none_or(|n| fleet.node(s.node).name == n)
+        }),
+        UnreadKind::Selector | UnreadKind::Pods => in_cluster(fleet, index, |_| true),
+        _ => Vec::new(),
+    }
+}
+
 fn of_cluster(fleet: &Fleet, index: usize, cluster: &Cluster) -> BTreeSet<SlotId> {
     let info = &fleet.clusters[index];
     let read = &cluster.pods_read;
-    let here = |s: &Slot| fleet.node(s.node).cluster == index;
-    let which = |is: &dyn Fn(&Slot) -> bool| -> Vec<SlotId> {
-        let slots = fleet.slots.iter().enumerate().filter(|(_, s)| here(s) && is(s));
-        slots.map(|(i, _)| SlotId(i)).collect()
-    };
+    let which = |is: &dyn Fn(&Slot) -> bool| in_cluster(fleet, index, is);
     let mut doubted = BTreeSet::new();
     if hides_pods(info, &read.refused) {
         doubted.extend(which(&|_| true));
@@ -59,30 +106,17 @@ fn of_cluster(fleet: &Fleet, index: usize, cluster: &Cluster) -> BTreeSet<SlotId
         node.unread || node.holders_unread || s.holders.iter().any(|p| fleet.pod(*p).unread)
     }));
     if let Some(dra) = &cluster.dra
-        && !info.scoped
+        && info.namespaces.is_empty()
         && (dra.claims.is_none() || !dra.claims_complete || dra.classes.is_none() || dra.pools.is_none())
     {
         doubted.extend(which(&|s| s.dra || dra.pools.is_none() && s.resource.is_none()));
-    }
-    for unread in &cluster.unread {
-        match unread.what {
-            UnreadKind::Exporter => {
-                let name = unread.name.as_deref();
-                // Whom nobody holds is free by the API server's word.
-                doubted.extend(which(&|s| {
-                    s.is_allocated() && name.is_none_or(|n| fleet.node(s.node).name == n)
-                }));
-            }
-            UnreadKind::Selector => doubted.extend(which(&|_| true)),
-            _ => {}
-        }
     }
     doubted
 }
 
 /// Pods that were to be read, and were not.
 fn hides_pods(info: &ClusterInfo, refused: &[String]) -> bool {
-    !info.pods_known && (!info.scoped || !refused.is_empty())
+    !info.pods_known && (info.namespaces.is_empty() || !refused.is_empty())
 }
 
 /// Whether the read would have told of the workload.
@@ -105,18 +139,19 @@ fn is_about(fleet: &Fleet, unread: &Unread, workload: &Workload) -> bool {
         | UnreadKind::History
         | UnreadKind::HistoryPart => true,
         // By `owner_unread`, by their nodes, or by nobody's.
-        UnreadKind::Owner | UnreadKind::Exporter | UnreadKind::Selector | UnreadKind::Amount | UnreadKind::Node => {
-            false
-        }
+        UnreadKind::Owner
+        | UnreadKind::Exporter
+        | UnreadKind::Selector
+        | UnreadKind::Amount
+        | UnreadKind::Node
+        | UnreadKind::Pods
+        | UnreadKind::Devices => false,
     }
 }
 
 /// A workload is judged as a whole, and so are those that serve one model together.
-fn with_their_workloads(
-    fleet: &Fleet,
-    slots: BTreeSet<SlotId>,
-    mut workloads: BTreeSet<WorkloadId>,
-) -> BTreeSet<SlotId> {
+fn with_their_workloads(fleet: &Fleet, of: Doubts) -> BTreeSet<SlotId> {
+    let Doubts { slots, mut workloads } = of;
     let of_slot = |s: &SlotId| {
         let holders = fleet.slot(*s).holders.iter();
         holders.filter_map(|p| fleet.pod(*p).workload).collect::<Vec<_>>()

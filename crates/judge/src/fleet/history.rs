@@ -419,15 +419,22 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
             .get(&(pod.namespace.as_str(), pod.name.as_str()))
             .into_iter()
             .flatten()
-            .filter(|r| r.first.is_some_and(|f| own_life(f, pod.created_at, history)))
+            // A pod keeps its devices for life; rows that ended long ago are a restart's on other devices.
+            .filter(|r| match r.first {
+                Some(first) => own_life(first, pod.created_at, history) && recent(r),
+                None => all_along(r, pod.created_at, history),
+            })
             .copied()
             .collect();
-        // A pod keeps its devices for life; rows that ended long ago are a restart's on other devices.
-        rows.retain(|r| recent(r));
+        // The store did not tell its profile: the pod's only instance is the one.
+        let only = pod.slots.len() == 1 && rows.len() == 1;
         for slot in pod.slots.clone() {
             let place = fleet.slot(slot);
             let named = rows.iter().position(|r| r.mig.is_none() && r.uuid == place.name);
-            let fits = |r: &&GpuHistory| r.mig.as_ref().map(|m| m.profile.as_str()) == place.mig_profile.as_deref();
+            let fits = |r: &&GpuHistory| {
+                let profile = r.mig.as_ref().map(|m| m.profile.as_str());
+                profile == place.mig_profile.as_deref() || only && profile == Some("") && place.mig_profile.is_some()
+            };
             let Some(at) = named.or_else(|| rows.iter().position(fits)) else {
                 continue;
             };
@@ -485,6 +492,15 @@ fn unheld(fleet: &mut Fleet, history: &History, index: usize) {
             fleet.slots[slot.0].activity = Some(activity(row, history, false));
         }
     }
+}
+
+/// Since when a row is there is told by one figure, which not every device has: one whose other figures cover most of the
+/// window was there all along, and is a pod's own where that is older than the window.
+fn all_along(row: &GpuHistory, created: Option<Timestamp>, history: &History) -> bool {
+    let (window, bins) = life(history, None, None);
+    let figures = [row.gr_engine, row.gpu_util, row.memory_used_bytes, row.busy];
+    let most = figures.into_iter().flatten().filter_map(|f| f.bins).reduce(f64::max);
+    most.is_some_and(|n| n >= COVERED * bins) && created.is_some_and(|c| seconds(c, history.end) >= window)
 }
 
 fn device_of(row: &GpuHistory) -> (&str, &str) {

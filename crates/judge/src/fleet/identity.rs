@@ -261,8 +261,7 @@ fn drop_history(cluster: &mut Cluster, reason: String, gaps: &mut Vec<Gap>) {
     });
     cluster.unread.push(Unread {
         what: UnreadKind::History,
-        namespace: None,
-        name: None,
+        ..Unread::default()
     });
 }
 

@@ -90,6 +90,7 @@ fn join_cluster(
                 c.extended_resource.clone().into_iter().chain([own])
             })
             .collect(),
+        clock_in_doubt: cluster.clock_ahead_seconds.is_some(),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
         selected_only: cluster.pods_read.selector.is_some(),

@@ -104,6 +104,8 @@ pub struct ClusterInfo {
     pub claims_known: bool,
     /// Extended resources that a GPU `DeviceClass` provides.
     pub by_class: BTreeSet<String>,
+    /// The API server's clock is more than a minute from ours: nothing that rests on since-times is measured.
+    pub clock_in_doubt: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
     pub scoped: bool,
     /// `-n`; empty: all.

@@ -219,11 +219,10 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         unschedulable_since: cordon
             .and_then(|t| t.since)
             .or(seen.outage.as_ref().and_then(|o| o.since)),
-        being_removed: seen.taints.iter().any(|t| {
-            t.key.starts_with("ToBeDeleted")
-                || t.key.starts_with("DeletionCandidate")
-                || t.key.starts_with("karpenter.sh/disrupt")
-        }),
+        being_removed: seen
+            .taints
+            .iter()
+            .any(|t| LEAVING.iter().any(|prefix| t.key.starts_with(prefix))),
         taints: seen.taints.clone(),
         labels: seen.labels.clone(),
         custom_sharing: count::is_layer(seen, around)
@@ -264,6 +263,18 @@ fn of_parts(price: NodePrice, weight: u64, gpus: u32, uncounted: bool) -> NodePr
         ..price
     }
 }
+
+/// Taints, by how their keys begin, of nodes that somebody is taking away: cluster autoscaler, Karpenter, AWS' node
+/// termination handler, GKE's graceful shutdown, cloud controllers (their own documentation).
+const LEAVING: &[&str] = &[
+    "ToBeDeleted",
+    "DeletionCandidate",
+    "karpenter.sh/disrupt",
+    "aws-node-termination-handler/",
+    "cloud.google.com/impending-node-termination",
+    "node.cloudprovider.kubernetes.io/shutdown",
+    "node.kubernetes.io/out-of-service",
+];
 
 fn device_amounts_unread(seen: &Seen) -> bool {
     let amounts = seen.capacity.unread.iter().chain(&seen.allocatable.unread);

@@ -52,6 +52,9 @@ pub struct Slot {
     pub facts: Facts,
     /// A read failed by which more might be found on it.
     pub doubted: bool,
+    /// A right that is granted only where it is asked for was refused, or clocks differ: what is known of it stays, and more
+    /// might be found, or surer.
+    pub unsettled: bool,
     /// Nobody has held it for at least 80 % of the last 24 hours, as history tells.
     pub free_for_a_day: bool,
 }

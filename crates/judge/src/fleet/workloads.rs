@@ -6,7 +6,7 @@ use crate::snapshot::cluster::{
     Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen, UnreadKind,
 };
 use crate::snapshot::owners;
-use crate::snapshot::server::{EngineSettings, ServerRole};
+use crate::snapshot::server::{EngineSettings, ServerRole, Setting};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +160,8 @@ fn roles_by_label(workloads: &mut [Workload]) {
             continue;
         }
         match &workload.group {
+            // It stands and falls with its group, whichever side it is.
+            Some(_) if settings.unread(Setting::Role).is_some() => {}
             Some(group) if prefills.contains(group) => settings.role = Some(ServerRole::Decode),
             _ => workload.group = None,
         }
@@ -266,7 +268,8 @@ fn describe(
             .or_else(|| seen.iter().filter_map(|p| p.created_at).min()),
         group: settings
             .as_ref()
-            .filter(|s| s.role.or(role_label).is_some())
+            // A role that stands where it could not be read may be one of a split.
+            .filter(|s| s.role.or(role_label).is_some() || s.unread(Setting::Role).is_some())
             .and_then(|s| group_of(&labels, s, chain, &key.namespace)),
         queue: seen
             .iter()

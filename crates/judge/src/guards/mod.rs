@@ -14,6 +14,7 @@ mod manifests;
 mod monotone;
 mod truth;
 mod unknown;
+mod unread;
 
 use crate::analyze::{self, Context, Outcome};
 use crate::catalog::prices::PriceBook;

@@ -43,6 +43,21 @@ pub(super) enum Lost {
     EngineSample,
     ProcessStart,
     History,
+    /// Some of the store's answers.
+    HistoryPart,
+    /// pods/proxy in one namespace, by the API server's own refusal: pages of engines and exporters.
+    Proxy,
+    /// services/proxy: the store's.
+    Store,
+    /// Under `-n`, the list of all pods fails, and those of the namespaces are read.
+    Outside,
+    /// The API server's clock is an hour from ours.
+    Clock,
+    /// What custom resources say beside pods, groups that are served, pods of `-l`, settings in ConfigMaps.
+    Described,
+    Groups,
+    Selector,
+    ConfigMap,
 }
 
 /// Where exporters run.
@@ -70,6 +85,15 @@ const ALL: &[Lost] = &[
     Lost::EngineSample,
     Lost::ProcessStart,
     Lost::History,
+    Lost::HistoryPart,
+    Lost::Proxy,
+    Lost::Store,
+    Lost::Outside,
+    Lost::Clock,
+    Lost::Described,
+    Lost::Groups,
+    Lost::Selector,
+    Lost::ConfigMap,
 ];
 
 fn gap(what: &str) -> Gap {
@@ -163,6 +187,76 @@ pub(super) fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool
             unread(cluster, UnreadKind::History, None, None);
             cluster.history.take().is_some()
         }
+        Lost::HistoryPart => {
+            unread(cluster, UnreadKind::HistoryPart, None, None);
+            match &mut cluster.history {
+                Some(history) => {
+                    history.pods.clear();
+                    true
+                }
+                None => false,
+            }
+        }
+        Lost::Store => {
+            cluster.unread.push(Unread {
+                what: UnreadKind::History,
+                refused: true,
+                ..Unread::default()
+            });
+            cluster.history.take().is_some()
+        }
+        Lost::Proxy => refuse_proxy(cluster, dice),
+        Lost::Outside => {
+            if cluster.pods_read.namespaces.is_empty() || !cluster.pods_read.complete {
+                return false;
+            }
+            unread(cluster, UnreadKind::Pods, None, None);
+            cluster.pods_read.complete = false;
+            let kept = cluster.pods_read.namespaces.clone();
+            forget_pods(cluster, |namespace| {
+                namespace == EXPORTERS || kept.iter().any(|k| k == namespace)
+            });
+            true
+        }
+        Lost::Clock => {
+            // The collector has moved its objects' times to this machine's clock.
+            cluster.clock_ahead_seconds = Some(if dice.chance(50) { -3600 } else { 3600 });
+            true
+        }
+        Lost::Groups => {
+            unread(cluster, UnreadKind::Groups, None, None);
+            true
+        }
+        Lost::Selector => {
+            if cluster.pods_read.selector.is_none() {
+                return false;
+            }
+            unread(cluster, UnreadKind::Selector, None, None);
+            for pod in &mut cluster.pods {
+                pod.labels.remove(crate::snapshot::cluster::SELECTED);
+            }
+            true
+        }
+        Lost::Described | Lost::ConfigMap => {
+            let servers = |p: &crate::snapshot::cluster::Pod| p.containers.iter().any(|c| c.server.is_some());
+            let found: Vec<usize> = (0..cluster.pods.len()).filter(|i| servers(&cluster.pods[*i])).collect();
+            let Some(i) = pick(&found, dice) else { return false };
+            let pod = &mut cluster.pods[found[i]];
+            for server in pod.containers.iter_mut().filter_map(|c| c.server.as_mut()) {
+                server.unread.push(crate::snapshot::server::UnreadSetting {
+                    setting: crate::snapshot::server::Setting::Any,
+                    place: "key X of a ConfigMap".into(),
+                });
+            }
+            let (namespace, name) = (Some(pod.namespace.clone()), Some(pod.name.clone()));
+            let what = if lost == Lost::Described {
+                UnreadKind::Described
+            } else {
+                UnreadKind::ConfigMap
+            };
+            unread(cluster, what, namespace, name);
+            true
+        }
         Lost::Exporter => {
             let Some(node) = pick(&cluster.gpus, dice).map(|i| cluster.gpus[i].node.clone()) else {
                 return false;
@@ -236,9 +330,45 @@ pub(super) fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool
     }
 }
 
+/// What is behind the proxy of one namespace is not read: its servers' pages, or the exporters'.
+fn refuse_proxy(cluster: &mut Cluster, dice: &mut Dice) -> bool {
+    let mut places: Vec<String> = cluster.engines.iter().map(|e| e.namespace.clone()).collect();
+    places.extend((!cluster.gpus.is_empty()).then(|| EXPORTERS.to_string()));
+    let Some(i) = pick(&places, dice) else { return false };
+    let refused = |what, namespace: Option<String>, name: String| Unread {
+        what,
+        namespace,
+        name: Some(name),
+        refused: true,
+    };
+    let lost: Vec<Unread> = if places[i] == EXPORTERS {
+        let nodes: std::collections::BTreeSet<String> = cluster.gpus.drain(..).map(|g| g.node).collect();
+        nodes
+            .into_iter()
+            .map(|n| refused(UnreadKind::Exporter, None, n))
+            .collect()
+    } else {
+        let (gone, kept) = std::mem::take(&mut cluster.engines)
+            .into_iter()
+            .partition(|e| e.namespace == places[i]);
+        cluster.engines = kept;
+        let gone: Vec<crate::snapshot::engine::EngineScrape> = gone;
+        gone.into_iter()
+            .map(|e| refused(UnreadKind::Engine, Some(e.namespace), e.pod))
+            .collect()
+    };
+    cluster.unread.extend(lost);
+    true
+}
+
 /// As the collector records it.
 fn unread(cluster: &mut Cluster, what: UnreadKind, namespace: Option<String>, name: Option<String>) {
-    cluster.unread.push(Unread { what, namespace, name });
+    cluster.unread.push(Unread {
+        what,
+        namespace,
+        name,
+        ..Unread::default()
+    });
 }
 
 fn pick<T>(of: &[T], dice: &mut Dice) -> Option<usize> {
@@ -307,7 +437,7 @@ fn drop_engine(reading: &mut EngineReading, field: u64) {
 }
 
 /// What a finding is about, whatever it is called by the machine that scanned.
-type Key = (&'static str, Option<&'static str>, Subject, Option<String>);
+pub(super) type Key = (&'static str, Option<&'static str>, Subject, Option<String>);
 
 /// Asked dollars, GPUs claimed and confidence of each finding that counts, those of one subject together.
 fn findings(judged: &Judged) -> BTreeMap<Key, (i64, i64, Confidence)> {
@@ -326,7 +456,7 @@ fn findings(judged: &Judged) -> BTreeMap<Key, (i64, i64, Confidence)> {
     all
 }
 
-fn key(finding: &Finding) -> Key {
+pub(super) fn key(finding: &Finding) -> Key {
     let subject = Subject {
         cluster_key: String::new(),
         // What a server says of its model is one of the reads.
@@ -352,7 +482,7 @@ fn key(finding: &Finding) -> Key {
     (finding.check, finding.part, subject, cause)
 }
 
-fn asked(finding: &Finding) -> i64 {
+pub(super) fn asked(finding: &Finding) -> i64 {
     let claims: i64 = finding
         .claims
         .iter()
@@ -488,7 +618,14 @@ fn a_failed_read_never_raises_anything_on_generated_fleets() {
             *done.entry(lost).or_default() += n;
         }
     }
-    for lost in ALL.iter().filter(|l| !matches!(l, Lost::PodUsage | Lost::History)) {
+    // Of generated fleets none has a history, CPU use of metrics.k8s.io, or a scope.
+    let never = |l: &&Lost| {
+        matches!(
+            l,
+            Lost::PodUsage | Lost::History | Lost::HistoryPart | Lost::Store | Lost::Outside | Lost::Selector
+        )
+    };
+    for lost in ALL.iter().filter(|l| !never(l)) {
         assert!(
             done.get(lost).is_some_and(|n| *n >= 50),
             "{lost:?} was lost {:?} times",

@@ -347,6 +347,10 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
+    /// It gives no verdict, exit code 3: it could not be computed, or a read failed that could tell of so much more that it
+    /// would be breached.
+    #[serde(default)]
+    pub undecided: bool,
     /// Findings of at least this confidence are counted; `null`: no gate on money.
     #[serde(default)]
     pub confidence: Option<Confidence>,

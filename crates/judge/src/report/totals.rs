@@ -4,7 +4,7 @@ use super::document::{CheckCoverage, CheckGap, Report, ReportFinding, Status, To
 use crate::analyze::Outcome;
 use crate::analyze::finding::{FindingKind, NotAssessed};
 use crate::fleet::unit_cost::{Sum, UnitCost};
-use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, WorkloadClass};
+use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::snapshot::SourceKind;
 use crate::units::{Ratio, UsdPerHour, sum_known};
 use std::collections::{BTreeMap, BTreeSet};
@@ -188,7 +188,9 @@ pub(crate) fn is_covered(fleet: &Fleet, slot: &Slot) -> bool {
         && (!serves
             || slot.holders.iter().all(|&pod| {
                 let workload = fleet.pod(pod).workload.map(|w| fleet.workload(w));
-                workload.is_none_or(|w| w.class != WorkloadClass::Server || has_activity(&w.observed))
+                // What hides what it runs may be a server, too; and a page speaks for its own ranks alone.
+                let may_serve = |w: &Workload| matches!(w.class, WorkloadClass::Server | WorkloadClass::Unknown);
+                workload.is_none_or(|w| !may_serve(w) || has_activity(&w.observed) && w.servers_unread.is_none())
                     || has_gpu_history(slot)
             }))
 }

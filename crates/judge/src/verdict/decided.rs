@@ -90,6 +90,7 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
         limit: max,
         actual,
         breached,
+        undecided: actual.is_none(),
         left_out_usd_per_hour: None,
     }
 }

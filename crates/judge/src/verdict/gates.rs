@@ -72,9 +72,10 @@ pub fn judge(
             decided,
             baseline,
         };
-        let gate = money_gate(report, ledger, &counted, limit, max, level, &mut verdict.lines);
+        let mut gate = money_gate(report, ledger, &counted, limit, max, level, &mut verdict.lines);
         if !gate.breached {
-            undecided |= in_doubt(report, ledger, limit, &gate, &mut verdict.lines);
+            gate.undecided = gate.actual.is_none() || in_doubt(report, ledger, limit, &gate, &mut verdict.lines);
+            undecided |= gate.undecided;
         }
         report.gates.push(gate);
     }
@@ -121,7 +122,7 @@ fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate, li
         ));
         return true;
     }
-    let doubted: UsdPerHour = sum_known(fleet.slots.iter().filter(|s| s.doubted).map(|s| s.price));
+    let doubted: UsdPerHour = sum_known(fleet.slots.iter().filter(|s| s.doubted || s.unsettled).map(|s| s.price));
     let more = if limit.percent {
         let spend = report.totals.spend_usd_per_hour.unwrap_or_default();
         if spend.is_positive() {
@@ -173,6 +174,7 @@ fn money_gate(
         limit: max,
         actual,
         breached: actual.is_some_and(|a| a > max),
+        undecided: false,
         confidence: Some(level),
         left_out_usd_per_hour: spend.map(|_| everything - counted),
     };
@@ -254,6 +256,7 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
         limit: needed,
         actual,
         breached: short,
+        undecided: false,
         confidence: None,
         left_out_usd_per_hour: None,
     });

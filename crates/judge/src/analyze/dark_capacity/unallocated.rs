@@ -85,6 +85,10 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ));
         }
         evidence.extend(witnesses(fleet, &slots));
+        let closed = closed_by(fleet, &slots);
+        if let Some(taints) = &closed {
+            evidence.push(Evidence::text("taints", taints, "kubernetes"));
+        }
         let empty: Vec<SlotId> = slots
             .iter()
             .copied()
@@ -104,6 +108,10 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 node_names(fleet, &slots)
             )
         };
+        let summary = match closed {
+            Some(taints) => format!("{summary} Only pods that tolerate {taints} can get them."),
+            None => summary,
+        };
         out.findings.push(Finding {
             title,
             evidence,
@@ -112,6 +120,27 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
         });
     }
+}
+
+/// Taints that keep pods off all of these GPUs, beside those by which GPU nodes are usually kept for GPU pods, which such pods
+/// tolerate.
+fn closed_by(fleet: &Fleet, slots: &[SlotId]) -> Option<String> {
+    const USUAL: &[&str] = &["gpu", "nvidia.com/", "amd.com/", "habana.ai/", "accelerator"];
+    let of = |s: &SlotId| -> BTreeSet<String> {
+        let taints = fleet.node(fleet.slot(*s).node).taints.iter();
+        let keeps = taints.filter(|t| t.effect != "PreferNoSchedule" && !USUAL.iter().any(|u| t.key.contains(u)));
+        keeps
+            .map(|t| {
+                let value = t.value.as_deref().filter(|v| !v.is_empty());
+                value.map_or_else(|| t.key.clone(), |v| format!("{}={v}", t.key))
+            })
+            .collect()
+    };
+    let all = slots
+        .iter()
+        .map(of)
+        .reduce(|a, b| a.intersection(&b).cloned().collect())?;
+    (!all.is_empty()).then(|| all.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// All of the slot's node is among `slots`.

@@ -8,15 +8,17 @@ use crate::analyze::support::{self, Judged, Lack, lack};
 use crate::fit::{FitConfidence, FitVerdict, Placement};
 use crate::fleet::{Fleet, Workload, WorkloadId};
 use crate::settings::Thresholds;
+use crate::snapshot::server::Setting;
 
 /// An explicit sequence limit that the cache cannot hold at the lengths seen.
 pub(super) fn seen(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
     let settings = workload.settings.as_ref()?;
     let limit = settings.max_num_seqs? as f64;
-    // Told by the server, else by the memory model at its bad end.
+    // Told by the server, else by the memory model at its good end: what is called too small is so at best, too.
     let modelled = || {
         let held = sizing::held(fleet, workload).ok().filter(|h| h.is_one_pod)?;
-        Some(held.placed().kv_capacity?.low.0 as f64)
+        let released = settings.unread(Setting::EngineVersion).is_none();
+        Some(held.placed().kv_capacity.filter(|_| released)?.high.0 as f64)
     };
     let told = workload.kv_capacity.map(|c| c.0 as f64);
     let source = if told.is_some() { "engine" } else { "fit" };

@@ -56,7 +56,7 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
     if support::on_unseen_nodes(fleet, &slots) {
         return Err(lack(support::UNSEEN.0, support::UNSEEN.1));
     }
-    if let Some(lack) = unread(settings) {
+    if let Some(lack) = memory_unread(settings) {
         return Err(lack);
     }
     let Some(model) = workload.model.as_ref() else {
@@ -109,7 +109,7 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
 }
 
 /// Settings that memory hangs on: what is stated where nobody could read it has no default.
-fn unread(settings: &EngineSettings) -> Option<Lack> {
+pub(in crate::analyze) fn memory_unread(settings: &EngineSettings) -> Option<Lack> {
     const MEMORY: &[(Setting, &str)] = &[
         (Setting::Engine, "the engine"),
         (Setting::Model, "the model"),

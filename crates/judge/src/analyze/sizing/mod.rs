@@ -13,7 +13,7 @@ mod replicas;
 
 pub(super) use candidates::{Target, smallest_that_fits};
 pub(super) use demand::{Admitted, Demand};
-pub(super) use held::{Held, held};
+pub(super) use held::{Held, held, memory_unread};
 pub(super) use host::{Host, HostNeed};
 pub(super) use market::Market;
 pub(super) use patch::of_plan as patch;
@@ -31,7 +31,7 @@ use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::server::{EngineSettings, Setting};
 use crate::units::UsdPerHour;
 use candidates::{Wanted, target};
 use std::sync::Arc;
@@ -158,6 +158,17 @@ fn whole<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
             "prefill and decode are separate: one role's load is not the model's",
             "nothing to do",
         ));
+    }
+    for (setting, what) in [
+        (Setting::Role, "whether it is one side of a prefill/decode split"),
+        (Setting::EngineVersion, "the engine's release"),
+    ] {
+        if let Some(unread) = held.settings.unread(setting) {
+            return Err(Lack {
+                reason: format!("{what} is stated where it could not be read: {}", unread.place).into(),
+                remedy: "let it be read, or state it in the arguments".into(),
+            });
+        }
     }
     if held.settings.kv_transfer {
         return Err(lack(

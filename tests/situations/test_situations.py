@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+"""Situations of real fleets, each with what is true of it said first, served by a small API server and judged from outside.
+
+usage: GPUWASTE=target/debug/gpuwaste python3 tests/situations/test_situations.py
+"""
+import json, pathlib, sys, unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "armour"))
+import fake
+from world import DAY, GPU, NOW, dcgm, deployment, node, owned, page, pod, scan
+
+NODE = 8 * GPU
+VLLM = "vllm/vllm-openai:v0.11.0"
+
+
+def exporter(on, **more):
+    made = pod(f"dcgm-{on}", on, gpus=0, ns="gpu-operator", image="nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3", args=(), port=9400, owner=("apps/v1", "DaemonSet", "dcgm"), **more)
+    rename(made, "exporter")
+    return made
+
+
+def rename(made, name):
+    made["spec"]["containers"][0]["name"] = name
+    made["status"]["containerStatuses"][0]["name"] = name
+
+
+def shown(on, held, **more):
+    return {("gpu-operator", f"dcgm-{on}", 9400, "/metrics"): dcgm(held, **more)}
+
+
+def also(made, name, gpus=1, image=VLLM, args=("--model", "Qwen/Qwen2.5-7B-Instruct"), port=8001):
+    """A second container with GPUs of its own."""
+    first, status = made["spec"]["containers"][0], made["status"]["containerStatuses"][0]
+    made["spec"]["containers"].append({**first, "name": name, "image": image, "args": list(args), "ports": [{"containerPort": port}], "resources": {"limits": {"nvidia.com/gpu": str(gpus)}, "requests": {"cpu": "8"}} if gpus else {}})
+    made["status"]["containerStatuses"].append({**status, "name": name})
+    return made
+
+
+def tainted(made, key, value="", effect="NoSchedule", hours=1):
+    made["spec"].setdefault("taints", []).append({"key": key, "value": value, "effect": effect, "timeAdded": fake.stamp(NOW - hours * 3600)})
+    return made
+
+
+class Situations(unittest.TestCase):
+    def judge(self, objects, pages=None, *args):
+        with fake.serve(fake.World(objects, pages=pages or {})) as server, fake.config(server) as config:
+            done, report = scan(config, "--prometheus", "none", "--observe", "0", "--timeout", "5s", *args)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn("panicked", done.stderr)
+        self.report, self.states = report, {k[5:]: report["totals"][k] for k in report["totals"] if k.startswith("gpus_")}
+        return report
+
+    def found(self, check, part=None, name=None):
+        return [f for f in self.report["findings"] if f["check"] == check and (part is None or f["part"] == part) and (name is None or f["subject"]["name"] == name)]
+
+    # --- who holds what ---
+
+    def test_two_servers_in_one_pod_of_which_one_works(self):
+        """The pod cannot go while one of its servers works; nothing of it is measured waste."""
+        web = also(owned("web", "gpu-1", gpus=1), "second")
+        of = lambda busy: {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(0), ("ml", "web-5d9c-aaaaa", 8001, "/metrics"): page(90000 if busy else 0, running=int(busy)),
+                           **shown("gpu-1", {0: ("ml", "web-5d9c-aaaaa", 0), 1: ("ml", "web-5d9c-aaaaa", busy)})}
+        objects = [node("gpu-1"), exporter("gpu-1"), web, *deployment("web")]
+        self.judge(objects, of(True))
+        self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
+        self.assertFalse(self.found("parallelism-mismatch"), "each container has its own GPU")
+        self.judge(objects, of(False))
+        self.assertTrue(all(f["usd_per_hour"] <= 2 * GPU + 1e-6 for f in self.found("dark-capacity", "idle")))
+
+    def test_a_sidecar_that_embeds_beside_an_idle_server(self):
+        """A reranker with a GPU of its own works: the pod is not idle, even where only devices tell."""
+        rag = also(owned("rag", "gpu-1", gpus=1), "rerank", image="ghcr.io/huggingface/text-embeddings-inference:1.7", args=("--model-id", "BAAI/bge-reranker-large"), port=8080)
+        self.judge([node("gpu-1"), exporter("gpu-1"), rag, *deployment("rag")],
+                   {("ml", "rag-5d9c-aaaaa", 8000, "/metrics"): page(0), **shown("gpu-1", {0: ("ml", "rag-5d9c-aaaaa", 0), 1: ("ml", "rag-5d9c-aaaaa", 1)})})
+        self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
+
+    def test_an_init_container_that_asks_for_more(self):
+        """Kubernetes reserves the largest of init and sum: four GPUs are held, not one; so four of eight are free."""
+        made = owned("conv", "gpu-1", gpus=1)
+        made["spec"]["initContainers"] = [{"name": "convert", "image": "acme/convert:1", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]
+        self.judge([node("gpu-1"), made, *deployment("conv")])
+        self.assertEqual((self.states["free"], self.report["totals"]["gpus_allocated"]), (4, 4))
+
+    def test_a_restartable_init_container_is_a_sidecar(self):
+        """restartPolicy Always makes it run beside the others: two GPUs are held."""
+        made = owned("side", "gpu-1", gpus=1)
+        made["spec"]["initContainers"] = [{"name": "cache", "image": "acme/cache:1", "restartPolicy": "Always", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]
+        self.judge([node("gpu-1"), made, *deployment("side")])
+        self.assertEqual(self.report["totals"]["gpus_allocated"], 2)
+
+    def test_finished_jobs_that_nobody_removed(self):
+        """Succeeded and Failed pods hold nothing: the node is free, whatever they asked for."""
+        done, failed = pod("batch-1", "gpu-1", gpus=4, owner=("batch/v1", "Job", "batch")), pod("batch-2", "gpu-1", gpus=4, owner=("batch/v1", "Job", "batch"))
+        done["status"]["phase"], failed["status"]["phase"] = "Succeeded", "Failed"
+        self.judge([node("gpu-1"), done, failed])
+        self.assertEqual((self.states["free"], self.report["totals"]["gpus_allocated"]), (8, 0))
+        self.assertTrue(all(f["confidence"] != "measured" for f in self.found("dark-capacity", "unallocated")))
+
+    def test_overprovisioning_pods_keep_room_on_purpose(self):
+        """Pods of negative priority with the pause image keep nodes warm: held on purpose, neither free nor idle."""
+        room = owned("room", "gpu-1", gpus=8, image="registry.k8s.io/pause:3.10", args=(), priority=-10)
+        self.judge([node("gpu-1"), room, *deployment("room")])
+        self.assertEqual(self.states["free"], 0)
+        self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
+
+    # --- servers ---
+
+    def test_a_server_as_a_daemonset(self):
+        """Idle on every node: waste, but a DaemonSet has no replicas to scale to 0."""
+        daemons = [pod(f"edge-{i}", f"gpu-{i}", gpus=1, owner=("apps/v1", "DaemonSet", "edge")) for i in (1, 2)]
+        above = {"kind": "DaemonSet", "metadata": {"name": "edge", "namespace": "ml", "creationTimestamp": fake.stamp(NOW - 20 * DAY)}, "spec": {}}
+        self.judge([node("gpu-1"), node("gpu-2"), *daemons, above], {("ml", f"edge-{i}", 8000, "/metrics"): page(0) for i in (1, 2)})
+        [idle] = self.found("dark-capacity", "idle")
+        self.assertAlmostEqual(idle["usd_per_hour"], 2 * GPU, places=4)
+        self.assertNotIn("scale DaemonSet", idle["fix"]["summary"])
+
+    def test_several_api_servers_of_one_engine(self):
+        """One page sums them all (Prometheus' multiprocess mode): without a request on it nobody asked any."""
+        web = owned("many", "gpu-1", gpus=2, args=("--model", "Qwen/Qwen2.5-7B-Instruct", "--tensor-parallel-size", "2", "--api-server-count", "4"))
+        self.judge([node("gpu-1"), exporter("gpu-1"), web, *deployment("many")], {("ml", "many-5d9c-aaaaa", 8000, "/metrics"): page(0), **shown("gpu-1", {i: ("ml", "many-5d9c-aaaaa", 0) for i in (0, 1)})})
+        [idle] = self.found("dark-capacity", "idle")
+        self.assertAlmostEqual(idle["usd_per_hour"], 2 * GPU, places=4)
+
+    def test_adapters_without_a_number_are_not_sized(self):
+        """LoRA adapters take memory that nobody told: the server works, and no smaller tier is advised for it."""
+        web = owned("lora", "gpu-1", gpus=1, args=("--model", "Qwen/Qwen3-1.7B", "--enable-lora", "--max-model-len", "2048"))
+        self.judge([node("gpu-1"), web, *deployment("lora")], {("ml", "lora-5d9c-aaaaa", 8000, "/metrics"): page(90000, running=1)})
+        self.assertFalse(self.found("oversized-tier") + self.found("over-replicated"), self.report["findings"])
+        self.assertEqual(self.states["working"], 1)
+
+    def test_ray_with_a_head_without_gpus(self):
+        """The workers hold the GPUs and show nothing of the engine: busy by their devices, never idle for the head's silence."""
+        labels = lambda kind: {"ray.io/cluster": "llm", "ray.io/node-type": kind, "ray.io/is-ray-node": "yes"}
+        head = pod("llm-head", "cpu-1", gpus=0, image="rayproject/ray-ml:2.40.0", args=("ray", "start", "--head"), labels=labels("head"))
+        workers = [pod(f"llm-worker-{i}", "gpu-1", gpus=4, image="rayproject/ray-ml:2.40.0-gpu", args=("ray", "start", "--address=llm-head:6379"), labels=labels("worker")) for i in (0, 1)]
+        cpu = node("cpu-1", gpus=0, kind="m7i.4xlarge", pool="cpu")
+        held = {i: ("ml", f"llm-worker-{i // 4}", 1) for i in range(8)}
+        self.judge([node("gpu-1"), cpu, exporter("gpu-1"), head, *workers], shown("gpu-1", held))
+        self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
+        self.assertEqual(self.states["working"], 8)
+        self.judge([node("gpu-1"), cpu, head, *workers])
+        self.assertEqual(self.states["unknown"], 8, "nobody tells what they do")
+
+    def test_a_page_behind_an_auth_proxy_is_that_pods_alone(self):
+        """A sidecar answers 403 in its own words: no right is missing, and the neighbour's page is read all the same."""
+        a, b = owned("shut", "gpu-1", gpus=1), owned("open", "gpu-1", gpus=1)
+        world = fake.World([node("gpu-1"), a, *deployment("shut"), b, *deployment("open")], pages={("ml", "open-5d9c-aaaaa", 8000, "/metrics"): page(90000, running=1)})
+        shut = {"code": 403, "headers": {"Content-Type": "text/plain"}, "body": "Forbidden (proxy)"}
+        with fake.serve(world, shut, lambda path: "/pods/shut" in path) as server, fake.config(server) as config:
+            _, report = scan(config, "--prometheus", "none", "--observe", "0")
+        self.assertEqual((report["totals"]["gpus_working"], report["totals"]["gpus_unknown"]), (1, 1))
+        self.assertFalse([g for g in report["gaps"] if "pods/proxy" in g["reason"]], report["gaps"])
+
+    def test_an_exporter_that_names_no_pods(self):
+        """Two idle servers by their counters, and one hot device that is anybody's: neither server is waste."""
+        objects = [node("gpu-1"), exporter("gpu-1"), owned("one", "gpu-1", gpus=1), *deployment("one"), owned("two", "gpu-1", gpus=1), *deployment("two")]
+        pages = {("ml", f"{n}-5d9c-aaaaa", 8000, "/metrics"): page(0) for n in ("one", "two")}
+        hot = "\n".join(f'DCGM_FI_DEV_GPU_UTIL{{gpu="{i}",UUID="GPU-{i}",modelName="NVIDIA H100 80GB HBM3"}} {95 if i == 5 else 0}\nDCGM_FI_DEV_POWER_USAGE{{gpu="{i}",UUID="GPU-{i}",modelName="NVIDIA H100 80GB HBM3"}} {600 if i == 5 else 70}' for i in range(8))
+        self.judge(objects, {**pages, ("gpu-operator", "dcgm-gpu-1", 9400, "/metrics"): hot + "\n"})
+        self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
+        self.judge(objects, {**pages, ("gpu-operator", "dcgm-gpu-1", 9400, "/metrics"): hot.replace(" 95", " 0").replace(" 600", " 70") + "\n"})
+        self.assertEqual(sum(f["usd_per_hour"] for f in self.found("dark-capacity", "idle")), 2 * GPU)
+
+    # --- scaled to zero, waiting, leaving ---
+
+    def test_scaled_to_zero_holds_nothing(self):
+        """KServe and Knative at zero replicas: no pod, no finding on the service, and the node is what is free."""
+        isvc = {"kind": "InferenceService", "metadata": {"name": "chat", "namespace": "ml", "creationTimestamp": fake.stamp(NOW - 20 * DAY)}, "spec": {"predictor": {"minReplicas": 0}}}
+        self.judge([node("gpu-1"), isvc, *deployment("chat-predictor-00001-deployment", replicas=0)])
+        self.assertEqual(self.states["free"], 8)
+        self.assertEqual({f["subject"]["namespace"] for f in self.report["findings"]}, {None})
+
+    def test_a_pool_at_zero_under_an_autoscaler(self):
+        """No GPU node, one pod that waits for one: nothing is wasted, and nothing is called clean."""
+        cpu = node("cpu-1", gpus=0, kind="m7i.4xlarge", pool="cpu")
+        report = self.judge([cpu, pod("wait", None, gpus=1)])
+        self.assertEqual((report["totals"]["gpus"], report["totals"]["waste_usd_per_hour"] or 0), (0, 0))
+        self.assertFalse([f for f in report["findings"] if f["usd_per_hour"]])
+
+    def test_nodes_that_leave_are_not_free(self):
+        """Spot reclaim, Karpenter's and the cluster autoscaler's own removal: the node goes by itself, today."""
+        for key in ("aws-node-termination-handler/spot-itn", "karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler", "cloud.google.com/impending-node-termination", "DeletionCandidateOfClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.cloudprovider.kubernetes.io/shutdown"):
+            with self.subTest(key):
+                self.judge([tainted(node("gpu-1"), key)])
+                self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
+
+    def test_a_node_under_maintenance_costs_and_says_so(self):
+        """A taint of one's own for three days: paid, and no pod that waits can get it: not 'give it to work that waits' alone."""
+        self.judge([tainted(node("gpu-1"), "maintenance", "true", hours=72)])
+        free = self.found("dark-capacity")
+        self.assertAlmostEqual(sum(f["usd_per_hour"] for f in free), NODE, places=4)
+        self.assertTrue(any("maintenance" in json.dumps(f) for f in free), free)
+
+    def test_a_pod_that_does_not_die(self):
+        """Terminating for two days behind a finalizer: it holds four GPUs that nobody can use."""
+        dying = owned("gone", "gpu-1", gpus=4)
+        dying["metadata"].update(deletionTimestamp=fake.stamp(NOW - 2 * DAY), finalizers=["acme/keep"])
+        dying["status"]["conditions"][0].update(status="False", lastTransitionTime=fake.stamp(NOW - 2 * DAY))
+        dying["status"]["containerStatuses"][0]["ready"] = False
+        self.judge([node("gpu-1"), dying, *deployment("gone")])
+        [stuck] = self.found("dark-capacity", "stuck")
+        self.assertAlmostEqual(stuck["usd_per_hour"], 4 * GPU, places=4)
+
+    # --- parts of cards ---
+
+    def test_mig_that_is_being_cut(self):
+        """mig-manager is at work: nothing is handed out for some minutes, nothing is broken."""
+        cutting = node("gpu-1", gpus=0, labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu.count": "8", "nvidia.com/mig.config": "all-1g.10gb", "nvidia.com/mig.config.state": "pending", "nvidia.com/mig.capable": "true"})
+        self.judge([cutting])
+        self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
+
+    def test_time_slices_are_not_cards(self):
+        """Four replicas a card and one pod: eight cards are paid, and no free GPU is more than a card."""
+        sliced = node("gpu-1", gpus=32, labels={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-SHARED", "nvidia.com/gpu.count": "8", "nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "time-slicing"})
+        self.judge([sliced, owned("web", "gpu-1", gpus=1), *deployment("web")], {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(90000, running=1)})
+        self.assertEqual(self.report["totals"]["gpus"], 8)
+        self.assertAlmostEqual(self.report["totals"]["spend_usd_per_hour"], NODE, places=4)
+        self.assertLessEqual(self.states["free"], 7)
+
+    def test_a_notebook_nobody_has_history_of(self):
+        """One look at a calm device is no day of rest: unknown, not idle."""
+        book = pod("book-0", "gpu-1", gpus=1, image="quay.io/jupyter/pytorch-notebook:cuda12", args=(), owner=("apps/v1", "StatefulSet", "book"), port=8888)
+        self.judge([node("gpu-1"), exporter("gpu-1"), book], shown("gpu-1", {0: ("ml", "book-0", 0)}))
+        self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
+        self.assertEqual(self.states["unknown"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
