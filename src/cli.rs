@@ -2,8 +2,10 @@
 
 mod duration;
 mod memory;
+mod plan;
 
 pub(crate) use memory::MemoryArgs;
+pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
 
 use self::duration::{duration, window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Collect(Box<CollectArgs>),
     /// Which GPU tiers hold this model, how many requests each takes, what each costs.
     Fit(Box<FitArgs>),
+    /// Which moves, in which order, empty whole nodes, and what the bill is after each; nothing is carried out.
+    Plan(Box<PlanArgs>),
     /// What changed between two reports or snapshots, in dollars per hour and in work done.
     Diff(DiffArgs),
     /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
@@ -497,6 +501,7 @@ pub(crate) enum CatalogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
     Diff,
+    Plan,
     Report,
     Snapshot,
     Policy,

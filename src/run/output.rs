@@ -48,17 +48,20 @@ pub(super) fn width() -> usize {
         .clamp(60, 240)
 }
 
-pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ReportArgs) -> Result<()> {
-    let terminal = io::stdout().is_terminal();
+/// Whether to colour what goes to stdout.
+pub(super) fn color(when: ColorArg) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    let color = match args.color {
+    match when {
         ColorArg::Always => true,
         ColorArg::Never => false,
-        ColorArg::Auto => terminal && !no_color,
-    };
+        ColorArg::Auto => io::stdout().is_terminal() && !no_color,
+    }
+}
+
+pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ReportArgs) -> Result<()> {
     let options = RenderOptions {
         width: width(),
-        color,
+        color: color(args.color),
         top: args.top,
     };
     for (format, file) in outputs {

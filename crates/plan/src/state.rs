@@ -101,7 +101,7 @@ impl<'p> State<'p> {
         self.problem.nodes[node].open && !self.gone[node] && self.problem.places[p.places][node]
     }
 
-    fn has_room(&self, pod: usize, node: usize) -> bool {
+    pub(crate) fn has_room(&self, pod: usize, node: usize) -> bool {
         let request = &self.problem.pods[pod].request;
         // Over-committed nodes have wrapped around: whatever is asked for beside nothing is not there.
         request.iter().enumerate().all(|(r, amount)| {
@@ -110,7 +110,7 @@ impl<'p> State<'p> {
         })
     }
 
-    fn gets_along(&self, pod: usize, node: usize) -> bool {
+    pub(crate) fn gets_along(&self, pod: usize, node: usize) -> bool {
         let p = &self.problem.pods[pod];
         let here = |s: usize| self.members[node].get(&s).copied().unwrap_or(0);
         let apart = p.apart.iter().all(|s| here(*s) == 0);

@@ -6,8 +6,6 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 const GPU: usize = 0;
-const CPU: usize = 1;
-const SLOTS: usize = 2;
 
 /// Splitmix64: the fleets are the same in every run.
 struct Dice(u64);
