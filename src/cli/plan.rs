@@ -19,13 +19,7 @@ pub(crate) struct PlanArgs {
     pub(crate) headroom: String,
     /// Also act on measured findings: end idle and stuck workloads (`now`: where their nodes can go already; `reusable`: the
     /// others), take replicas away (`replicas`), list smaller tiers (`tier`: their manifests are a person's to change).
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WHAT",
-        value_delimiter = ',',
-        help_heading = "Plan"
-    )]
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = "Plan")]
     pub(crate) allow: Vec<AllowArg>,
     /// Policy file: thresholds, suppressions, prices (default: ./gpuwaste.toml where there is one).
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]

@@ -19,7 +19,11 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let options = options(args)?;
     let mut settings = policy::file(args.policy.as_deref())?;
     policy::prices(args.prices.as_deref(), &mut settings)?;
-    let snapshot = source::snapshot(&args.source, settings.owner_labels.clone(), settings.thresholds.bin_limits())?;
+    let snapshot = source::snapshot(
+        &args.source,
+        settings.owner_labels.clone(),
+        settings.thresholds.bin_limits(),
+    )?;
     let fleet = judge::join(&snapshot, &settings);
     let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
         !settings.skip.iter().any(|c| c == id)
@@ -50,11 +54,17 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
     if !args.source.quiet {
         let mut err = io::stderr().lock();
         for refused in made.refused.iter().filter(|_| args.format != PlanFormat::Table) {
-            let line = format!("no plan for {}: {}; {}", refused.cluster, refused.reason, refused.remedy);
+            let line = format!(
+                "no plan for {}: {}; {}",
+                refused.cluster, refused.reason, refused.remedy
+            );
             output::unless_closed(writeln!(err, "gpuwaste: {}", plain(&line)).map_err(Into::into))?;
         }
     }
-    let failed = snapshot.sources.iter().any(|s| s.named && s.status == SourceStatus::Failed);
+    let failed = snapshot
+        .sources
+        .iter()
+        .any(|s| s.named && s.status == SourceStatus::Failed);
     let nothing = made.totals.saved_usd_per_hour.is_none();
     Ok(ExitCode::from(if failed || nothing { 3 } else { 0 }))
 }
@@ -83,6 +93,5 @@ fn options(args: &PlanArgs) -> Result<Options> {
         reusable: allows(AllowArg::Reusable),
         tier: allows(AllowArg::Tier),
         replicas: allows(AllowArg::Replicas),
-        ..Options::default()
     })
 }

@@ -25,8 +25,6 @@ pub struct Options {
     pub reusable: bool,
     pub tier: bool,
     pub replicas: bool,
-    /// Also what only a person can move: to see what it would bring.
-    pub(crate) persons: bool,
 }
 
 /// The problem, and what its indices stand for.
@@ -58,7 +56,14 @@ pub(crate) struct PodOf<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, fleet: &'a Fleet, report: &Report, options: &Options) -> Self {
+    /// `persons`: also with what only a person can move, to see what it would bring.
+    pub(crate) fn new(
+        snapshot: &'a Snapshot,
+        fleet: &'a Fleet,
+        report: &Report,
+        options: &Options,
+        persons: bool,
+    ) -> Self {
         let mut input = Self {
             fleet,
             problem: Problem {
@@ -80,7 +85,7 @@ impl<'a> Input<'a> {
             };
             match refusal(info, cluster, fleet, index) {
                 Some((reason, remedy)) => input.refused.push((cluster.name.clone(), reason, remedy)),
-                None => input.cluster(index, cluster, &resources, options),
+                None => input.cluster(index, cluster, &resources, (options, persons)),
             }
         }
         let all = input.nodes.len();
@@ -89,7 +94,13 @@ impl<'a> Input<'a> {
         input
     }
 
-    fn cluster(&mut self, index: usize, cluster: &'a seen::Cluster, resources: &Resources, options: &Options) {
+    fn cluster(
+        &mut self,
+        index: usize,
+        cluster: &'a seen::Cluster,
+        resources: &Resources,
+        (options, persons): (&Options, bool),
+    ) {
         let first = self.nodes.len();
         let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
         let known: BTreeMap<&str, &seen::Node> = cluster.nodes.iter().flatten().map(|n| (n.name.as_str(), n)).collect();
@@ -164,11 +175,7 @@ impl<'a> Input<'a> {
                 request: resources.amounts(&requests, false),
                 milli_gpus: milli,
                 places: set,
-                how: if waits {
-                    How::Stays
-                } else {
-                    leaving.how(options.persons)
-                },
+                how: if waits { How::Stays } else { leaving.how(persons) },
                 apart: constraints.map_or(Vec::new(), |c| {
                     selections.terms(c.anti_affinity.iter().map(|t| t.selection))
                 }),

@@ -17,6 +17,8 @@ struct Group<'p> {
     can_go: Vec<(i64, usize)>,
     /// Pods on its GPUs that stay in any plan.
     pods: Vec<&'p Pod>,
+    /// What of each node's amounts pods on GPUs could have, by node (parallel to `nodes`) and resource.
+    room: Vec<Vec<u64>>,
 }
 
 fn of_group(problem: &Problem, group: usize) -> i64 {
@@ -48,16 +50,48 @@ fn of_group(problem: &Problem, group: usize) -> i64 {
         .filter(|p| gpus.iter().any(|r| p.request[*r] > 0))
         .collect();
     let all: i64 = can_go.iter().map(|(price, _)| price).sum();
+    let room = nodes.iter().map(|n| room(problem, *n, &pods, gpus)).collect();
     let group = Group {
         problem,
         nodes,
         can_go,
         pods,
+        room,
     };
     let rooms = (0..problem.resources).map(|r| group.by_room(r));
     let counts = gpus.iter().map(|r| group.by_count(*r));
     let apart = (0..problem.selections.len()).map(|s| group.by_distance(s));
     rooms.chain(counts).chain(apart).fold(all, i64::min)
+}
+
+/// What pods on GPUs can have of a node, at most: beside what others hold for good, and no more GPUs than its CPU and memory
+/// carry with the pod that asks for the least of them per GPU.
+fn room(problem: &Problem, node: usize, pods: &[&Pod], gpus: &[usize]) -> Vec<u64> {
+    let mut room = problem.nodes[node].allocatable.clone();
+    let on_gpus = |p: &Pod| gpus.iter().any(|r| p.request[*r] > 0);
+    for pod in problem.pods.iter().filter(|p| p.node == Some(node) && !on_gpus(p)) {
+        if pod.change.is_none() && matches!(pod.how, How::Stays | How::WithNode) {
+            for (r, amount) in pod.request.iter().enumerate() {
+                room[r] = room[r].saturating_sub(*amount);
+            }
+        }
+    }
+    for &gpu in gpus {
+        for other in (0..room.len()).filter(|r| !gpus.contains(r)) {
+            let per_gpu = pods
+                .iter()
+                .filter(|p| p.request[gpu] > 0)
+                .map(|p| (p.request[other], p.request[gpu]));
+            // The least of a/b, without fractions.
+            let least =
+                per_gpu.min_by(|a, b| (u128::from(a.0) * u128::from(b.1)).cmp(&(u128::from(b.0) * u128::from(a.1))));
+            if let Some((amount, count)) = least.filter(|l| l.0 > 0) {
+                let carried = u128::from(room[other]) * u128::from(count) / u128::from(amount);
+                room[gpu] = room[gpu].min(u64::try_from(carried).unwrap_or(u64::MAX));
+            }
+        }
+    }
+    room
 }
 
 /// Steps of room up to which the exact answer is looked for; beyond, fractions of nodes.
@@ -72,8 +106,11 @@ impl Group<'_> {
     /// Room of one resource: what goes is at most what all have beyond what is asked for.
     fn by_room(&self, resource: usize) -> i64 {
         let asked: u64 = self.pods.iter().map(|p| p.request[resource]).sum();
-        let has = |n: usize| self.problem.nodes[n].allocatable[resource];
-        let all: u64 = self.nodes.iter().map(|n| has(*n)).sum();
+        let has = |n: usize| {
+            let at = self.nodes.iter().position(|own| *own == n);
+            at.map_or(0, |at| self.room[at][resource])
+        };
+        let all: u64 = self.room.iter().map(|r| r[resource]).sum();
         let spare = all.saturating_sub(asked);
         let items: Vec<(i64, u64)> = self.can_go.iter().map(|(price, n)| (*price, has(*n))).collect();
         if items.len() as u64 * spare <= EXACT * 100 && spare <= EXACT {

@@ -39,10 +39,10 @@ const BRIEF: usize = 100;
 
 /// The plan for a fleet that was judged.
 pub fn plan(snapshot: &Snapshot, fleet: &Fleet, report: &Report, options: &Options) -> Plan {
-    let input = Input::new(snapshot, fleet, report, options);
+    let input = Input::new(snapshot, fleet, report, options, false);
     let (solution, bound) = solve(&input.problem);
     let spend = report.totals.spend_usd_per_hour;
-    let (steps, after) = steps::steps(&input, &solution, spend, options);
+    let (steps, after) = steps::steps(&input, &solution, spend);
     let usd = UsdPerHour::from_micros;
     let made = !input.nodes.is_empty();
     let mut plan = Plan {
@@ -103,7 +103,7 @@ pub fn brief(snapshot: &Snapshot, fleet: &Fleet, report: &Report) -> Option<Brie
     if fleet.nodes.len() > BRIEF {
         return None;
     }
-    let input = Input::new(snapshot, fleet, report, &Options::default());
+    let input = Input::new(snapshot, fleet, report, &Options::default(), false);
     if input.nodes.is_empty() || !input.refused.is_empty() {
         return None;
     }
@@ -172,11 +172,7 @@ fn with_persons(
     if !some || fleet.nodes.len() > WITH_PERSONS {
         return None;
     }
-    let options = Options {
-        persons: true,
-        ..options.clone()
-    };
-    let with = Input::new(snapshot, fleet, report, &options);
+    let with = Input::new(snapshot, fleet, report, options, true);
     let (more, _) = solve(&with.problem);
     (more.saved > solution.saved).then(|| UsdPerHour::from_micros(more.saved))
 }

@@ -67,7 +67,8 @@ fn summary(t: &Totals) -> String {
     let nodes = count(t.nodes_returned, "node");
     let moves = match t.moves {
         0 => "without a move".to_string(),
-        n => format!("after {} ({} of GPUs disturbed)", count(n, "move"), t.gpus_disturbed),
+        n if t.gpus_disturbed > 0.0 => format!("after {}, which disturb {} GPUs", count(n, "move"), t.gpus_disturbed),
+        n => format!("after {}", count(n, "change")),
     };
     format!(
         "saves {} of at most {}: {nodes} can go {moves}",
@@ -82,6 +83,12 @@ fn count(n: u64, word: &str) -> String {
     } else {
         format!("{n} {word}s")
     }
+}
+
+/// When the fleet was read, to the minute.
+fn read_at(plan: &Plan) -> String {
+    let at: String = plan.taken_at.chars().take(16).collect();
+    plain(&format!("{} UTC", at.replace('T', " ")))
 }
 
 /// One line of a comment: nothing ends it before its end.
@@ -104,7 +111,7 @@ fn commands(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "# gpuwaste plan of a fleet as it was at {}. gpuwaste runs none of this.",
-        comment(&plan.taken_at)
+        read_at(plan)
     )?;
     writeln!(out, "# {}", comment(&summary(&plan.totals)))?;
     writeln!(

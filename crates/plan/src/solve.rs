@@ -143,10 +143,10 @@ fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize
 fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
     let mut found = decode(problem, order, &BTreeSet::new(), style);
     loop {
-        let avoid: BTreeSet<usize> = found.returned.clone();
+        let avoid: BTreeSet<usize> = found.returned.union(&found.kept_for_queue).copied().collect();
         let sequence: Vec<usize> = order.iter().copied().filter(|n| avoid.contains(n)).collect();
         let again = decode(problem, &sequence, &avoid, style);
-        if again.returned.len() == avoid.len() {
+        if again.returned.len() + again.kept_for_queue.len() == avoid.len() {
             return again;
         }
         found = again;

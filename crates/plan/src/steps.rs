@@ -2,9 +2,9 @@
 
 mod words;
 
+use crate::adapter::Input;
 use crate::adapter::leaving::Leaving;
 use crate::adapter::places::may_be_scheduled;
-use crate::adapter::{Input, Options};
 use crate::document::{Step, StepKind};
 use crate::model::{Action, Solution};
 use crate::state::State;
@@ -32,7 +32,6 @@ pub(crate) fn steps<'i>(
     input: &'i Input<'_>,
     solution: &Solution,
     spend: Option<UsdPerHour>,
-    options: &Options,
 ) -> (Vec<Step>, State<'i>) {
     let mut steps = Steps {
         input,
@@ -42,7 +41,6 @@ pub(crate) fn steps<'i>(
         bill: spend,
         steps: Vec::new(),
     };
-    debug_assert!(!options.persons, "what only a person can do is no step");
     steps.cordon(solution);
     for action in &solution.actions {
         match action {

@@ -1,6 +1,6 @@
 //! One self-contained page without scripts: the bill over the steps, every node before and after, the steps with their commands.
 
-use super::{STATES, letter, summary};
+use super::{STATES, letter, read_at, summary};
 use crate::document::{Plan, Step};
 use crate::judge::report::text::{known, plain};
 use crate::units::UsdPerHour;
@@ -32,7 +32,7 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
             }
             body {
                 h1 { (known(t.spend_usd_per_hour)) " → " (known(t.spend_after_usd_per_hour)) }
-                p.lead { (summary(t)) ". The fleet as it was at " (plain(&plan.taken_at)) "; gpuwaste carries out none of it." }
+                p.lead { (summary(t)) ". The fleet as it was at " (read_at(plan)) "; gpuwaste carries out none of it." }
                 @for refused in &plan.refused {
                     p.refused { "No plan for " b { (plain(&refused.cluster)) } ": " (refused.reason) "; " (refused.remedy) "." }
                 }

@@ -1,6 +1,6 @@
 //! For a ticket or a pull request.
 
-use super::{letter, summary};
+use super::{letter, read_at, summary};
 use crate::document::Plan;
 use crate::judge::report::text::{known, plain};
 use std::io::{self, Write};
@@ -41,7 +41,7 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "| | |\n|---|---|")?;
     writeln!(out, "| bill now | {} |", cell(&known(t.spend_usd_per_hour)))?;
     writeln!(out, "| bill after | {} |", cell(&known(t.spend_after_usd_per_hour)))?;
-    writeln!(out, "| read at | {} |", cell(&plan.taken_at))?;
+    writeln!(out, "| read at | {} |", cell(&read_at(plan)))?;
     for refused in &plan.refused {
         writeln!(
             out,

@@ -1,6 +1,6 @@
 //! For a terminal: the bill, the picture, the steps, and what stays.
 
-use super::{STATES, count, letter, summary};
+use super::{STATES, count, letter, read_at, summary};
 use crate::document::Plan;
 use crate::judge::report::terminal::wrap;
 use crate::judge::report::text::{known, money, per_month, plain};
@@ -44,7 +44,7 @@ pub(super) fn render(plan: &Plan, width: usize, color: bool, out: &mut dyn Write
         "{}  {} · {}",
         paint.bold("gpuwaste plan"),
         count(t.nodes, "GPU node"),
-        plain(&plan.taken_at)
+        read_at(plan)
     )?;
     writeln!(out)?;
     let mut row = |name: &str, value: &str, text: &str| -> io::Result<()> {
