@@ -63,8 +63,14 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// The manual page, in roff.
-    Man,
+    /// The manual page, in roff: of gpuwaste, or of one command.
+    Man {
+        /// Of this command, for example "scan".
+        command: Option<String>,
+        /// Write one page a command into this folder.
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Debug, Args)]

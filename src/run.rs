@@ -18,9 +18,10 @@ use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::path::{Name, is_name};
 use crate::collect::kube::rights::{RbacRequest, rbac};
 use crate::text::message;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// 2: could not scan (usage, configuration, connection, or nothing could be read).
@@ -71,7 +72,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Catalog(args) => catalog::catalog(&args),
         Command::Schema { document } => schema(document),
         Command::Completions { shell } => completions(shell),
-        Command::Man => man(),
+        Command::Man { command, dir } => man(command.as_deref(), dir.as_deref()),
     }
 }
 
@@ -97,10 +98,33 @@ fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {
     print(script)
 }
 
-fn man() -> Result<ExitCode> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-    print(page)
+fn man(command: Option<&str>, dir: Option<&Path>) -> Result<ExitCode> {
+    let mut all = Cli::command().disable_help_subcommand(true);
+    all.build();
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
+        clap_mangen::generate_to(all, dir)
+            .with_context(|| format!("{}: the pages cannot be written", dir.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let page = match command {
+        None => all,
+        Some(name) => {
+            let known = || {
+                all.get_subcommands()
+                    .map(clap::Command::get_name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            let found = all.find_subcommand(name);
+            found
+                .cloned()
+                .with_context(|| format!("'{name}' is no command; there are {}", known()))?
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    print(text)
 }
 
 fn roles(args: &RbacArgs) -> Result<ExitCode> {

@@ -5,7 +5,9 @@ use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
 use crate::collect;
 use crate::judge::{self, Case};
+use crate::plan;
 use crate::report::Format;
+use crate::report::document::PlanBrief;
 use crate::report::rows::GroupBy;
 use crate::report::text::plain;
 use crate::settings::Settings;
@@ -82,7 +84,14 @@ impl Judged {
             group_by: self.group_by.as_ref(),
             baseline: self.baseline.as_ref(),
         };
-        let (report, verdict) = case.judge();
+        let (mut report, verdict) = case.judge();
+        if let Some(brief) = plan::brief(&self.snapshot, &fleet, &report) {
+            report.totals.now_after_plan_usd_per_hour = Some(brief.now_after_plan);
+            report.plan = brief.turned.is_positive().then_some(PlanBrief {
+                moves: brief.moves,
+                usd_per_hour: brief.turned,
+            });
+        }
         output::write(&report, outputs, args)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;

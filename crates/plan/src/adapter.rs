@@ -154,7 +154,7 @@ impl<'a> Input<'a> {
                 && pod.phase == seen::PodPhase::Pending
                 && pod.deleted_at.is_none()
                 && own.wanted() > 0;
-            if !(pod.holds() && node.is_some()) && !waits {
+            if (!pod.holds() || node.is_none()) && !waits {
                 continue;
             }
             let requests = pod.requests();
@@ -210,7 +210,7 @@ impl<'a> Input<'a> {
     ) -> usize {
         let mixed = joined.slot_ids().any(|s| self.fleet.slot(s).model.is_some());
         let name = match joined.gpu {
-            Some(gpu) if !mixed => gpu.name.to_string(),
+            Some(gpu) if !mixed => gpu.name.clone(),
             _ => format!("{} of {}", joined.gpu_name, joined.name),
         };
         let all = &mut self.problem.groups;

@@ -24,7 +24,7 @@ pub(crate) struct Steps<'i, 'a> {
     /// Replicas that owners ask for now: ("Deployment", namespace, name) of a cluster.
     replicas: BTreeMap<(&'a str, String), u64>,
     bill: Option<UsdPerHour>,
-    steps: Vec<Step>,
+    done: Vec<Step>,
 }
 
 /// The steps, and who is where after them.
@@ -39,7 +39,7 @@ pub(crate) fn steps<'i>(
         cordoned: solution.returned.union(&solution.kept_for_queue).copied().collect(),
         replicas: BTreeMap::new(),
         bill: spend,
-        steps: Vec::new(),
+        done: Vec::new(),
     };
     steps.cordon(solution);
     for action in &solution.actions {
@@ -52,10 +52,10 @@ pub(crate) fn steps<'i>(
     for node in &solution.kept_for_queue {
         steps.opened(*node);
     }
-    for (i, step) in steps.steps.iter_mut().enumerate() {
+    for (i, step) in steps.done.iter_mut().enumerate() {
         step.number = i as u64 + 1;
     }
-    (steps.steps, steps.state)
+    (steps.done, steps.state)
 }
 
 impl Steps<'_, '_> {
@@ -64,7 +64,7 @@ impl Steps<'_, '_> {
     }
 
     fn push(&mut self, step: Step) {
-        self.steps.push(Step {
+        self.done.push(Step {
             bill_after_usd_per_hour: self.bill,
             ..step
         });

@@ -95,6 +95,10 @@ pub(super) struct RawVolume {
     projected: RawProjected,
     /// The field of any other kind, by its name.
     #[serde(flatten)]
+    #[allow(
+        clippy::zero_sized_map_values,
+        reason = "only the names are kept: what is in a volume is nobody's business"
+    )]
     kind: BTreeMap<String, serde::de::IgnoredAny>,
 }
 

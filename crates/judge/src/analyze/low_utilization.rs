@@ -10,7 +10,7 @@ use crate::units::UsdPerHour;
 use std::collections::BTreeMap;
 
 documented! {
-    since "0.1.0";
+    since "0.2.0";
     /// What it finds. Jobs, notebooks and unknown pods whose GPUs are at work, and little of the time: a mean activity of a quarter or less
     /// (low_utilization_mean) over at least 50 GPU-hours of the window (low_utilization_gpu_hours), on cards whose memory is not nearly full
     /// (low_utilization_memory). One finding an owner: the owner label, else the namespace.

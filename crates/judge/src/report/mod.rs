@@ -76,6 +76,7 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         groups,
         fixed: None,
         policy: input.policy.clone(),
+        plan: None,
     };
     let lost = |s: &Source| s.kind == SourceKind::Kubernetes && s.status == SourceStatus::Failed;
     let written = |s: &Source| s.kind == SourceKind::Manifest;

@@ -25,7 +25,7 @@ pub(super) fn plural(n: usize, word: &str) -> String {
 }
 
 pub(super) fn gpus(gpus: f64) -> String {
-    let shown = format!("{:.2}", gpus);
+    let shown = format!("{gpus:.2}");
     let shown = shown.trim_end_matches('0').trim_end_matches('.');
     match shown {
         "0" => "no GPU".into(),
@@ -100,7 +100,7 @@ mod tests {
                 .iter()
                 .any(|w| matches!(w.as_str(), "rm" | "reboot" | "/" | "-oyaml"));
             assert!(!words.is_empty() && !loose, "{command}");
-            assert!(!command.lines().nth(1).is_some_and(|l| !l.is_empty()), "{command}");
+            assert!(command.lines().nth(1).is_none_or(str::is_empty), "{command}");
         }
         assert_eq!(
             Kubectl("prod").scale("ml", "deployment", "chat", 2, 3),
