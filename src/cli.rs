@@ -3,9 +3,11 @@
 mod duration;
 mod memory;
 mod plan;
+mod view;
 
 pub(crate) use memory::MemoryArgs;
 pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
+pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
 use self::duration::{duration, window};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,6 +34,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Find waste in a live fleet, in snapshots, or in the built-in demo fleet.
     Scan(Box<ScanArgs>),
+    /// A finding whole: what it rests on, how its dollars come about, what to do and with which commands.
+    Show(Box<ShowArgs>),
+    /// What there is: workload by workload, node by node, GPU by GPU.
+    Ls(Box<LsArgs>),
     /// Record a snapshot of what can be read; judge nothing.
     Collect(Box<CollectArgs>),
     /// Which GPU tiers hold this model, how many requests each takes, what each costs.
@@ -184,6 +190,9 @@ pub(crate) struct ScanArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+    /// List what there is, workload by workload, and judge nothing (as `gpuwaste ls`).
+    #[arg(long, help_heading = "Output")]
+    pub(crate) list: bool,
     /// Print the policy in force, each value with its source, and scan nothing.
     #[arg(long, help_heading = "Judgement")]
     pub(crate) print_policy: bool,
@@ -237,9 +246,12 @@ pub(crate) struct ReportArgs {
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
-    /// Show this many findings in the table [default: 12] and in markdown [default: 10, the others folded].
+    /// Show this many findings in the table [default: what the screen holds, 5 to 10] and in markdown [default: 10].
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) top: Option<usize>,
+    /// List findings that have no dollars of their own, too.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) hints: bool,
     /// Colour in the table.
     #[arg(
         long,

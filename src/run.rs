@@ -13,6 +13,7 @@ mod policy;
 mod scan;
 mod snapshot_file;
 mod source;
+mod view;
 
 use crate::cli::{Cli, Command, RbacArgs, SchemaDocument};
 use crate::collect::kube::path::{Name, is_name};
@@ -61,6 +62,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Show(args) => view::show(&args),
+        Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => doctor::doctor(&args),

@@ -165,7 +165,11 @@ fn the_table_fits_its_width() {
             let columns = line.chars().count();
             assert!(columns <= width, "{columns} columns at {width}: {line}");
         }
-        assert!(done.out.contains("dark-capacity") || width < 80, "{}", done.out);
+        assert!(
+            done.out.contains("→ scale the StatefulSet to 0") || width < 80,
+            "{}",
+            done.out
+        );
     }
     let wide = run(dir.path(), &["scan", "--demo"]).out;
     let longest = wide.lines().map(|l| l.chars().count()).max().unwrap();

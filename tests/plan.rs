@@ -190,7 +190,7 @@ fn scan_says_what_moves_would_bring() {
     let total = |name: &str| report["totals"][name].as_f64().unwrap();
     assert!((total("now_after_plan_usd_per_hour") - total("waste_now_usd_per_hour") - turned).abs() < 1e-6);
     let table = run(dir.path(), &["scan", "--snapshot", "case.json"]).out;
-    assert!(table.contains("by a plan of 1 move: gpuwaste plan"), "{table}");
+    assert!(table.contains("A plan of 1 move turns"), "{table}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ struct Head {
 }
 
 /// A report as it is, a snapshot judged by this gpuwaste.
-fn read(path: &Path, settings: &Settings) -> Result<Report> {
+pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
     let name = path.display();
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {

@@ -48,21 +48,33 @@ pub(super) fn width() -> usize {
         .clamp(60, 240)
 }
 
-/// Whether to colour what goes to stdout.
-pub(super) fn color(when: ColorArg) -> bool {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    match when {
+/// Lines of the terminal that stdout is.
+pub(super) fn height() -> Option<usize> {
+    let size = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
+    size.map(|(_, h)| usize::from(h.0))
+}
+
+pub(super) fn color(wanted: ColorArg) -> bool {
+    match wanted {
         ColorArg::Always => true,
         ColorArg::Never => false,
-        ColorArg::Auto => io::stdout().is_terminal() && !no_color,
+        ColorArg::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
 }
 
-pub(super) fn write(report: &Report, outputs: &[(Format, Option<PathBuf>)], args: &ReportArgs) -> Result<()> {
+pub(super) fn write(
+    report: &Report,
+    outputs: &[(Format, Option<PathBuf>)],
+    args: &ReportArgs,
+    verbose: bool,
+) -> Result<()> {
     let options = RenderOptions {
         width: width(),
+        height: height(),
         color: color(args.color),
         top: args.top,
+        verbose,
+        hints: args.hints,
     };
     for (format, file) in outputs {
         match file {
@@ -110,17 +122,16 @@ pub(super) fn tell(
     verbose: bool,
 ) -> Result<()> {
     let mut err = io::stderr().lock();
-    // A table on the same screen has said what follows; only the gates' verdict is worth a second line.
-    let seen = outputs.iter().any(|(f, file)| *f == Format::Table && file.is_none())
-        && io::stdout().is_terminal()
-        && err.is_terminal();
+    // A table on the same screen has said what follows, as has one with -v wherever it goes: each gap stands once.
+    let table = outputs.iter().any(|(f, file)| *f == Format::Table && file.is_none());
+    let seen = table && (verbose || io::stdout().is_terminal() && err.is_terminal());
     if seen && !verdict.lines.is_empty() {
         writeln!(err)?;
     }
     for line in &verdict.lines {
         writeln!(err, "gpuwaste: {}", plain(line))?;
     }
-    if quiet || (seen && !verbose) {
+    if quiet || seen {
         return Ok(());
     }
     for s in &report.policy.suppressions {

@@ -28,6 +28,10 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
     }
+    if args.list {
+        let models = args.report.models.as_deref();
+        return super::view::listed(&args.source, models, settings, args.report.color);
+    }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
     let snapshot = source::snapshot(
@@ -92,7 +96,7 @@ impl Judged {
                 usd_per_hour: brief.turned,
             });
         }
-        output::write(&report, outputs, args)?;
+        output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;
             std::fs::write(path, text).with_context(|| format!("could not write the baseline {}", path.display()))?;

@@ -99,6 +99,17 @@ pub enum FitVerdict {
     Unknown,
 }
 
+impl FitVerdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fits => "fits",
+            Self::Tight => "tight",
+            Self::DoesNotFit => "does-not-fit",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How sure a placement is; R6's words, kept apart from the analyzer's type since `fit` does not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FitConfidence {

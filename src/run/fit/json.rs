@@ -11,12 +11,7 @@ use crate::fit::{BandSource, FitConfidence, FitVerdict, Placement};
 use serde_json::{Map, Value, json};
 
 fn verdict(v: FitVerdict) -> &'static str {
-    match v {
-        FitVerdict::Fits => "fits",
-        FitVerdict::Tight => "tight",
-        FitVerdict::DoesNotFit => "does-not-fit",
-        FitVerdict::Unknown => "unknown",
-    }
+    v.name()
 }
 
 fn confidence(c: FitConfidence) -> &'static str {

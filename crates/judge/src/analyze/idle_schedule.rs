@@ -73,9 +73,9 @@ fn covered(bins: &Bins) -> bool {
 }
 
 /// Hours of the week, counted back from the window's end, without a request in any week seen.
-fn quiet(bins: &Bins) -> Vec<bool> {
+pub fn quiet(hourly: &[Option<f64>]) -> Vec<bool> {
     let mut cells: Vec<Option<bool>> = vec![None; WEEK];
-    for (back, value) in bins.hourly.iter().rev().enumerate() {
+    for (back, value) in hourly.iter().rev().enumerate() {
         let cell = &mut cells[back % WEEK];
         // An hour without a sample is not known to be quiet.
         let quiet = value.is_some_and(|v| v <= 0.0);
@@ -114,7 +114,9 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
     if !works || slots.is_empty() {
         return None;
     }
-    let runs = runs(&quiet(bins), t.idle_run_hours as usize);
+    let quiet = quiet(&bins.hourly);
+    let runs = runs(&quiet, t.idle_run_hours as usize);
+    let silent = quiet.iter().filter(|q| **q).count();
     // Each run ends with a cold start: loading the weights, and what the engine does beside.
     let cold = cold_start_hours(workload, t);
     let hours: f64 = runs.iter().map(|(_, n)| (*n as f64 - cold).max(0.0)).sum();
@@ -146,12 +148,13 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
         part: None,
         kind: FindingKind::Recoverable,
         rank: ClaimRank::IdleSchedule,
-        title: format!("{}: no request in {hours:.0} of 168 hours of the week", workload.name),
+        title: format!("{}: no request in {silent} of 168 hours of the week", workload.name),
         subject: support::of_workload(fleet, workload),
         workload: Some(id),
         confidence: judged.level,
         confidence_reasons: judged.reasons,
         evidence: vec![
+            number("hours_without_requests", silent as f64, "hours"),
             number("idle_hours_per_week", hours, "hours").expected(t.idle_hours_per_week as f64),
             number("replicas_low", low as f64, "replicas"),
             number("weeks_seen", weeks as f64, "weeks"),
@@ -240,7 +243,7 @@ mod tests {
         let mut hourly = vec![Some(0.0); 2 * WEEK];
         hourly[5] = Some(1.0);
         hourly[WEEK + 7] = None;
-        let quiet = quiet(&bins(hourly));
+        let quiet = quiet(&bins(hourly).hourly);
         assert!(!quiet[5] && !quiet[7] && quiet[6]);
         assert_eq!(quiet.iter().filter(|q| **q).count(), WEEK - 2);
     }
@@ -252,7 +255,7 @@ mod tests {
             assert_eq!((weeks(&bins), covered(&bins)), (seen, seen > 0), "{hours}");
         }
         // That hour is not known to be quiet.
-        let quiet = quiet(&bins(vec![Some(0.0); WEEK - 1]));
+        let quiet = quiet(&bins(vec![Some(0.0); WEEK - 1]).hourly);
         assert!(!quiet[0] && quiet[1..].iter().all(|q| *q));
     }
 

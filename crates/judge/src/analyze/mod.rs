@@ -11,7 +11,7 @@ mod exporters_tests;
 pub mod finding;
 #[cfg(test)]
 mod history_tests;
-mod idle_schedule;
+pub mod idle_schedule;
 mod kv_pressure;
 mod low_utilization;
 mod mig_layout;
@@ -32,6 +32,7 @@ mod sizing_tests;
 mod spec_hygiene;
 mod spread;
 mod starved;
+pub mod stop;
 mod stranded;
 mod support;
 #[cfg(test)]
@@ -49,7 +50,7 @@ pub use documented::Documented;
 use documented::documented;
 use finding::{Finding, NotAssessed};
 use sizing::Sizing;
-pub use sizing::{ServerLoad, server_load};
+pub use sizing::{ServerLoad, placed, server_load};
 use std::cell::OnceCell;
 
 /// A check. The doc comment of its type, made by `documented!`, is its user documentation (`gpuwaste explain CHECK` and its page

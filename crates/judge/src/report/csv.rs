@@ -112,6 +112,16 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writer.flush()
 }
 
+/// Rows under a head of their own; no cell is a formula.
+pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>, out: &mut dyn Write) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(out);
+    writer.write_record(head).map_err(io_error)?;
+    for row in rows {
+        writer.write_record(row.iter().map(|c| cell(c))).map_err(io_error)?;
+    }
+    writer.flush()
+}
+
 /// Empty where unknown, never 0.
 fn number(usd: Option<UsdPerHour>) -> String {
     usd.map(|u| u.usd().to_string()).unwrap_or_default()

@@ -311,6 +311,12 @@ pub struct ReportFix {
     pub summary: String,
     pub placement: Option<FixPlacement>,
     pub patch: Option<String>,
+    /// The one thing to do, in a few words.
+    #[serde(default)]
+    pub action: Option<String>,
+    /// What does it, for a shell; empty where it takes a person.
+    #[serde(default)]
+    pub commands: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -405,6 +411,15 @@ pub struct ReportWorkload {
     /// server, notebook, job, placeholder, infrastructure or unknown.
     pub class: String,
     pub observed: ObservedFigures,
+    /// Whether the model fits what it holds: fits, tight, does-not-fit or unknown; `null`: no server, or too little is known.
+    #[serde(default)]
+    pub fits: Option<String>,
+    /// Tokens that one engine's KV cache holds; the server's own word where it tells.
+    #[serde(default)]
+    pub kv_capacity_tokens: Option<u64>,
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub created_at: Option<Timestamp>,
     /// Work of each hour where history tells it; `null` without.
     #[serde(default)]
     pub hourly: Option<Hourly>,

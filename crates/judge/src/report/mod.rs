@@ -1,18 +1,23 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
+pub mod act;
 mod csv;
 pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
 mod html;
+pub mod inventory;
 mod json;
 mod junit;
 pub mod ledger;
 mod markdown;
+pub mod order;
+pub mod people;
 mod prometheus;
 pub mod rows;
 mod sarif;
+pub mod show;
 mod table;
 pub mod terminal;
 pub mod text;
@@ -109,9 +114,10 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
     let finding = ledger.findings[i];
     let resolved = &resolution.findings[i];
     let reason = input.suppressed.get(i).cloned().flatten();
+    let many = ledger.fleet.clusters.len() > 1;
     let recoverable = finding.kind == FindingKind::Recoverable;
     let waste = resolved.usd_per_hour.filter(|_| recoverable);
-    ReportFinding {
+    let mut told = ReportFinding {
         id: ledger.ids[i].clone(),
         check: finding.check.to_owned(),
         part: finding.part.map(str::to_owned),
@@ -139,6 +145,8 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
             summary: finding.fix.summary.clone(),
             placement: finding.fix.placement.clone(),
             patch: finding.fix.patch.clone(),
+            action: None,
+            commands: Vec::new(),
         },
         status: if reason.is_some() {
             Status::Suppressed
@@ -147,7 +155,11 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         },
         status_reason: reason,
         owner: rows::owner(ledger.fleet, finding, input.owner_labels),
-    }
+    };
+    told.fix.action = Some(act::short(&told));
+    let context = told.subject.cluster.clone().filter(|_| many);
+    told.fix.commands = act::commands(&told, context.as_deref());
+    told
 }
 
 /// What the check saw, and what else has to be done before a node can go.
@@ -232,6 +244,12 @@ pub struct RenderOptions {
     pub color: bool,
     /// `--top`: findings shown by formats that people read; each has its own number without it.
     pub top: Option<usize>,
+    /// Lines of the terminal; `None` in a pipe.
+    pub height: Option<usize>,
+    /// `-v`: the table with everything that it rests on.
+    pub verbose: bool,
+    /// `--hints`: findings without dollars are listed, too.
+    pub hints: bool,
 }
 
 impl Default for RenderOptions {
@@ -240,6 +258,9 @@ impl Default for RenderOptions {
             width: 120,
             color: false,
             top: None,
+            height: None,
+            verbose: false,
+            hints: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::document::{Group, Groups, Hourly, ObservedFigures, ReportNode, ReportPrice, ReportWorkload, UnitCosts};
 use super::ledger::{Ledger, Resolution};
 use super::totals;
+use crate::analyze;
 use crate::analyze::finding::{Finding, FindingKind};
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
@@ -79,7 +80,7 @@ pub fn nodes(fleet: &Fleet) -> Vec<ReportNode> {
     rows
 }
 
-fn node_row(fleet: &Fleet, node: &Node) -> ReportNode {
+pub(super) fn node_row(fleet: &Fleet, node: &Node) -> ReportNode {
     let mut states: BTreeMap<String, u64> = SlotState::ALL.iter().map(|s| (s.name().to_owned(), 0)).collect();
     for slot in node.slot_ids().map(|s| fleet.slot(s)) {
         *states.entry(slot.state.name().to_owned()).or_default() += slot.weight;
@@ -160,6 +161,11 @@ pub(super) fn workloads(
 
 fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
     let settings = workload.settings.clone().unwrap_or_default();
+    let placed = analyze::placed(fleet, workload);
+    let modelled = placed
+        .as_ref()
+        .and_then(|p| p.kv_capacity.as_ref())
+        .map(|band| band.value.0);
     let bound = workload.replicas.len() as u64;
     ReportWorkload {
         cluster: cluster_name(fleet, workload.cluster),
@@ -197,6 +203,9 @@ fn workload_row(fleet: &Fleet, workload: &Workload) -> ReportWorkload {
         unit_costs: UnitCosts::default(),
         state: state(fleet, workload).to_owned(),
         class: workload.class.name().to_owned(),
+        fits: placed.map(|p| p.verdict.name().to_owned()),
+        kv_capacity_tokens: workload.kv_capacity.map(|t| t.0).or(modelled),
+        created_at: workload.created_at,
         observed: observed(&workload.observed),
         hourly: workload
             .observed

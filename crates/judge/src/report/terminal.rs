@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 /// Columns that a text takes on a terminal.
-pub(super) fn width_of(text: &str) -> usize {
+pub fn width_of(text: &str) -> usize {
     unicode_width::UnicodeWidthStr::width(text)
 }
 
@@ -38,6 +38,21 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// One line of at most `width` columns; an ellipsis says that there was more.
+pub fn cut(text: &str, width: usize) -> String {
+    if width_of(text) <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for c in text.chars() {
+        if width_of(&kept) + width_of(c.encode_utf8(&mut [0; 4])) + 1 > width {
+            break;
+        }
+        kept.push(c);
+    }
+    format!("{}…", kept.trim_end())
 }
 
 /// Pieces on as few lines as fit, each whole where it can be, a middle dot between them.
@@ -112,6 +127,13 @@ mod tests {
             }
         }
         assert_eq!(wrap("one two", 20), ["one two"]);
+    }
+
+    #[test]
+    fn a_line_is_cut_where_it_must_be() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("longer than that", 8), "longer…");
+        assert!((0..12).all(|w| width_of(&cut("漢字漢字漢字漢字", w)) <= w.max(1)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Text that came from a cluster, made safe for a terminal; small helpers shared by the formats people read.
 
 use super::document::{Report, ReportFinding, Totals};
-use crate::analyze::finding::{Evidence, EvidenceValue, FindingKind, Subject};
+use crate::analyze::finding::{Evidence, FindingKind, Subject};
 use crate::report::document::{Grade, Status};
+use crate::snapshot::SourceKind;
 use crate::units::UsdPerHour;
 
 /// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
@@ -180,6 +181,139 @@ pub fn extent(gpus: f64, usd: Option<UsdPerHour>) -> String {
     }
 }
 
+/// Written, and not running yet.
+pub fn of_manifests(report: &Report) -> bool {
+    !report.sources.is_empty() && report.sources.iter().all(|s| s.kind == SourceKind::Manifest)
+}
+
+/// What to do and what it gives: "$126,581 a month stops if 9 things are done; $159,666 more can be reused."
+pub fn headline(report: &Report) -> String {
+    let t = &report.totals;
+    let (Some(now), Some(reusable)) = (t.waste_now_usd_per_hour, t.waste_reusable_usd_per_hour) else {
+        return if t.spend_usd_per_hour.is_none() {
+            "What could be saved is unknown: no GPU has a known price.".into()
+        } else {
+            "What could be saved is unknown: nothing could be judged.".into()
+        };
+    };
+    if of_manifests(report) {
+        let saved = now + reusable;
+        return if saved.is_positive() {
+            format!("{} a month could be saved before it is deployed.", per_month(saved))
+        } else {
+            nothing_found(t).into()
+        };
+    }
+    let things = super::order::ranked(report)
+        .iter()
+        .filter(|f| f.waste_now_usd_per_hour.is_some_and(UsdPerHour::is_positive))
+        .count() as u64;
+    let things = format!(
+        "{} {} done",
+        plural(things, "thing"),
+        if things == 1 { "is" } else { "are" }
+    );
+    match (now.is_positive(), reusable.is_positive()) {
+        (true, true) => format!(
+            "{} a month stops if {things}; {} more can be reused.",
+            per_month(now),
+            per_month(reusable)
+        ),
+        (true, false) => format!("{} a month stops if {things}.", per_month(now)),
+        (false, true) => format!(
+            "{} a month of GPUs can be reused; no bill stops by itself.",
+            per_month(reusable)
+        ),
+        (false, false) => nothing_found(t).into(),
+    }
+}
+
+/// "Spend $661,462 a month; waste 43.3 % of it; at risk $25,086 a month."
+pub fn spend_line(report: &Report) -> String {
+    let t = &report.totals;
+    let month = |usd: Option<UsdPerHour>| usd.map_or_else(|| "unknown".into(), |u| format!("{} a month", per_month(u)));
+    let waste = match (t.waste_usd_per_hour, t.waste_percent) {
+        (Some(usd), Some(share)) => format!("{} ({share:.1} %)", per_month(usd)),
+        (Some(usd), None) => per_month(usd),
+        _ => "unknown".into(),
+    };
+    let unpriced = if t.gpus_unpriced > 0.0 && t.spend_usd_per_hour.is_some() {
+        format!("; {} without a known price", gpus(t.gpus_unpriced))
+    } else {
+        String::new()
+    };
+    let spend = if of_manifests(report) {
+        "As written it costs"
+    } else {
+        "Spend"
+    };
+    format!(
+        "{spend} {}, waste {waste}; at risk {}{unpriced}.",
+        month(t.spend_usd_per_hour),
+        month(t.at_risk_usd_per_hour)
+    )
+}
+
+/// "97 % of the cost could be judged; prices: catalog 100 %, oldest of 2026-06-18".
+pub fn coverage_line(report: &Report) -> String {
+    let coverage = report
+        .totals
+        .coverage_percent
+        .map_or_else(|| "unknown".to_owned(), |c| format!("{c:.0} % of the cost judged"));
+    let prices = price_sources(report);
+    if prices.is_empty() {
+        coverage
+    } else {
+        format!("{coverage}; prices: {prices}")
+    }
+}
+
+/// "cpu-gpu-imbalance for 50 GPUs, and 2 more → give Prometheus …": the remedy is that which assesses most.
+pub fn not_assessed_line(report: &Report) -> Option<String> {
+    let missing = unassessed(report);
+    let checks: std::collections::BTreeSet<&str> = missing.reasons.iter().map(|r| r.0).collect();
+    let (check, _, most, _) = missing.reasons.first()?;
+    let others = match checks.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more checks"),
+    };
+    let way = missing
+        .remedy
+        .map(|(remedy, ..)| format!(" → {remedy}"))
+        .unwrap_or_default();
+    Some(format!("{check} for {}{others}{way}", gpus(*most)))
+}
+
+/// "64,598": of a month, where the column says so.
+pub fn monthly(usd: UsdPerHour) -> String {
+    per_month(usd).replace('$', "")
+}
+
+/// "$28,410 a month of waste": of findings left out of a list.
+pub fn monthly_waste(findings: &[&ReportFinding]) -> String {
+    let waste = findings.iter().filter(|f| f.kind == FindingKind::Recoverable);
+    match super::totals::any_known(waste.map(|f| f.waste_usd_per_hour)) {
+        Some(usd) if usd.is_positive() => format!("{} a month of waste", per_month(usd)),
+        _ => "no waste".into(),
+    }
+}
+
+/// "now", "part now", "reusable", "at risk", "trend": what doing it saves. "part now": some of its nodes can go, others are still
+/// needed.
+pub fn saving(f: &ReportFinding) -> &'static str {
+    let some = f.waste_now_usd_per_hour.is_some_and(UsdPerHour::is_positive);
+    match ledger_name(f) {
+        "reusable" if some => "part now",
+        name => name,
+    }
+}
+
+/// "1 GPU", "0.71 GPUs".
+pub fn gpus(n: f64) -> String {
+    let n = count(n);
+    format!("{n} GPU{}", if n == "1" { "" } else { "s" })
+}
+
 /// "1 node", "2 nodes".
 pub fn plural(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
@@ -287,21 +421,17 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
-/// "kv_cache_peak 12 % (expected 80 %, prometheus)".
+/// "KV cache peak 12 % (expected 80 %, prometheus)".
 pub fn evidence(e: &Evidence) -> String {
-    let unit = e.unit.as_deref().unwrap_or_default();
-    let say = |value: f64| match unit {
-        "ratio" => format!("{} %", figure(value * 100.0)),
-        "" => figure(value),
-        unit => format!("{} {unit}", figure(value)),
-    };
-    let value = match &e.value {
-        EvidenceValue::Number(n) => say(*n),
-        EvidenceValue::Text(text) => text.clone(),
-        EvidenceValue::Unknown => "unknown".into(),
-    };
-    let expected = e.expected.map(|x| format!("expected {}, ", say(x))).unwrap_or_default();
-    format!("{} {value} ({expected}{})", e.name.replace('_', " "), e.source)
+    let expected = super::people::expected(e)
+        .map(|x| format!("expected {x}, "))
+        .unwrap_or_default();
+    format!(
+        "{} {} ({expected}{})",
+        super::people::name(&e.name),
+        super::people::value(e),
+        e.source
+    )
 }
 
 pub fn status_name(status: Status) -> &'static str {

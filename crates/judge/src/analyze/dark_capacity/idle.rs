@@ -3,6 +3,7 @@
 use super::{ID, age, gpus_weighted, weight, witnesses};
 use crate::analyze::Outcome;
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, Subject};
+use crate::analyze::stop::Stop;
 use crate::analyze::support::{self, Judged, span};
 use crate::fleet::history::COVERED;
 use crate::fleet::state::{self, Reason};
@@ -251,12 +252,12 @@ fn advice(workload: &Workload, decided: Decided, standby: bool) -> (String, Opti
             None,
         );
     }
-    let patch = matches!(workload.kind.as_str(), "Deployment" | "StatefulSet" | "LeaderWorkerSet")
-        .then(|| "spec:\n  replicas: 0\n".to_string());
+    let stop = Stop::of(&workload.kind);
     (
         format!(
-            "Ask its owner; scale {name} to 0 if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is)."
+            "Ask its owner; {} if it is not needed (annotate gpuwaste.dev/ignore with a reason if it is).",
+            stop.of_named(&name)
         ),
-        patch,
+        stop.patch().map(str::to_owned),
     )
 }

@@ -2,6 +2,7 @@
 
 use super::{ID, gpus_weighted};
 use crate::analyze::finding::{ClaimRank, Evidence, Finding, Fix};
+use crate::analyze::stop::Stop;
 use crate::analyze::support::{self, Judged, span};
 use crate::analyze::{Context, Outcome, undersized};
 use crate::fleet::state;
@@ -80,16 +81,28 @@ pub(super) fn stuck(context: &Context<'_>, out: &mut Outcome) {
             fix.summary = undersized::advice(placement.as_ref());
             fix.placement = placement;
         }
+        let (name, stop) = (
+            format!("{} {}/{}", workload.kind, workload.namespace, workload.name),
+            Stop::of(&workload.kind),
+        );
+        // What is being deleted needs no stop.
+        fix.patch = stop
+            .patch()
+            .filter(|_| worst.reason != StuckReason::Terminating)
+            .map(str::to_owned);
         let summary = match worst.reason {
             StuckReason::ImagePull => {
-                "Correct the image's name or pull secret, or scale to 0 until it exists.".to_string()
+                format!(
+                    "Correct the image's name or pull secret, or {} until it exists.",
+                    stop.of_named(&name)
+                )
             }
             StuckReason::Terminating => {
                 "Find what blocks deletion (finalizers, a node that is gone) and remove it.".into()
             }
             _ => format!(
-                "Scale {} {}/{} to 0 until the cause is fixed: it holds GPUs and serves nothing.",
-                workload.kind, workload.namespace, workload.name
+                "Until the cause is fixed, {}: it holds GPUs and serves nothing.",
+                stop.of_named(&name)
             ),
         };
         out.findings.push(Finding {

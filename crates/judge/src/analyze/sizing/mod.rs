@@ -17,7 +17,7 @@ pub(super) use held::{Held, held};
 pub(super) use host::{Host, HostNeed};
 pub(super) use market::Market;
 pub(super) use patch::of_plan as patch;
-pub use present::{ServerLoad, server_load};
+pub use present::{ServerLoad, placed, server_load};
 pub(super) use replicas::Cut;
 
 use super::finding::FixPlacement;

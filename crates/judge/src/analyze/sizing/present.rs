@@ -1,5 +1,6 @@
 //! What one running server is asked to do and how fast it does it, for `gpuwaste fit --from`.
 
+use super::held::held;
 use super::{Demand, lack, replicas, whole};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
@@ -116,6 +117,19 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
             .inter_token_latency
             .map_or(t.slo_itl_seconds, |s| (s * t.latency_growth).max(t.slo_itl_seconds)),
     })
+}
+
+/// How the model stands on what it holds today, with the server's own KV capacity where it tells one. `None`: no server, or too
+/// little of it is known to say.
+pub fn placed(fleet: &Fleet, workload: &Workload) -> Option<Placement> {
+    let held = held(fleet, workload).ok()?;
+    Some(fit::place(
+        held.model,
+        held.settings,
+        held.gpu,
+        held.parallelism(),
+        held.calibration.as_ref(),
+    ))
 }
 
 /// A server's p95 time between tokens, with what it ran meanwhile. `None`: one of them is not known.

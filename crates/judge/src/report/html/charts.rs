@@ -1,9 +1,10 @@
 //! The plots: tables with bars in them, so that every figure is also text, to a reader and to a screen reader.
 
-use super::super::document::{Report, ReportFinding, ReportWorkload, Status, Totals};
+use super::super::document::{Hourly, Report, ReportFinding, ReportWorkload, Status, Totals};
 use super::super::text::{self, money, plain};
 use super::anchor;
 use crate::analyze::finding::FindingKind;
+use crate::analyze::idle_schedule::quiet;
 use crate::units::UsdPerHour;
 use maud::{Markup, html};
 use std::collections::BTreeMap;
@@ -319,7 +320,7 @@ fn history(report: &Report) -> Markup {
         div.grid { @for w in rows { @if let Some(hourly) = &w.hourly {
             figure.card {
                 h3 { (plain(&w.name)) " " small { (plain(w.gpu.as_deref().unwrap_or_default())) @if let Some(usd) = w.usd_per_hour { " · " (money(usd)) } } }
-                (week(&hourly.cells()))
+                (week(hourly))
                 (trend(&hourly.days()))
             }
         } } }
@@ -327,9 +328,11 @@ fn history(report: &Report) -> Markup {
 }
 
 /// 7 × 24 cells of the mean work in each hour of the week; an outline is an hour without any, an empty place one without data.
-fn week(cells: &[Option<f64>; 168]) -> Markup {
+fn week(hourly: &Hourly) -> Markup {
+    let cells = hourly.cells();
     let max = cells.iter().flatten().copied().fold(0.0, f64::max);
-    let quiet = cells.iter().flatten().filter(|c| **c == 0.0).count();
+    // As the check counts them.
+    let quiet = quiet(&hourly.values).into_iter().filter(|q| *q).count();
     let label = format!("{quiet} of 168 hours of the week have no request");
     html! {
         svg role="img" aria-label=(label) viewBox="0 0 270 78" width="100%" {

@@ -21,6 +21,14 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     footer(report, options, out)
 }
 
+/// What stands below the first screen: what was asked for, and what is wrong with policy or baseline.
+pub(super) fn short(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+    groups(report, options, out)?;
+    gates(report, out)?;
+    fixed(report, options, out)?;
+    policy(report, options, out)
+}
+
 /// One row a group, most waste first.
 fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let Some(groups) = &report.groups else {

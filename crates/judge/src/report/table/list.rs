@@ -3,9 +3,9 @@
 use crate::analyze::finding::{Confidence, Subject};
 use crate::report::RenderOptions;
 use crate::report::document::{Report, ReportFinding, Status};
+use crate::report::order;
 use crate::report::terminal::{Paint, pieces, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
-use crate::units::UsdPerHour;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
@@ -17,11 +17,7 @@ const WIDE: usize = 160;
 const TOP: usize = 12;
 
 pub(super) fn shown(report: &Report) -> Vec<&ReportFinding> {
-    report
-        .findings
-        .iter()
-        .filter(|f| f.status != Status::Suppressed)
-        .collect()
+    order::all(report)
 }
 
 /// Columns before the title.
@@ -80,15 +76,15 @@ pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn W
         .unwrap_or(0)
         .max(4);
     let layout = Layout::of(options.width, widest);
-    let sure = if layout.sure { "sure       " } else { "" };
+    let sure = if layout.sure { "confidence " } else { "" };
     let head = format!(
         "{:MARGIN$}{:>3}  {:>widest$}  {:<8}  {sure}finding",
-        "", "#", "$/h", "money"
+        "", "#", "$/h", "saving"
     );
     writeln!(out, "\n{}", paint.bold(&head))?;
     writeln!(out, "{:MARGIN$}{}", "", paint.dim(&"─".repeat(options.width - MARGIN)))?;
     for (index, f) in all.iter().take(top).enumerate() {
-        let ledger = ledger_name(f);
+        let ledger = text::saving(f);
         let money = format!("{ledger:<8}");
         let money = match ledger {
             "now" | "part now" => paint.red(&money),
@@ -124,15 +120,6 @@ pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn W
         )?;
     }
     Ok(())
-}
-
-/// "part now": some of its nodes can go, others are still needed.
-fn ledger_name(f: &ReportFinding) -> &'static str {
-    let some = f.waste_now_usd_per_hour.is_some_and(UsdPerHour::is_positive);
-    match text::ledger_name(f) {
-        "reusable" if some => "part now",
-        name => name,
-    }
 }
 
 /// The title, and where it is: beside it where there is room, else below.

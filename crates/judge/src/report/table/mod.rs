@@ -1,35 +1,40 @@
 //! The table: what a person reads first. It fits the width it is given.
 
 mod after;
+mod first;
 mod list;
 
 use super::RenderOptions;
 use super::document::Report;
 use super::terminal::{Paint, wrap, wrapped};
 use super::text::{self, plain};
-use crate::snapshot::SourceKind;
 use std::io::{self, Write};
 
 pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    header(report, options, out)?;
+    title(report, options, out)?;
     if report.totals.gpus == 0.0 {
         return no_gpus(report, out);
     }
+    if !options.verbose {
+        first::render(report, options, out)?;
+        return after::short(report, options, out);
+    }
+    header(report, options, out)?;
     not_assessed(report, options, out)?;
     list::findings(report, options, out)?;
     list::fixes(report, options, out)?;
     after::render(report, options, out)
 }
 
-fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+fn title(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let t = &report.totals;
     let paint = Paint(options.color);
     let clusters: std::collections::BTreeSet<_> = report.nodes.iter().filter_map(|n| n.cluster.as_deref()).collect();
     let what = format!(
-        "{} · {} · {} GPUs · {}",
+        "{} · {} · {} · {}",
         text::plural(clusters.len() as u64, "cluster"),
         text::plural(t.nodes, "GPU node"),
-        text::count(t.gpus),
+        text::gpus(t.gpus),
         report.taken_at.strftime("%Y-%m-%d %H:%M UTC")
     );
     for (i, line) in wrap(&what, options.width.saturating_sub(10)).into_iter().enumerate() {
@@ -39,10 +44,18 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
             if i == 0 { paint.bold("gpuwaste") } else { " ".repeat(8) }
         )?;
     }
-    if t.gpus == 0.0 {
-        return Ok(());
-    }
-    writeln!(out)?;
+    Ok(())
+}
+
+/// `-v`: every figure with its words.
+fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+    let t = &report.totals;
+    let paint = Paint(options.color);
+    writeln!(
+        out,
+        "\n{}\n",
+        paint.bold(&wrap(&text::headline(report), options.width).join("\n"))
+    )?;
     let unpriced = if t.gpus_unpriced > 0.0 {
         format!("  ({} GPUs have no known price)", text::count(t.gpus_unpriced))
     } else {
@@ -106,10 +119,6 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     row(out, "Coverage", &coverage, false, "of the fleet's cost could be judged")
 }
 
-fn of_manifests(report: &Report) -> bool {
-    report.sources.iter().all(|s| s.kind == SourceKind::Manifest)
-}
-
 fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let read: Vec<String> = report
         .sources
@@ -117,7 +126,7 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .map(|s| format!("{} ({})", plain(&s.name), plain(&s.detail)))
         .collect();
     writeln!(out, "\n{} Read: {}.", text::no_gpus(&report.totals), read.join("; "))?;
-    if of_manifests(report) {
+    if text::of_manifests(report) {
         writeln!(
             out,
             "None of these objects asks for a GPU in a form that is counted; what could not be read is named below."
