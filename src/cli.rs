@@ -1,12 +1,16 @@
 //! The command line, as clap sees it: raw arguments only. Defaults that depend on the policy file live in `settings`.
 
+mod decide;
 mod duration;
 mod memory;
 mod plan;
+mod settle;
 mod view;
 
+pub(crate) use decide::{DecideArgs, ReasonArg};
 pub(crate) use memory::MemoryArgs;
 pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
+pub(crate) use settle::SettleArgs;
 pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
 use self::duration::{duration, window};
@@ -46,6 +50,10 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// What changed between two reports or snapshots, in dollars per hour and in work done.
     Diff(DiffArgs),
+    /// Decide about findings: claim, applied, dismiss, snooze, reopen; into a ledger of your repository.
+    Decide(Box<DecideArgs>),
+    /// What was done about findings, and what it saved, from a series of reports or snapshots; into the ledger.
+    Settle(SettleArgs),
     /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
     Check(Box<CheckArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.
@@ -219,6 +227,9 @@ pub(crate) struct ReportArgs {
     /// Findings of this baseline (or JSON report) are not new; those that are gone are listed.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
     pub(crate) baseline: Option<PathBuf>,
+    /// Ledger of decisions (`gpuwaste decide`): findings carry their state, and gates count what is undecided.
+    #[arg(long, value_name = "DIR", help_heading = "Gates")]
+    pub(crate) ledger: Option<PathBuf>,
     /// Write a baseline of what this scan finds.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
     pub(crate) write_baseline: Option<PathBuf>,
@@ -228,12 +239,15 @@ pub(crate) struct ReportArgs {
     /// Fail (1) when waste is above this share of priced spend.
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) max_waste_percent: Option<f64>,
-    /// Fail (1) when waste that the baseline does not have is above this.
+    /// Fail (1) when waste that the baseline does not have, or that nobody decided about in the ledger, is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_new_waste: Option<f64>,
     /// Fail (1) when spend at risk is above this.
     #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
     pub(crate) max_at_risk: Option<f64>,
+    /// Fail (1) when findings that were snoozed or dismissed in the ledger are together above this.
+    #[arg(long, value_name = "USD_PER_HOUR", requires = "ledger", help_heading = "Gates")]
+    pub(crate) max_dismissed: Option<f64>,
     /// Fail (3) when less of the fleet could be judged (80 as soon as any gate is given).
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     pub(crate) min_coverage: Option<f64>,

@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 #[cfg(test)]
 mod check_pages;
+mod decide;
 mod diff;
 mod doctor;
 mod fit;
@@ -11,6 +12,7 @@ mod output;
 mod plan;
 mod policy;
 mod scan;
+mod settle;
 mod snapshot_file;
 mod source;
 mod view;
@@ -62,6 +64,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::scan(&args),
+        Command::Decide(args) => decide::decide(&args),
+        Command::Settle(args) => settle::settle(&args),
         Command::Show(args) => view::show(&args),
         Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),

@@ -32,6 +32,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         settings: &settings,
         group_by: None,
         baseline: None,
+        decisions: None,
     };
     let (report, verdict) = case.judge();
     // What servers and tenants said is in it everywhere: it is made harmless as a whole.

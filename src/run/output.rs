@@ -1,7 +1,7 @@
 //! Where a report goes: formats to stdout and files, gates and gaps to stderr.
 
 use crate::cli::{ColorArg, ReportArgs};
-use crate::report::document::{Fixed, Report, SuppressionState};
+use crate::report::document::{Fixed, Report, Status, SuppressionState};
 use crate::report::text::{self, plain, same_gaps};
 use crate::report::{Format, RenderOptions};
 use crate::units::sum_known;
@@ -148,10 +148,31 @@ pub(super) fn tell(
             s.line, s.check
         )?;
     }
+    if report.totals.decisions.is_some() {
+        tell_suppressed(&mut err, report)?;
+    }
     if let Some(fixed) = &report.fixed {
         tell_fixed(&mut err, fixed)?;
     }
     gaps(&mut err, report, verbose)
+}
+
+/// Suppressions go on working; with a ledger they can become decisions, which expire and are counted.
+fn tell_suppressed(err: &mut impl Write, report: &Report) -> Result<()> {
+    let suppressed: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|f| f.status == Status::Suppressed)
+        .collect();
+    if let Some(first) = suppressed.first() {
+        let count = text::plural(suppressed.len() as u64, "finding");
+        writeln!(
+            err,
+            "gpuwaste: {count} suppressed by the policy or an annotation, in no total; 'gpuwaste decide {} dismiss --reason …' makes one a decision, which is counted and expires",
+            first.id
+        )?;
+    }
+    Ok(())
 }
 
 fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {

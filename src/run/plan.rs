@@ -35,6 +35,7 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
         settings: &settings,
         group_by: None,
         baseline: None,
+        decisions: None,
     };
     let (report, _) = case.judge();
     let made = plan::plan(&snapshot, &fleet, &report, &options);

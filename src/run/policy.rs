@@ -52,6 +52,7 @@ fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
         ),
         ("max-new-waste", args.max_new_waste, &mut gates.max_new_waste),
         ("max-at-risk", args.max_at_risk, &mut gates.max_at_risk),
+        ("max-dismissed", args.max_dismissed, &mut gates.max_dismissed),
         ("min-coverage", args.min_coverage, &mut gates.min_coverage),
     ] {
         let Some(value) = value else { continue };

@@ -12,8 +12,10 @@ use crate::report::rows::GroupBy;
 use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::verdict::Baseline;
+use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow};
+use gpuwaste_decisions::standing::Book;
+use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,6 +79,7 @@ impl Judged {
             self.settings.models = book;
             self.snapshot.gaps.extend(gaps);
         }
+        let decisions = args.ledger.as_deref().map(ledger).transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
         let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
@@ -87,6 +90,7 @@ impl Judged {
             settings: &self.settings,
             group_by: self.group_by.as_ref(),
             baseline: self.baseline.as_ref(),
+            decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
         let (mut report, verdict) = case.judge();
         if let Some(brief) = plan::brief(&self.snapshot, &fleet, &report) {
@@ -113,6 +117,10 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
         keep.push(label.clone());
     }
     keep
+}
+
+fn ledger(path: &Path) -> Result<Book> {
+    Folder::new(path).read().map_err(|why| anyhow!(why))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

@@ -104,6 +104,7 @@ fn read(args: &SourceArgs, models: Option<&Path>, mut settings: Settings) -> Res
         settings: &settings,
         group_by: None,
         baseline: None,
+        decisions: None,
     };
     let (report, _) = case.judge();
     let inventory = inventory::of(&fleet, &report);

@@ -20,4 +20,5 @@ use gpuwaste_engine as engine;
 use gpuwaste_facts::{snapshot, units};
 use gpuwaste_fit as fit;
 
+pub use catalog::prices::glob;
 pub use pipeline::{Case, join, report_of};

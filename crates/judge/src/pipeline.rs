@@ -9,7 +9,7 @@ use crate::report::rows::GroupBy;
 use crate::report::{self, Input};
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::verdict::{self, Baseline, Verdict};
+use crate::verdict::{self, Baseline, Decisions, Verdict};
 
 /// What the snapshot means, with the prices of the settings.
 pub fn join(snapshot: &Snapshot, settings: &Settings) -> Fleet {
@@ -32,6 +32,7 @@ pub fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
         settings,
         group_by: None,
         baseline: None,
+        decisions: None,
     };
     case.judge().0
 }
@@ -44,12 +45,18 @@ pub struct Case<'a> {
     pub settings: &'a Settings,
     pub group_by: Option<&'a GroupBy>,
     pub baseline: Option<&'a Baseline>,
+    pub decisions: Option<&'a dyn Decisions>,
 }
 
 impl Case<'_> {
     /// Ranks, suppresses, compares with the baseline, and asks the gates.
     pub fn judge(&self) -> (Report, Verdict) {
-        let ledger = Ledger::new(self.fleet, self.outcomes);
+        let mut ledger = Ledger::new(self.fleet, self.outcomes);
+        if let Some(decisions) = self.decisions {
+            let cap = |f: &&analyze::finding::Finding| decisions.cap(f.check, f.part);
+            ledger.caps = ledger.findings.iter().map(cap).collect();
+        }
+        let ledger = ledger;
         let ran = |check: &str| {
             let id = check.split('/').next().unwrap_or(check);
             self.outcomes.iter().any(|(known, _)| *known == id)
@@ -73,10 +80,12 @@ impl Case<'_> {
             baseline.apply(&mut report, &ledger, self.outcomes, self.settings.tolerance);
         }
         let statuses = verdict::statuses(&report, &ledger, &suppressed.reasons, self.baseline);
+        let decided = self.decisions.map(|d| verdict::decide(&mut report, &ledger, d));
         let verdict = verdict::judge(
             &mut report,
             &ledger,
             &statuses,
+            &decided.unwrap_or_default(),
             &self.settings.gates,
             self.baseline.map(|b| (b, self.settings.tolerance)),
         );

@@ -442,6 +442,33 @@ impl Split {
     }
 }
 
+/// A workload's bill and work at two times, for [`lmdi`].
+#[derive(Clone, Copy, Debug)]
+pub struct Bill {
+    pub spend: (UsdPerHour, UsdPerHour),
+    pub gpus: (f64, f64),
+    /// Of one unit for all; `None`: not known at both times.
+    pub work: Option<(f64, f64)>,
+}
+
+/// Where the change of a bill comes from, of what is held and what is free; the parts add up to it, to the micro-dollar.
+pub fn lmdi(bills: &[Bill], free: (UsdPerHour, UsdPerHour)) -> [(&'static str, UsdPerHour); 7] {
+    let party = |b: &Bill| {
+        let side = |spend, gpus, work: Option<f64>| Side {
+            spend,
+            gpus,
+            work: work.unwrap_or(0.0),
+        };
+        Party {
+            unit: b.work.map(|_| Unit::Tokens),
+            before: side(b.spend.0, b.gpus.0, b.work.map(|w| w.0)),
+            now: side(b.spend.1, b.gpus.1, b.work.map(|w| w.1)),
+        }
+    };
+    let parties: Vec<Party> = bills.iter().map(party).collect();
+    split(&parties.iter().collect::<Vec<_>>(), Some(free)).named()
+}
+
 /// The logarithmic mean: (a − b) ÷ ln(a ÷ b).
 fn logarithmic_mean(a: f64, b: f64) -> f64 {
     if (a - b).abs() <= 1e-12 * a.abs().max(b.abs()) {

@@ -46,6 +46,7 @@ mod witness_tests;
 use crate::fleet::{Fleet, SlotId};
 use crate::settings::Settings;
 use crate::snapshot::Gap;
+pub use cost_growth::{Bill, lmdi};
 pub use documented::Documented;
 use documented::documented;
 use finding::{Finding, NotAssessed};

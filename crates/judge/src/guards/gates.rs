@@ -33,7 +33,7 @@ fn verdict_of(judged: &Judged, gates: &Gates) -> (u8, Option<f64>) {
     let statuses = verdict::statuses(&judged.report, &ledger, &suppressed.reasons, None);
     let mut report = judged.report.clone();
     report.gates.clear();
-    let verdict = verdict::judge(&mut report, &ledger, &statuses, gates, None);
+    let verdict = verdict::judge(&mut report, &ledger, &statuses, &[], gates, None);
     (verdict.code, report.gates.first().and_then(|g| g.actual))
 }
 

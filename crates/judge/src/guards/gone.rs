@@ -32,6 +32,7 @@ fn against(old: &Report, snapshot: &Snapshot, prices: &PriceBook) -> (Report, f6
         &mut report,
         &ledger,
         &statuses,
+        &[],
         &gates,
         Some((&baseline, Tolerance::default())),
     );

@@ -64,7 +64,7 @@ fn judge_fleet(snapshot: &Snapshot, fleet: Fleet, group_by: Option<&report::rows
             confidence: Some(confidence),
             ..Gates::default()
         };
-        verdict::judge(&mut report, &ledger, &statuses, &gates, None);
+        verdict::judge(&mut report, &ledger, &statuses, &[], &gates, None);
     }
     drop(ledger);
     Judged {

@@ -8,7 +8,7 @@ use crate::fleet::unit_cost::per_million;
 use crate::units::UsdPerHour;
 use std::io::{self, Write};
 
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 45] = [
     "record",
     "id",
     "check",
@@ -50,7 +50,16 @@ const COLUMNS: [&str; 40] = [
     "usd_per_million_input_tokens",
     "usd_per_million_output_tokens_used",
     "usd_per_million_input_tokens_used",
+    // Of findings, with a ledger of decisions.
+    "decision",
+    "decision_reason",
+    "decision_until",
+    "decision_note",
+    "expected_usd_per_hour",
 ];
+
+/// The first column of decisions.
+const DECISION: usize = 40;
 
 /// The first column of the chargeback sheet.
 const CHARGEBACK: usize = 28;
@@ -101,7 +110,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         record[14] = row.gpus.to_string();
         record[17] = cell(by);
         record[18] = cell(&row.name);
-        record[CHARGEBACK + 8..].clone_from_slice(&prices(&row.unit_costs));
+        record[CHARGEBACK + 8..DECISION].clone_from_slice(&prices(&row.unit_costs));
         writer.write_record(record).map_err(io_error)?;
     }
     for w in &report.workloads {
@@ -162,8 +171,26 @@ fn finding(f: &ReportFinding) -> Vec<String> {
         at(|l| cell(&l.path)),
     ]
     .into_iter()
-    .chain(std::iter::repeat_n(String::new(), COLUMNS.len() - CHARGEBACK))
+    .chain(std::iter::repeat_n(String::new(), DECISION - CHARGEBACK))
+    .chain(decision(f))
     .collect()
+}
+
+/// State, reason (of one that is open again: why), last day, what there is to justify it, and what is expected of it.
+fn decision(f: &ReportFinding) -> [String; 5] {
+    let expected = number(f.expected_usd_per_hour);
+    let Some(d) = &f.decision else {
+        return [String::new(), String::new(), String::new(), String::new(), expected];
+    };
+    let why = d.reopened.as_deref().or(d.reason.as_deref()).unwrap_or_default();
+    let until = d.until.map(|day| day.to_string()).unwrap_or_default();
+    [
+        d.state.name().into(),
+        cell(why),
+        until,
+        cell(&d.justification()),
+        expected,
+    ]
 }
 
 /// Empty where unknown, never 0.
@@ -223,7 +250,7 @@ fn chargeback(w: &ReportWorkload) -> Vec<Vec<String>> {
         record
     };
     let mut whole = row("workload", String::new(), w.counted_hours, Some(1.0));
-    whole[CHARGEBACK + 8..].clone_from_slice(&prices(costs));
+    whole[CHARGEBACK + 8..DECISION].clone_from_slice(&prices(costs));
     let mut rows = vec![whole];
     let Some(hourly) = w.hourly.as_ref().filter(|_| w.counted_hours.is_some()) else {
         return rows;

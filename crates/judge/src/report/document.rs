@@ -1,5 +1,6 @@
 //! The report as a document: what `--format json` prints (schema 1), and what every other format renders.
 
+use super::decision::{Decision, OfState};
 use crate::analyze::finding::{Confidence, Evidence, FindingKind, FixPlacement, Subject};
 use crate::fleet::unit_cost::{Sum, per_million};
 use crate::snapshot::figure::Figure;
@@ -243,6 +244,9 @@ pub struct Totals {
     pub price_sources: BTreeMap<String, f64>,
     /// The oldest catalogue date in use.
     pub prices_as_of: Option<String>,
+    /// The money of each state of decision, which adds up to the waste and the at-risk money; `null` without `--ledger`.
+    #[serde(default)]
+    pub decisions: Option<Vec<OfState>>,
     #[serde(flatten)]
     pub unit_costs: UnitCosts,
 }
@@ -295,6 +299,15 @@ pub struct ReportFinding {
     /// Who owns the subject, by the policy's ownership labels.
     #[serde(default)]
     pub owner: Option<String>,
+    /// What was decided about it; `null` without `--ledger`.
+    #[serde(default)]
+    pub decision: Option<Decision>,
+    /// The waste times what such findings really saved of what was said; `null` without a record of enough of them.
+    #[serde(default)]
+    pub expected_usd_per_hour: Option<UsdPerHour>,
+    /// What became of findings like this one, for people; `null` without a record.
+    #[serde(default)]
+    pub record: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -505,6 +518,12 @@ pub struct ObservedFigures {
     pub kv_usage: Option<Figure>,
     pub preemptions_per_hour: Option<Figure>,
     pub gpu_busy: Option<Figure>,
+    /// Seconds between output tokens, 95th percentile.
+    #[serde(default)]
+    pub inter_token_latency_p95: Option<f64>,
+    /// Seconds.
+    #[serde(default)]
+    pub time_to_first_token_p95: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! `--format junit`: for CI servers that show tests. A suite for the gates and one a check; a new finding is a failure,
 //! one that is suppressed, in the baseline or not assessed is skipped, and says why.
 
+use super::decision::DecisionState;
 use super::document::{CheckCoverage, Gate, Group, Report, ReportFinding, Status};
 use super::text::{self, plain};
 use maud::{Markup, html};
@@ -119,7 +120,10 @@ fn group(row: &Group) -> Case {
 fn finding(f: &ReportFinding) -> Case {
     let dollars = f.usd_per_hour.map_or_else(|| "no known price".into(), text::money);
     let place = plain(&text::subject_place(&f.subject));
-    let result = if f.status == Status::New {
+    let decided = f.decision.as_ref().filter(|d| d.state != DecisionState::Open);
+    let result = if let Some(decision) = decided.filter(|_| f.status != Status::Suppressed) {
+        Outcome::Skipped(decision.justification())
+    } else if f.status == Status::New {
         let mut lines = vec![format!("where: {place}")];
         lines.extend(f.evidence.iter().map(|e| plain(&text::evidence(e))));
         let sure = f.confidence.name();

@@ -15,6 +15,9 @@ pub struct Ledger<'a> {
     pub findings: Vec<&'a Finding>,
     /// Fingerprints, one a finding, unique.
     pub ids: Vec<String>,
+    /// Parallel to the findings, or empty: why one is estimated at best, by the record of such findings. It changes how sure a
+    /// finding is said to be, never who gets which GPU-hour.
+    pub caps: Vec<Option<String>>,
 }
 
 /// What each finding of the ledger gets. Findings outside the resolved subset get nothing.
@@ -49,7 +52,21 @@ impl<'a> Ledger<'a> {
     pub fn new(fleet: &'a Fleet, outcomes: &'a [(&'static str, Outcome)]) -> Self {
         let findings: Vec<&Finding> = outcomes.iter().flat_map(|(_, o)| &o.findings).collect();
         let ids = fingerprint::ids(&findings);
-        Self { fleet, findings, ids }
+        Self {
+            fleet,
+            findings,
+            ids,
+            caps: Vec::new(),
+        }
+    }
+
+    /// How sure a finding is, with what its record says of such findings.
+    pub fn confidence(&self, i: usize) -> Confidence {
+        let own = self.findings[i].confidence;
+        match self.caps.get(i) {
+            Some(Some(_)) => own.min(Confidence::Estimated),
+            _ => own,
+        }
     }
 
     /// R4 and R5 among the findings whose `tier` is set. Lower tiers are served first: suppressed findings are put in

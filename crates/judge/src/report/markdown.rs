@@ -2,6 +2,7 @@
 //! what one GitHub comment takes.
 
 use super::RenderOptions;
+use super::decision::{self, Decision};
 use super::document::{Report, ReportFinding, Status, SuppressionState};
 use super::text::{self, money, plain};
 use crate::units::UsdPerHour;
@@ -42,7 +43,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     let findings: Vec<&ReportFinding> = report
         .findings
         .iter()
-        .filter(|f| f.status != Status::Suppressed)
+        .filter(|f| f.status != Status::Suppressed && !decision::is_hidden(f))
         .collect();
     let top = options.top.unwrap_or(TOP);
     let head: Vec<String> = rows(&findings, 0, top);
@@ -69,6 +70,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         );
         sections.push((title, rows(&findings, top, findings.len()), HEADER));
     }
+    sections.extend(hidden(report));
     sections.extend(baseline(report));
     sections.extend(groups(report));
     sections.extend(policy(report));
@@ -120,6 +122,8 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
             } else {
                 ""
             };
+            let decided = f.decision.as_ref().and_then(Decision::said);
+            let decided = decided.map(|d| format!(" ({})", md(&d))).unwrap_or_default();
             let model = f
                 .subject
                 .model
@@ -127,7 +131,7 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
                 .map(|m| format!(" · {}", md(m)))
                 .unwrap_or_default();
             format!(
-                "| {} | {amount} | {} | {} | {}{baseline} | {}{model} |\n",
+                "| {} | {amount} | {} | {} | {}{baseline}{decided} | {}{model} |\n",
                 i + 1,
                 text::ledger_name(f),
                 f.confidence.name(),
@@ -166,6 +170,13 @@ fn summary(report: &Report) -> String {
         text::percent(t.allocated_without_traffic_percent),
         text::percent(t.coverage_percent),
     );
+    let states = decision::lines(report);
+    if !states.is_empty() {
+        page.push('\n');
+    }
+    for (name, money, what) in states {
+        let _ = writeln!(page, "- {name}: {} of {}", md(&money), md(&what));
+    }
     if !report.gates.is_empty() {
         page.push('\n');
     }
@@ -241,6 +252,22 @@ fn baseline(report: &Report) -> Option<Section> {
         rows.collect(),
         "| $/h | check | finding | |\n|---:|---|---|---|\n",
     ))
+}
+
+/// What was snoozed and dismissed, and why.
+fn hidden(report: &Report) -> Option<Section> {
+    let hidden: Vec<&ReportFinding> = report.findings.iter().filter(|f| decision::is_hidden(f)).collect();
+    let rows = hidden.iter().map(|f| {
+        let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
+        let why = f.decision.as_ref().map(Decision::justification).unwrap_or_default();
+        format!("| {amount} | {} | {} | `{}` |\n", md(&f.title), md(&why), f.id)
+    });
+    let rows: Vec<String> = rows.collect();
+    let title = format!(
+        "Snoozed and dismissed: {}",
+        text::plural(hidden.len() as u64, "finding")
+    );
+    (!rows.is_empty()).then_some((title, rows, "| $/h | finding | why | id |\n|---:|---|---|---|\n"))
 }
 
 fn groups(report: &Report) -> Option<Section> {

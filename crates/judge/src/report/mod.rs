@@ -2,6 +2,7 @@
 
 pub mod act;
 mod csv;
+pub mod decision;
 pub mod difference;
 pub mod document;
 pub mod example;
@@ -137,8 +138,8 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         waste_usd_per_hour: waste,
         waste_now_usd_per_hour: waste.map(|_| resolved.now),
         at_risk_usd_per_hour: resolved.usd_per_hour.filter(|_| finding.kind == FindingKind::AtRisk),
-        confidence: finding.confidence,
-        confidence_reasons: finding.confidence_reasons.clone(),
+        confidence: ledger.confidence(i),
+        confidence_reasons: reasons(ledger, i),
         evidence: evidence(ledger, finding, resolved),
         claims: claims(ledger, finding, resolved),
         fix: ReportFix {
@@ -155,11 +156,30 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         },
         status_reason: reason,
         owner: rows::owner(ledger.fleet, finding, input.owner_labels),
+        decision: None,
+        expected_usd_per_hour: None,
+        record: None,
     };
     told.fix.action = Some(act::short(&told));
     let context = told.subject.cluster.clone().filter(|_| many);
     told.fix.commands = act::commands(&told, context.as_deref());
     told
+}
+
+/// Why it is no surer: what the record of such findings says comes first, where it decides.
+fn reasons(ledger: &Ledger<'_>, i: usize) -> Vec<String> {
+    let own = &ledger.findings[i].confidence_reasons;
+    let capped = ledger.caps.get(i).cloned().flatten();
+    let capped = capped.filter(|_| ledger.confidence(i) < ledger.findings[i].confidence);
+    capped.into_iter().chain(own.iter().cloned()).collect()
+}
+
+/// Ranks what can be recovered by what is expected of it, where a record tells; the order of what no record tells of stays.
+pub fn rank_by_expected(report: &mut Report) {
+    report.findings.sort_by_key(|f| {
+        let expected = f.expected_usd_per_hour.or(f.usd_per_hour);
+        (f.kind, expected.is_none(), Reverse(expected))
+    });
 }
 
 /// What the check saw, and what else has to be done before a node can go.

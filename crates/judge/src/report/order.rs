@@ -7,7 +7,7 @@ use crate::analyze::finding::FindingKind;
 use std::cmp::Reverse;
 
 /// Findings that cost something: those with dollars, largest first, GPUs whose price is not known, then trends, which are the growth
-/// of spend that is in other findings already. Suppressed ones are left out.
+/// of spend that is in other findings already. Suppressed, snoozed and dismissed ones are left out.
 pub fn ranked(report: &Report) -> Vec<&ReportFinding> {
     let mut all: Vec<&ReportFinding> = counted(report).filter(|f| !is_hint(f)).collect();
     // Stable: what costs the same stays in the document's order.
@@ -32,5 +32,9 @@ pub fn is_hint(f: &ReportFinding) -> bool {
 }
 
 fn counted(report: &Report) -> impl Iterator<Item = &ReportFinding> {
-    report.findings.iter().filter(|f| f.status != Status::Suppressed)
+    let hidden = super::decision::is_hidden;
+    report
+        .findings
+        .iter()
+        .filter(move |f| f.status != Status::Suppressed && !hidden(f))
 }

@@ -104,6 +104,13 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "Spend whose work is failing.",
         known(t.at_risk_usd_per_hour),
     )?;
+    let decided = t.decisions.iter().flatten();
+    let decided = decided.filter_map(|s| Some((labels(&[("state", s.state.name())]), s.waste_usd_per_hour?.usd())));
+    gauge(
+        "decided_waste_usd_per_hour",
+        "Recoverable waste by what was decided about it; adds up to gpuwaste_total_waste_usd_per_hour.",
+        decided.collect(),
+    )?;
     let states = text::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
     gauge("gpus", "Physical GPUs by state.", states.into())?;
     gauge("gpus_unpriced", "GPUs without a known price.", one(t.gpus_unpriced))?;

@@ -274,6 +274,8 @@ fn observed(observed: &Observed) -> ObservedFigures {
         kv_usage: observed.kv_usage,
         preemptions_per_hour: observed.preemptions_per_hour,
         gpu_busy: observed.gpu_busy,
+        inter_token_latency_p95: observed.inter_token_latency_p95,
+        time_to_first_token_p95: observed.time_to_first_token_p95,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `--format sarif`: SARIF 2.1.0, for code scanning. A finding about manifests points at file and line; one about a
 //! running fleet has a logical location, and a made-up path beside it, since code scanning refuses results without one.
 
+use super::decision::DecisionState;
 use super::document::{Report, ReportFinding, Status};
 use super::text::{self, plain};
 use crate::analyze::CHECKS;
@@ -123,6 +124,7 @@ fn result(report: &Report, f: &ReportFinding, rule_index: usize) -> Value {
             "confidence": f.confidence,
             "grade": f.grade,
             "owner": f.owner,
+            "decision": f.decision,
             "evidence": f.evidence,
         },
     });
@@ -139,6 +141,18 @@ fn result(report: &Report, f: &ReportFinding, rule_index: usize) -> Value {
     if f.status == Status::Suppressed {
         let why = plain(f.status_reason.as_deref().unwrap_or_default());
         result["suppressions"] = json!([{ "kind": "external", "justification": why }]);
+    }
+    // 3.35: `accepted` takes a result out of the list, `underReview` does not.
+    if let Some(d) = f.decision.as_ref().filter(|_| f.status != Status::Suppressed) {
+        let status = match d.state {
+            DecisionState::Snoozed | DecisionState::Dismissed => Some("accepted"),
+            DecisionState::Claimed | DecisionState::Applied => Some("underReview"),
+            DecisionState::Open => None,
+        };
+        if let Some(status) = status {
+            let why = d.justification();
+            result["suppressions"] = json!([{ "kind": "external", "status": status, "justification": why }]);
+        }
     }
     result
 }

@@ -106,6 +106,17 @@ fn facts(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> io:
     if let Some(owner) = &f.owner {
         row("Owner", owner)?;
     }
+    if let Some(decision) = f
+        .decision
+        .as_ref()
+        .map(super::decision::Decision::justification)
+        .filter(|d| !d.is_empty())
+    {
+        row("Decision", &decision)?;
+    }
+    if let Some(record) = &f.record {
+        row("Record", record)?;
+    }
     row("Saving", &saving(f))?;
     let mut reasons = f.confidence_reasons.iter();
     row(

@@ -49,6 +49,8 @@ pub struct Gates {
     pub max_new_waste: Option<f64>,
     /// USD per hour.
     pub max_at_risk: Option<f64>,
+    /// USD per hour of findings that were snoozed or dismissed.
+    pub max_dismissed: Option<f64>,
     /// Percent; 80 as soon as any other gate is given.
     pub min_coverage: Option<f64>,
     /// Findings under this confidence do not count.
@@ -57,12 +59,13 @@ pub struct Gates {
 
 impl Gates {
     /// The keys of the policy file, which are the flags with underscores.
-    pub fn limits(&self) -> [(&'static str, Option<f64>); 5] {
+    pub fn limits(&self) -> [(&'static str, Option<f64>); 6] {
         [
             ("max_waste", self.max_waste),
             ("max_waste_percent", self.max_waste_percent),
             ("max_new_waste", self.max_new_waste),
             ("max_at_risk", self.max_at_risk),
+            ("max_dismissed", self.max_dismissed),
             ("min_coverage", self.min_coverage),
         ]
     }

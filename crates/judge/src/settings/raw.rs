@@ -59,6 +59,9 @@ struct RawGates {
     /// USD per hour of spend at risk.
     #[schemars(with = "Option<f64>")]
     max_at_risk: Option<Spanned<f64>>,
+    /// USD per hour of findings that were snoozed or dismissed in the ledger.
+    #[schemars(with = "Option<f64>")]
+    max_dismissed: Option<Spanned<f64>>,
     /// Percent of the fleet's cost that must have been judged; 80 as soon as any gate is given.
     #[schemars(with = "Option<f64>")]
     min_coverage: Option<Spanned<f64>>,
@@ -176,6 +179,7 @@ fn gates(raw: RawGates, seen: &mut Vec<String>) -> Result<Gates, Misfit> {
         max_waste_percent: read("max_waste_percent", raw.max_waste_percent)?,
         max_new_waste: read("max_new_waste", raw.max_new_waste)?,
         max_at_risk: read("max_at_risk", raw.max_at_risk)?,
+        max_dismissed: read("max_dismissed", raw.max_dismissed)?,
         min_coverage: read("min_coverage", raw.min_coverage)?,
         confidence: raw.confidence,
     };

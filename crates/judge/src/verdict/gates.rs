@@ -1,7 +1,8 @@
 //! Gates and exit codes (R8).
 
-use super::{Baseline, Place, growth};
+use super::{Baseline, Place, decided, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
+use crate::report::decision::DecisionState;
 use crate::report::document::{Gate, Report, Status};
 use crate::report::ledger::{Ledger, Resolution};
 use crate::report::totals::could_judge;
@@ -39,11 +40,13 @@ struct Limit {
     percent: bool,
 }
 
-/// Judges the report and writes the gates into it. `statuses` are those of all findings of the ledger, listed or not.
+/// Judges the report and writes the gates into it. `statuses` and `decided` are those of all findings of the ledger, listed or
+/// not; `decided` is empty without a ledger of decisions.
 pub fn judge(
     report: &mut Report,
     ledger: &Ledger<'_>,
     statuses: &[Status],
+    decided: &[DecisionState],
     gates: &Gates,
     baseline: Option<(&Baseline, Tolerance)>,
 ) -> Verdict {
@@ -64,11 +67,19 @@ pub fn judge(
     let mut undecided = false;
     for limit in &limits {
         let Some(max) = limit.max else { continue };
-        let counted = Money { statuses, baseline };
+        let counted = Money {
+            statuses,
+            decided,
+            baseline,
+        };
         let gate = money_gate(report, ledger, &counted, limit, max, level, &mut verdict.lines);
         if !gate.breached {
             undecided |= in_doubt(report, ledger, limit, &gate, &mut verdict.lines);
         }
+        report.gates.push(gate);
+    }
+    if let Some(max) = gates.max_dismissed {
+        let gate = decided::gate(report, max, &mut verdict.lines);
         report.gates.push(gate);
     }
     let needed = gates.min_coverage.or(gates.any().then_some(DEFAULT_COVERAGE));
@@ -193,6 +204,10 @@ fn money_gate(
                 .filter(|l| *l < level)
                 .map(|l| (l, money.sum(ledger, limit.counts, l)))
                 .find(|(_, usd)| figure(*usd).is_some_and(|a| a > max));
+            let everyone = Money { decided: &[], ..*money }.sum(ledger, limit.counts, level);
+            if figure(everyone).is_some_and(|a| a > max) {
+                lines.push(decided::only_by_decision(limit.name, counted, everyone, &say(max)));
+            }
             if let Some((lower, usd)) = flips {
                 lines.push(format!(
                     "gate {} passed with {} only because {} of findings less sure than '{}' were left out: with them it is {}, over the limit of {}; --gate-confidence {} counts them",
@@ -235,8 +250,11 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
 }
 
 /// What decides which findings a gate adds up.
+#[derive(Clone, Copy)]
 struct Money<'a> {
     statuses: &'a [Status],
+    /// Gates count what is undecided.
+    decided: &'a [DecisionState],
     baseline: Option<(&'a Baseline, Tolerance)>,
 }
 
@@ -249,9 +267,11 @@ impl Money<'_> {
         } else {
             FindingKind::Recoverable
         };
-        let counts = |i: usize| ledger.findings[i].confidence >= level && self.statuses[i] != Status::Suppressed;
+        let open = |i: usize| self.decided.get(i).is_none_or(|d| *d == DecisionState::Open);
+        let counts = |i: usize| ledger.confidence(i) >= level && self.statuses[i] != Status::Suppressed;
         let resolution = ledger.resolve(|i| counts(i).then_some(0));
-        let mine = (0..ledger.findings.len()).filter(|&i| ledger.findings[i].kind == kind);
+        // Who decided about a GPU's finding decided about its money: nobody else's finding gets it.
+        let mine = (0..ledger.findings.len()).filter(|&i| ledger.findings[i].kind == kind && open(i));
         match self.baseline.filter(|_| what == Counts::NewWaste) {
             Some((baseline, tolerance)) => {
                 let now: Vec<growth::Money> = mine
@@ -287,6 +307,7 @@ fn culprits(report: &Report, what: Counts, level: Confidence) -> Vec<String> {
             Counts::NewWaste => f.kind == FindingKind::Recoverable && f.status == Status::New,
             Counts::AtRisk => f.kind == FindingKind::AtRisk && f.status != Status::Suppressed,
         })
+        .filter(|f| f.decision.as_ref().is_none_or(|d| d.state == DecisionState::Open))
         .filter(|f| f.confidence >= level && f.usd_per_hour.is_some_and(UsdPerHour::is_positive))
         .collect();
     let mut lines: Vec<String> = counted

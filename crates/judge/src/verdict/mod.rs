@@ -1,12 +1,14 @@
 //! Suppressions, baseline, gates and exit code, over a finished report (R8).
 
 mod baseline;
+mod decided;
 mod gates;
 pub mod gone;
 pub mod growth;
 mod suppress;
 
 pub use baseline::Baseline;
+pub use decided::{Decisions, apply as decide};
 pub use gates::{Verdict, judge};
 pub use suppress::suppress;
 

@@ -1,5 +1,6 @@
 //! The lists of the page: findings with their tools, groups, what is fixed, and everything behind the figures.
 
+use super::super::decision::Decision;
 use super::super::document::{Report, ReportFinding, Status};
 use super::super::text::{self, money, plain};
 use maud::{Markup, html};
@@ -45,11 +46,12 @@ pub(super) fn findings(report: &Report) -> Markup {
 fn row(index: usize, f: &ReportFinding) -> Markup {
     let ledger = text::ledger_name(f);
     let status = text::status_name(f.status);
+    let decision = f.decision.as_ref().map(|d| d.state.name()).unwrap_or_default();
     let number = |usd: Option<crate::units::UsdPerHour>| usd.map(|u| u.usd().to_string()).unwrap_or_default();
     let title = plain(&f.title);
     html! {
         tr.f.{ (status) } id={ "f-" (f.id) } data-rank=(index + 1) data-usd=(number(f.usd_per_hour)) data-waste=(number(f.waste_usd_per_hour))
-            data-money=(ledger) data-sure=(f.confidence.name()) data-title=(title) data-check=(text::check_name(f)) data-status=(status)
+            data-money=(ledger) data-sure=(f.confidence.name()) data-title=(title) data-check=(text::check_name(f)) data-status=(status) data-decision=(decision)
             data-cluster=(f.subject.cluster.as_deref().map(plain).unwrap_or_default())
             data-namespace=(f.subject.namespace.as_deref().map(plain).unwrap_or_default()) {
             td.n { (index + 1) }
@@ -59,6 +61,7 @@ fn row(index: usize, f: &ReportFinding) -> Markup {
             td.c-title {
                 button.title type="button" aria-expanded="false" { (title) }
                 @if f.status != Status::New { " " span class={ "tag t-" (status) } { (status) } }
+                @if let Some(said) = f.decision.as_ref().and_then(Decision::said) { " " span class={ "tag t-" (decision) } { (plain(&said)) } }
                 div.where {
                     (plain(&text::subject_place(&f.subject)))
                     @if let Some(model) = &f.subject.model { " · " (plain(model)) }
@@ -78,7 +81,7 @@ fn tools(report: &Report) -> Markup {
         let all: BTreeSet<String> = report.findings.iter().filter_map(of).collect();
         all
     };
-    let choices: [(&str, &str, BTreeSet<String>); 6] = [
+    let choices: [(&str, &str, BTreeSet<String>); 7] = [
         ("money", "money", values(|f| Some(text::ledger_name(f).to_owned()))),
         ("sure", "confidence", values(|f| Some(f.confidence.name().to_owned()))),
         ("check", "check", values(|f| Some(text::check_name(f)))),
@@ -86,6 +89,11 @@ fn tools(report: &Report) -> Markup {
             "status",
             "status",
             values(|f| Some(text::status_name(f.status).to_owned())),
+        ),
+        (
+            "decision",
+            "decision",
+            values(|f| f.decision.as_ref().map(|d| d.state.name().to_owned())),
         ),
         (
             "cluster",
@@ -159,6 +167,8 @@ fn details(f: &ReportFinding) -> Value {
         "patch": f.fix.patch.as_ref().map(|p| p.lines().map(plain).collect::<Vec<_>>().join("\n")),
         "owner": f.owner.as_deref().map(plain),
         "status": f.status_reason.as_deref().map(plain),
+        "decision": f.decision.as_ref().map(Decision::justification).filter(|d| !d.is_empty()),
+        "record": f.record.as_deref().map(plain),
     })
 }
 

@@ -109,6 +109,7 @@ fn cards(report: &Report) -> Markup {
             div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { (text::of_allocated(t)) } }
             div.card { span { "Coverage" } b { (text::percent(t.coverage_percent)) } span { "of the fleet's cost could be judged" } }
         }
+        @for (name, money, what) in super::decision::lines(report) { p.decided { b { (name) } " " (money) " " small { (what) } } }
         (charts::states(t))
     }
 }

@@ -42,7 +42,7 @@
     $("more").hidden = shown.length <= limit;
     $("more").textContent = `Show more (${Math.max(0, shown.length - limit).toLocaleString("en-US")} left)`;
   };
-  const filters = ["money", "sure", "check", "status", "cluster", "namespace"].filter((f) => $("by-" + f));
+  const filters = ["money", "sure", "check", "status", "decision", "cluster", "namespace"].filter((f) => $("by-" + f));
   const apply = () => {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const want = filters.map((f) => [f, $("by-" + f).value]).filter(([, v]) => v !== "");
@@ -89,6 +89,8 @@
     add("Claims", ...d.claims);
     if (d.owner) add("Owner", d.owner);
     if (d.status) add("Status", d.status);
+    if (d.decision) add("Decision", d.decision);
+    if (d.record) add("Record", d.record);
     add("Id", el("code", r.id));
     add("Explained by", el("code", "gpuwaste explain " + d.check));
     td.append(dl);

@@ -47,6 +47,10 @@ fn headline(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
     for line in wrap(&text::spend_line(report), options.width) {
         writeln!(out, "{line}")?;
     }
+    for (name, money, what) in super::super::decision::lines(report) {
+        let line = format!("{name:<10} {money:>12}  {what}");
+        writeln!(out, "{}", cut(&line, options.width))?;
+    }
     if text::of_manifests(report) {
         writeln!(out)?;
         inventory::written(&report.workloads, options, out)?;
@@ -118,6 +122,9 @@ fn row(rank: usize, f: &ReportFinding, many: bool, options: &RenderOptions, out:
     let mut title = plain(&f.title);
     if f.status == Status::Baseline {
         title.push_str(" (in the baseline)");
+    }
+    if let Some(said) = f.decision.as_ref().and_then(super::super::decision::Decision::said) {
+        title.push_str(&format!(" ({})", plain(&said)));
     }
     let place = place(&f.subject, &title, many && !narrow);
     let action = f.fix.action.as_deref().map(plain).unwrap_or_default();

@@ -128,6 +128,9 @@ fn finding_text(f: &ReportFinding, layout: &Layout, many: bool, paint: &Paint, o
     if f.status == Status::Baseline {
         title.push_str(" (in the baseline)");
     }
+    if let Some(said) = f.decision.as_ref().and_then(super::super::decision::Decision::said) {
+        title.push_str(&format!(" ({})", plain(&said)));
+    }
     let place = place(f, &title, layout, many);
     let indent = " ".repeat(layout.left);
     let title = wrap(&title, layout.title);

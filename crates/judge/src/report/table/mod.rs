@@ -94,6 +94,9 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         let told = format!("of the reusable becomes money by a plan of {moves}: gpuwaste plan");
         row(out, "Plan", &text::money(plan.usd_per_hour), false, &told)?;
     }
+    for (name, money, what) in super::decision::lines(report) {
+        row(out, name, &money, false, &what)?;
+    }
     row(
         out,
         "At risk",

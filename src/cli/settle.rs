@@ -1,0 +1,23 @@
+//! `gpuwaste settle`.
+
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SettleArgs {
+    /// Reports (scan --format json) or snapshots (collect), in order of time; the first shows what was there before.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) series: Vec<PathBuf>,
+    /// The ledger's folder.
+    #[arg(long, value_name = "DIR", default_value = gpuwaste_decisions::store::DEFAULT)]
+    pub(crate) ledger: PathBuf,
+    /// Policy by which snapshots are judged (default: ./gpuwaste.toml, else built in).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Your prices, for snapshots.
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Say what would be written; write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
