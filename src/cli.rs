@@ -2,12 +2,14 @@
 
 mod decide;
 mod duration;
+mod learned;
 mod memory;
 mod plan;
 mod settle;
 mod view;
 
 pub(crate) use decide::{DecideArgs, ReasonArg};
+pub(crate) use learned::{LearnedArgs, LearnedFormat, RankArg};
 pub(crate) use memory::MemoryArgs;
 pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
 pub(crate) use settle::SettleArgs;
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Decide(Box<DecideArgs>),
     /// What was done about findings, and what it saved, from a series of reports or snapshots; into the ledger.
     Settle(SettleArgs),
+    /// What became of decisions: how often a check was right, what was saved of what was said, what follows for the policy.
+    Learned(LearnedArgs),
     /// Find waste in manifests before they are deployed: files, folders, `-` for Helm and kustomize output.
     Check(Box<CheckArgs>),
     /// What a check means, how its dollars are computed, and when it is wrong.
@@ -230,6 +234,19 @@ pub(crate) struct ReportArgs {
     /// Ledger of decisions (`gpuwaste decide`): findings carry their state, and gates count what is undecided.
     #[arg(long, value_name = "DIR", help_heading = "Gates")]
     pub(crate) ledger: Option<PathBuf>,
+    /// Record of other fleets (`gpuwaste learned -o`), whose votes count half (repeatable).
+    #[arg(long, value_name = "FILE", requires = "ledger", help_heading = "Gates")]
+    pub(crate) learned: Vec<PathBuf>,
+    /// Rank by what was found, or by what such findings really saved, where the ledger's record tells.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "found",
+        value_name = "BY",
+        requires = "ledger",
+        help_heading = "Output"
+    )]
+    pub(crate) rank: RankArg,
     /// Write a baseline of what this scan finds.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
     pub(crate) write_baseline: Option<PathBuf>,

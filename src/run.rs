@@ -8,6 +8,7 @@ mod decide;
 mod diff;
 mod doctor;
 mod fit;
+mod learned;
 mod output;
 mod plan;
 mod policy;
@@ -66,6 +67,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Scan(args) => scan::scan(&args),
         Command::Decide(args) => decide::decide(&args),
         Command::Settle(args) => settle::settle(&args),
+        Command::Learned(args) => learned::learned(&args),
         Command::Show(args) => view::show(&args),
         Command::Ls(args) => view::ls(&args),
         Command::Check(args) => check::check(&args),

@@ -2,7 +2,7 @@
 
 use super::{output, policy, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
-use crate::cli::{CollectArgs, ReportArgs, ScanArgs};
+use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs};
 use crate::collect;
 use crate::judge::{self, Case};
 use crate::plan;
@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow};
-use gpuwaste_decisions::standing::Book;
+use gpuwaste_decisions::standing::Standing;
 use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -79,7 +79,12 @@ impl Judged {
             self.settings.models = book;
             self.snapshot.gaps.extend(gaps);
         }
-        let decisions = args.ledger.as_deref().map(ledger).transpose()?;
+        let at = self.snapshot.taken_at;
+        let decisions = args
+            .ledger
+            .as_deref()
+            .map(|folder| ledger(folder, args, at))
+            .transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
         let outcomes = analyze::run(&context, |id| wanted(id, args, &self.settings));
@@ -100,6 +105,9 @@ impl Judged {
                 usd_per_hour: brief.turned,
             });
         }
+        if args.rank == RankArg::Expected {
+            crate::report::rank_by_expected(&mut report);
+        }
         output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;
@@ -119,8 +127,10 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
     keep
 }
 
-fn ledger(path: &Path) -> Result<Book> {
-    Folder::new(path).read().map_err(|why| anyhow!(why))
+/// What was decided, with the record of what became of it as of the snapshot.
+fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standing> {
+    let book = Folder::new(path).read().map_err(|why| anyhow!(why))?;
+    Ok(Standing::new(book, &super::learned::read(&args.learned)?, at))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

@@ -5,6 +5,10 @@
 //! which says who gets which GPU-hour, is another thing: it is in `gpuwaste_judge::report::ledger`.
 
 pub mod entry;
+mod propose;
+pub mod record;
+#[cfg(test)]
+mod record_tests;
 pub mod scene;
 pub mod select;
 pub mod settle;

@@ -561,14 +561,12 @@ impl Watch {
             .as_ref()
             .and_then(|b| b.placed.as_ref()?.inter_token_latency);
         let now = scene.workloads.get(subject).and_then(|w| w.inter_token_latency);
-        let promised = ["inter_token_latency_expected", "inter_token_latency"]
-            .iter()
-            .find_map(|name| match self.entry.finding.evidence.get(*name) {
-                Some(crate::entry::Value::Number(seconds)) => Some(*seconds),
-                _ => None,
-            });
+        let promised = match self.entry.finding.evidence.get("target_inter_token_latency") {
+            Some(crate::entry::Value::Number(seconds)) => *seconds,
+            _ => 0.0,
+        };
         if let (Some(then), Some(now)) = (then, now)
-            && now > promised.unwrap_or(0.0).max(then * SLOWER)
+            && now > promised.max(then) * SLOWER
         {
             harm.insert(format!(
                 "tokens came every {:.0} ms, and come every {:.0} ms",

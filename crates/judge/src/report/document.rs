@@ -41,6 +41,9 @@ pub struct Report {
     /// What moves alone would turn into money (`gpuwaste plan`); `null`: no plan was made, or no move stops a bill.
     #[serde(default)]
     pub plan: Option<PlanBrief>,
+    /// `--rank expected`: what is expected of a finding comes before what it was found to waste.
+    #[serde(default)]
+    pub ranked_by_expected: bool,
 }
 
 /// What a plan of moves alone brings.

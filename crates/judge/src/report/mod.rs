@@ -83,6 +83,7 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         fixed: None,
         policy: input.policy.clone(),
         plan: None,
+        ranked_by_expected: false,
     };
     let lost = |s: &Source| s.kind == SourceKind::Kubernetes && s.status == SourceStatus::Failed;
     let written = |s: &Source| s.kind == SourceKind::Manifest;
@@ -176,6 +177,7 @@ fn reasons(ledger: &Ledger<'_>, i: usize) -> Vec<String> {
 
 /// Ranks what can be recovered by what is expected of it, where a record tells; the order of what no record tells of stays.
 pub fn rank_by_expected(report: &mut Report) {
+    report.ranked_by_expected = true;
     report.findings.sort_by_key(|f| {
         let expected = f.expected_usd_per_hour.or(f.usd_per_hour);
         (f.kind, expected.is_none(), Reverse(expected))

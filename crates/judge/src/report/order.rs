@@ -11,7 +11,8 @@ use std::cmp::Reverse;
 pub fn ranked(report: &Report) -> Vec<&ReportFinding> {
     let mut all: Vec<&ReportFinding> = counted(report).filter(|f| !is_hint(f)).collect();
     // Stable: what costs the same stays in the document's order.
-    all.sort_by_key(|f| (f.kind == FindingKind::Trend, Reverse(f.usd_per_hour)));
+    let expected = |f: &ReportFinding| f.expected_usd_per_hour.filter(|_| report.ranked_by_expected);
+    all.sort_by_key(|f| (f.kind == FindingKind::Trend, Reverse(expected(f).or(f.usd_per_hour))));
     all
 }
 
