@@ -4,6 +4,7 @@ mod decide;
 mod duration;
 mod learned;
 mod memory;
+mod number;
 mod plan;
 mod settle;
 mod view;
@@ -15,7 +16,8 @@ pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
 pub(crate) use settle::SettleArgs;
 pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
-use self::duration::{duration, window};
+use self::duration::{duration, timeout, window};
+use self::number::{coverage, dollars, percent, rows};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +32,7 @@ gpuwaste only ever gets and lists. It sends nothing anywhere.";
 
 /// Finds waste in GPU fleets: which model runs on which GPU, what it needs, and what it costs to leave it there.
 #[derive(Debug, Parser)]
-#[command(name = "gpuwaste", version, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(name = "gpuwaste", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -89,6 +91,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", conflicts_with = "command")]
         dir: Option<PathBuf>,
     },
+    /// The version, as --version prints it.
+    #[command(hide = true)]
+    Version,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -100,7 +105,7 @@ pub(crate) struct SourceArgs {
     #[arg(long, conflicts_with = "context", help_heading = "Sources")]
     pub(crate) all_contexts: bool,
     /// Kubeconfig file (default: $KUBECONFIG with its list of files, ~/.kube/config, the pod's service account).
-    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    #[arg(long, value_name = "FILE", help_heading = "Sources", hide_short_help = true)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Limit findings to this namespace (repeatable).
     #[arg(short, long, value_name = "NS", help_heading = "Sources")]
@@ -115,26 +120,27 @@ pub(crate) struct SourceArgs {
     #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig"], help_heading = "Sources")]
     pub(crate) demo: bool,
     /// Read the GPUs of this host through NVML, the processes on them, and their servers' metrics.
-    #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo", "snapshot", "namespace", "selector"], help_heading = "Sources")]
+    #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo", "snapshot", "namespace", "selector"], help_heading = "Sources", hide_short_help = true)]
     pub(crate) local: bool,
     /// Do not read exporters and engines through the API server's pod proxy.
-    #[arg(long, help_heading = "Sources")]
+    #[arg(long, help_heading = "Sources", hide_short_help = true)]
     pub(crate) no_scrape: bool,
     /// Time for reading exporters and engines.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Sources")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = "Sources", hide_short_help = true)]
     pub(crate) scrape_budget: Duration,
     /// Where history is read: a URL, `auto` (looked for in the cluster by its labels) or `none`.
     #[arg(long, value_name = "URL|auto|none", default_value = "auto", help_heading = "Sources")]
     pub(crate) prometheus: String,
     /// Header of every request to --prometheus URL (repeatable), such as 'X-Scope-OrgID: team'.
-    #[arg(long, value_name = "NAME: VALUE", help_heading = "Sources")]
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "Sources", hide_short_help = true)]
     pub(crate) prometheus_header: Vec<String>,
     /// File with a bearer token.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with = "prometheus_user",
-        help_heading = "Sources"
+        help_heading = "Sources",
+        hide_short_help = true
     )]
     pub(crate) prometheus_token_file: Option<PathBuf>,
     /// User of basic authentication (Grafana Cloud: the instance's number).
@@ -142,21 +148,29 @@ pub(crate) struct SourceArgs {
         long,
         value_name = "USER",
         requires = "prometheus_password_file",
-        help_heading = "Sources"
+        help_heading = "Sources",
+        hide_short_help = true
     )]
     pub(crate) prometheus_user: Option<String>,
     /// File with the password (or API key) of --prometheus-user.
-    #[arg(long, value_name = "FILE", requires = "prometheus_user", help_heading = "Sources")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "prometheus_user",
+        help_heading = "Sources",
+        hide_short_help = true
+    )]
     pub(crate) prometheus_password_file: Option<PathBuf>,
     /// Certificates (PEM) to trust beside the system's.
-    #[arg(long, value_name = "FILE", help_heading = "Sources")]
+    #[arg(long, value_name = "FILE", help_heading = "Sources", hide_short_help = true)]
     pub(crate) prometheus_ca_file: Option<PathBuf>,
     /// Client certificate (PEM).
     #[arg(
         long,
         value_name = "FILE",
         requires = "prometheus_client_key",
-        help_heading = "Sources"
+        help_heading = "Sources",
+        hide_short_help = true
     )]
     pub(crate) prometheus_client_cert: Option<PathBuf>,
     /// Key (PEM) of the client certificate.
@@ -164,17 +178,18 @@ pub(crate) struct SourceArgs {
         long,
         value_name = "FILE",
         requires = "prometheus_client_cert",
-        help_heading = "Sources"
+        help_heading = "Sources",
+        hide_short_help = true
     )]
     pub(crate) prometheus_client_key: Option<PathBuf>,
     /// Sign requests for Amazon Managed Service for Prometheus, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
-    #[arg(long, value_name = "REGION", conflicts_with_all = ["prometheus_user", "prometheus_token_file"], help_heading = "Sources")]
+    #[arg(long, value_name = "REGION", conflicts_with_all = ["prometheus_user", "prometheus_token_file"], help_heading = "Sources", hide_short_help = true)]
     pub(crate) prometheus_sigv4_region: Option<String>,
     /// Matchers for a store of several clusters, such as 'cluster="prod"' (default: the label `cluster` with the cluster's name).
-    #[arg(long, value_name = "MATCHERS", help_heading = "Sources")]
+    #[arg(long, value_name = "MATCHERS", help_heading = "Sources", hide_short_help = true)]
     pub(crate) prometheus_match: Option<String>,
     /// Name the cluster in the report (default: the context's name).
-    #[arg(long, value_name = "NAME", help_heading = "Sources")]
+    #[arg(long, value_name = "NAME", help_heading = "Sources", hide_short_help = true)]
     pub(crate) cluster_name: Option<String>,
     /// List every URL and verb that would be used; read nothing.
     #[arg(long, help_heading = "Sources")]
@@ -183,30 +198,42 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = window, help_heading = "Time")]
     pub(crate) window: Duration,
     /// Time between the two live passes over exporters and engines; 0 = one pass.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Time")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Time", hide_short_help = true)]
     pub(crate) observe: Duration,
     /// Time limit of one request (connecting: at most 5 s).
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, help_heading = "Time")]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout, help_heading = "Time", hide_short_help = true)]
     pub(crate) timeout: Duration,
     /// Say less on stderr.
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
-    /// Say more on stderr.
+    /// Say more: the table with everything it rests on, and on stderr what is read.
     #[arg(short, long, help_heading = "Output")]
     pub(crate) verbose: bool,
+    /// Options that stood on the command line, by their names: which of them a source has no use for.
+    #[arg(skip)]
+    pub(crate) given: Vec<String>,
 }
 
+const SCAN_EXAMPLES: &str = "Examples:
+  gpuwaste scan                          the current context of your kubeconfig
+  gpuwaste scan --demo                   a recorded fleet: no cluster needed
+  gpuwaste scan -n ml --format html=report.html
+  gpuwaste scan --baseline base.json --max-new-waste 5     exit code 1 where it is exceeded
+
+'--help' has all options; 'gpuwaste explain' the checks and a glossary.";
+
 #[derive(Clone, Debug, Args)]
+#[command(after_help = SCAN_EXAMPLES)]
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
     /// List what there is, workload by workload, and judge nothing (as `gpuwaste ls`).
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     pub(crate) list: bool,
     /// Print the policy in force, each value with its source, and scan nothing.
-    #[arg(long, help_heading = "Judgement")]
+    #[arg(long, help_heading = "Judgement", hide_short_help = true)]
     pub(crate) print_policy: bool,
 }
 
@@ -220,13 +247,13 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
     /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
-    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
+    #[arg(long, value_name = "DIR", help_heading = "Judgement", hide_short_help = true)]
     pub(crate) models: Option<PathBuf>,
     /// Run only this check (repeatable).
-    #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
+    #[arg(long, value_name = "CHECK", help_heading = "Judgement", hide_short_help = true)]
     pub(crate) check: Vec<String>,
     /// Leave this check out (repeatable).
-    #[arg(long, value_name = "CHECK", help_heading = "Judgement")]
+    #[arg(long, value_name = "CHECK", help_heading = "Judgement", hide_short_help = true)]
     pub(crate) skip: Vec<String>,
     /// Findings of this baseline (or JSON report) are not new; those that are gone are listed.
     #[arg(long, value_name = "FILE", help_heading = "Gates")]
@@ -248,40 +275,40 @@ pub(crate) struct ReportArgs {
     )]
     pub(crate) rank: RankArg,
     /// Write a baseline of what this scan finds.
-    #[arg(long, value_name = "FILE", help_heading = "Gates")]
+    #[arg(long, value_name = "FILE", help_heading = "Gates", hide_short_help = true)]
     pub(crate) write_baseline: Option<PathBuf>,
     /// Fail (1) when waste is above this.
-    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars, help_heading = "Gates")]
     pub(crate) max_waste: Option<f64>,
     /// Fail (1) when waste is above this share of priced spend.
-    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent, help_heading = "Gates", hide_short_help = true)]
     pub(crate) max_waste_percent: Option<f64>,
     /// Fail (1) when waste that the baseline does not have, or that nobody decided about in the ledger, is above this.
-    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars, help_heading = "Gates", hide_short_help = true)]
     pub(crate) max_new_waste: Option<f64>,
     /// Fail (1) when spend at risk is above this.
-    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars, help_heading = "Gates", hide_short_help = true)]
     pub(crate) max_at_risk: Option<f64>,
     /// Fail (1) when findings that were snoozed or dismissed in the ledger are together above this.
     #[arg(long, value_name = "USD_PER_HOUR", requires = "ledger", help_heading = "Gates")]
     pub(crate) max_dismissed: Option<f64>,
     /// Fail (3) when less of the fleet could be judged (80 as soon as any gate is given).
-    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = coverage, help_heading = "Gates")]
     pub(crate) min_coverage: Option<f64>,
     /// Gates count findings of at least this confidence [default: measured].
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
     pub(crate) gate_confidence: Option<ConfidenceArg>,
-    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus.
+    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus, github, chargeback.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
     /// Show this many findings in the table [default: what the screen holds, 5 to 10] and in markdown [default: 10].
-    #[arg(long, value_name = "N", help_heading = "Output")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = rows, help_heading = "Output")]
     pub(crate) top: Option<usize>,
     /// List findings that have no dollars of their own, too.
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, help_heading = "Output", hide_short_help = true)]
     pub(crate) hints: bool,
     /// Colour in the table.
     #[arg(
@@ -289,7 +316,8 @@ pub(crate) struct ReportArgs {
         value_enum,
         default_value = "auto",
         value_name = "WHEN",
-        help_heading = "Output"
+        help_heading = "Output",
+        hide_short_help = true
     )]
     pub(crate) color: ColorArg,
 }
@@ -346,7 +374,7 @@ pub(crate) struct DiffArgs {
     #[arg(long, value_name = "FILE", help_heading = "Judgement")]
     pub(crate) prices: Option<PathBuf>,
     /// Fail (1) when waste that OLD does not have is above this, counted as `scan --baseline` counts it.
-    #[arg(long, value_name = "USD_PER_HOUR", help_heading = "Gates")]
+    #[arg(long, value_name = "USD_PER_HOUR", allow_negative_numbers = true, value_parser = dollars, help_heading = "Gates")]
     pub(crate) max_new_waste: Option<f64>,
     /// Output format.
     #[arg(
@@ -369,6 +397,15 @@ pub(crate) enum DiffFormat {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    /// Output format.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
+    pub(crate) format: DiffFormat,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -397,23 +434,31 @@ pub(crate) struct FitArgs {
     /// As the engine is told: awq, gptq, fp8, bitsandbytes, nvfp4, Q4_K_M … (default: the checkpoint's own).
     #[arg(long, value_name = "Q", help_heading = "Engine")]
     pub(crate) quantization: Option<String>,
+    /// Type of weights and activations as the engine is told: auto, bfloat16, float16, float32 (default: the checkpoint's own).
     #[arg(long, value_name = "DTYPE", help_heading = "Engine")]
     pub(crate) dtype: Option<String>,
+    /// Type of the KV cache: auto, bfloat16, fp8 … (default: as the weights').
     #[arg(long, value_name = "DTYPE", help_heading = "Engine")]
     pub(crate) kv_cache_dtype: Option<String>,
     /// Tokens one request may hold (default: the model's own).
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) max_model_len: Option<u64>,
+    /// Sequences that run at once (default: the engine's).
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) max_num_seqs: Option<u64>,
+    /// Tokens of one step (default: the engine's).
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) max_num_batched_tokens: Option<u64>,
+    /// vLLM: share of the GPU's memory that the engine may take, such as 0.9.
     #[arg(long, value_name = "SHARE", help_heading = "Engine")]
     pub(crate) gpu_memory_utilization: Option<f64>,
+    /// SGLang: share of the GPU's memory for weights and KV cache, such as 0.88.
     #[arg(long, value_name = "SHARE", help_heading = "Engine")]
     pub(crate) mem_fraction_static: Option<f64>,
+    /// SGLang: prompt tokens of one step.
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) chunked_prefill_size: Option<u64>,
+    /// Tokens of one block of the KV cache (default: the engine's).
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) block_size: Option<u64>,
     /// Spread whole experts over the ranks.
@@ -535,6 +580,12 @@ pub(crate) struct CatalogArgs {
     /// With `prices`: write a price file to fill in.
     #[arg(long)]
     pub(crate) template: bool,
+    /// With --template: one entry for each instance type of this snapshot.
+    #[arg(long, value_name = "FILE", requires = "template")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Say where each row comes from.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -570,6 +621,21 @@ pub(crate) enum ColorArg {
     Never,
 }
 
+impl Command {
+    /// Where it reads from, of commands that read a fleet.
+    pub(crate) fn source_mut(&mut self) -> Option<&mut SourceArgs> {
+        match self {
+            Self::Scan(a) => Some(&mut a.source),
+            Self::Show(a) => Some(&mut a.source),
+            Self::Ls(a) => Some(&mut a.source),
+            Self::Collect(a) => Some(&mut a.source),
+            Self::Doctor(a) => Some(&mut a.source),
+            Self::Fit(a) => Some(&mut a.source),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -578,5 +644,20 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_says_what_it_is() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments() {
+                let positional = arg.is_positional() && !arg.get_possible_values().is_empty();
+                assert!(
+                    arg.get_help().is_some() || positional,
+                    "{} --{}",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+        }
     }
 }

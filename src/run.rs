@@ -4,16 +4,20 @@ mod catalog;
 mod check;
 #[cfg(test)]
 mod check_pages;
+mod completions;
 mod decide;
 mod diff;
 mod doctor;
 mod fit;
+mod group;
+mod ignored;
 mod learned;
 mod output;
 mod plan;
 mod policy;
 mod scan;
 mod settle;
+mod slips;
 mod snapshot_file;
 mod source;
 mod view;
@@ -23,7 +27,7 @@ use crate::collect::kube::path::{Name, is_name};
 use crate::collect::kube::rights::{RbacRequest, rbac};
 use crate::text::message;
 use anyhow::{Context, Result, bail};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,7 +39,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Parses, runs, prints the error once, and turns a broken pipe into success.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and version to stdout, errors to stderr; a closed pipe is nobody's problem.
@@ -53,6 +57,21 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(COULD_NOT)
         }
     }
+}
+
+/// The command line, with the names of the options that stood on it.
+fn parsed() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Some((_, own)), Some(source)) = (matches.subcommand(), cli.command.source_mut()) {
+        let stood = |id: &&clap::Id| own.value_source(id.as_str()) == Some(clap::parser::ValueSource::CommandLine);
+        source.given = own
+            .ids()
+            .filter(stood)
+            .map(|id| id.as_str().replace('_', "-"))
+            .collect();
+    }
+    Ok(cli)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -80,7 +99,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Rbac(args) => roles(&args),
         Command::Catalog(args) => catalog::catalog(&args),
         Command::Schema { document } => schema(document),
-        Command::Completions { shell } => completions(shell),
+        Command::Completions { shell } => completions::script(shell),
+        Command::Version => print(format!("gpuwaste {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Man { command, dir } => man(command.as_deref(), dir.as_deref()),
     }
 }
@@ -99,12 +119,6 @@ fn schema(document: SchemaDocument) -> Result<ExitCode> {
         SchemaDocument::Policy => schemars::schema_for!(crate::settings::RawPolicy),
     };
     print(serde_json::to_string_pretty(&schema)? + "\n")
-}
-
-fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "gpuwaste", &mut script);
-    print(script)
 }
 
 fn man(command: Option<&str>, dir: Option<&Path>) -> Result<ExitCode> {

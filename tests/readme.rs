@@ -30,7 +30,7 @@ fn demo() -> String {
 }
 
 fn checks() -> String {
-    let rows = output(&["catalog", "checks"]);
+    let rows = output(&["catalog", "checks", "-v"]);
     let row = |line: &str| {
         let (id, what) = line.split_once(' ').expect("an id and a sentence");
         format!("| [`{id}`](docs/checks/{id}.md) | {} |\n", what.trim())

@@ -29,8 +29,28 @@ pub(super) fn window(text: &str) -> Result<Duration, String> {
     if (3600..=60 * 86_400).contains(&window.as_secs()) {
         Ok(window)
     } else {
-        Err(format!("'{text}' is not between 1h and 60d"))
+        // "7" is seconds; nobody means them.
+        let bare = text.trim().parse::<u64>().ok().filter(|n| (1..=60).contains(n));
+        let meant = bare.map(|n| format!(": did you mean {n}d?")).unwrap_or_default();
+        Err(format!("a window is between 1h and 60d, such as 7d{meant}"))
     }
+}
+
+/// At least a tenth of a second: less reaches no server.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    let limit = duration(text)?;
+    if limit < Duration::from_millis(100) {
+        let number: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
+        let meant = if text.trim().ends_with("ms") && !number.is_empty() {
+            format!(": did you mean {number}m or {number}s?")
+        } else {
+            String::new()
+        };
+        return Err(format!(
+            "no server answers in that time: a request needs 100ms or more, such as 30s{meant}"
+        ));
+    }
+    Ok(limit)
 }
 
 #[cfg(test)]
@@ -43,6 +63,8 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
         assert!(duration("-1s").is_err());
+        assert!(window("7").is_err_and(|e| e.contains("did you mean 7d?")));
+        assert!(timeout("1ms").is_err_and(|e| e.contains("1s")) && timeout("2s").is_ok());
         assert!(duration("7 parsecs").is_err_and(|e| e.contains("parsecs")));
     }
 }

@@ -21,8 +21,10 @@ pub(crate) struct MemoryArgs {
     /// Room for LoRA adapters.
     #[arg(long)]
     pub(crate) enable_lora: bool,
+    /// Adapters in one batch.
     #[arg(long, value_name = "N", requires = "enable_lora")]
     pub(crate) max_loras: Option<u64>,
+    /// Their largest rank.
     #[arg(long, value_name = "N", requires = "enable_lora")]
     pub(crate) max_lora_rank: Option<u64>,
     /// Whether prefixes are cached (default: the engine's for this model).
@@ -31,6 +33,7 @@ pub(crate) struct MemoryArgs {
     /// Element of recurrent state.
     #[arg(long, value_name = "DTYPE")]
     pub(crate) mamba_cache_dtype: Option<String>,
+    /// Element of the state-space part of it.
     #[arg(long, value_name = "DTYPE")]
     pub(crate) mamba_ssm_cache_dtype: Option<String>,
     /// Windows cost the full context.

@@ -8,11 +8,13 @@ use crate::catalog::{gpus, instances, models, prices};
 use crate::cli::{CatalogArgs, CatalogKind};
 use crate::engine::ENGINES;
 use crate::judge::report_of;
-use crate::report::example;
+use crate::report::columns::{self, Column, column};
 use crate::report::terminal::wrap;
+use crate::report::{RenderOptions, example};
 use crate::settings::Settings;
 use anyhow::{Result, bail};
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
@@ -21,9 +23,27 @@ pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
         for check in CHECKS {
             writeln!(text, "{:<22} {}", check.id(), check.summary())?;
         }
+        text.push_str("\nWords\n\n");
+        let width = super::output::width().min(PROSE);
+        for (word, meaning) in words() {
+            for (i, line) in wrap(&meaning, width.saturating_sub(4)).iter().enumerate() {
+                if i == 0 {
+                    writeln!(text, "{word}")?;
+                }
+                writeln!(text, "    {line}")?;
+            }
+        }
+        text.push_str("\n'gpuwaste explain CHECK' or 'explain WORD' tells one.\n");
         return print(text);
     };
     let id = name.split('/').next().unwrap_or(name);
+    let asked = name.to_lowercase();
+    if let Some((word, meaning)) = words().find(|(w, _)| w.to_lowercase().split(", ").any(|w| w == asked)) {
+        return print(reflowed(
+            &format!("{word}\n\n{meaning}\n"),
+            super::output::width().min(PROSE),
+        ));
+    }
     if let Some(check) = CHECKS.iter().find(|c| c.id() == id) {
         let examples = examples(check.id())?;
         let text = format!("{}\n{}\n\n{}\n{examples}", check.id(), check.summary(), check.explain());
@@ -32,6 +52,26 @@ pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
         let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
         bail!("there is no check '{name}': known are {}", known.join(", "))
     }
+}
+
+/// The glossary of the docs: each word that has to be learned, with what it means.
+fn words() -> impl Iterator<Item = (String, String)> {
+    let page = include_str!("../../docs/glossary.md");
+    page.lines().filter_map(|line| {
+        let (word, meaning) = line.strip_prefix("- **")?.split_once("**")?;
+        let meaning = meaning.trim_start_matches(": ").replace("**", "").replace('`', "'");
+        // Links are for the book.
+        let mut plain = String::new();
+        let mut rest = meaning.as_str();
+        while let Some((before, after)) = rest.split_once('[') {
+            plain.push_str(before);
+            let (text, behind) = after.split_once("](")?;
+            plain.push_str(text);
+            rest = behind.split_once(')')?.1;
+        }
+        plain.push_str(rest);
+        Some((word.to_owned(), plain.trim().trim_start_matches('(').to_owned()))
+    })
 }
 
 /// What the demo shows of a check, worked out.
@@ -83,6 +123,9 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
         if args.what != CatalogKind::Prices {
             bail!("--template is for 'gpuwaste catalog prices'");
         }
+        if let Some(path) = &args.snapshot {
+            return print(prices::template(&types_of(path)?));
+        }
         let types = args
             .query
             .iter()
@@ -91,111 +134,181 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
         return print(prices::template(&types));
     }
     let query = args.query.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let lines: Vec<String> = rows(args.what)
+    let (columns, rows) = rows(args.what);
+    let rows: Vec<Vec<String>> = rows
         .into_iter()
-        .filter(|l| l.to_ascii_lowercase().contains(&query))
+        .filter(|r| r.join("  ").to_ascii_lowercase().contains(&query))
         .collect();
-    if lines.is_empty() {
-        let near = match args.what {
-            CatalogKind::Models => models::nearest(&query),
-            CatalogKind::Gpus => gpus::nearest(&query),
-            _ => Vec::new(),
-        };
-        if near.is_empty() {
-            bail!("nothing in the catalogue contains '{query}'");
+    if rows.is_empty() {
+        return nothing(args.what, &query);
+    }
+    let shown = columns.len();
+    let mut out = Vec::new();
+    if args.verbose {
+        // Whole, with where it comes from: for grep.
+        for row in rows {
+            writeln!(out, "{}", row.join("  ").trim_end())?;
         }
+    } else {
+        let options = RenderOptions {
+            width: super::output::width(),
+            ..RenderOptions::default()
+        };
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|r| r.into_iter().take(shown).collect()).collect();
+        columns::table(columns, &rows, &options, &mut out)?;
+    }
+    print(out)
+}
+
+type Priced = (String, Option<String>, prices::CapacityType);
+
+/// Instance types of a snapshot's nodes, each once, with region and capacity type.
+fn types_of(path: &std::path::Path) -> Result<Vec<Priced>> {
+    let report = report_of(&super::snapshot_file::read(path)?, &Settings::default());
+    let of = |n: &crate::report::document::ReportNode| {
+        let capacity = n.capacity_type.as_deref().and_then(prices::CapacityType::parse);
+        Some((n.instance_type.clone()?, n.region.clone(), capacity.unwrap_or_default()))
+    };
+    let all: std::collections::BTreeSet<Priced> = report.nodes.iter().filter_map(of).collect();
+    if all.is_empty() {
         bail!(
-            "nothing in the catalogue contains '{query}'; nearest: {}",
-            near.join(", ")
+            "{}: no node of it tells its instance type: price such nodes by node or gpu",
+            path.display()
         );
     }
-    print(lines.join("\n") + "\n")
+    Ok(all.into_iter().collect())
 }
 
-fn rows(what: CatalogKind) -> Vec<String> {
+fn nothing(what: CatalogKind, query: &str) -> Result<ExitCode> {
+    let near = match what {
+        CatalogKind::Models => models::nearest(query),
+        CatalogKind::Gpus => gpus::nearest(query),
+        _ => Vec::new(),
+    };
+    if near.is_empty() {
+        bail!("nothing in the catalogue contains '{query}'");
+    }
+    bail!(
+        "nothing in the catalogue contains '{query}'; nearest: {}",
+        near.join(", ")
+    )
+}
+
+const GPUS: [Column; 6] = [
+    column("GPU", false, 12, 0),
+    column("architecture", false, 9, 0),
+    column("memory", true, 9, 0),
+    column("bandwidth", true, 9, 0),
+    column("bf16", true, 8, 0),
+    column("TDP", true, 5, 0),
+];
+const INSTANCES: [Column; 8] = [
+    column("cloud", false, 5, 0),
+    column("instance type", false, 16, 0),
+    column("offer", false, 8, 100),
+    column("region", false, 9, 0),
+    column("GPUs", false, 12, 0),
+    column("$/h", true, 7, 0),
+    column("spot", true, 7, 90),
+    column("as of", false, 10, 110),
+];
+const MODELS: [Column; 6] = [
+    column("model", false, 24, 0),
+    column("size", true, 7, 0),
+    column("active", true, 7, 90),
+    column("tokens", true, 7, 0),
+    column("weights", false, 8, 0),
+    column("also", false, 10, 120),
+];
+const ENGINES_: [Column; 2] = [column("engine", false, 10, 0), column("metrics", false, 10, 0)];
+const CHECKS_: [Column; 2] = [column("check", false, 20, 0), column("finds", false, 30, 0)];
+const PRICES: [Column; 3] = [
+    column("GPU", false, 14, 0),
+    column("$/h", true, 8, 0),
+    column("as of", false, 10, 0),
+];
+
+/// What each row shows, and behind those columns where it comes from.
+fn rows(what: CatalogKind) -> (&'static [Column], Vec<Vec<String>>) {
     match what {
-        CatalogKind::Gpus => gpus::all().iter().map(gpu).collect(),
-        CatalogKind::Instances => instances::all().iter().map(instance).collect(),
-        CatalogKind::Models => models::all().iter().map(model).collect(),
-        CatalogKind::Engines => ENGINES
-            .engines()
-            .iter()
-            .map(|e| e.facts())
-            .map(|f| {
-                format!(
-                    "{:<14} metrics {}",
-                    f.kind.name(),
-                    f.endpoints.metrics.unwrap_or("none")
-                )
-            })
-            .collect(),
-        CatalogKind::Checks => CHECKS
-            .iter()
-            .map(|c| format!("{:<22} {}", c.id(), c.summary()))
-            .collect(),
-        CatalogKind::Prices => gpus::all()
-            .iter()
-            .filter_map(|g| {
+        CatalogKind::Gpus => (&GPUS, gpus::all().iter().map(gpu).collect()),
+        CatalogKind::Instances => (&INSTANCES, instances::all().iter().map(instance).collect()),
+        CatalogKind::Models => (&MODELS, models::all().iter().map(model).collect()),
+        CatalogKind::Engines => {
+            let facts = ENGINES.engines().iter().map(|e| e.facts());
+            let rows = facts.map(|f| {
+                vec![
+                    f.kind.name().to_owned(),
+                    f.endpoints.metrics.unwrap_or("none").to_owned(),
+                ]
+            });
+            (&ENGINES_, rows.collect())
+        }
+        CatalogKind::Checks => {
+            let row = |c: &&dyn crate::analyze::Check| vec![c.id().to_owned(), c.summary().to_owned()];
+            (&CHECKS_, CHECKS.iter().map(row).collect())
+        }
+        CatalogKind::Prices => {
+            let row = |g: &gpus::GpuFacts| {
                 let median = instances::median(g)?;
-                Some(format!(
-                    "{:<24} {:>10}  median over clouds of each cloud's cheapest on-demand price, {}",
-                    g.name,
+                Some(vec![
+                    g.name.clone(),
                     median.usd_per_hour.to_string(),
-                    median.as_of
-                ))
-            })
-            .collect(),
+                    median.as_of.clone(),
+                    "median over clouds of each cloud's cheapest on-demand price".to_owned(),
+                ])
+            };
+            (&PRICES, gpus::all().iter().filter_map(row).collect())
+        }
     }
 }
 
-fn gpu(gpu: &gpus::GpuFacts) -> String {
+fn gpu(gpu: &gpus::GpuFacts) -> Vec<String> {
     let number = |n: Option<f64>, unit: &str| n.map_or_else(|| "–".to_string(), |n| format!("{n:.0} {unit}"));
-    format!(
-        "{:<22} {:<9} {:>9}  {:>10}  {:>14} bf16  {:>6}  {} (as of {})",
-        gpu.name,
-        gpu.architecture,
+    vec![
+        gpu.name.clone(),
+        gpu.architecture.clone(),
         gpu.memory.to_string(),
         number(gpu.bandwidth_gb_s, "GB/s"),
         number(gpu.bf16_tflops, "TFLOPS"),
         number(gpu.tdp.map(|t| t.0), "W"),
-        gpu.source,
-        gpu.as_of
-    )
+        format!("{} (as of {})", gpu.source, gpu.as_of),
+    ]
 }
 
-fn model(row: &models::Row) -> String {
+fn model(row: &models::Row) -> Vec<String> {
     let m = &row.facts;
     let billions = |n: Option<u64>| n.map_or_else(|| "?".to_string(), |n| format!("{:.1}B", n as f64 / 1e9));
-    let names = if row.aliases.is_empty() {
-        String::new()
-    } else {
-        format!("  also {}", row.aliases.join(", "))
-    };
-    format!(
-        "{:<48} {:>8} {:>8} active  {:>9} tokens  {:<16} {}: {}{names}",
-        m.id,
+    vec![
+        m.id.clone(),
         billions(m.parameters),
         billions(m.active_parameters),
         m.max_positions.map_or_else(|| "?".to_string(), |n| n.to_string()),
-        m.quantization.as_deref().or(m.dtype.as_deref()).unwrap_or("?"),
-        row.confidence,
-        row.source,
-    )
+        m.quantization
+            .as_deref()
+            .or(m.dtype.as_deref())
+            .unwrap_or("?")
+            .to_owned(),
+        row.aliases.join(", "),
+        format!("{}: {}", row.confidence, row.source),
+    ]
 }
 
-fn instance(row: &instances::InstanceRow) -> String {
+fn instance(row: &instances::InstanceRow) -> Vec<String> {
     let usd = |p: Option<crate::units::UsdPerHour>| p.map_or_else(|| "–".to_string(), |p| p.to_string());
-    format!(
-        "{:<10} {:<36} {:<14} {:<16} {} x {:<18} {:>10}  spot {:>9}  {} ({})",
-        row.cloud,
-        row.instance_type,
-        row.offer.name(),
-        row.region,
-        row.gpus.map_or_else(|| "?".to_string(), |n| n.to_string()),
-        row.gpu,
+    vec![
+        row.cloud.clone(),
+        row.instance_type.clone(),
+        row.offer.name().to_owned(),
+        row.region.clone(),
+        format!(
+            "{} × {}",
+            row.gpus.map_or_else(|| "?".to_string(), |n| n.to_string()),
+            row.gpu
+        ),
         usd(row.list),
         usd(row.spot),
-        row.as_of,
-        instances::source(&row.source_id).unwrap_or("unknown source")
-    )
+        row.as_of.clone(),
+        instances::source(&row.source_id).unwrap_or("unknown source").to_owned(),
+    ]
 }

@@ -1,12 +1,11 @@
 //! check: manifests through the same fleet, checks and report as what runs.
 
-use super::{output, policy, scan};
+use super::{group, output, policy, scan};
 use crate::analyze::Expected;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
 use crate::cli::CheckArgs;
 use crate::collect::manifests::{self, Asked, Manifests};
-use crate::report::rows::GroupBy;
 use crate::snapshot::{SourceStatus, secrets};
 use crate::units::Confidence;
 use anyhow::{Result, anyhow, bail};
@@ -27,7 +26,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         region: args.region.as_deref(),
     };
     let known = args.report.baseline.as_deref().map(scan::baseline).transpose()?;
-    let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
+    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
     let read = manifests::read(&args.manifests, |kind| instances::gpu_of_type(kind).map(|(_, n)| n));
     if read.objects == 0 {
         return nothing(&read);
@@ -44,6 +43,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         group_by,
         baseline: known,
         expected,
+        asked: None,
     };
     judged.conclude(&outputs, &args.report, args.quiet, args.verbose)
 }

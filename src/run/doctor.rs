@@ -2,16 +2,19 @@
 
 use super::source;
 use crate::analyze::{self, Context as CheckContext};
-use crate::cli::DoctorArgs;
+use crate::cli::{DiffFormat, DoctorArgs};
 use crate::judge::{self, Case};
-use crate::report::document::Report;
+use crate::report::document::{CheckCoverage, Report, Tool};
+use crate::report::text;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::{Cluster, UnreadKind};
 use crate::snapshot::engine::EngineReading;
 use crate::snapshot::gpu::Generation;
+use crate::snapshot::{Gap, Source};
 use crate::text::message;
 use anyhow::Result;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -35,6 +38,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         decisions: None,
     };
     let (report, verdict) = case.judge();
+    if args.format == DiffFormat::Json {
+        let told = Told::of(&report, &snapshot)?;
+        super::print(serde_json::to_string_pretty(&told)? + "\n")?;
+        return Ok(ExitCode::from(verdict.code));
+    }
     // What servers and tenants said is in it everywhere: it is made harmless as a whole.
     let mut out: Vec<u8> = Vec::new();
     sources(&mut out, &report)?;
@@ -53,7 +61,67 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(verdict.code))
 }
 
-fn word(value: impl serde::Serialize) -> Result<String> {
+/// `--format json`: the same, as data.
+#[derive(Serialize)]
+struct Told {
+    schema: u32,
+    tool: Tool,
+    sources: Vec<Source>,
+    clusters: Vec<Rights>,
+    metrics: Vec<Vocabulary>,
+    gaps: Vec<Gap>,
+    checks: Vec<CheckCoverage>,
+}
+
+#[derive(Serialize)]
+struct Rights {
+    cluster: String,
+    rights: Vec<Access>,
+}
+
+#[derive(Serialize)]
+struct Access {
+    right: String,
+    /// yes, no, or "-" where nothing asked for it.
+    granted: &'static str,
+    read: String,
+}
+
+/// Whose words the figures came in.
+#[derive(Serialize)]
+struct Vocabulary {
+    name: String,
+    count: usize,
+    of: &'static str,
+    figures: Vec<&'static str>,
+}
+
+impl Told {
+    fn of(report: &Report, snapshot: &Snapshot) -> Result<Self> {
+        let rights = |cluster: &Cluster| Rights {
+            cluster: cluster.name.clone(),
+            rights: rights(cluster)
+                .into_iter()
+                .map(|(right, read, answer)| Access {
+                    right,
+                    granted: answer.name(),
+                    read,
+                })
+                .collect(),
+        };
+        Ok(Self {
+            schema: report.schema,
+            tool: report.tool.clone(),
+            sources: report.sources.clone(),
+            clusters: snapshot.clusters.iter().map(rights).collect(),
+            metrics: vocabularies(snapshot)?,
+            gaps: report.gaps.clone(),
+            checks: report.checks.clone(),
+        })
+    }
+}
+
+fn word(value: impl Serialize) -> Result<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_string())
 }
 
@@ -201,8 +269,7 @@ fn dra_rights(cluster: &Cluster) -> [(String, String, Answer); 3] {
 }
 
 /// Whose vocabularies were read, and which figures they told.
-fn metrics(out: &mut impl Write, snapshot: &Snapshot) -> Result<()> {
-    writeln!(out, "\nMetrics")?;
+fn vocabularies(snapshot: &Snapshot) -> Result<Vec<Vocabulary>> {
     let mut devices: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
     let mut engines: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
     for gpu in snapshot.clusters.iter().flat_map(|c| &c.gpus) {
@@ -236,19 +303,31 @@ fn metrics(out: &mut impl Write, snapshot: &Snapshot) -> Result<()> {
             .1
             .extend(scrape.process_started_at.is_some().then_some("process start"));
     }
-    if devices.is_empty() && engines.is_empty() {
+    let mut all = Vec::new();
+    for (rows, of) in [(devices, "devices"), (engines, "pods")] {
+        all.extend(rows.into_iter().map(|(name, (count, told))| Vocabulary {
+            name,
+            count,
+            of,
+            figures: told.into_iter().collect(),
+        }));
+    }
+    Ok(all)
+}
+
+fn metrics(out: &mut impl Write, snapshot: &Snapshot) -> Result<()> {
+    writeln!(out, "\nMetrics")?;
+    let all = vocabularies(snapshot)?;
+    if all.is_empty() {
         writeln!(out, "  none were read")?;
     }
-    for (rows, unit) in [(devices, "devices"), (engines, "pods")] {
-        for (name, (count, told)) in rows {
-            let told: Vec<&str> = told.into_iter().collect();
-            let told = if told.is_empty() {
-                "no figure".into()
-            } else {
-                told.join(", ")
-            };
-            writeln!(out, "  {name}, {count} {unit}: {told}")?;
-        }
+    for v in all {
+        let told = if v.figures.is_empty() {
+            "no figure".into()
+        } else {
+            v.figures.join(", ")
+        };
+        writeln!(out, "  {}, {} {}: {told}", v.name, v.count, v.of)?;
     }
     Ok(())
 }
@@ -281,9 +360,15 @@ fn missing(out: &mut impl Write, report: &Report) -> Result<()> {
     }
     writeln!(out, "\nChecks")?;
     for check in &report.checks {
-        writeln!(out, "  {}: {} GPUs judged", check.id, check.assessed_gpus)?;
+        writeln!(out, "  {}: {} judged", check.id, text::gpus(check.assessed_gpus))?;
         for gap in &check.not_assessed {
-            writeln!(out, "      {} GPUs not: {}; {}", gap.gpus, gap.reason, gap.remedy)?;
+            writeln!(
+                out,
+                "      {} not: {}; {}",
+                text::gpus(gap.gpus),
+                gap.reason,
+                gap.remedy
+            )?;
         }
     }
     Ok(())

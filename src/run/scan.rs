@@ -1,8 +1,8 @@
 //! scan, collect, doctor.
 
-use super::{output, policy, snapshot_file, source};
+use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
-use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs};
+use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
 use crate::collect;
 use crate::judge::{self, Case};
 use crate::plan;
@@ -13,7 +13,7 @@ use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Baseline, Decisions};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use gpuwaste_decisions::standing::Standing;
 use gpuwaste_decisions::store::Folder;
 use std::io::{self, Write};
@@ -35,7 +35,13 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return super::view::listed(&args.source, models, settings, args.report.color);
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
-    let group_by: Option<GroupBy> = args.report.group_by.as_deref().and_then(|g| g.parse().ok());
+    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
+    // A sheet bills somebody: owners, where nothing else is said.
+    let billed = outputs
+        .iter()
+        .any(|(f, _)| *f == Format::Chargeback)
+        .then_some(GroupBy::Owner);
+    let group_by = group_by.or(billed);
     let snapshot = source::snapshot(
         &args.source,
         keep_labels(&settings, group_by.as_ref()),
@@ -47,6 +53,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         group_by,
         baseline: known,
         expected: Expected::default(),
+        asked: Some(&args.source),
     };
     judged.conclude(&outputs, &args.report, args.source.quiet, args.source.verbose)
 }
@@ -57,15 +64,17 @@ fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
 }
 
 /// What is judged, and by what.
-pub(super) struct Judged {
+pub(super) struct Judged<'a> {
     pub(super) snapshot: Snapshot,
     pub(super) settings: Settings,
     pub(super) group_by: Option<GroupBy>,
     pub(super) baseline: Option<Baseline>,
     pub(super) expected: Expected,
+    /// Which fleet was asked for; `None`: manifests.
+    pub(super) asked: Option<&'a SourceArgs>,
 }
 
-impl Judged {
+impl Judged<'_> {
     /// The one way to a report, wherever it goes, and to the exit code: that is the verdict's, whoever reads the report.
     pub(super) fn conclude(
         mut self,
@@ -97,7 +106,7 @@ impl Judged {
             baseline: self.baseline.as_ref(),
             decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
-        let (mut report, verdict) = case.judge();
+        let (mut report, mut verdict) = case.judge();
         if let Some(brief) = plan::brief(&self.snapshot, &fleet, &report) {
             report.totals.now_after_plan_usd_per_hour = Some(brief.now_after_plan);
             report.plan = brief.turned.is_positive().then_some(PlanBrief {
@@ -108,6 +117,9 @@ impl Judged {
         if args.rank == RankArg::Expected {
             crate::report::rank_by_expected(&mut report);
         }
+        let mut doubts = self.asked.map(|a| ignored::doubts(a, &fleet)).unwrap_or_default();
+        doubts.extend(self.group_by.as_ref().and_then(|by| group::doubt(by, &report)));
+        ignored::apply(&mut verdict, &report, doubts);
         output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;
@@ -135,8 +147,17 @@ fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standin
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
+    if let Some(what) = slips::instead(&bytes) {
+        bail!("baseline {name}: {what}");
+    }
+    let text = String::from_utf8_lossy(slips::without_mark(&bytes)).into_owned();
+    if slips::document(text.as_bytes()) == slips::Document::Snapshot {
+        bail!(
+            "baseline {name}: it is a snapshot, not a baseline: 'gpuwaste scan --snapshot {name} --write-baseline FILE' makes one of it"
+        );
+    }
     Baseline::parse(&text).map_err(|why| anyhow!("baseline {name}: {why}"))
 }
 

@@ -1,5 +1,6 @@
 //! Snapshots on disk: plain, gzip or zstd JSON, by their content when read and by their name when written.
 
+use super::slips::{self, Document};
 use crate::snapshot::{SCHEMA, Snapshot, bounds, secrets};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -51,8 +52,21 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
     struct Head {
         schema: Option<u32>,
     }
+    let text = slips::without_mark(text);
     if text.iter().all(u8::is_ascii_whitespace) {
-        bail!("it is empty: record it again with 'gpuwaste collect'");
+        bail!(
+            "it is empty: record it again with 'gpuwaste collect'; from a pipe, look whether the command before wrote anything"
+        );
+    }
+    if let Some(what) = slips::instead(text) {
+        bail!("not a gpuwaste snapshot: {what}");
+    }
+    match slips::document(text) {
+        Document::Report => bail!(
+            "not a gpuwaste snapshot: it is a report: 'gpuwaste show --report FILE 1' looks into it, 'gpuwaste diff' compares it; scan reads what 'gpuwaste collect -o FILE' records"
+        ),
+        Document::Baseline => bail!("not a gpuwaste snapshot: it is a baseline: give it with --baseline"),
+        Document::Snapshot | Document::Unknown => {}
     }
     let whole: Result<Snapshot, serde_json::Error> = serde_json::from_slice(text);
     let schema = match &whole {

@@ -150,6 +150,7 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
         .build()
         .context("could not start the I/O runtime")?;
     let progress = progress(args);
+    let begun = std::time::Instant::now();
     let read = runtime.block_on(async {
         tokio::select! {
             read = async {
@@ -168,10 +169,34 @@ fn live(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Resul
     // Credential plugins or a slow name server may still hold a thread: nobody waits for them.
     runtime.shutdown_background();
     let mut read = read?;
+    if args.verbose {
+        tell(&read, begun.elapsed())?;
+    }
     let odd = bounds::check(&mut read);
     read.gaps.extend(odd);
     secrets::scrub(&mut read);
     Ok(read)
+}
+
+/// `-v`: each source, and what came of it.
+fn tell(read: &Snapshot, took: std::time::Duration) -> Result<()> {
+    let mut err = io::stderr().lock();
+    for s in &read.sources {
+        let status = if s.status == SourceStatus::Failed {
+            "not read"
+        } else {
+            "read"
+        };
+        let line = crate::text::message(&format!("{status}: {}: {}", s.name, s.detail));
+        writeln!(err, "gpuwaste: {line}")?;
+    }
+    writeln!(
+        err,
+        "gpuwaste: {} sources in {:.1} s",
+        read.sources.len(),
+        took.as_secs_f64()
+    )?;
+    Ok(())
 }
 
 /// A spinner, on a terminal only.
@@ -180,6 +205,9 @@ fn progress(args: &SourceArgs) -> Option<indicatif::ProgressBar> {
         return None;
     }
     let bar = indicatif::ProgressBar::new_spinner();
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
     bar.set_message(if args.no_scrape {
         "reading the cluster"
     } else {

@@ -10,7 +10,7 @@ import setting
 from setting import ROOT, gpuwaste
 
 MISSING = setting.packages()
-FORMATS = ["json", "csv", "markdown", "html", "sarif", "junit", "prometheus", "table"]
+FORMATS = ["json", "csv", "markdown", "html", "sarif", "junit", "prometheus", "github", "table"]
 
 
 def in_all_formats(folder, *args):
@@ -125,9 +125,58 @@ class Formats(unittest.TestCase):
             tree = etree.fromstring(text.encode())
             schema.assertValid(tree)
         tree = etree.fromstring(self.demo["junit"].encode())
-        failures = tree.findall(".//failure")
-        self.assertEqual(len(failures), sum(f["status"] == "new" for f in self.report["findings"]))
-        self.assertEqual(int(tree.get("failures")), len(failures))
+        self.assertEqual(int(tree.get("failures")), len(tree.findall(".//failure")))
+        self.assertEqual(tree.findall(".//failure"), [], "without a gate nothing fails")
+        # Only what the gate counts is red.
+        done = gpuwaste("scan", "--demo", "-q", "--format", "junit", "--max-waste", "1", cwd=self.folder, ok=(1,))
+        tree = etree.fromstring(done.stdout.encode())
+        schema.assertValid(tree)
+        counted = [f for f in self.report["findings"] if f["kind"] == "recoverable" and f["confidence"] == "measured" and f["status"] != "suppressed" and f["claims"]]
+        self.assertEqual(len(tree.findall(".//failure")), len(counted) + 1, "and the gate itself")
+        self.assertEqual(int(tree.get("failures")), len(counted) + 1)
+
+    def test_annotations_are_one_command_a_line(self):
+        line = re.compile(r"^::(notice|warning|error) (file=[^,:]+,line=\d+,)?title=[^:,]*::\S.*$")
+        for text in (self.demo["github"], self.evil["github"]):
+            for row in text.splitlines():
+                self.assertRegex(row, line)
+                self.assertNotRegex(row, r"[\x00-\x1f\x7f\u202e]")
+        self.assertNotIn("::error", self.demo["github"])
+        done = gpuwaste("scan", "--demo", "-q", "--format", "github", "--max-waste", "1", cwd=self.folder, ok=(1,))
+        self.assertIn("::error title=gate max-waste::", done.stdout)
+
+    def test_the_chargeback_sheet_adds_up(self):
+        text = gpuwaste("scan", "--demo", "-q", "--format", "chargeback", "--group-by", "namespace", cwd=self.folder).stdout
+        rows = list(csv.DictReader(io.StringIO(text)))
+        self.assertEqual(list(rows[0])[0], "namespace")
+        for key in ("spend", "waste"):
+            self.assertAlmostEqual(sum(float(r[f"{key}_usd_per_hour"] or 0) for r in rows), self.report["totals"][f"{key}_usd_per_hour"], places=4)
+        self.assertIn("(unallocated)", [r["namespace"] for r in rows])
+        self.assertTrue(gpuwaste("scan", "--demo", "-q", "--format", "chargeback", cwd=self.folder).stdout.startswith("owner,gpus,"))
+
+    def test_figures_agree_wherever_they_stand(self):
+        """Months, ranks and the words of savings: one source for each."""
+        totals, month = self.report["totals"], lambda usd: f"{usd * 730:,.0f}"
+        ranked = sorted((f for f in self.report["findings"] if f["status"] != "suppressed" and f["usd_per_hour"] is not None), key=lambda f: (f["kind"] == "trend", -f["usd_per_hour"]))
+        table = gpuwaste("scan", "-q", "--demo", "--top", str(len(ranked)), cwd=self.folder).stdout
+        rows = [l.split() for l in table.splitlines() if re.match(r" *\d+ +[\d,]+  ", l)]
+        self.assertEqual([r[1] for r in rows], [month(f["usd_per_hour"]) for f in ranked])
+        markdown = [r.split(" | ") for r in self.demo["markdown"].splitlines() if re.match(r"\| \d+ \|", r)]
+        self.assertEqual([(r[0].strip("| "), r[1]) for r in markdown[:len(ranked)]], [(str(i + 1), month(f["usd_per_hour"])) for i, f in enumerate(ranked)])
+        headline = f"${month(totals['waste_now_usd_per_hour'])} a month stops if"
+        for form in ("table", "html", "github"):
+            self.assertIn(headline, self.demo[form], form)
+        self.assertIn(headline.replace("$", "\\$"), self.demo["markdown"])
+        part = [f for f in ranked if f["grade"] == "reusable" and f["waste_now_usd_per_hour"]]
+        self.assertTrue(part)
+        self.assertEqual(sum("part now" in r for r in self.demo["markdown"].splitlines() if r.startswith("| ")), len(part))
+        self.assertEqual(table.count("part now"), len(part))
+        # A CSV adds up without a filter that people forget: what is suppressed has no dollars in the sums' column.
+        counted = [r for r in csv.DictReader(io.StringIO(self.demo["csv"])) if r["record"] == "finding" and r["waste_usd_per_hour"]]
+        self.assertAlmostEqual(sum(float(r["waste_usd_per_hour"]) for r in counted), totals["waste_usd_per_hour"], places=4)
+        quiet = next(f for f in ranked if f["check"] == "idle-schedule")
+        hours = re.search(r"no request in (\d+) of 168", quiet["title"]).group(1)
+        self.assertIn(f"{hours} of 168 hours of the week have no request", self.demo["html"])
 
     def test_csv_is_data_to_a_spreadsheet(self):
         for text in (self.demo["csv"], self.evil["csv"]):

@@ -187,6 +187,45 @@ class Html(unittest.TestCase):
             self.assertTrue(await page.js("location.hash.slice(3) === document.querySelector('#rows tr.d').id.slice(2)"))
         self.run_page("demo.html", work)
 
+    def test_the_first_finding_is_on_the_first_screen(self):
+        top = "document.querySelector('#rows tr.f').getBoundingClientRect().bottom"
+        for width, height, screens in ((1366, 900, 1), (390, 844, 2)):
+            async def work(page):
+                self.assertLess(await page.js(top), height * screens, (width, height))
+            self.run_page("demo.html", work, width=width, height=height)
+
+        async def paper(page):
+            # A4 at 96 dots an inch.
+            await page.send("Emulation.setEmulatedMedia", media="print")
+            self.assertLess(await page.js(top), 1123)
+        self.run_page("demo.html", paper, width=794, height=1123)
+
+    def test_filters_are_kept_in_the_address(self):
+        async def work(page):
+            await page.js(put("by-sure", "measured"))
+            await page.js(put("search", "llama", "input"))
+            kept = await page.js("location.hash")
+            self.assertEqual(kept, "#q=llama&sure=measured")
+            before = await page.js(visible("rank"))
+            self.assertTrue(before)
+            await page.js("document.getElementById('reset').click()")
+            await page.js(f"location.hash = {json.dumps(kept)}")
+            await page.js("new Promise(r => setTimeout(r, 300))")
+            self.assertEqual(await page.js(visible("rank")), before)
+            self.assertEqual(await page.js("document.getElementById('search').value"), "llama")
+        self.run_page("demo.html", work)
+
+    def test_commands_can_be_copied_and_rows_taken_along(self):
+        async def work(page):
+            await page.js("document.querySelector('#rows .title').click()")
+            command = await page.js("document.querySelector('#rows tr.d pre').textContent")
+            self.assertTrue(command.startswith("kubectl --context="), command)
+            self.assertTrue(await page.js("!!document.querySelector('#rows tr.d .copy[aria-label=\"Copy the command\"]')"))
+            text = await page.js("""new Promise(done => { const make = URL.createObjectURL; URL.createObjectURL = blob => { blob.text().then(done); return make.call(URL, blob); };
+                document.getElementById('csv').click(); })""")
+            self.assertEqual(len(text.strip().splitlines()), len(self.report["findings"]) + 1)
+        self.run_page("demo.html", work)
+
     def test_theme(self):
         async def work(page):
             background = "getComputedStyle(document.body).backgroundColor"
@@ -299,6 +338,7 @@ class Html(unittest.TestCase):
             self.assertGreaterEqual(total, 5000)
             metrics = {m["name"]: m["value"] for m in (await page.send("Performance.getMetrics"))["metrics"]}
             size = (self.folder / "big.html").stat().st_size
+            self.assertLess(size / total, 1.5e6 / 2000, "2,000 findings are under 1.5 MB")
             print(f"\n{total} findings, {size / 1e6:.1f} MB: loaded in {page.load_ms:.0f} ms, scripting {metrics['ScriptDuration'] * 1000:.0f} ms, layout {metrics['LayoutDuration'] * 1000:.0f} ms")
             click = "document.querySelector('#list th[data-key=%s] button').click()"
             actions = {"sort by $/h": click % "usd", "sort by title": click % "title", "first search": put("search", "h100", "input"), "search": put("search", "llama 70b", "input"),

@@ -123,13 +123,32 @@ pub struct PriceEntry {
     pub usd_per_hour: Option<f64>,
     /// Of one GPU; the node costs this times its GPUs.
     pub usd_per_gpu_hour: Option<f64>,
-    /// When the price was looked up: "2026-11-01".
+    /// Share taken off the amount, or off the catalogue's price where no amount is given: 0.4 is 40 % off.
+    pub discount: Option<f64>,
+    /// When the price was looked up: 2026-11-01.
+    #[serde(deserialize_with = "day")]
     pub as_of: Option<String>,
-    /// Only "USD".
+    /// "USD" where it is not said; another one needs a rate.
     pub currency: Option<String>,
+    /// US dollars of one unit of the currency.
+    pub rate: Option<f64>,
+    /// The last day of a reservation or commitment: until then emptying such a node saves nothing at once.
+    #[serde(deserialize_with = "day")]
+    pub committed_until: Option<String>,
 }
 
-const PRICE_KEYS: [&str; 10] = [
+/// A date as TOML writes it, or as text.
+fn day<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => Ok(Some(text)),
+        toml::Value::Datetime(date) => Ok(Some(date.to_string())),
+        other => Err(serde::de::Error::custom(format!(
+            "{other} is no date: write as_of = 2026-11-01 (committed_until likewise)"
+        ))),
+    }
+}
+
+const PRICE_KEYS: [&str; 13] = [
     "cluster",
     "node",
     "instance_type",
@@ -138,8 +157,11 @@ const PRICE_KEYS: [&str; 10] = [
     "gpu",
     "usd_per_hour",
     "usd_per_gpu_hour",
+    "discount",
     "as_of",
     "currency",
+    "rate",
+    "committed_until",
 ];
 
 impl PriceBook {
@@ -200,20 +222,9 @@ fn entry_line(text: &str, index: usize) -> usize {
 impl PriceEntry {
     /// Refuses what no node could be priced by.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(currency) = self.currency.as_deref().filter(|c| !c.eq_ignore_ascii_case("usd")) {
-            return Err(format!(
-                "currency '{currency}': prices are USD only; convert it and say the day in as_of"
-            ));
-        }
-        let amount = match (self.usd_per_hour, self.usd_per_gpu_hour) {
-            (Some(amount), None) | (None, Some(amount)) => amount,
-            (None, None) => return Err("no amount: give usd_per_hour (of the node) or usd_per_gpu_hour".into()),
-            (Some(_), Some(_)) => return Err("two amounts: give usd_per_hour or usd_per_gpu_hour, not both".into()),
-        };
-        if !amount.is_finite() || amount <= 0.0 || amount > 100_000.0 {
-            return Err(format!(
-                "{amount} is no price: an amount above 0 and up to 100000 USD per hour is expected"
-            ));
+        self.check_amount()?;
+        if let Some(until) = self.committed_until.as_deref().filter(|d| d.parse::<Date>().is_err()) {
+            return Err(format!("committed_until '{until}' is no date: write 2027-06-30"));
         }
         if let Some(kind) = self
             .capacity_type
@@ -245,11 +256,63 @@ impl PriceEntry {
         ];
         if keys.iter().all(|k| k.is_none()) {
             return Err(
-                "it matches every node: give at least one of cluster, node, instance_type, region, capacity_type, gpu"
+                "it matches every node: give at least one of cluster, node, instance_type, region, capacity_type, gpu (node = \"*\" is all of them)"
                     .into(),
             );
         }
         Ok(())
+    }
+
+    fn check_amount(&self) -> Result<(), String> {
+        let foreign = self.currency.as_deref().filter(|c| !c.eq_ignore_ascii_case("usd"));
+        match (foreign, self.rate) {
+            (Some(currency), None) => {
+                return Err(format!(
+                    "currency '{currency}': say what one {currency} is in US dollars, such as rate = 1.08"
+                ));
+            }
+            (_, Some(rate)) if !rate.is_finite() || rate <= 0.0 => {
+                return Err(format!(
+                    "rate {rate}: the US dollars of one unit are expected, such as 1.08"
+                ));
+            }
+            (None, Some(_)) => return Err("a rate without a currency: say which, such as currency = \"EUR\"".into()),
+            _ => {}
+        }
+        if let Some(off) = self.discount.filter(|d| !(*d >= 0.0 && *d < 1.0)) {
+            let share = if off > 1.0 && off < 100.0 {
+                format!(": {} is {off} % off", off / 100.0)
+            } else {
+                String::new()
+            };
+            return Err(format!(
+                "discount {off}: a share from 0 to 1 is expected, 0.4 for 40 % off{share}"
+            ));
+        }
+        let amount = match (self.usd_per_hour, self.usd_per_gpu_hour) {
+            (Some(amount), None) | (None, Some(amount)) => amount,
+            (Some(_), Some(_)) => return Err("two amounts: give usd_per_hour or usd_per_gpu_hour, not both".into()),
+            (None, None) if self.discount.is_some() || self.committed_until.is_some() => return Ok(()),
+            (None, None) => {
+                return Err(
+                    "no amount: give usd_per_hour (of the node) or usd_per_gpu_hour, or a discount on the catalogue's price".into(),
+                );
+            }
+        };
+        if !amount.is_finite() || amount <= 0.0 || amount > 100_000.0 {
+            return Err(format!(
+                "{amount} is no price: an amount above 0 and up to 100000 USD per hour is expected"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reserved or committed on that day.
+    pub fn is_committed(&self, at: Timestamp) -> bool {
+        let until = self.committed_until.as_deref().and_then(|d| d.parse::<Date>().ok());
+        let begins = until.and_then(|d| d.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok());
+        // The last day counts.
+        begins.is_some_and(|day| at.as_second() < day.timestamp().as_second() + 86_400)
     }
 
     fn matches(&self, query: &PriceQuery<'_>) -> bool {
@@ -269,12 +332,21 @@ impl PriceEntry {
             })
     }
 
+    /// US dollars of the node, its discount taken off; `None`: the entry gives no amount.
     fn amount(&self, gpus: u32) -> Option<UsdPerHour> {
-        self.usd_per_hour.and_then(UsdPerHour::from_usd).or_else(|| {
-            self.usd_per_gpu_hour
-                .and_then(UsdPerHour::from_usd)
-                .map(|p| p.times(u64::from(gpus)))
-        })
+        let paid = |usd: f64| UsdPerHour::from_usd(usd * self.rate.unwrap_or(1.0) * self.share());
+        self.usd_per_hour
+            .and_then(paid)
+            .or_else(|| self.usd_per_gpu_hour.and_then(paid).map(|p| p.times(u64::from(gpus))))
+    }
+
+    /// What is left of a price.
+    fn share(&self) -> f64 {
+        1.0 - self.discount.unwrap_or(0.0)
+    }
+
+    fn has_amount(&self) -> bool {
+        self.usd_per_hour.is_some() || self.usd_per_gpu_hour.is_some()
     }
 }
 
@@ -317,6 +389,25 @@ pub fn price_of(
     at: Timestamp,
     stale_days: u64,
 ) -> (NodePrice, Option<usize>) {
+    if let Some((index, entry)) = book.find(query).filter(|(_, e)| !e.has_amount()) {
+        // A discount on what the catalogue says; a commitment alone leaves the price as it is.
+        let list = catalog_price(query, at, stale_days);
+        let discounted = entry.discount.is_some() && list.usd_per_hour.is_some();
+        let price = NodePrice {
+            usd_per_hour: list
+                .usd_per_hour
+                .and_then(|p| UsdPerHour::from_usd(p.usd() * entry.share())),
+            // How sure it is hangs on the row that it is taken off.
+            source: if discounted && list.source == PriceSource::Catalog {
+                PriceSource::User
+            } else {
+                list.source
+            },
+            as_of: entry.as_of.clone().or(list.as_of),
+            stale: list.stale,
+        };
+        return (price, Some(index));
+    }
     if let Some((index, entry)) = book.find(query) {
         let price = NodePrice {
             usd_per_hour: entry.amount(query.gpus),
@@ -395,7 +486,9 @@ pub fn template(types: &[(String, Option<String>, CapacityType)]) -> String {
     let mut text = String::from(
         "# Your prices. The first entry that matches a node wins; '*' matches any run of characters.\n\
          # Keys: cluster, node, instance_type, region, capacity_type (on-demand, spot, reserved, capacity-block, owned), gpu;\n\
-         # usd_per_hour is the whole node's price, usd_per_gpu_hour one GPU's. USD only. as_of is when you looked it up.\n",
+         # usd_per_hour is the whole node's price, usd_per_gpu_hour one GPU's; discount = 0.4 takes 40 % off it, or off the catalogue's.\n\
+         # currency = \"EUR\" needs rate (US dollars of one). as_of = 2026-11-01 is when you looked it up;\n\
+         # committed_until = 2027-06-30: reserved or committed, so that emptying a node stops no bill before.\n",
     );
     let example = [(
         "p5.48xlarge".to_string(),
@@ -436,6 +529,46 @@ mod tests {
 
     fn price(query: &PriceQuery<'_>) -> NodePrice {
         price_of(query, &PriceBook::default(), now(), 180).0
+    }
+
+    fn one(text: &str) -> PriceBook {
+        PriceBook::parse(&format!("[[price]]\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn discounts_currencies_and_commitments_are_what_is_paid() {
+        let query = PriceQuery {
+            cluster: "prod",
+            node: "a",
+            cloud: Some("aws"),
+            instance_type: Some("p5.48xlarge"),
+            region: Some("us-east-1"),
+            capacity_type: CapacityType::OnDemand,
+            gpu: gpus::find("H100-SXM5-80GB"),
+            gpus: 8,
+        };
+        let paid = |text: &str| price_of(&query, &one(text), now(), 180).0.usd_per_hour.unwrap().usd();
+        assert!((paid("cluster = \"prod\"\ndiscount = 0.4") - 55.04 * 0.6).abs() < 1e-6);
+        assert!((paid("node = \"*\"\nusd_per_gpu_hour = 2\ndiscount = 0.25") - 12.0).abs() < 1e-6);
+        assert!((paid("node = \"*\"\nusd_per_hour = 10\ncurrency = \"EUR\"\nrate = 1.1") - 11.0).abs() < 1e-6);
+        assert!((paid("node = \"*\"\ncommitted_until = 2027-06-30") - 55.04).abs() < 1e-6);
+        let dated = one("node = \"a\"\nusd_per_hour = 1\nas_of = 2026-11-01\ncommitted_until = 2026-11-24");
+        assert_eq!(dated.entries[0].as_of.as_deref(), Some("2026-11-01"));
+        assert!(dated.entries[0].is_committed(now()), "its last day counts");
+        assert!(!dated.entries[0].is_committed("2026-11-25T00:00:00Z".parse().unwrap()));
+        for (text, words) in [
+            ("node = \"a\"\nusd_per_hour = 1\ncurrency = \"EUR\"", "rate = 1.08"),
+            ("node = \"a\"\nusd_per_hour = 1\nrate = 2", "currency"),
+            ("node = \"a\"\ndiscount = 40", "0.4 is 40 % off"),
+            ("node = \"a\"\nusd_per_hour = 1\nas_of = 7", "as_of = 2026-11-01"),
+            (
+                "node = \"a\"\nusd_per_hour = 1\ncommitted_until = \"soon\"",
+                "2027-06-30",
+            ),
+        ] {
+            let why = PriceBook::parse(&format!("[[price]]\n{text}")).unwrap_err();
+            assert!(why.contains(words), "{text}: {why}");
+        }
     }
 
     #[test]

@@ -10,6 +10,11 @@ const MOST_TOKENS: u64 = 100_000_000;
 /// Tokens a second, prompt and output: a thousand times what a large provider serves.
 const MOST_TOKENS_PER_SECOND: f64 = 1e9;
 
+/// What vLLM and SGLang take for weights and activations, and the names of checkpoints.
+const DTYPES: [&str; 8] = [
+    "auto", "half", "float16", "fp16", "bfloat16", "bf16", "float", "float32",
+];
+
 pub(super) fn arguments(args: &FitArgs) -> Result<()> {
     engine(args)?;
     load(args)?;
@@ -45,6 +50,9 @@ fn engine(args: &FitArgs) -> Result<()> {
         bail!(
             "--kv-cache-dtype {dtype}: its size is not known; known are auto, bfloat16, float16, float32, fp8 (and its variants), int8, nvfp4, int4, q8_0 and q4_0"
         );
+    }
+    if let Some(dtype) = args.dtype.as_deref().filter(|d| !DTYPES.contains(d)) {
+        bail!("--dtype {dtype} is not known; known are {}", DTYPES.join(", "));
     }
     if args.tp.is_none() && args.pp.is_some_and(|p| p > 1) {
         bail!("--pp needs --tp: say how many GPUs a stage has");

@@ -137,6 +137,15 @@ pub(super) fn memory(subject: &Subject, told: &MemoryAnswer) -> String {
         subject.quantization()
     );
     out.extend(by_name_alone(subject));
+    // One sentence said once: where nothing is known of a model, no card tells more than another.
+    if told.found.len() > 1 && (subject.model.source == ModelSource::Name || subject.model.base.is_some()) {
+        let _ = writeln!(
+            out,
+            "{}",
+            wrapped("No placement is judged; --format json lists them, and --gpu NAME tells one card's weights.")
+        );
+        return out;
+    }
     let wide = width() >= WIDE;
     let (fits, rest): (Vec<&Held>, Vec<&Held>) = told.found.iter().partition(|h| answer(&h.candidate).0 == "fits");
     for (part, last) in [(&fits, Last::Speed), (&rest, Last::Why)] {

@@ -335,7 +335,13 @@ pub fn nearest(name: &str) -> Vec<&'static str> {
             let own = id.rsplit('/').next().unwrap_or(id).to_ascii_lowercase();
             let whole = strsim::normalized_damerau_levenshtein(wanted, &own);
             let bare = strsim::normalized_damerau_levenshtein(&stem(wanted), &stem(&own));
-            (whole.max(bare), id)
+            // "llama" means any of them: those with the fewest other letters first.
+            let part = if wanted.len() > 2 && own.contains(wanted) {
+                1.0 + wanted.len() as f64 / own.len() as f64
+            } else {
+                0.0
+            };
+            (whole.max(bare).max(part), id)
         })
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

@@ -17,7 +17,7 @@ pub(super) use mig::MigShape;
 use super::dra::{DeviceKey, NodeDevices};
 use super::{Node, NodeId, Slot, WHOLE_GPU};
 use crate::catalog::instances;
-use crate::catalog::prices::{NodePrice, PriceBook, PriceQuery, PriceSource, price_of};
+use crate::catalog::prices::{CapacityType, NodePrice, PriceBook, PriceQuery, PriceSource, price_of};
 use crate::fleet::slot::SlotModel;
 use crate::fleet::state::Reason;
 use crate::snapshot::cluster::Node as Seen;
@@ -174,6 +174,15 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         gpus: bought_with,
     };
     let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
+    // What is committed is paid until its last day, whatever the node's labels say.
+    let committed = price_entry
+        .and_then(|i| around.prices.entries.get(i))
+        .is_some_and(|e| e.is_committed(around.at));
+    let capacity_type = if committed {
+        CapacityType::Reserved
+    } else {
+        capacity_type
+    };
     let price = if seen.planned {
         let sized = of_type.is_some_and(|(_, n)| n == bought_with);
         let entry = price_entry.and_then(|i| around.prices.entries.get(i));

@@ -1,7 +1,7 @@
 //! `--format csv`: a row a finding, for spreadsheets; with `--group-by` also a row a group; and the chargeback sheet, a row a
 //! workload over the time that was counted, and a row for each of its days where history tells them.
 
-use super::document::{Report, ReportFinding, ReportWorkload, UnitCosts};
+use super::document::{Report, ReportFinding, ReportWorkload, Status, UnitCosts};
 use super::text::{self, plain};
 use crate::analyze::finding::Location;
 use crate::fleet::unit_cost::per_million;
@@ -121,6 +121,45 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writer.flush()
 }
 
+/// `--format chargeback`: what each group has to be billed, as CSV with a header of its own. What nobody holds is a row of its own; the
+/// rows add up to the totals.
+pub(super) fn chargeback_sheet(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let by = report.groups.as_ref().map_or("owner", |g| g.by.as_str());
+    let month =
+        |usd: Option<UsdPerHour>| figure(usd.map(|u| (u.usd() * text::HOURS_PER_MONTH * 100.0).round() / 100.0));
+    let row = |g: &super::document::Group| {
+        vec![
+            g.name.clone(),
+            g.gpus.to_string(),
+            number(g.spend_usd_per_hour),
+            month(g.spend_usd_per_hour),
+            number(g.waste_usd_per_hour),
+            month(g.waste_usd_per_hour),
+            number(g.at_risk_usd_per_hour),
+            figure(g.unit_costs.usd_per_million_output_tokens),
+            figure(g.unit_costs.usd_per_million_input_tokens),
+        ]
+    };
+    let head = [
+        by,
+        "gpus",
+        "spend_usd_per_hour",
+        "spend_usd_per_month",
+        "waste_usd_per_hour",
+        "waste_usd_per_month",
+        "at_risk_usd_per_hour",
+        "usd_per_million_output_tokens",
+        "usd_per_million_input_tokens",
+    ]
+    .map(plain);
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    table(
+        &head,
+        report.groups.iter().flat_map(|g| &g.rows).map(row).collect(),
+        out,
+    )
+}
+
 /// Rows under a head of their own; no cell is a formula.
 pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
@@ -139,6 +178,7 @@ fn number(usd: Option<UsdPerHour>) -> String {
 fn finding(f: &ReportFinding) -> Vec<String> {
     let s = &f.subject;
     let text = |value: &Option<String>| cell(value.as_deref().unwrap_or_default());
+    let counts = f.status != Status::Suppressed;
     let at = |of: fn(&Location) -> String| s.location.as_ref().map(of).unwrap_or_default();
     vec![
         "finding".into(),
@@ -151,9 +191,10 @@ fn finding(f: &ReportFinding) -> Vec<String> {
         text(&f.status_reason),
         f.confidence.name().into(),
         number(f.usd_per_hour),
-        number(f.waste_usd_per_hour),
-        number(f.waste_now_usd_per_hour),
-        number(f.at_risk_usd_per_hour),
+        // What is suppressed is in no total: a column adds up to it without a filter.
+        number(f.waste_usd_per_hour.filter(|_| counts)),
+        number(f.waste_now_usd_per_hour.filter(|_| counts)),
+        number(f.at_risk_usd_per_hour.filter(|_| counts)),
         String::new(),
         text::claimed_gpus(f).map(|n| n.to_string()).unwrap_or_default(),
         text(&s.cluster),

@@ -362,6 +362,9 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
+    /// Findings of at least this confidence are counted; `null`: no gate on money.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
     /// Dollars of findings under the gate's confidence, which it did not count; `null`: not known, or no gate on money.
     pub left_out_usd_per_hour: Option<UsdPerHour>,
 }

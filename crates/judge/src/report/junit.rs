@@ -1,9 +1,10 @@
-//! `--format junit`: for CI servers that show tests. A suite for the gates and one a check; a new finding is a failure,
-//! one that is suppressed, in the baseline or not assessed is skipped, and says why.
+//! `--format junit`: for CI servers that show tests. A suite for the gates and one a check. Only what a breached gate counts is a
+//! failure: a job that passes shows no red. What is suppressed, in the baseline or not assessed is skipped, and says why.
 
 use super::decision::DecisionState;
 use super::document::{CheckCoverage, Gate, Group, Report, ReportFinding, Status};
 use super::text::{self, plain};
+use crate::verdict::counted;
 use maud::{Markup, html};
 use std::io::{self, Write};
 
@@ -32,7 +33,10 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     for check in &report.checks {
         let found = report.findings.iter().filter(|f| f.check == check.id);
-        suites.push((check.id.clone(), found.map(finding).chain(coverage(check)).collect()));
+        suites.push((
+            check.id.clone(),
+            found.map(|f| finding(report, f)).chain(coverage(check)).collect(),
+        ));
     }
     if let Some(groups) = &report.groups {
         let name = plain(&format!("by {}", groups.by));
@@ -117,22 +121,31 @@ fn group(row: &Group) -> Case {
     }
 }
 
-fn finding(f: &ReportFinding) -> Case {
+fn finding(report: &Report, f: &ReportFinding) -> Case {
     let dollars = f.usd_per_hour.map_or_else(|| "no known price".into(), text::money);
     let place = plain(&text::subject_place(&f.subject));
+    let fails = report.gates.iter().any(|g| g.breached && counted(g, f));
+    let mut output = None;
     let decided = f.decision.as_ref().filter(|d| d.state != DecisionState::Open);
     let result = if let Some(decision) = decided.filter(|_| f.status != Status::Suppressed) {
         Outcome::Skipped(decision.justification())
-    } else if f.status == Status::New {
+    } else if fails || f.status == Status::New {
         let mut lines = vec![format!("where: {place}")];
         lines.extend(f.evidence.iter().map(|e| plain(&text::evidence(e))));
         let sure = f.confidence.name();
         lines.extend(f.confidence_reasons.iter().map(|r| format!("{sure}: {}", plain(r))));
         lines.push(format!("fix: {}", plain(&f.fix.summary)));
-        Outcome::Failed {
-            kind: text::ledger_name(f),
-            message: format!("{} ({dollars}, {sure})", plain(&f.title)),
-            text: lines.join("\n"),
+        let message = format!("{} ({dollars}, {sure})", plain(&f.title));
+        if fails {
+            Outcome::Failed {
+                kind: text::saving(f),
+                message,
+                text: lines.join("\n"),
+            }
+        } else {
+            lines.insert(0, message);
+            output = Some(lines.join("\n"));
+            Outcome::Passed
         }
     } else {
         let why = f.status_reason.as_deref().map(|r| format!(": {}", plain(r)));
@@ -142,7 +155,7 @@ fn finding(f: &ReportFinding) -> Case {
         class: format!("gpuwaste.{}", text::check_name(f).replace('/', ".")),
         name: format!("{place} [{}]", f.id),
         result,
-        output: None,
+        output,
     }
 }
 

@@ -4,8 +4,8 @@
 use super::RenderOptions;
 use super::decision::{self, Decision};
 use super::document::{Report, ReportFinding, Status, SuppressionState};
-use super::text::{self, money, plain};
-use crate::units::UsdPerHour;
+use super::order;
+use super::text::{self, plain};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -34,18 +34,19 @@ fn md(value: &str) -> String {
     out.replace("://", ":\u{2060}//").replace("www.", "www\u{2060}.")
 }
 
-fn usd(amount: UsdPerHour) -> String {
-    md(&money(amount))
-}
-
 pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let mut page = summary(report);
-    let findings: Vec<&ReportFinding> = report
-        .findings
-        .iter()
-        .filter(|f| f.status != Status::Suppressed && !decision::is_hidden(f))
-        .collect();
-    let top = options.top.unwrap_or(TOP);
+    let all = order::all(report);
+    // Against a baseline what is new comes first: the rest was there before this pull request.
+    let compared = report.fixed.is_some();
+    let (mut findings, known): (Vec<&ReportFinding>, Vec<&ReportFinding>) =
+        all.iter().partition(|f| !compared || f.status == Status::New);
+    if compared {
+        page.push_str(&against_baseline(&findings, &known));
+    }
+    let news = findings.len();
+    findings.extend(known);
+    let top = options.top.unwrap_or(if compared { TOP.min(news) } else { TOP });
     let head: Vec<String> = rows(&findings, 0, top);
     if findings.is_empty() && report.totals.gpus > 0.0 {
         let _ = writeln!(page, "\n{}", text::nothing_found(&report.totals));
@@ -61,19 +62,6 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         .enumerate()
         .map(|(i, f)| advice(i, f))
         .collect();
-    sections.push(("What to do".into(), what, ""));
-    if options.top.is_none() && findings.len() > top {
-        let rest = md(&text::of_waste(&findings[top..]));
-        let title = format!(
-            "{} ({rest})",
-            text::plural((findings.len() - top) as u64, "more finding"),
-        );
-        sections.push((title, rows(&findings, top, findings.len()), HEADER));
-    }
-    sections.extend(hidden(report));
-    sections.extend(baseline(report));
-    sections.extend(groups(report));
-    sections.extend(policy(report));
     let gaps = report.gaps.iter().map(|g| {
         let [source, what, reason, remedy] = [&g.source, &g.what, &g.reason, &g.remedy].map(|t| md(t));
         format!("- {source}: {what} ({reason}); {remedy}\n")
@@ -82,7 +70,23 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         "{} in what could be read",
         text::plural(report.gaps.len() as u64, "gap")
     );
+    // Before the fixes: where space ends, what was not read outlives them.
     sections.push((title, gaps.collect(), ""));
+    sections.push(("What to do".into(), what, ""));
+    if options.top.is_none() && findings.len() > top {
+        let rest = summary_text(&text::monthly_waste(&findings[top..]));
+        let n = findings.len() - top;
+        let title = if compared {
+            format!("{n} more, in the baseline or without dollars ({rest})")
+        } else {
+            format!("{} ({rest})", text::plural(n as u64, "more finding"))
+        };
+        sections.push((title, rows(&findings, top, findings.len()), HEADER));
+    }
+    sections.extend(hidden(report));
+    sections.extend(baseline(report));
+    sections.extend(groups(report));
+    sections.extend(policy(report));
     for (title, rows, header) in sections.into_iter().filter(|s| !s.1.is_empty()) {
         let left = BUDGET.saturating_sub(page.chars().count() + title.len() + header.len() + 100);
         let body = fill(rows, left);
@@ -94,7 +98,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     out.write_all(page.as_bytes())
 }
 
-const HEADER: &str = "\n| # | $/h | money | sure | finding | where |\n|---:|---:|---|---|---|---|\n";
+const HEADER: &str = "\n| # | $/month | saving | confidence | finding | where |\n|---:|---:|---|---|---|---|\n";
 
 /// As many rows as the budget takes; says how many were left out.
 fn fill(rows: Vec<String>, budget: usize) -> String {
@@ -116,7 +120,7 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
     let shown = findings.iter().enumerate().take(to).skip(from);
     shown
         .map(|(i, f)| {
-            let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
+            let amount = f.usd_per_hour.map_or_else(|| "–".into(), text::monthly);
             let baseline = if f.status == Status::Baseline {
                 " (in the baseline)"
             } else {
@@ -133,7 +137,7 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
             format!(
                 "| {} | {amount} | {} | {} | {}{baseline}{decided} | {}{model} |\n",
                 i + 1,
-                text::ledger_name(f),
+                text::saving(f),
                 f.confidence.name(),
                 md(&f.title),
                 md(&text::subject_place(&f.subject)),
@@ -159,10 +163,12 @@ fn summary(report: &Report) -> String {
     }
     let total = |of| md(&text::known(of));
     let mut page = format!(
-        "## GPU waste: {} of {} ({})\n\n| now | reusable | at risk | GPUs | without traffic | coverage |\n|---:|---:|---:|---:|---:|---:|\n| {} | {} | {} | {} | {} | {} |\n",
+        "## GPU waste: {} of {} ({})\n\n**{}** {}\n\n| now | reusable | at risk | GPUs | without traffic | coverage |\n|---:|---:|---:|---:|---:|---:|\n| {} | {} | {} | {} | {} | {} |\n",
         total(t.waste_usd_per_hour),
         total(t.spend_usd_per_hour),
         text::percent(t.waste_percent),
+        md(&text::headline(report)),
+        md(&text::spend_line(report)),
         total(t.waste_now_usd_per_hour),
         total(t.waste_reusable_usd_per_hour),
         total(t.at_risk_usd_per_hour),
@@ -210,6 +216,33 @@ fn summary(report: &Report) -> String {
     page
 }
 
+/// "**New against the baseline: 2 findings, $20,090 a month.** 58 more were there before."
+fn against_baseline(new: &[&ReportFinding], known: &[&ReportFinding]) -> String {
+    let worse = new.iter().filter(|f| f.status_reason.is_some()).count();
+    let money = |all: &[&ReportFinding]| md(&text::monthly_waste(all));
+    let worse = if worse > 0 {
+        format!(", {worse} of them worse than before")
+    } else {
+        String::new()
+    };
+    format!(
+        "\n**New against the baseline: {}, {}{worse}.** In the baseline: {}, {}.\n",
+        text::plural(new.len() as u64, "finding"),
+        money(new),
+        text::plural(known.len() as u64, "finding"),
+        money(known)
+    )
+}
+
+/// Text of an HTML block: Markdown's escapes would be shown as they are there.
+fn summary_text(value: &str) -> String {
+    plain(value)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('$', "&#36;")
+}
+
 /// The fix, its patch, and what it rests on.
 fn advice(index: usize, f: &ReportFinding) -> String {
     let mut out = format!("**{}.** {}\n", index + 1, md(&f.fix.summary));
@@ -234,7 +267,10 @@ fn baseline(report: &Report) -> Option<Section> {
     let sums = crate::verdict::gone::sums(fixed.iter().filter_map(|f| Some((f.became?, f.usd_per_hour))));
     let sums: Vec<String> = sums
         .into_iter()
-        .map(|(became, (_, sum))| format!("{} {}", became.name(), sum.map_or_else(|| "unknown".into(), usd)))
+        .map(|(became, (_, sum))| {
+            let sum = sum.map_or_else(|| "unknown".into(), |u| format!("{} a month", text::per_month(u)));
+            summary_text(&format!("{} {sum}", became.name()))
+        })
         .collect();
     let rows = fixed.iter().map(|f| {
         let amount = f.usd_per_hour.map_or_else(|| "–".into(), |u| format!("{:.2}", u.usd()));
@@ -284,7 +320,7 @@ fn groups(report: &Report) -> Option<Section> {
         )
     });
     let header = "| | GPUs | spend | waste | at risk | $/1M output tokens |\n|---|---:|---:|---:|---:|---:|\n";
-    Some((format!("By {}", md(&groups.by)), rows.collect(), header))
+    Some((format!("By {}", summary_text(&groups.by)), rows.collect(), header))
 }
 
 fn policy(report: &Report) -> Option<Section> {

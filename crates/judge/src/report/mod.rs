@@ -1,12 +1,14 @@
 //! The report: findings ranked, claims resolved, totals that add up; one file a format.
 
 pub mod act;
+pub mod columns;
 mod csv;
 pub mod decision;
 pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
+mod github;
 mod html;
 pub mod inventory;
 mod json;
@@ -256,6 +258,8 @@ pub enum Format {
     Sarif,
     Junit,
     Prometheus,
+    Github,
+    Chargeback,
 }
 
 /// How to print; the caller looks at terminals and the environment.
@@ -288,7 +292,7 @@ impl Default for RenderOptions {
 }
 
 impl Format {
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Table, "table"),
         (Self::Json, "json"),
         (Self::Csv, "csv"),
@@ -297,6 +301,8 @@ impl Format {
         (Self::Sarif, "sarif"),
         (Self::Junit, "junit"),
         (Self::Prometheus, "prometheus"),
+        (Self::Github, "github"),
+        (Self::Chargeback, "chargeback"),
     ];
 
     pub fn parse(name: &str) -> Option<Self> {
@@ -313,6 +319,8 @@ impl Format {
             Self::Sarif => sarif::render(report, out),
             Self::Junit => junit::render(report, out),
             Self::Prometheus => prometheus::render(report, out),
+            Self::Github => github::render(report, out),
+            Self::Chargeback => csv::chargeback_sheet(report, out),
         }
     }
 }

@@ -189,13 +189,8 @@ fn evidence(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> 
     Ok(())
 }
 
-/// Claims summed up by node and price, then made a month.
-fn dollars(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    let paint = Paint(options.color);
-    if f.claims.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\n{}", paint.bold("How the dollars come about"))?;
+/// Claims summed up by node and price: "gke-a3-01: 8 × $11.06/h = $88.49/h, becomes free".
+pub(super) fn sums(f: &ReportFinding) -> Vec<String> {
     let mut nodes: BTreeMap<(&str, Option<UsdPerHour>), (usize, bool)> = BTreeMap::new();
     for c in &f.claims {
         let entry = nodes.entry((&c.node, c.usd_per_hour)).or_insert((0, true));
@@ -210,7 +205,7 @@ fn dollars(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> i
                 None => format!("{n} × no known price"),
             };
             let leaves = if *leaves { ", becomes free" } else { "" };
-            format!("{node}: {price}{leaves}")
+            plain(&format!("{node}: {price}{leaves}"))
         })
         .collect();
     if lines.len() > NODES {
@@ -218,8 +213,18 @@ fn dollars(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> i
         lines.truncate(NODES);
         lines.push(format!("… and {} more", text::plural(rest as u64, "line")));
     }
-    for line in lines {
-        wrapped(out, &plain(&line), options.width, "  ", "    ")?;
+    lines
+}
+
+/// What is claimed, then made a month.
+fn dollars(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+    let paint = Paint(options.color);
+    if f.claims.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{}", paint.bold("How the dollars come about"))?;
+    for line in sums(f) {
+        wrapped(out, &line, options.width, "  ", "    ")?;
     }
     let Some(usd) = f.usd_per_hour.filter(|_| f.kind != FindingKind::Trend) else {
         return Ok(());

@@ -92,6 +92,7 @@ fn price(out: &mut String, entry: &PriceEntry, origin: &str) {
         ("gpu", &entry.gpu),
         ("as_of", &entry.as_of),
         ("currency", &entry.currency),
+        ("committed_until", &entry.committed_until),
     ];
     for (key, value) in texts {
         if let Some(value) = value {
@@ -101,6 +102,8 @@ fn price(out: &mut String, entry: &PriceEntry, origin: &str) {
     for (key, value) in [
         ("usd_per_hour", entry.usd_per_hour),
         ("usd_per_gpu_hour", entry.usd_per_gpu_hour),
+        ("discount", entry.discount),
+        ("rate", entry.rate),
     ] {
         if let Some(value) = value {
             out.push_str(&format!("{key} = {value}\n"));

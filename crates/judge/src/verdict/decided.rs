@@ -86,6 +86,7 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
     }
     Gate {
         name: name.into(),
+        confidence: None,
         limit: max,
         actual,
         breached,

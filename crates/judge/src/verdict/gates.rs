@@ -3,7 +3,7 @@
 use super::{Baseline, Place, decided, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
 use crate::report::decision::DecisionState;
-use crate::report::document::{Gate, Report, Status};
+use crate::report::document::{Gate, Report, ReportFinding, Status};
 use crate::report::ledger::{Ledger, Resolution};
 use crate::report::totals::could_judge;
 use crate::settings::{Gates, Tolerance};
@@ -173,6 +173,7 @@ fn money_gate(
         limit: max,
         actual,
         breached: actual.is_some_and(|a| a > max),
+        confidence: Some(level),
         left_out_usd_per_hour: spend.map(|_| everything - counted),
     };
     let say = |value: f64| {
@@ -225,6 +226,21 @@ fn money_gate(
     gate
 }
 
+/// Whether a gate adds this finding up: what a job log or a test report fails because of it.
+pub fn counted(gate: &Gate, f: &ReportFinding) -> bool {
+    let sure = gate.confidence.is_some_and(|level| f.confidence >= level);
+    let open = f.decision.as_ref().is_none_or(|d| d.state == DecisionState::Open);
+    sure && open
+        && f.status != Status::Suppressed
+        && match gate.name.as_str() {
+            "max-waste" | "max-waste-percent" => f.kind == FindingKind::Recoverable,
+            "max-new-waste" => f.kind == FindingKind::Recoverable && f.status == Status::New,
+            "max-at-risk" => f.kind == FindingKind::AtRisk,
+            _ => false,
+        }
+        && !f.claims.is_empty()
+}
+
 /// True where too little could be read for a verdict.
 fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> bool {
     if needed <= 0.0 {
@@ -238,6 +254,7 @@ fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> b
         limit: needed,
         actual,
         breached: short,
+        confidence: None,
         left_out_usd_per_hour: None,
     });
     if short {

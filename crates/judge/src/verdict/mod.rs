@@ -9,7 +9,7 @@ mod suppress;
 
 pub use baseline::Baseline;
 pub use decided::{Decisions, apply as decide};
-pub use gates::{Verdict, judge};
+pub use gates::{Verdict, counted, judge};
 pub use suppress::suppress;
 
 use crate::analyze::finding::FindingKind;

@@ -1,6 +1,6 @@
 //! The plots: tables with bars in them, so that every figure is also text, to a reader and to a screen reader.
 
-use super::super::document::{Hourly, Report, ReportFinding, ReportWorkload, Status, Totals};
+use super::super::document::{Hourly, Report, ReportFinding, ReportNode, ReportWorkload, Status, Totals};
 use super::super::text::{self, money, plain};
 use super::anchor;
 use crate::analyze::finding::FindingKind;
@@ -24,6 +24,7 @@ pub(super) fn all(report: &Report) -> Markup {
             (by_check(report))
             (ranking(report))
             (capacity(report))
+            (map(report))
         }
         (history(report))
     }
@@ -56,15 +57,57 @@ fn legend(items: &[(&str, &str)]) -> Markup {
     }
 }
 
-pub(super) fn states(t: &Totals) -> Markup {
-    let class = |state: &str| match state {
+/// The colour of a GPU's state.
+fn class(state: &str) -> &'static str {
+    match state {
         "free" => "s-reusable",
         "unhealthy" => "s-sick",
         "idle" => "s-now",
         "stuck" => "s-stuck",
         "working" => "s-load",
         _ => "s-rest",
-    };
+    }
+}
+
+/// Nodes of the map; more are no picture any more.
+const MAPPED: usize = 400;
+
+/// Each node as wide as it has GPUs, coloured by what they do.
+fn map(report: &Report) -> Markup {
+    let order = text::states(&report.totals).map(|(state, _)| state);
+    let mut clusters: BTreeMap<&str, Vec<&ReportNode>> = BTreeMap::new();
+    for node in report.nodes.iter().take(MAPPED) {
+        clusters
+            .entry(node.cluster.as_deref().unwrap_or_default())
+            .or_default()
+            .push(node);
+    }
+    html! {
+        figure.card {
+            h3 { "Nodes and what their GPUs do" }
+            (legend(&order.map(|state| (class(state), state))))
+            @for (cluster, nodes) in &clusters {
+                p { (plain(cluster)) }
+                div.nodes { @for node in nodes {
+                    @let told: Vec<String> = order.iter().filter_map(|s| node.states.get(*s).filter(|n| **n > 0.0).map(|n| format!("{} {s}", text::count(*n)))).collect();
+                    @let label = plain(&format!("{}: {}", node.name, told.join(", ")));
+                    svg role="img" aria-label=(label) width=(node.gpus.max(1) * 9) height="12" {
+                        title { (label) }
+                        @let all: f64 = node.states.values().sum();
+                        @let mut at = 0.0;
+                        @for state in order { @if let Some(n) = node.states.get(state).filter(|n| **n > 0.0 && all > 0.0) {
+                            rect class=(class(state)) x={ (format!("{:.2}", at / all * 100.0)) "%" } width={ (format!("{:.2}", n / all * 100.0)) "%" } height="100%" {}
+                            ({ at += n; "" })
+                        } }
+                    }
+                } }
+            }
+            @if report.nodes.len() > MAPPED { p { (report.nodes.len() - MAPPED) " more nodes are in the table below." } }
+        }
+    }
+}
+
+pub(super) fn states(t: &Totals) -> Markup {
     let states: Vec<(&str, f64)> = text::states(t).into_iter().filter(|(_, n)| *n > 0.0).collect();
     let segments: Vec<(&str, f64)> = states.iter().map(|(state, n)| (class(state), *n)).collect();
     html! {

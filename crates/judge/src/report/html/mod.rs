@@ -45,10 +45,11 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 a.skip href="#findings" { "Skip to the findings" }
                 (head(report))
                 main {
-                    (cards(report))
-                    (notes(report))
-                    @if t.gpus > 0.0 { (charts::all(report)) }
+                    (top(report))
+                    (gates(report))
                     (lists::findings(report))
+                    @if t.gpus > 0.0 { (charts::all(report)) }
+                    (notes(report))
                     (lists::groups(report))
                     (lists::fixed(report))
                     (lists::rest(report))
@@ -85,7 +86,8 @@ fn head(report: &Report) -> Markup {
     }
 }
 
-fn cards(report: &Report) -> Markup {
+/// What to do and what it gives, beside what is paid: the first screen has the first finding, too.
+fn top(report: &Report) -> Markup {
     let t = &report.totals;
     if t.gpus == 0.0 {
         let manifests = report.sources.iter().all(|s| s.kind == SourceKind::Manifest);
@@ -100,17 +102,31 @@ fn cards(report: &Report) -> Markup {
         };
     }
     html! {
-        div.cards {
-            div.card { span { "Spend" } b { (text::known(t.spend_usd_per_hour)) } span { @if let Some(usd) = t.spend_usd_per_hour { (text::per_month(usd)) " a month" } @else { "no price is known" }
-                @if t.gpus_unpriced > 0.0 { "; " (text::count(t.gpus_unpriced)) " GPUs have no known price" } } }
-            div.card.waste { span { "Waste" } b { (text::known(t.waste_usd_per_hour)) } span { (text::percent(t.waste_percent)) " of spend: "
-                (text::known(t.waste_now_usd_per_hour)) " now, " (text::known(t.waste_reusable_usd_per_hour)) " reusable" } }
-            div.card.risk { span { "At risk" } b { (text::known(t.at_risk_usd_per_hour)) } span { "spend whose work is failing" } }
-            div.card { span { "Dark" } b { (text::percent(t.allocated_without_traffic_percent)) } span { (text::of_allocated(t)) } }
-            div.card { span { "Coverage" } b { (text::percent(t.coverage_percent)) } span { "of the fleet's cost could be judged" } }
+        p.headline { (text::headline(report)) }
+        p.spend {
+            (text::spend_line(report)) " "
+            (text::known(t.spend_usd_per_hour)) "; " (text::known(t.waste_now_usd_per_hour)) " stops, "
+            (text::known(t.waste_reusable_usd_per_hour)) " can be reused. Coverage: " (text::percent(t.coverage_percent)) " of the cost judged."
+            @if t.gpus_allocated > 0.0 && !text::of_manifests(report) {
+                " " (text::percent(t.allocated_without_traffic_percent)) " " (text::of_allocated(t)) "."
+            }
         }
         @for (name, money, what) in super::decision::lines(report) { p.decided { b { (name) } " " (money) " " small { (what) } } }
         (charts::states(t))
+    }
+}
+
+/// The verdict of a job stands above everything that explains it.
+fn gates(report: &Report) -> Markup {
+    html! {
+        @for gate in &report.gates {
+            @let result = text::gate_result(gate);
+            div.note.bad[result != "passed"].good[result == "passed"] {
+                p { b { (result) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
+                    ", actual " (gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}")))
+                    @if let Some(usd) = gate.left_out_usd_per_hour.filter(|u| u.is_positive()) { ", " (money(usd)) " left out as less sure" } }
+            }
+        }
     }
 }
 
@@ -123,14 +139,6 @@ fn notes(report: &Report) -> Markup {
         .filter(|s| matches!(s.state, SuppressionState::Unused | SuppressionState::Expired))
         .collect();
     html! {
-        @for gate in &report.gates {
-            @let result = text::gate_result(gate);
-            div.note.bad[result != "passed"].good[result == "passed"] {
-                p { b { (result) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
-                    ", actual " (gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}")))
-                    @if let Some(usd) = gate.left_out_usd_per_hour.filter(|u| u.is_positive()) { ", " (money(usd)) " left out as less sure" } }
-            }
-        }
         @if !missing.reasons.is_empty() {
             div.note {
                 p { b { "Not assessed" } }

@@ -1,0 +1,82 @@
+//! What was asked for and came to nothing: options that a source has no use for, namespaces and selectors that match nothing. Where a
+//! gate is set there is no verdict, since it would pass by mistake.
+
+use crate::cli::SourceArgs;
+use crate::judge::fleet::Fleet;
+use crate::report::document::Report;
+use crate::verdict::Verdict;
+
+/// Options by the sources that read them.
+const LIVE: [&str; 18] = [
+    "namespace",
+    "selector",
+    "no-scrape",
+    "scrape-budget",
+    "observe",
+    "timeout",
+    "window",
+    "prometheus",
+    "prometheus-header",
+    "prometheus-token-file",
+    "prometheus-user",
+    "prometheus-password-file",
+    "prometheus-ca-file",
+    "prometheus-client-cert",
+    "prometheus-client-key",
+    "prometheus-sigv4-region",
+    "prometheus-match",
+    "cluster-name",
+];
+
+/// In words, each with the way out.
+pub(super) fn doubts(args: &SourceArgs, fleet: &Fleet) -> Vec<String> {
+    let recorded = args.demo || !args.snapshot.is_empty();
+    let mut doubts = Vec::new();
+    if recorded {
+        let what = if args.demo { "--demo" } else { "--snapshot" };
+        for option in args.given.iter().filter(|o| LIVE.contains(&o.as_str())) {
+            // Snapshots are renamed by it.
+            if option == "cluster-name" && !args.demo {
+                continue;
+            }
+            doubts.push(format!(
+                "--{option} has no use with {what}, and was ignored: it says what is read of a live fleet"
+            ));
+        }
+        return doubts;
+    }
+    for namespace in &args.namespace {
+        if !fleet.pods.iter().any(|p| &p.namespace == namespace) {
+            doubts.push(format!(
+                "-n {namespace}: no pod with a GPU was seen in that namespace; look at its name ('kubectl get ns'), or leave -n out"
+            ));
+        }
+    }
+    if let Some(selector) = args
+        .selector
+        .as_deref()
+        .filter(|_| !fleet.pods.iter().any(|p| p.selected))
+    {
+        doubts.push(format!(
+            "-l {selector}: no pod with a GPU has these labels; 'kubectl get pods -A -l {selector}' shows which have"
+        ));
+    }
+    doubts
+}
+
+/// Says each, and takes a verdict back that rests on nothing.
+pub(super) fn apply(verdict: &mut Verdict, report: &Report, doubts: Vec<String>) {
+    if doubts.is_empty() {
+        return;
+    }
+    let gated = !report.gates.is_empty();
+    for doubt in doubts {
+        verdict.lines.push(format!("warning: {doubt}"));
+    }
+    if gated && verdict.code == 0 {
+        verdict
+            .lines
+            .push("no verdict: the gate would pass over something that was not what was asked for".into());
+        verdict.code = 3;
+    }
+}
