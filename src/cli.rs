@@ -5,12 +5,14 @@ mod duration;
 mod learned;
 mod memory;
 mod number;
+mod plan;
 mod settle;
 mod view;
 
 pub(crate) use decide::{DecideArgs, ReasonArg};
 pub(crate) use learned::{LearnedArgs, LearnedFormat, RankArg};
 pub(crate) use memory::MemoryArgs;
+pub(crate) use plan::{AllowArg, PlanArgs, PlanFormat};
 pub(crate) use settle::SettleArgs;
 pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Collect(Box<CollectArgs>),
     /// Which GPU tiers hold this model, how many requests each takes, what each costs.
     Fit(Box<FitArgs>),
+    /// Which moves, in which order, empty whole nodes, and what the bill is after each; nothing is carried out.
+    Plan(Box<PlanArgs>),
     /// What changed between two reports or snapshots, in dollars per hour and in work done.
     Diff(DiffArgs),
     /// Decide about findings: claim, applied, dismiss, snooze, reopen; into a ledger of your repository.
@@ -610,6 +614,7 @@ pub(crate) enum CatalogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
     Diff,
+    Plan,
     Report,
     Snapshot,
     Policy,

@@ -14,6 +14,8 @@ use gpuwaste_facts::{snapshot, text, units};
 use gpuwaste_fit as fit;
 use gpuwaste_judge::{self as judge, analyze, report, settings, verdict};
 
+use gpuwaste_plan as plan;
+
 use std::process::ExitCode;
 
 /// Parses the command line, runs the command, prints the error once and returns the exit code of the contract.

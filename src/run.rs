@@ -13,6 +13,7 @@ mod group;
 mod ignored;
 mod learned;
 mod output;
+mod plan;
 mod policy;
 mod scan;
 mod settle;
@@ -92,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Collect(args) => scan::collect(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Fit(args) => fit::fit(&args),
+        Command::Plan(args) => plan::plan(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Explain { check } => catalog::explain(check.as_deref()),
         Command::Rbac(args) => roles(&args),
@@ -110,6 +112,7 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode> {
 
 fn schema(document: SchemaDocument) -> Result<ExitCode> {
     let schema = match document {
+        SchemaDocument::Plan => schemars::schema_for!(crate::plan::document::Plan),
         SchemaDocument::Report => schemars::schema_for!(crate::report::document::Report),
         SchemaDocument::Diff => schemars::schema_for!(crate::report::difference::Difference),
         SchemaDocument::Snapshot => schemars::schema_for!(crate::snapshot::Snapshot),

@@ -5,7 +5,9 @@ use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
 use crate::collect;
 use crate::judge::{self, Case};
+use crate::plan;
 use crate::report::Format;
+use crate::report::document::PlanBrief;
 use crate::report::rows::GroupBy;
 use crate::report::text::plain;
 use crate::settings::Settings;
@@ -105,6 +107,13 @@ impl Judged<'_> {
             decisions: decisions.as_ref().map(|d| d as &dyn Decisions),
         };
         let (mut report, mut verdict) = case.judge();
+        if let Some(brief) = plan::brief(&self.snapshot, &fleet, &report) {
+            report.totals.now_after_plan_usd_per_hour = Some(brief.now_after_plan);
+            report.plan = brief.turned.is_positive().then_some(PlanBrief {
+                moves: brief.moves,
+                usd_per_hour: brief.turned,
+            });
+        }
         if args.rank == RankArg::Expected {
             crate::report::rank_by_expected(&mut report);
         }

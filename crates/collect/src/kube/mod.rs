@@ -14,6 +14,7 @@ mod pods;
 pub(crate) mod quantity;
 pub(crate) mod raw;
 pub mod rights;
+mod selectors;
 mod spec;
 
 use super::options::CollectOptions;
@@ -21,7 +22,7 @@ use super::prometheus::{self, HistoryRead};
 use super::scrape;
 use crate::engine::metrics::plausible;
 use crate::snapshot::clock as clock_times;
-use crate::snapshot::cluster::{Cluster, Node, Unread, UnreadKind};
+use crate::snapshot::cluster::{Cluster, Node, Pod, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source};
 use answer::{ApiObject, Odd};
 use api::{Api, List, Listed, ReadError};
@@ -29,7 +30,7 @@ use connect::Target;
 use path::{ApiPath, Name, Resource, is_name};
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
 pub use raw::{parse_ignore, pod_of_template};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub(crate) const NODES: Resource<'_> = Resource::new("", "v1", "nodes", "Node");
 const NAMESPACES: Resource<'_> = Resource::new("", "v1", "namespaces", "Namespace");
@@ -141,6 +142,11 @@ pub async fn read_cluster(
         "replicas a budget demands are unknown",
         UnreadKind::Budgets,
     );
+    let budgets = budgets.map(|b| b.into_iter().map(|b| b.into_budget(&mut read.selections)).collect());
+    let mut nodes = nodes;
+    if let Some(nodes) = &mut nodes {
+        nodes.keep_selected(&read.pods);
+    }
     let pod_usage = pod_usage(usage, &read.pods, &mut gaps);
     let (all, gpu) = nodes.as_ref().map_or((0, 0), |n| (n.total, n.gpu.len()));
     let detail = format!(
@@ -157,7 +163,8 @@ pub async fn read_cluster(
         pods_read: read.scope,
         controllers,
         autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
-        disruption_budgets: budgets.map(|b| b.into_iter().map(RawBudget::into_budget).collect()),
+        disruption_budgets: budgets,
+        selections: read.selections.all,
         pod_usage,
         dra: dra.map(Box::new),
         ..Cluster::default()
@@ -252,11 +259,10 @@ async fn identity(api: &Api) -> Result<Option<String>, ReadError> {
 
 fn pod_usage(
     usage: Result<Listed<RawPodMetrics>, ReadError>,
-    pods: &[crate::snapshot::cluster::Pod],
+    pods: &[Pod],
     gaps: &mut Gaps,
 ) -> Option<Vec<crate::snapshot::cluster::PodUsage>> {
-    let held: std::collections::BTreeSet<(&str, &str)> =
-        pods.iter().map(|p| (p.namespace.as_str(), p.name.as_str())).collect();
+    let held: BTreeSet<(&str, &str)> = pods.iter().map(|p| (p.namespace.as_str(), p.name.as_str())).collect();
     let effect = "CPU use is unknown: cpu-gpu-imbalance judges specifications only";
     match usage {
         Ok(listed) => {
@@ -283,6 +289,8 @@ fn pod_usage(
 pub struct Nodes {
     pub gpu: Vec<Node>,
     pub total: usize,
+    /// All labels of `gpu`, until it is known which of them pods select by.
+    labels: Vec<BTreeMap<String, String>>,
     odd: Vec<Odd>,
     /// Names that stood in the list more than once.
     twice: Vec<String>,
@@ -293,23 +301,54 @@ async fn all_nodes(api: &Api, options: &CollectOptions, published: HashSet<Strin
     let listed = api
         .list(&List::all(NODES), move |node: RawNode| {
             let gpus = node.has_gpus(is_gpu_instance) || published.contains(node.name());
-            gpus.then(|| node.into_node(&keep))
+            gpus.then(|| {
+                let labels = node.labels().clone();
+                (node.into_node(&keep), labels)
+            })
         })
         .await?;
-    let mut nodes = Nodes {
-        gpu: listed.items,
-        total: listed.seen,
-        odd: listed.odd,
-        twice: Vec::new(),
-    };
-    nodes.gpu.sort_by(|a, b| a.name.cmp(&b.name));
-    let twice = &mut nodes.twice;
-    nodes.gpu.dedup_by(|a, b| {
-        let same = a.name == b.name;
-        twice.extend(same.then(|| a.name.clone()));
+    let mut found = listed.items;
+    found.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    let mut twice = Vec::new();
+    found.dedup_by(|a, b| {
+        let same = a.0.name == b.0.name;
+        twice.extend(same.then(|| a.0.name.clone()));
         same
     });
-    Ok(nodes)
+    let (gpu, labels) = found.into_iter().unzip();
+    Ok(Nodes {
+        gpu,
+        labels,
+        total: listed.seen,
+        odd: listed.odd,
+        twice,
+    })
+}
+
+impl Nodes {
+    /// Labels that a pod selects nodes by, or is spread over, decide where it may run: they are kept beside the listed ones.
+    fn keep_selected(&mut self, pods: &[Pod]) {
+        let mut keys: BTreeSet<&str> = BTreeSet::new();
+        for pod in pods {
+            if let Some(p) = &pod.placement {
+                keys.extend(p.node_selector.keys().map(String::as_str));
+                keys.extend(p.affinity_terms.iter().flatten().map(|e| e.key.as_str()));
+            }
+            if let Some(c) = &pod.constraints {
+                keys.extend(
+                    c.anti_affinity
+                        .iter()
+                        .chain(&c.affinity)
+                        .map(|t| t.topology_key.as_str()),
+                );
+                keys.extend(c.spread.iter().map(|s| s.topology_key.as_str()));
+            }
+        }
+        for (node, labels) in self.gpu.iter_mut().zip(std::mem::take(&mut self.labels)) {
+            let selected = labels.into_iter().filter(|(key, _)| keys.contains(key.as_str()));
+            node.labels.extend(selected);
+        }
+    }
 }
 
 /// Collects the gaps of one cluster under its name.

@@ -3,13 +3,14 @@
 use super::api::{Api, List, Listed, ReadError};
 use super::config_maps::Wants;
 use super::path::{Name, Resource};
-use super::raw::RawPod;
+use super::raw::{RawPod, Unresolved};
+use super::selectors::{Labelled, Selections};
 use super::{Gaps, Nodes, some};
 use crate::options::CollectOptions;
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::{Container, Pod, PodsRead, UnreadKind};
 use futures::{StreamExt, stream};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 pub(super) const PODS: Resource<'_> = Resource::new("", "v1", "pods", "Pod");
@@ -25,6 +26,8 @@ pub(super) struct Pods {
     /// Of them, containers with settings in ConfigMaps.
     pub(super) wants: Vec<Wants>,
     pub(super) scope: PodsRead,
+    /// Whom selectors match among them.
+    pub(super) selections: Selections,
 }
 
 impl Pods {
@@ -92,16 +95,32 @@ pub(super) async fn read(
     };
     told_apart(&listed, &mut scope, gaps);
     let (mut pods, mut wants) = (Vec::new(), Vec::new());
+    let (mut labelled, mut unresolved) = (Vec::new(), Vec::new());
     for found in listed.items {
+        labelled.push(Labelled {
+            namespace: found.pod.namespace.clone(),
+            name: found.pod.name.clone(),
+            labels: found.labels,
+        });
+        unresolved.push(found.constraints);
         pods.push(found.pod);
         wants.extend(found.wants);
+    }
+    let mut selections = Selections::new(labelled);
+    for (pod, constraints) in pods.iter_mut().zip(unresolved) {
+        pod.constraints = Some(Box::new(constraints.resolve(&mut selections)));
     }
     if let Some(selector) = &options.selector {
         mark_selected(api, selector, namespaces, &mut pods, gaps).await;
     }
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     pods.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
-    Ok(Pods { pods, wants, scope })
+    Ok(Pods {
+        pods,
+        wants,
+        scope,
+        selections,
+    })
 }
 
 /// Names what is not what the API serves. A pod that could not be read holds nobody knows what on its node; where not
@@ -173,6 +192,9 @@ struct Found {
     wants: Vec<Wants>,
     /// It names an owner that no object can be.
     orphan: bool,
+    /// As they are, until selectors are matched.
+    labels: BTreeMap<String, String>,
+    constraints: Unresolved,
 }
 
 type GpuNodes = Arc<HashSet<String>>;
@@ -191,8 +213,15 @@ async fn some_pods(
         }
         raw.fill_fields();
         let (wants, orphan) = (raw.wants(), raw.is_orphan());
+        let (labels, constraints) = (raw.labels().clone(), raw.constraints());
         let pod = raw.into_pod(&keep_labels);
-        (relevant == Some(true) || asks_for_devices(&pod)).then_some(Found { pod, wants, orphan })
+        (relevant == Some(true) || asks_for_devices(&pod)).then_some(Found {
+            pod,
+            wants,
+            orphan,
+            labels,
+            constraints,
+        })
     })
     .await
 }

@@ -85,7 +85,7 @@ struct RawMount {
     sub_path: Option<String>,
 }
 
-/// A volume; only those of ConfigMaps matter.
+/// A volume: what is in those of ConfigMaps, and the kind of the others.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct RawVolume {
@@ -93,9 +93,21 @@ pub(super) struct RawVolume {
     config_map: Option<RawMap>,
     #[serde(deserialize_with = "lenient")]
     projected: RawProjected,
+    /// The field of any other kind, by its name.
+    #[serde(flatten)]
+    #[allow(
+        clippy::zero_sized_map_values,
+        reason = "only the names are kept: what is in a volume is nobody's business"
+    )]
+    kind: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
 impl RawVolume {
+    /// The kind of a volume that is neither of ConfigMaps nor projected: "hostPath", "persistentVolumeClaim".
+    pub(super) fn other_kinds(&self) -> impl Iterator<Item = &String> {
+        self.kind.keys()
+    }
+
     fn maps(&self) -> impl Iterator<Item = &RawMap> {
         let projected = self.projected.sources.iter().filter_map(|s| s.config_map.as_ref());
         self.config_map.iter().chain(projected)
@@ -135,6 +147,7 @@ struct RawItem {
 struct RawPort {
     name: Option<String>,
     container_port: u16,
+    host_port: Option<u16>,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,6 +185,19 @@ impl RawContainer {
     pub(super) fn fetched(&self) -> Option<&str> {
         let own = self.name == "storage-initializer";
         self.args.first().filter(|_| own).map(String::as_str)
+    }
+
+    pub(super) fn host_ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().filter_map(|p| p.host_port).filter(|p| *p > 0)
+    }
+
+    pub(super) fn port_numbers(&self) -> impl Iterator<Item = u16> {
+        self.ports.iter().map(|p| p.container_port)
+    }
+
+    /// The names of all that it asks for.
+    pub(super) fn resource_names(&self) -> impl Iterator<Item = &String> {
+        self.resources.requests.keys().chain(self.resources.limits.keys())
     }
 
     /// Variables that are labels of the pod get their values. (Its annotations are not kept.)
@@ -349,6 +375,7 @@ impl RawContainer {
         }
         requests.cpu = requests.cpu.or(limits.cpu);
         requests.memory = requests.memory.or(limits.memory);
+        requests.storage = requests.storage.or(limits.storage);
         let spec = self.spec();
         Container {
             name: self.name,
@@ -405,6 +432,10 @@ pub(super) fn resources(map: &BTreeMap<String, String>) -> Resources {
             "memory" => {
                 all.memory = below(1e18).map(|m| Bytes(m as u64));
                 all.memory.is_some()
+            }
+            "ephemeral-storage" => {
+                all.storage = below(1e18).map(|m| Bytes(m as u64));
+                all.storage.is_some()
             }
             "pods" => {
                 all.pods = below(1e6).map(|p| p as u64);

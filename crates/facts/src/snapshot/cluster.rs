@@ -1,5 +1,6 @@
 //! Kubernetes objects, trimmed to what gpuwaste reads. A bare host is a cluster of one node without pods.
 
+use super::constraints::{Constraints, Selection};
 use super::dra::Dra;
 use super::engine::EngineScrape;
 use super::gpu::GpuScrape;
@@ -58,6 +59,9 @@ pub struct Cluster {
     pub autoscalers: Option<Vec<Autoscaler>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption_budgets: Option<Vec<DisruptionBudget>>,
+    /// Whom the label selectors of pods and budgets match; they are named by index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selections: Vec<Selection>,
     /// metrics.k8s.io, where served: one instant per pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_usage: Option<Vec<PodUsage>>,
@@ -292,6 +296,9 @@ pub struct Resources {
     pub memory: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<u64>,
+    /// ephemeral-storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Bytes>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u64>,
     /// Resources that are named with an amount that is none (negative, absurd, a fraction of a device, no number).
@@ -389,9 +396,12 @@ pub struct Pod {
     /// status.podIP, to reach it from inside a cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// Where it may run; kept for unbound pods that ask for GPUs, pods on GPUs (older recordings: servers only) and servers.
+    /// Where it may run (older recordings: of servers, and of pods that wait, only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<PodPlacement>,
+    /// What else decides where it may run; `None`: not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraints: Option<Box<Constraints>>,
     pub containers: Vec<Container>,
     /// `ResourceClaims` in its namespace, by name where the object is known, else as the pod calls them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -649,6 +659,12 @@ pub struct DisruptionBudget {
     /// status.desiredHealthy: pods that must stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_healthy: Option<u64>,
+    /// status.disruptionsAllowed: pods that may be evicted now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disruptions_allowed: Option<u64>,
+    /// Whom it selects: index into the cluster's `selections`; `None`: not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selection: Option<usize>,
 }
 
 /// metrics.k8s.io: one instant, no history.
@@ -731,6 +747,7 @@ impl Resources {
         };
         self.cpu = both(self.cpu.map(|c| c.0), other.cpu.map(|c| c.0)).map(MilliCores);
         self.memory = both(self.memory.map(|m| m.0), other.memory.map(|m| m.0)).map(Bytes);
+        self.storage = both(self.storage.map(|m| m.0), other.storage.map(|m| m.0)).map(Bytes);
         for (name, count) in &other.devices {
             let own = self.devices.entry(name.clone()).or_insert(0);
             *own = with(*own, *count);

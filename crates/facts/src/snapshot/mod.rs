@@ -7,6 +7,7 @@
 pub mod bounds;
 pub mod clock;
 pub mod cluster;
+pub mod constraints;
 pub mod dra;
 pub mod engine;
 pub mod figure;

@@ -38,9 +38,20 @@ pub struct Report {
     pub fixed: Option<Vec<Fixed>>,
     #[serde(default)]
     pub policy: PolicyUse,
+    /// What moves alone would turn into money (`gpuwaste plan`); `null`: no plan was made, or no move stops a bill.
+    #[serde(default)]
+    pub plan: Option<PlanBrief>,
     /// `--rank expected`: what is expected of a finding comes before what it was found to waste.
     #[serde(default)]
     pub ranked_by_expected: bool,
+}
+
+/// What a plan of moves alone brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanBrief {
+    pub moves: u64,
+    /// Of the reusable waste, what stops being paid after them.
+    pub usd_per_hour: UsdPerHour,
 }
 
 /// The policy that the report was judged by.
@@ -206,6 +217,10 @@ pub struct Totals {
     pub waste_usd_per_hour: Option<UsdPerHour>,
     pub waste_now_usd_per_hour: Option<UsdPerHour>,
     pub waste_reusable_usd_per_hour: Option<UsdPerHour>,
+    /// What can stop being paid once pods have moved as `gpuwaste plan` says, too; `null`: no plan was made (a large fleet, or
+    /// one of which too little is known).
+    #[serde(default)]
+    pub now_after_plan_usd_per_hour: Option<UsdPerHour>,
     /// `null`: nothing that is at risk has a known price, or nothing that works could be judged.
     pub at_risk_usd_per_hour: Option<UsdPerHour>,
     /// Of priced spend; `null` without any.

@@ -84,6 +84,7 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         groups,
         fixed: None,
         policy: input.policy.clone(),
+        plan: None,
         ranked_by_expected: false,
     };
     let lost =

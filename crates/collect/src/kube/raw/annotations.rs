@@ -13,6 +13,8 @@ const MAX_CARDS: usize = 256;
 pub(super) struct RawAnnotations {
     pub(super) ignore: Option<String>,
     pub(super) mirror: bool,
+    /// Its owner asked the autoscaler to let it be.
+    pub(super) do_not_disrupt: bool,
     /// Where KServe's model comes from, on volumes too, which no init container fetches.
     pub(super) model_uri: Option<String>,
     /// Cards of which a sharing layer hands out shares, all layers together.
@@ -39,6 +41,12 @@ impl<'de> Visitor<'de> for Annotations {
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             match &*key {
                 "gpuwaste.dev/ignore" => found.ignore = map.next_value()?,
+                "karpenter.sh/do-not-disrupt" | "karpenter.sh/do-not-evict" => {
+                    found.do_not_disrupt |= map.next_value::<Option<String>>()?.as_deref() == Some("true");
+                }
+                "cluster-autoscaler.kubernetes.io/safe-to-evict" => {
+                    found.do_not_disrupt |= map.next_value::<Option<String>>()?.as_deref() == Some("false");
+                }
                 "internal.serving.kserve.io/storage-initializer-sourceuri" => found.model_uri = map.next_value()?,
                 "kubernetes.io/config.mirror" => {
                     map.next_value::<IgnoredAny>()?;

@@ -1,6 +1,7 @@
 //! API objects, trimmed while they are decoded: fields that are not named here never reach memory.
 
 mod annotations;
+mod constraints;
 mod node;
 mod owners;
 mod placement;
@@ -8,6 +9,7 @@ mod pod;
 mod scheduler;
 mod status;
 
+pub(super) use constraints::Unresolved;
 pub(super) use node::{RawNode, RawTaint};
 pub(super) use owners::{RawAutoscaler, RawBudget, RawController, RawPodMetrics};
 pub(super) use pod::RawPod;

@@ -101,6 +101,10 @@ impl RawNode {
         &self.metadata.name
     }
 
+    pub(in crate::kube) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.metadata.labels
+    }
+
     pub(in crate::kube) fn has_gpus(&self, is_gpu_instance: fn(&str) -> bool) -> bool {
         let capacity = self
             .status

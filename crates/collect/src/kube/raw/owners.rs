@@ -4,6 +4,7 @@ use super::{RawMeta, RawOwner, lenient, time};
 use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
+use crate::kube::selectors::{Query, Selections, Selector};
 use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage};
 use crate::units::MilliCores;
 use jiff::Timestamp;
@@ -138,34 +139,28 @@ pub(in crate::kube) struct RawBudget {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawBudgetSpec {
-    selector: Option<RawSelector>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawSelector {
-    #[serde(deserialize_with = "lenient")]
-    match_labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "lenient")]
-    match_expressions: Vec<serde::de::IgnoredAny>,
+    selector: Option<Selector>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawBudgetStatus {
     desired_healthy: Option<u64>,
+    disruptions_allowed: Option<u64>,
 }
 
 impl RawBudget {
-    pub(in crate::kube) fn into_budget(self) -> DisruptionBudget {
+    pub(in crate::kube) fn into_budget(self, selections: &mut Selections) -> DisruptionBudget {
+        let selector = self.spec.and_then(|s| s.selector);
         DisruptionBudget {
+            selection: selections.of(Query {
+                namespace: self.metadata.namespace.clone(),
+                selector: selector.clone(),
+            }),
+            disruptions_allowed: self.status.disruptions_allowed,
             namespace: self.metadata.namespace,
             name: self.metadata.name,
-            match_labels: self
-                .spec
-                .and_then(|s| s.selector)
-                .filter(|s| s.match_expressions.is_empty())
-                .map(|s| s.match_labels),
+            match_labels: selector.and_then(Selector::only_labels),
             desired_healthy: self.status.desired_healthy,
         }
     }

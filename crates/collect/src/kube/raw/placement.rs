@@ -1,6 +1,7 @@
 //! Where a pod may go: node selectors, affinities, tolerations.
 
 use super::lenient;
+use crate::kube::selectors::Selector;
 use crate::snapshot::cluster::{NodeExpression, PodPlacement, Toleration};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -21,7 +22,44 @@ struct RawPodAffinity {
         rename = "requiredDuringSchedulingIgnoredDuringExecution",
         deserialize_with = "lenient"
     )]
-    required: Vec<serde::de::IgnoredAny>,
+    required: Vec<RawPodTerm>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct RawPodTerm {
+    pub(super) label_selector: Option<Selector>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) namespaces: Vec<String>,
+    pub(super) namespace_selector: Option<serde::de::IgnoredAny>,
+    pub(super) topology_key: String,
+    #[serde(deserialize_with = "lenient")]
+    match_label_keys: Vec<serde::de::IgnoredAny>,
+    #[serde(deserialize_with = "lenient")]
+    mismatch_label_keys: Vec<serde::de::IgnoredAny>,
+}
+
+impl RawPodTerm {
+    /// Whom it selects depends on the labels of the pod that has it.
+    pub(super) fn by_own_labels(&self) -> bool {
+        !self.match_label_keys.is_empty() || !self.mismatch_label_keys.is_empty()
+    }
+}
+
+impl RawAffinity {
+    pub(super) fn anti(&self) -> &[RawPodTerm] {
+        self.pod_anti_affinity.as_ref().map_or(&[], |a| &a.required)
+    }
+
+    pub(super) fn together(&self) -> &[RawPodTerm] {
+        self.pod_affinity.as_ref().map_or(&[], |a| &a.required)
+    }
+
+    /// Nodes are chosen by their fields, which `PodPlacement` does not have.
+    pub(super) fn has_match_fields(&self) -> bool {
+        let required = self.node_affinity.as_ref().and_then(|n| n.required.as_ref());
+        required.is_some_and(|r| r.node_selector_terms.iter().any(|t| !t.match_fields.is_empty()))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -43,6 +81,8 @@ struct RawNodeSelector {
 struct RawNodeTerm {
     #[serde(deserialize_with = "lenient")]
     match_expressions: Vec<RawExpression>,
+    #[serde(deserialize_with = "lenient")]
+    match_fields: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,5 +1,6 @@
 //! Pods: who holds what where, and what runs in them.
 
+use super::constraints::{RawSpread, Told, Unresolved, constraints};
 use super::placement::{RawAffinity, RawToleration, placement};
 use super::scheduler::{self, Cause};
 use super::status::{RawClaim, RawPodStatus, claims_of, fill};
@@ -8,7 +9,7 @@ use crate::kube::answer::ApiObject;
 use crate::kube::config_maps::{self, Wants};
 use crate::kube::labels;
 use crate::kube::spec::{RawContainer, RawVolume};
-use crate::snapshot::cluster::{Container, Pod, PodPhase, PodPlacement};
+use crate::snapshot::cluster::{Container, Pod, PodPhase, PodPlacement, Toleration};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +37,18 @@ struct RawPodSpec {
     #[serde(deserialize_with = "lenient")]
     tolerations: Vec<RawToleration>,
     #[serde(deserialize_with = "lenient")]
-    topology_spread_constraints: Vec<serde::de::IgnoredAny>,
+    topology_spread_constraints: Vec<RawSpread>,
     #[serde(deserialize_with = "lenient")]
     resource_claims: Vec<RawClaim>,
     #[serde(deserialize_with = "lenient")]
     volumes: Vec<RawVolume>,
+    scheduler_name: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    overhead: BTreeMap<String, String>,
+    #[serde(deserialize_with = "lenient")]
+    scheduling_gates: Vec<serde::de::IgnoredAny>,
+    resources: Option<serde::de::IgnoredAny>,
+    host_network: bool,
 }
 
 /// The pod that a template would make, and the `ConfigMap`s with its servers' settings that `map` does not know; `None`:
@@ -89,6 +97,36 @@ impl RawPod {
         !known || runs_without || self.metadata.creation_timestamp.is_none()
     }
 
+    pub(in crate::kube) fn labels(&self) -> &BTreeMap<String, String> {
+        self.metadata.labels()
+    }
+
+    /// Where else it cannot run; selectors are still to be matched.
+    pub(in crate::kube) fn constraints(&self) -> Unresolved {
+        let spec = &self.spec;
+        let containers = || spec.containers.iter().chain(&spec.init_containers);
+        let affinity = spec.affinity.as_ref();
+        let present = [
+            (!spec.overhead.is_empty(), "overhead"),
+            (!spec.scheduling_gates.is_empty(), "schedulingGates"),
+            (spec.resources.is_some(), "resources of the pod"),
+            (affinity.is_some_and(RawAffinity::has_match_fields), "matchFields"),
+        ];
+        // A port of a pod in the host's network is the host's.
+        let own = |c: &RawContainer| c.port_numbers().filter(|_| spec.host_network).collect::<Vec<_>>();
+        constraints(Told {
+            namespace: &self.metadata.namespace,
+            scheduler: spec.scheduler_name.clone(),
+            affinity,
+            volumes: spec.volumes.iter().flat_map(RawVolume::other_kinds).cloned().collect(),
+            host_ports: containers().flat_map(|c| c.host_ports().chain(own(c))).collect(),
+            resources: containers().flat_map(RawContainer::resource_names).cloned().collect(),
+            do_not_disrupt: self.metadata.annotations.do_not_disrupt,
+            other: present.iter().filter(|p| p.0).map(|p| p.1.to_string()).collect(),
+            spread: spec.topology_spread_constraints.clone(),
+        })
+    }
+
     pub(in crate::kube) fn node(&self) -> Option<&str> {
         self.spec.node_name.as_deref().filter(|n| !n.is_empty())
     }
@@ -116,7 +154,7 @@ impl RawPod {
         let ignore = self.metadata.ignore();
         let unread = self.is_unread();
         let (spec, status) = (self.spec, self.status);
-        let placement = placement(
+        let mut placement = placement(
             spec.node_selector,
             spec.affinity.as_ref(),
             spec.tolerations,
@@ -162,9 +200,14 @@ impl RawPod {
         }
         let scheduled = status.conditions.iter().find(|c| c.kind == "PodScheduled");
         let unbound = spec.node_name.as_deref().is_none_or(str::is_empty);
-        // Where pods on GPUs may run decides whether moving one makes room.
+        // Where pods may run decides whether moving one makes room. The API server gives each pod these two tolerations.
         let on_gpus =
             !spec.resource_claims.is_empty() || containers.iter().any(|c| c.server.is_some() || c.has_devices());
+        if !on_gpus && !unbound {
+            let given = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+            let own = |t: &Toleration| t.key.as_deref().is_none_or(|k| !given.contains(&k));
+            placement.tolerations.retain(own);
+        }
         let (resource_claims, claimed_resources) = claims_of(
             spec.resource_claims,
             &status.resource_claim_statuses,
@@ -204,9 +247,8 @@ impl RawPod {
             }),
             scheduled: scheduled.map(RawCondition::condition),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
-            placement: (unbound || on_gpus)
-                .then_some(placement)
-                .filter(|p| *p != PodPlacement::default()),
+            placement: Some(placement).filter(|p| *p != PodPlacement::default()),
+            constraints: None,
             containers,
             resource_claims,
             claimed_resources,

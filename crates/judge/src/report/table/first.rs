@@ -59,6 +59,11 @@ fn headline(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
         let states: Vec<String> = states.map(|(name, n)| format!("{} {name}", text::count(n))).collect();
         let line = format!("{}: {}.", text::gpus(report.totals.gpus), states.join(", "));
         wrapped(out, &line, options.width, "", "")?;
+        if let Some(plan) = &report.plan {
+            let (moves, usd) = (text::plural(plan.moves, "move"), text::money(plan.usd_per_hour));
+            let line = format!("A plan of {moves} turns {usd} of the reusable into money: gpuwaste plan");
+            wrapped(out, &line, options.width, "", "")?;
+        }
     }
     Ok(())
 }

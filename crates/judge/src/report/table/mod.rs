@@ -89,6 +89,11 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         _ => "nothing could be judged".into(),
     };
     row(out, "Waste", &text::known(t.waste_usd_per_hour), true, &split)?;
+    if let Some(plan) = &report.plan {
+        let moves = text::plural(plan.moves, "move");
+        let told = format!("of the reusable becomes money by a plan of {moves}: gpuwaste plan");
+        row(out, "Plan", &text::money(plan.usd_per_hour), false, &told)?;
+    }
     for (name, money, what) in super::decision::lines(report) {
         row(out, name, &money, false, &what)?;
     }

@@ -1,0 +1,142 @@
+//! What ties a pod to its node or keeps it off others, beside its requests and its node selection.
+
+use super::placement::{RawAffinity, RawPodTerm};
+use crate::kube::selectors::{Query, Selections, Selector};
+use crate::snapshot::constraints::{Constraints, PodTerm, Spread};
+use crate::snapshot::resources::is_device;
+use serde::Deserialize;
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct RawSpread {
+    topology_key: String,
+    max_skew: u32,
+    when_unsatisfiable: String,
+    label_selector: Option<Selector>,
+}
+
+/// A pod's constraints, of which the selectors are still to be matched.
+#[derive(Default)]
+pub(in crate::kube) struct Unresolved {
+    known: Constraints,
+    anti_affinity: Vec<Term>,
+    affinity: Vec<Term>,
+    spread: Vec<(Spread, Query)>,
+}
+
+/// `None`: namespaces are chosen by their labels, which are not read.
+type Term = (String, Option<Vec<Query>>);
+
+/// Volumes that any node can have.
+const ANYWHERE: &[&str] = &["configMap", "secret", "projected", "downwardAPI", "emptyDir", "name"];
+
+/// What of a specification decides where the pod can run.
+pub(super) struct Told<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) scheduler: Option<String>,
+    pub(super) affinity: Option<&'a RawAffinity>,
+    pub(super) spread: Vec<RawSpread>,
+    /// The kinds of its volumes.
+    pub(super) volumes: Vec<String>,
+    pub(super) host_ports: Vec<u16>,
+    /// Resources that its containers ask for, by name.
+    pub(super) resources: Vec<String>,
+    pub(super) do_not_disrupt: bool,
+    /// Parts that are there and not read.
+    pub(super) other: Vec<String>,
+}
+
+fn terms(namespace: &str, terms: &[RawPodTerm]) -> Vec<Term> {
+    let of = |t: &RawPodTerm| {
+        let own = [namespace.to_string()];
+        let namespaces: &[String] = if t.namespaces.is_empty() { &own } else { &t.namespaces };
+        let query = |ns: &String| Query {
+            namespace: ns.clone(),
+            selector: t.label_selector.clone(),
+        };
+        let known = t.namespace_selector.is_none() && !t.by_own_labels();
+        (
+            t.topology_key.clone(),
+            known.then(|| namespaces.iter().map(query).collect()),
+        )
+    };
+    terms.iter().map(of).collect()
+}
+
+fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+    all.sort();
+    all.dedup();
+    all
+}
+
+pub(super) fn constraints(told: Told<'_>) -> Unresolved {
+    let modelled = |r: &String| matches!(r.as_str(), "cpu" | "memory" | "ephemeral-storage") || is_device(r);
+    let mut other = told.other;
+    other.extend(told.resources.into_iter().filter(|r| !modelled(r)));
+    let hard = |s: &RawSpread| s.when_unsatisfiable != "ScheduleAnyway";
+    let spread = told.spread.into_iter().filter(hard).map(|s| {
+        let query = Query {
+            namespace: told.namespace.into(),
+            selector: s.label_selector,
+        };
+        let spread = Spread {
+            topology_key: s.topology_key,
+            max_skew: s.max_skew,
+            selection: None,
+        };
+        (spread, query)
+    });
+    let of =
+        |part: fn(&RawAffinity) -> &[RawPodTerm]| told.affinity.map_or(Vec::new(), |a| terms(told.namespace, part(a)));
+    Unresolved {
+        anti_affinity: of(RawAffinity::anti),
+        affinity: of(RawAffinity::together),
+        spread: spread.collect(),
+        known: Constraints {
+            scheduler: told.scheduler.filter(|s| !s.is_empty() && s != "default-scheduler"),
+            volumes: sorted(
+                told.volumes
+                    .into_iter()
+                    .filter(|v| !ANYWHERE.contains(&v.as_str()))
+                    .collect(),
+            ),
+            host_ports: sorted(told.host_ports),
+            do_not_disrupt: told.do_not_disrupt,
+            other: sorted(other),
+            ..Constraints::default()
+        },
+    }
+}
+
+impl Unresolved {
+    pub(in crate::kube) fn resolve(self, selections: &mut Selections) -> Constraints {
+        let mut terms = |all: Vec<Term>| -> Vec<PodTerm> {
+            let mut found = Vec::new();
+            for (topology_key, queries) in all {
+                let Some(queries) = queries else {
+                    found.push(PodTerm {
+                        topology_key,
+                        selection: None,
+                    });
+                    continue;
+                };
+                found.extend(queries.into_iter().map(|q| PodTerm {
+                    topology_key: topology_key.clone(),
+                    selection: selections.of(q),
+                }));
+            }
+            found
+        };
+        let (anti_affinity, affinity) = (terms(self.anti_affinity), terms(self.affinity));
+        let spread = self.spread.into_iter().map(|(spread, query)| Spread {
+            selection: selections.of(query),
+            ..spread
+        });
+        Constraints {
+            anti_affinity,
+            affinity,
+            spread: spread.collect(),
+            ..self.known
+        }
+    }
+}

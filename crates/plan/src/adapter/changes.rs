@@ -1,0 +1,135 @@
+//! Changes that findings of the report allow: workloads that end, or that need fewer replicas.
+
+use super::Input;
+use super::Options;
+use crate::judge::analyze::finding::{Confidence, FindingKind};
+use crate::judge::fleet::{Fleet, SlotId, WorkloadId};
+use crate::judge::report::document::{Grade, Report, ReportFinding, Status};
+use crate::model::Change;
+use crate::snapshot::Snapshot;
+use crate::snapshot::cluster as seen;
+use std::collections::BTreeSet;
+
+/// What a change stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) workload: WorkloadId,
+    pub(crate) finding: String,
+    pub(crate) title: String,
+    /// Replicas that its owner asks for now.
+    pub(crate) replicas: u64,
+}
+
+/// The check that a finding is of, as far as a plan can act on it.
+fn allowed(finding: &ReportFinding, options: &Options) -> bool {
+    let counts = finding.kind == FindingKind::Recoverable
+        && finding.confidence == Confidence::Measured
+        && finding.status != Status::Suppressed;
+    counts
+        && match (finding.check.as_str(), finding.part.as_deref()) {
+            ("dark-capacity", Some("idle" | "stuck")) => match finding.grade {
+                Some(Grade::Now) => options.now,
+                _ => options.reusable,
+            },
+            ("over-replicated", _) => options.replicas,
+            _ => false,
+        }
+}
+
+pub(super) fn find(input: &mut Input<'_>, snapshot: &Snapshot, report: &Report, options: &Options) {
+    let mut seen_workloads: BTreeSet<usize> = BTreeSet::new();
+    for finding in report.findings.iter().filter(|f| allowed(f, options)) {
+        let Some(id) = workload(input.fleet, finding) else {
+            continue;
+        };
+        let workload = input.fleet.workload(WorkloadId(id));
+        let cluster_name = &input.fleet.clusters[workload.cluster].name;
+        let Some(cluster) = snapshot.clusters.iter().find(|c| c.name == *cluster_name) else {
+            continue;
+        };
+        let Some(replicas) = own_replicas(cluster, &workload.kind, &workload.namespace, &workload.name) else {
+            continue;
+        };
+        let pods: Vec<usize> = (0..input.pods.len())
+            .filter(|&p| input.pods[p].joined.workload == Some(WorkloadId(id)) && input.problem.pods[p].node.is_some())
+            .collect();
+        let all_there = pods.len() == workload.pods.len() && pods.len() as u64 == replicas;
+        let opted_out = workload.ignore.is_some() || workload.owner_unread;
+        if !all_there || opted_out || pods.is_empty() || !seen_workloads.insert(id) {
+            continue;
+        }
+        let most = if finding.check == "over-replicated" {
+            let stay = finding.fix.placement.as_ref().map(|p| u64::from(p.replicas));
+            let same = finding.fix.placement.as_ref().map(|p| p.gpus) == workload.gpus_per_replica;
+            match stay {
+                Some(stay) if same && workload.kind == "Deployment" && stay < replicas => (replicas - stay) as usize,
+                _ => continue,
+            }
+        } else if claims_all(input.fleet, finding, WorkloadId(id)) {
+            pods.len()
+        } else {
+            continue;
+        };
+        for &p in &pods {
+            input.problem.pods[p].change = Some(input.problem.changes.len());
+        }
+        input.problem.changes.push(Change { pods, most });
+        input.changes.push(Ending {
+            workload: WorkloadId(id),
+            finding: finding.id.clone(),
+            title: finding.title.clone(),
+            replicas,
+        });
+    }
+}
+
+fn workload(fleet: &Fleet, finding: &ReportFinding) -> Option<usize> {
+    let subject = &finding.subject;
+    fleet.workloads.iter().position(|w| {
+        subject
+            .cluster
+            .as_ref()
+            .is_none_or(|c| *c == fleet.clusters[w.cluster].name)
+            && subject.kind.as_deref() == Some(w.kind.as_str())
+            && subject.namespace.as_deref() == Some(w.namespace.as_str())
+            && subject.name.as_deref() == Some(w.name.as_str())
+    })
+}
+
+/// Replicas of an owner whom nobody else scales; `None`: somebody does, or it is not known.
+fn own_replicas(cluster: &seen::Cluster, kind: &str, namespace: &str, name: &str) -> Option<u64> {
+    let scales = matches!(kind, "Deployment" | "StatefulSet");
+    let same =
+        |c: &&seen::Controller| c.kind == kind && c.namespace == namespace && c.name == name && c.group == "apps";
+    let owner = cluster
+        .controllers
+        .iter()
+        .find(same)
+        .filter(|c| scales && c.owner.is_none())?;
+    let target = |a: &seen::Autoscaler| a.namespace == namespace && a.target.kind == kind && a.target.name == name;
+    let autoscalers = cluster.autoscalers.as_ref()?;
+    owner.replicas.filter(|_| !autoscalers.iter().any(target))
+}
+
+/// The finding is about all that the workload holds.
+fn claims_all(fleet: &Fleet, finding: &ReportFinding, workload: WorkloadId) -> bool {
+    let held: BTreeSet<SlotId> = fleet
+        .workload(workload)
+        .pods
+        .iter()
+        .flat_map(|p| fleet.pod(*p).slots.clone())
+        .collect();
+    let name = |s: &SlotId| {
+        (
+            fleet.node(fleet.slot(*s).node).name.as_str(),
+            fleet.slot(*s).name.as_str(),
+        )
+    };
+    let claimed: BTreeSet<(&str, &str)> = finding
+        .claims
+        .iter()
+        .filter(|c| c.vacates)
+        .map(|c| (c.node.as_str(), c.gpu.as_str()))
+        .collect();
+    !held.is_empty() && held.iter().all(|s| claimed.contains(&name(s)))
+}

@@ -1,0 +1,377 @@
+//! The search for the cheapest fleet. Whole solutions are made by one procedure, the *decoder*: it empties nodes in a given
+//! order, each pod moving into room that is free at that moment, so that every solution is valid at every step by
+//! construction. What is searched is the order. Deterministic: a fixed sequence of pseudo-random orders, a number of tries
+//! that depends on the fleet's size alone.
+
+use crate::bound;
+use crate::model::{Action, Problem, Solution};
+use crate::state::State;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+/// Pods that are moved aside on a node to make room for one more (ours: each is a further move).
+const ASIDE: usize = 3;
+/// Nodes that are tried for that, those with the most free GPUs first.
+const ASIDE_NODES: usize = 48;
+/// Pods times nodes that one search may look at (ours: about two seconds on one core).
+const WORK: usize = 60_000_000;
+/// Tries at most and at least.
+const TRIES: (usize, usize) = (600, 3);
+
+/// The best plan found, and the most that any plan could save.
+pub fn solve(problem: &Problem) -> (Solution, i64) {
+    let bound = bound::most(problem);
+    let mut order = first_order(problem);
+    let mut best = evaluate(problem, &order, Style::Tight);
+    let work = (problem.pods.len().max(1) * problem.nodes.len().max(1)).max(1);
+    let tries = (WORK / work).clamp(TRIES.1, TRIES.0);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut idle = 0;
+    for turn in 0..tries {
+        // All the money is found: a few more turns may need fewer moves.
+        if idle > tries / 2 || (best.saved >= bound && idle > 24) {
+            break;
+        }
+        let style = if turn % 2 == 0 { Style::Fixed } else { Style::Tight };
+        let next = if turn == 0 {
+            order.clone()
+        } else {
+            neighbour(&order, &best, &mut random)
+        };
+        let found = evaluate(problem, &next, style);
+        idle += 1;
+        if found.is_better_than(&best) {
+            (best, order, idle) = (found, next, 0);
+        } else if found.saved == best.saved {
+            order = next;
+        }
+    }
+    if best.saved == 0 {
+        best = Solution::default();
+    }
+    (best, bound)
+}
+
+/// Which of the nodes with room is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// The one that it fills best.
+    Tight,
+    /// One that stays whatever happens, before one that might go.
+    Fixed,
+}
+
+/// A fixed sequence (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+    }
+}
+
+/// Nodes that could go: the most money for the fewest GPUs to move first.
+fn first_order(problem: &Problem) -> Vec<usize> {
+    let mut load = vec![(0u64, 0u64, false); problem.nodes.len()];
+    for pod in &problem.pods {
+        if let Some(node) = pod.node {
+            let l = &mut load[node];
+            let ends = pod.change.is_some();
+            if pod.how == crate::model::How::Stays && !ends {
+                l.2 = true;
+            }
+            if pod.how.moves() && !ends {
+                l.0 += pod.milli_gpus;
+                l.1 += 1;
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..problem.nodes.len())
+        .filter(|&i| problem.nodes[i].returnable && problem.nodes[i].price.is_some_and(|p| p > 0) && !load[i].2)
+        .collect();
+    order.sort_by_key(|&i| {
+        let price = problem.nodes[i].price.unwrap_or(0);
+        let (gpus, pods, _) = load[i];
+        let cost = i128::from(gpus) + i128::from(pods) * 200 + 1;
+        (Reverse(i128::from(price) * 1_000_000 / cost), i)
+    });
+    order
+}
+
+fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize> {
+    let mut next = order.to_vec();
+    if next.len() < 2 {
+        return next;
+    }
+    for _ in 0..=random.below(3) {
+        let n = next.len();
+        match random.below(4) {
+            // A node that stayed comes first.
+            0 => {
+                let staying: Vec<usize> = (0..n).filter(|i| !best.returned.contains(&next[*i])).collect();
+                if !staying.is_empty() {
+                    let at = staying[random.below(staying.len())];
+                    let node = next.remove(at);
+                    next.insert(0, node);
+                }
+            }
+            // One that went comes last.
+            1 => {
+                let going: Vec<usize> = (0..n).filter(|i| best.returned.contains(&next[*i])).collect();
+                if !going.is_empty() {
+                    let at = going[random.below(going.len())];
+                    let node = next.remove(at);
+                    next.push(node);
+                }
+            }
+            2 => next.swap(random.below(n), random.below(n)),
+            _ => {
+                let (from, to) = (random.below(n), random.below(n));
+                let node = next.remove(from);
+                next.insert(to, node);
+            }
+        }
+    }
+    next
+}
+
+/// What the order gives, done so that nobody moves onto a node that goes later: those are cordoned from the start.
+fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
+    let mut found = decode(problem, order, &BTreeSet::new(), style);
+    loop {
+        let avoid: BTreeSet<usize> = found.returned.union(&found.kept_for_queue).copied().collect();
+        let sequence: Vec<usize> = order.iter().copied().filter(|n| avoid.contains(n)).collect();
+        let again = decode(problem, &sequence, &avoid, style);
+        if again.returned.len() + again.kept_for_queue.len() == avoid.len() {
+            return again;
+        }
+        found = again;
+        if found.returned.is_empty() {
+            return found;
+        }
+    }
+}
+
+fn decode(problem: &Problem, order: &[usize], avoid: &BTreeSet<usize>, style: Style) -> Solution {
+    let mut rank = vec![usize::MAX; problem.nodes.len()];
+    for (i, node) in order.iter().enumerate() {
+        rank[*node] = i;
+    }
+    let mut run = Run {
+        state: State::new(problem),
+        problem,
+        avoid,
+        rank,
+        style,
+        left: problem.changes.iter().map(|c| c.most).collect(),
+        log: Vec::new(),
+        found: Solution::default(),
+        queue: Vec::new(),
+    };
+    run.admit();
+    for &node in order {
+        run.try_to_return(node);
+    }
+    run.found
+}
+
+/// Enough to take a step back.
+enum Undo {
+    Place { pod: usize, was: Option<usize> },
+    End { pod: usize, change: usize },
+}
+
+struct Run<'p> {
+    problem: &'p Problem,
+    state: State<'p>,
+    avoid: &'p BTreeSet<usize>,
+    rank: Vec<usize>,
+    style: Style,
+    /// Pods that each change may still end.
+    left: Vec<usize>,
+    log: Vec<Undo>,
+    found: Solution,
+    /// Pods that wait and have no room yet.
+    queue: Vec<usize>,
+}
+
+impl Run<'_> {
+    /// Pods that wait get the room that there is, before anybody else.
+    fn admit(&mut self) {
+        let waiting: Vec<usize> = (0..self.problem.pods.len())
+            .filter(|&p| self.problem.pods[p].node.is_none())
+            .collect();
+        for pod in waiting {
+            match self.target(pod, usize::MAX) {
+                Some(node) => self.state.put(pod, node),
+                None => self.queue.push(pod),
+            }
+        }
+    }
+
+    fn try_to_return(&mut self, node: usize) {
+        let (log, actions) = (self.log.len(), self.found.actions.len());
+        let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
+        let within = |run: &Self| run.problem.max_moves.is_none_or(|most| run.found.moves <= most);
+        let done = self.empty(node) && within(self) && self.state.has_headroom_without(node);
+        if !done {
+            self.back_to(log);
+            self.found.actions.truncate(actions);
+            (self.found.moves, self.found.milli_gpus) = (moves, gpus);
+            return;
+        }
+        // Who waits comes first: the node is theirs.
+        let served: Vec<usize> = self.queue.clone();
+        for pod in served {
+            if self.state.fits(pod, node) {
+                self.state.put(pod, node);
+                self.queue.retain(|p| *p != pod);
+                self.found.kept_for_queue.insert(node);
+            }
+        }
+        if self.found.kept_for_queue.contains(&node) {
+            return;
+        }
+        self.state.gone[node] = true;
+        self.found.saved += self.problem.nodes[node].price.unwrap_or(0);
+        self.found.returned.insert(node);
+        self.found.actions.push(Action::Return { node });
+    }
+
+    fn back_to(&mut self, length: usize) {
+        while self.log.len() > length {
+            match self.log.pop() {
+                Some(Undo::Place { pod, was }) => {
+                    self.state.take(pod);
+                    if let Some(node) = was {
+                        self.state.put(pod, node);
+                    }
+                }
+                Some(Undo::End { pod, change }) => {
+                    self.state.ended[pod] = false;
+                    self.left[change] += 1;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// The GPUs of a request, then its CPU and the rest.
+    fn size(&self, pod: usize) -> (u64, u64) {
+        let p = &self.problem.pods[pod];
+        (p.milli_gpus, p.request.iter().copied().fold(0, u64::saturating_add))
+    }
+
+    fn empty(&mut self, node: usize) -> bool {
+        let mut pods = self.state.on[node].clone();
+        pods.sort_by_key(|&p| (Reverse(self.size(p)), p));
+        for pod in pods {
+            let p = &self.problem.pods[pod];
+            if self.state.ended[pod] || p.how == crate::model::How::WithNode {
+                continue;
+            }
+            let done = match p.node {
+                // Its room is only kept for it.
+                None => self.relocate(pod, node),
+                Some(_) => self.end(pod) || (p.how.moves() && (self.relocate(pod, node) || self.make_room(pod, node))),
+            };
+            if !done {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The change that the pod is in ends it, with all others where it ends all.
+    fn end(&mut self, pod: usize) -> bool {
+        let Some(change) = self.problem.pods[pod].change.filter(|c| self.left[*c] > 0) else {
+            return false;
+        };
+        let ends = &self.problem.changes[change];
+        let pods: Vec<usize> = if ends.ends_all() { ends.pods.clone() } else { vec![pod] };
+        for &p in &pods {
+            let was = self.state.place[p];
+            self.state.take(p);
+            self.state.ended[p] = true;
+            self.left[change] -= 1;
+            self.log.push(Undo::Place { pod: p, was });
+            self.log.push(Undo::End { pod: p, change });
+        }
+        self.found.moves += 1;
+        self.found.actions.push(Action::End { change, pods });
+        true
+    }
+
+    fn go(&mut self, pod: usize, to: usize) {
+        let was = self.state.place[pod];
+        self.log.push(Undo::Place { pod, was });
+        self.state.move_to(pod, to);
+        if let (Some(from), Some(_)) = (was, self.problem.pods[pod].node) {
+            self.found.moves += 1;
+            self.found.milli_gpus += self.problem.pods[pod].milli_gpus;
+            self.found.actions.push(Action::Move { pod, from, to });
+        }
+    }
+
+    fn relocate(&mut self, pod: usize, from: usize) -> bool {
+        match self.target(pod, from) {
+            Some(to) => {
+                self.go(pod, to);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The node with room that suits best; `except` is the one that it leaves.
+    fn target(&self, pod: usize, except: usize) -> Option<usize> {
+        let can = |n: &usize| *n != except && !self.avoid.contains(n) && self.state.fits(pod, *n);
+        (0..self.problem.nodes.len()).filter(can).min_by_key(|&n| {
+            let free = self.state.free_gpus(n);
+            let goes = self.rank[n] != usize::MAX;
+            let later = Reverse(self.rank[n]);
+            match self.style {
+                Style::Tight => (free, u64::from(goes), later, n),
+                Style::Fixed => (u64::from(goes), free, later, n),
+            }
+        })
+    }
+
+    /// Smaller pods step aside on some node, so that this one has room there.
+    fn make_room(&mut self, pod: usize, from: usize) -> bool {
+        let mut nodes: Vec<usize> = (0..self.problem.nodes.len())
+            .filter(|n| *n != from && !self.avoid.contains(n) && self.state.may(pod, *n))
+            .collect();
+        nodes.sort_by_key(|n| (Reverse(self.state.free_gpus(*n)), *n));
+        let (log, actions) = (self.log.len(), self.found.actions.len());
+        let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
+        for node in nodes.into_iter().take(ASIDE_NODES) {
+            let mut aside: Vec<usize> = self.state.on[node]
+                .iter()
+                .copied()
+                .filter(|&p| {
+                    let q = &self.problem.pods[p];
+                    q.how.moves() && q.node.is_some() && self.size(p) < self.size(pod)
+                })
+                .collect();
+            aside.sort_by_key(|&p| (self.size(p), p));
+            for other in aside.into_iter().take(ASIDE) {
+                let target = self.target(other, node).filter(|t| *t != from);
+                let Some(to) = target else { continue };
+                self.go(other, to);
+                if self.state.fits(pod, node) {
+                    self.go(pod, node);
+                    return true;
+                }
+            }
+            self.back_to(log);
+            self.found.actions.truncate(actions);
+            (self.found.moves, self.found.milli_gpus) = (moves, gpus);
+        }
+        false
+    }
+}

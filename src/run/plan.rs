@@ -1,0 +1,98 @@
+//! plan: which moves, in which order, give which bill. It prints; nothing is carried out.
+
+use super::{output, policy, source};
+use crate::analyze::{self, Context as CheckContext};
+use crate::cli::{AllowArg, PlanArgs, PlanFormat};
+use crate::judge::{self, Case};
+use crate::plan::{self, Format, Options, model::Headroom};
+use crate::report::text::plain;
+use crate::snapshot::SourceStatus;
+use anyhow::{Result, bail};
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
+    if args.source.dry_run {
+        source::dry_run(&args.source)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = options(args)?;
+    let mut settings = policy::file(args.policy.as_deref())?;
+    policy::prices(args.prices.as_deref(), &mut settings)?;
+    let snapshot = source::snapshot(
+        &args.source,
+        settings.owner_labels.clone(),
+        settings.thresholds.bin_limits(),
+    )?;
+    let fleet = judge::join(&snapshot, &settings);
+    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
+        !settings.skip.iter().any(|c| c == id)
+    });
+    let case = Case {
+        snapshot: &snapshot,
+        fleet: &fleet,
+        outcomes: &outcomes,
+        settings: &settings,
+        group_by: None,
+        baseline: None,
+        decisions: None,
+    };
+    let (report, _) = case.judge();
+    let made = plan::plan(&snapshot, &fleet, &report, &options);
+    let format = match args.format {
+        PlanFormat::Table => Format::Table,
+        PlanFormat::Json => Format::Json,
+        PlanFormat::Markdown => Format::Markdown,
+        PlanFormat::Html => Format::Html,
+        PlanFormat::Commands => Format::Commands,
+    };
+    let written = || -> Result<()> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        format.render(&made, output::width(), output::color(args.color), &mut out)?;
+        Ok(out.flush()?)
+    };
+    output::unless_closed(written())?;
+    if !args.source.quiet {
+        let mut err = io::stderr().lock();
+        for refused in made.refused.iter().filter(|_| args.format != PlanFormat::Table) {
+            let line = format!(
+                "no plan for {}: {}; {}",
+                refused.cluster, refused.reason, refused.remedy
+            );
+            output::unless_closed(writeln!(err, "gpuwaste: {}", plain(&line)).map_err(Into::into))?;
+        }
+    }
+    let failed = snapshot
+        .sources
+        .iter()
+        .any(|s| s.named && s.status == SourceStatus::Failed);
+    let nothing = made.totals.saved_usd_per_hour.is_none();
+    Ok(ExitCode::from(if failed || nothing { 3 } else { 0 }))
+}
+
+fn options(args: &PlanArgs) -> Result<Options> {
+    let headroom = match args.headroom.trim_end_matches('%') {
+        "node" => Headroom::OneNode,
+        text => match text.parse::<u32>() {
+            Ok(0) => Headroom::None,
+            Ok(p) if p < 100 => Headroom::Percent(p),
+            _ => bail!(
+                "--headroom {}: a percentage below 100, or 'node', is expected",
+                args.headroom.escape_debug()
+            ),
+        },
+    };
+    if let Some(odd) = args.only.iter().find(|o| o.is_empty() || o.matches('/').count() > 1) {
+        bail!("--only '{}': write NAMESPACE or NAMESPACE/NAME", odd.escape_debug());
+    }
+    let allows = |what: AllowArg| args.allow.contains(&what);
+    Ok(Options {
+        max_moves: args.max_moves,
+        only: args.only.clone(),
+        headroom,
+        now: allows(AllowArg::Now),
+        reusable: allows(AllowArg::Reusable),
+        tier: allows(AllowArg::Tier),
+        replicas: allows(AllowArg::Replicas),
+    })
+}
