@@ -161,7 +161,7 @@ fn findings_carry_their_state_and_nothing_leaves_the_totals() {
     let row = csv.lines().find(|l| l.contains(&ids[1])).unwrap();
     assert!(row.contains(",dismissed,intended,2027-02-24,"), "{row}");
     let html = scan("html").out;
-    assert!(html.contains("data-decision=\"dismissed\"") && html.contains("id=\"by-decision\""));
+    assert!(html.contains("class=\"tag t-claimed\"") && html.contains("id=\"by-decision\""));
     assert!(html.contains("<option value=\"snoozed\""), "it is a filter");
     let markdown = scan("markdown").out;
     assert!(

@@ -1,0 +1,297 @@
+//! `gpuwaste plan` from outside: what is unread pins, what is refused is said, and no name does anything but name.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::semicolon_if_nothing_returned,
+    reason = "tables of changes, an assignment each"
+)]
+
+mod common;
+
+use common::{Done, demo, run, save, two_nodes};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+/// Two nodes, one with a server of two GPUs in two replicas, the other with one of one GPU; all of Deployments.
+fn scattered() -> Value {
+    let mut snapshot = two_nodes();
+    let cluster = &mut snapshot["clusters"][0];
+    let server = cluster["pods"][0].clone();
+    let mut pods = Vec::new();
+    let mut add = |name: &str, index: usize, node: &str, gpus: u64| {
+        let mut pod = server.clone();
+        pod["name"] = format!("{name}-5d9c-{index}").into();
+        pod["uid"] = format!("{name}{index}").into();
+        pod["node"] = node.into();
+        pod["labels"] = json!({"pod-template-hash": "5d9c"});
+        pod["owner"] = json!({"group": "apps", "kind": "ReplicaSet", "name": format!("{name}-5d9c")});
+        pod["constraints"] = json!({});
+        let amounts = json!({"cpu": 4000, "memory": 16_000_000_000_u64, "devices": {"nvidia.com/gpu": gpus}});
+        pod["containers"][0]["requests"] = amounts.clone();
+        pod["containers"][0]["limits"] = amounts;
+        pods.push(pod);
+    };
+    add("chat", 0, "held-1", 2);
+    add("chat", 1, "held-1", 2);
+    add("solo", 0, "free-1", 1);
+    let owner = |name: &str, replicas: u64| json!({"group": "apps", "kind": "Deployment", "namespace": "ml", "name": name, "replicas": replicas});
+    cluster["pods"] = pods.into();
+    cluster["controllers"] = json!([owner("chat", 2), owner("solo", 1)]);
+    snapshot
+}
+
+fn plan(snapshot: &Value, more: &[&str]) -> Done {
+    let dir = tempdir().unwrap();
+    save(dir.path(), "case.json", snapshot);
+    let mut args = vec!["plan", "--snapshot", "case.json", "--format", "json"];
+    args.extend_from_slice(more);
+    run(dir.path(), &args)
+}
+
+fn saved(plan: &Value) -> f64 {
+    plan["totals"]["saved_usd_per_hour"].as_f64().unwrap_or(-1.0)
+}
+
+#[test]
+fn one_move_empties_a_node() {
+    let plan = plan(&scattered(), &[]).expect(0, &[]).json();
+    assert!(saved(&plan) > 50.0, "{plan:#}");
+    let kinds: Vec<&str> = plan["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|s| s["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["cordon", "move", "return"]);
+    assert_eq!(plan["steps"][1]["pod"], "ml/solo-5d9c-0");
+    assert_eq!(plan["steps"][1]["to"], "held-1");
+    assert_eq!(plan["steps"][2]["nodes"], json!(["free-1"]));
+    let bill = |i: usize| plan["steps"][i]["bill_after_usd_per_hour"].as_f64().unwrap();
+    assert!((bill(1) - bill(2) - saved(&plan)).abs() < 1e-6);
+    assert_eq!(plan["nodes"][0]["after"], json!([]));
+}
+
+/// What, how, and a word of the reason.
+type Change = (&'static str, fn(&mut Value), &'static str);
+
+/// Each of these is one thing unread, or one that speaks against a move; nothing else changes.
+#[test]
+fn whatever_is_unread_or_tied_stays() {
+    let changes: [Change; 12] = [
+        (
+            "an old recording of one pod",
+            |c| drop(c["pods"][2].as_object_mut().unwrap().remove("constraints")),
+            "record it again",
+        ),
+        ("autoscalers", |c| c["autoscalers"] = Value::Null, "only Ready pod"),
+        ("its owner", |c| c["controllers"] = json!([]), "only Ready pod"),
+        (
+            "a pod that was not read",
+            |c| c["pods_read"]["unread_on"] = json!(["free-1"]),
+            "not read",
+        ),
+        (
+            "a volume",
+            |c| c["pods"][2]["constraints"]["volumes"] = json!(["persistentVolumeClaim"]),
+            "volume",
+        ),
+        (
+            "another scheduler",
+            |c| c["pods"][2]["constraints"]["scheduler"] = "volcano".into(),
+            "volcano",
+        ),
+        (
+            "its owner's word",
+            |c| c["pods"][2]["constraints"]["do_not_disrupt"] = true.into(),
+            "not disrupted",
+        ),
+        (
+            "zones",
+            |c| {
+                c["pods"][2]["constraints"]["anti_affinity"] =
+                    json!([{"topology_key": "topology.kubernetes.io/zone", "selection": 0}])
+            },
+            "zones",
+        ),
+        (
+            "what is not modelled",
+            |c| c["pods"][2]["constraints"]["other"] = json!(["rdma/hca"]),
+            "rdma/hca",
+        ),
+        (
+            "not Ready",
+            |c| c["pods"][2]["ready"]["status"] = false.into(),
+            "not Ready",
+        ),
+        (
+            "an autoscaler",
+            |c| c["autoscalers"] = json!([{"namespace": "ml", "name": "a", "target": {"group": "apps", "kind": "Deployment", "name": "solo"}, "min_replicas": 1, "max_replicas": 2}]),
+            "only Ready pod",
+        ),
+        (
+            "no room",
+            |c| c["nodes"][1]["allocatable"]["cpu"] = 9000.into(),
+            "no room",
+        ),
+    ];
+    for (what, change, why) in changes {
+        let mut snapshot = scattered();
+        // The other node's pods have nowhere to go either: they are two replicas that keep apart.
+        let cluster = &mut snapshot["clusters"][0];
+        for i in 0..2 {
+            cluster["pods"][i]["constraints"]["volumes"] = json!(["hostPath"]);
+        }
+        change(cluster);
+        let plan = plan(&snapshot, &[]).expect(0, &[]).json();
+        assert!(saved(&plan).abs() < 1e-9, "{what}: {plan:#}");
+        assert_eq!(plan["steps"], json!([]), "{what}");
+        assert!(plan["stays"].to_string().contains(why), "{what}: {}", plan["stays"]);
+    }
+}
+
+/// What was not read, and a word of the reason.
+type Refusal = (fn(&mut Value), &'static str);
+
+#[test]
+fn a_cluster_that_was_not_read_gets_no_plan_and_the_reason() {
+    let refusals: [Refusal; 3] = [
+        (|c| c["nodes"] = Value::Null, "nodes"),
+        (|c| c["pods_read"]["complete"] = false.into(), "pods"),
+        (
+            |c| {
+                for pod in c["pods"].as_array_mut().unwrap() {
+                    pod.as_object_mut().unwrap().remove("constraints");
+                }
+            },
+            "record it again",
+        ),
+    ];
+    for (change, why) in refusals {
+        let mut snapshot = scattered();
+        change(&mut snapshot["clusters"][0]);
+        let done = plan(&snapshot, &[]).expect(3, &["no plan for one", why]);
+        let plan = done.json();
+        assert_eq!(plan["totals"]["saved_usd_per_hour"], Value::Null);
+        assert_eq!(plan["steps"], json!([]));
+        let scan = common::scan(tempdir().unwrap().path(), &snapshot, &[]).json();
+        assert_eq!(scan["totals"]["now_after_plan_usd_per_hour"], Value::Null);
+    }
+}
+
+#[test]
+fn limits_are_kept() {
+    let of = |more: &[&str]| plan(&scattered(), more).expect(0, &[]).json();
+    assert!(saved(&of(&["--max-moves", "0"])).abs() < 1e-9);
+    assert!(saved(&of(&["--only", "other"])).abs() < 1e-9);
+    assert!(saved(&of(&["--only", "ml/solo"])) > 50.0);
+    assert!(saved(&of(&["--headroom", "30"])) > 50.0, "3 of 8 stay free");
+    assert!(saved(&of(&["--headroom", "40"])).abs() < 1e-9);
+    assert!(saved(&of(&["--headroom", "node"])).abs() < 1e-9);
+    plan(&scattered(), &["--headroom", "much"]).expect(2, &["--headroom much", "'node'"]);
+    plan(&scattered(), &["--only", "a/b/c"]).expect(2, &["--only 'a/b/c'"]);
+}
+
+#[test]
+fn scan_says_what_moves_would_bring() {
+    let dir = tempdir().unwrap();
+    let report = common::scan(dir.path(), &scattered(), &[]).json();
+    let turned = report["plan"]["usd_per_hour"].as_f64().unwrap();
+    assert_eq!(report["plan"]["moves"], 1);
+    let total = |name: &str| report["totals"][name].as_f64().unwrap();
+    assert!((total("now_after_plan_usd_per_hour") - total("waste_now_usd_per_hour") - turned).abs() < 1e-6);
+    let table = run(dir.path(), &["scan", "--snapshot", "case.json"]).out;
+    assert!(table.contains("A plan of 1 move turns"), "{table}");
+}
+
+#[test]
+fn the_same_bytes_twice_in_every_format() {
+    let dir = tempdir().unwrap();
+    for format in ["table", "json", "markdown", "html", "commands"] {
+        let of = || {
+            run(
+                dir.path(),
+                &[
+                    "plan",
+                    "--demo",
+                    "--allow",
+                    "now,reusable,replicas,tier",
+                    "--format",
+                    format,
+                ],
+            )
+            .expect(0, &[])
+            .out
+        };
+        let once = of();
+        assert!(once.len() > 500 && once == of(), "{format}");
+        assert!(!once.contains('\u{1b}'), "{format}");
+    }
+}
+
+#[test]
+fn the_demos_plan_is_of_its_schema_and_acts_on_findings() {
+    let dir = tempdir().unwrap();
+    let plan = run(
+        dir.path(),
+        &["plan", "--demo", "--allow", "now,reusable", "--format", "json"],
+    )
+    .expect(0, &[])
+    .json();
+    let schema = run(dir.path(), &["schema", "plan"]).expect(0, &[]).json();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(validator.is_valid(&plan));
+    let report = run(dir.path(), &["scan", "--demo", "--format", "json"]).json();
+    let known: Vec<&str> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|f| f["id"].as_str())
+        .collect();
+    let steps = plan["steps"].as_array().unwrap();
+    let named: Vec<&str> = steps
+        .iter()
+        .flat_map(|s| s["findings"].as_array().unwrap())
+        .filter_map(Value::as_str)
+        .collect();
+    assert!(named.len() >= 3 && named.iter().all(|f| known.contains(f)), "{named:?}");
+    let without = run(dir.path(), &["plan", "--demo", "--format", "json"]).json();
+    assert!(saved(&plan) > saved(&without) + 80.0);
+    let only = |s: &&Value| s["kind"] == "change";
+    assert!(
+        !without["steps"].as_array().unwrap().iter().any(|s| only(&s)),
+        "nobody is ended who was not allowed to"
+    );
+    demo(dir.path());
+}
+
+#[test]
+fn names_are_words_and_nothing_else() {
+    let odd = "x'; touch CANARY #$(touch CANARY)`touch CANARY`\n<script>alert(1)</script>\u{1b}[31m|";
+    let mut snapshot = scattered();
+    snapshot["clusters"][0]["name"] = odd.into();
+    let cluster = &mut snapshot["clusters"][0];
+    cluster["pods"][2]["namespace"] = odd.into();
+    cluster["controllers"][1]["namespace"] = odd.into();
+    let dir = tempdir().unwrap();
+    save(dir.path(), "case.json", &snapshot);
+    let of = |format: &str| {
+        run(dir.path(), &["plan", "--snapshot", "case.json", "--format", format])
+            .expect(0, &[])
+            .out
+    };
+    let script = of("commands");
+    assert!(script.contains("kubectl"), "{script}");
+    let bin = dir.path().join("kubectl");
+    std::fs::write(&bin, "#!/bin/sh\nexit 0\n").unwrap();
+    std::fs::write(dir.path().join("plan.sh"), &script).unwrap();
+    let shell = std::process::Command::new("sh")
+        .args(["-c", "chmod +x kubectl; PATH=.:$PATH sh plan.sh"])
+        .current_dir(dir.path())
+        .status()
+        .unwrap();
+    assert!(shell.success() && !dir.path().join("CANARY").exists(), "{script}");
+    assert!(!of("html").contains("<script>alert") && !of("markdown").contains("<script>alert"));
+    for format in ["table", "markdown", "html", "commands"] {
+        assert!(!of(format).contains('\u{1b}'), "{format}");
+    }
+}
