@@ -221,12 +221,13 @@ fn describe(
         "Workflow",
         "SlurmJob",
     ];
-    // Before it runs, a job that starts a server is sized as one; live, its idle hours are judged as a job's.
+    // Before it runs, a job that starts a server is sized as one; live, its idle hours are judged as a job's. Slurm knows
+    // nothing but jobs: a server in one is a server.
     let written = seen.iter().any(|p| p.origin.is_some());
     let placeholder = seen.iter().all(|p| p.priority.is_some_and(|p| p < 0));
     let class = if placeholder {
         WorkloadClass::Placeholder
-    } else if server.is_some() && (written || !jobs.contains(&key.kind.as_str())) {
+    } else if server.is_some() && (written || key.kind == "SlurmJob" || !jobs.contains(&key.kind.as_str())) {
         WorkloadClass::Server
     } else if key.kind == "Notebook" || role(ContainerRole::Notebook) {
         WorkloadClass::Notebook
