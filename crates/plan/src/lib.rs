@@ -1,6 +1,6 @@
 //! Which moves, in which order, empty whole GPU nodes, and what the bill is after each step.
 //!
-//! The flow: `adapter` (a snapshot, its fleet and its report → [`model`]) → [`solve`] (which nodes go, by which moves) →
+//! The flow: `adapter` (a snapshot, its fleet and its report → [`model`]) → [`mod@solve`] (which nodes go, by which moves) →
 //! `steps` (commands in an order that is valid at every point) → [`document`] and the formats. Nothing is ever carried out.
 
 mod adapter;

@@ -3,6 +3,7 @@
 
 use super::cluster::{OwnerRef, Pod};
 use super::server::ServerRole;
+use std::collections::BTreeMap;
 
 /// The label of who submitted a Slurm job: its owner, where no label of ownership is named.
 pub const USER: &str = "slurm/user";
@@ -168,17 +169,7 @@ impl Pod {
     /// The side of a prefill/decode split that the labels name. llm-d calls a server that does both "decode" too, where
     /// there is no prefill: that is for the caller to see.
     pub fn role_label(&self) -> Option<ServerRole> {
-        [
-            "llm-d.ai/role",
-            "nvidia.com/dynamo-sub-component-type",
-            "nvidia.com/dynamo-component-type",
-        ]
-        .iter()
-        .find_map(|l| match self.label(l)? {
-            "prefill" => Some(ServerRole::Prefill),
-            "decode" => Some(ServerRole::Decode),
-            _ => None,
-        })
+        role_of_labels(&self.labels)
     }
 
     /// The multi-node group that it is a member of; the whole group is one replica. `None`: it is a replica of its own.
@@ -216,7 +207,7 @@ impl Pod {
 }
 
 /// The queue that labels name, of a pod or of what owns it.
-pub fn queue(labels: &std::collections::BTreeMap<String, String>) -> Option<&str> {
+pub fn queue(labels: &BTreeMap<String, String>) -> Option<&str> {
     [
         "kueue.x-k8s.io/queue-name",
         "volcano.sh/queue-name",
@@ -226,6 +217,21 @@ pub fn queue(labels: &std::collections::BTreeMap<String, String>) -> Option<&str
     .find_map(|l| labels.get(*l))
     .map(String::as_str)
     .filter(|q| !q.is_empty())
+}
+
+/// Which side of a split the labels of a pod say that it is.
+pub fn role_of_labels(labels: &BTreeMap<String, String>) -> Option<ServerRole> {
+    [
+        "llm-d.ai/role",
+        "nvidia.com/dynamo-sub-component-type",
+        "nvidia.com/dynamo-component-type",
+    ]
+    .iter()
+    .find_map(|l| match labels.get(*l)?.as_str() {
+        "prefill" => Some(ServerRole::Prefill),
+        "decode" => Some(ServerRole::Decode),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -160,8 +160,9 @@ fn roles_by_label(workloads: &mut [Workload]) {
             continue;
         }
         match &workload.group {
-            // It stands and falls with its group, whichever side it is.
-            Some(_) if settings.unread(Setting::Role).is_some() => {}
+            // It stands and falls with its group, whichever side it is, unless its label says which.
+            Some(_)
+                if settings.unread(Setting::Role).is_some() && owners::role_of_labels(&workload.labels).is_none() => {}
             Some(group) if prefills.contains(group) => settings.role = Some(ServerRole::Decode),
             _ => workload.group = None,
         }
