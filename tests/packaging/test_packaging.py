@@ -72,8 +72,11 @@ class Release(Base):
     def setUpClass(cls):
         super().setUpClass()
         cls.dist = cls.home / "dist"
+        # As a release's, without what only debuggers read: a fifth of the bytes to pack, five times over.
+        cls.binary = cls.home / "gpuwaste"
+        run("strip", "-o", cls.binary, setting.BINARY)
         for target in (TARGET, "aarch64-apple-darwin", "x86_64-unknown-linux-musl"):
-            run("bash", HERE / "archive.sh", target, setting.BINARY, VERSION, cls.dist)
+            run("bash", HERE / "archive.sh", target, cls.binary, VERSION, cls.dist)
         cls.name = f"gpuwaste-{VERSION}-{TARGET}"
         cls.archive = cls.dist / f"{cls.name}.tar.gz"
         run("bash", HERE / "manifests.sh", VERSION, "some-owner/gpuwaste", cls.dist)
@@ -101,7 +104,7 @@ class Release(Base):
     def test_archive_is_the_same_twice(self):
         again = self.home / "again"
         time.sleep(1.1)
-        run("bash", HERE / "archive.sh", TARGET, setting.BINARY, VERSION, again)
+        run("bash", HERE / "archive.sh", TARGET, self.binary, VERSION, again)
         self.assertEqual(hashlib.sha256((again / self.archive.name).read_bytes()).digest(), hashlib.sha256(self.archive.read_bytes()).digest())
 
     def install(self, served, home, ok=(0,), **env):
@@ -211,7 +214,7 @@ class Release(Base):
             self.assertEqual(held["usr/bin/gpuwaste"].mode & 0o777, 0o755)
             self.assertGreater(held["etc/ssl/certs/ca-certificates.crt"].size, 10_000)
             self.assertNotIn("bin/sh", held, "no shell")
-            self.assertEqual(files.extractfile(held["usr/bin/gpuwaste"]).read(), setting.BINARY.read_bytes())
+            self.assertEqual(files.extractfile(held["usr/bin/gpuwaste"]).read(), self.binary.read_bytes())
 
     def test_version_and_notes(self):
         self.assertEqual(run("bash", HERE / "version.sh", "branch", "main").stdout, f"version={VERSION}\n")
