@@ -4,11 +4,13 @@ mod catalog;
 mod check;
 #[cfg(test)]
 mod check_pages;
+mod clock;
 mod completions;
 mod decide;
 mod diff;
 mod doctor;
 mod fit;
+mod fleet;
 mod group;
 mod ignored;
 mod learned;

@@ -1,8 +1,7 @@
 //! `gpuwaste plan`.
 
-use super::{ColorArg, SourceArgs};
+use super::{ColorArg, JudgeArgs, SourceArgs};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlanArgs {
@@ -21,12 +20,8 @@ pub(crate) struct PlanArgs {
     /// others), take replicas away (`replicas`), list smaller tiers (`tier`: their manifests are a person's to change).
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = "Plan")]
     pub(crate) allow: Vec<AllowArg>,
-    /// Policy file: thresholds, suppressions, prices (default: ./gpuwaste.toml where there is one).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
-    /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in); they win over the policy's.
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) prices: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
     /// Output format; `commands` is a shell script to be read first.
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! `gpuwaste settle`.
 
+use super::JudgeArgs;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -11,12 +12,8 @@ pub(crate) struct SettleArgs {
     /// The ledger's folder.
     #[arg(long, value_name = "DIR", default_value = gpuwaste_decisions::store::DEFAULT)]
     pub(crate) ledger: PathBuf,
-    /// Policy by which snapshots are judged (default: ./gpuwaste.toml, else built in).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
-    /// Your prices, for snapshots.
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) prices: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
     /// Say what would be written; write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

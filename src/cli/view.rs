@@ -1,6 +1,6 @@
 //! Arguments of `gpuwaste show` and `gpuwaste ls`.
 
-use super::{ColorArg, SourceArgs};
+use super::{ColorArg, JudgeArgs, SourceArgs};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,15 +14,8 @@ pub(crate) struct ShowArgs {
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Policy file (default: ./gpuwaste.toml where there is one).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
-    /// Your prices.
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) prices: Option<PathBuf>,
-    /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache.
-    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
-    pub(crate) models: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
     /// Output format.
     #[arg(
         long,
@@ -56,15 +49,8 @@ pub(crate) struct LsArgs {
     pub(crate) level: LsLevel,
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Policy file, whose ownership labels name owners (default: ./gpuwaste.toml where there is one).
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) policy: Option<PathBuf>,
-    /// Your prices.
-    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
-    pub(crate) prices: Option<PathBuf>,
-    /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache.
-    #[arg(long, value_name = "DIR", help_heading = "Judgement")]
-    pub(crate) models: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
     /// Output format; JSON has all levels at once.
     #[arg(
         long,

@@ -1,6 +1,6 @@
 //! check: manifests through the same fleet, checks and report as what runs.
 
-use super::{group, output, policy, scan};
+use super::{clock, group, output, policy, scan};
 use crate::analyze::Expected;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
@@ -8,11 +8,8 @@ use crate::cli::CheckArgs;
 use crate::collect::manifests::{self, Asked, Manifests};
 use crate::snapshot::{SourceStatus, secrets};
 use crate::units::Confidence;
-use anyhow::{Result, anyhow, bail};
-use jiff::Timestamp;
+use anyhow::{Result, bail};
 use std::process::ExitCode;
-
-const SECONDS_PER_DAY: i64 = 86_400;
 
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     let outputs = output::parse(&args.report)?;
@@ -31,7 +28,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     if read.objects == 0 {
         return nothing(&read);
     }
-    let mut snapshot = manifests::snapshot(read, asked, today()?);
+    let mut snapshot = manifests::snapshot(read, asked, clock::today()?);
     secrets::scrub(&mut snapshot);
     let expected = Expected {
         context_tokens: args.context_tokens,
@@ -61,22 +58,6 @@ fn nothing(read: &Manifests) -> Result<ExitCode> {
         bail!("{}: {}; {}", gap.source, gap.reason, gap.remedy);
     }
     bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files")
-}
-
-/// Manifests have no time of their own; prices have an age. The day decides, so that two runs print the same bytes;
-/// `SOURCE_DATE_EPOCH` (reproducible-builds.org) sets it.
-fn today() -> Result<Timestamp> {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|v| !v.is_empty());
-    let seconds = if let Some(text) = given {
-        text.trim()
-            .parse()
-            .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?
-    } else {
-        let now = Timestamp::now().as_second();
-        now - now.rem_euclid(SECONDS_PER_DAY)
-    };
-    Timestamp::from_second(seconds)
-        .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second; unset it"))
 }
 
 fn known_gpu(name: &str) -> Result<&'static GpuFacts> {

@@ -1,10 +1,10 @@
 //! decide: what people decide about findings, into the ledger of decisions.
 
-use super::{diff, policy};
+use super::{clock, diff, policy};
 use crate::cli::{DecideArgs, ReasonArg};
 use crate::report::document::{Report, ReportFinding, Status};
 use crate::report::text::{self, plain};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use gpuwaste_decisions::entry::{Entry, Event, Reason, Seen, Told};
 use gpuwaste_decisions::standing::Book;
 use gpuwaste_decisions::state::{days_after, last_day, longest};
@@ -27,7 +27,7 @@ const STATES: [(&str, Told); 5] = [
 
 pub(super) fn decide(args: &DecideArgs) -> Result<ExitCode> {
     let (ids, told) = words(args)?;
-    let event = event(args, told, now()?)?;
+    let event = event(args, told, clock::now()?)?;
     let folder = Folder::new(&args.ledger);
     let book = folder.read_or_empty().map_err(|why| anyhow!(why))?;
     let report = match &args.report {
@@ -68,20 +68,6 @@ pub(super) fn decide(args: &DecideArgs) -> Result<ExitCode> {
         writeln!(out, "{}", said(&add, &path))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The clock, to the second; `SOURCE_DATE_EPOCH` sets it, so that tutorials and tests can be repeated.
-pub(super) fn now() -> Result<Timestamp> {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|v| !v.is_empty());
-    let seconds = match given {
-        Some(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| anyhow!("SOURCE_DATE_EPOCH is '{text}': give seconds since 1970, or unset it"))?,
-        None => Timestamp::now().as_second(),
-    };
-    Timestamp::from_second(seconds)
-        .with_context(|| format!("SOURCE_DATE_EPOCH is {seconds}: no calendar has that second"))
 }
 
 /// The ids, and what is decided about them: the last word.

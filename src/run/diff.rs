@@ -16,8 +16,11 @@ pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
     if args.old.as_os_str() == "-" && args.new.as_os_str() == "-" {
         bail!("only one of the two can be stdin");
     }
-    let mut settings = policy::file(args.policy.as_deref())?;
-    policy::prices(args.prices.as_deref(), &mut settings)?;
+    let mut settings = policy::judge(&args.judge)?;
+    output::unless_closed(output::gaps(&policy::models(
+        args.judge.models.as_deref(),
+        &mut settings,
+    )?))?;
     let (old, new) = (read(&args.old, &settings)?, read(&args.new, &settings)?);
     let difference = difference::between(&old, &new);
     output::unless_closed(show(&difference, args.format))?;

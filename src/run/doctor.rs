@@ -1,9 +1,8 @@
 //! What could be read, with which rights, in which metrics' words, and what each check lacks.
 
 use super::source;
-use crate::analyze::{self, Context as CheckContext};
 use crate::cli::{DiffFormat, DoctorArgs};
-use crate::judge::{self, Case};
+use crate::judge::{self, report_on};
 use crate::report::document::{CheckCoverage, Report, Tool};
 use crate::report::text;
 use crate::settings::Settings;
@@ -27,17 +26,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     let settings = Settings::default();
     let snapshot = source::snapshot(&args.source, Vec::new(), settings.thresholds.bin_limits())?;
     let fleet = judge::join(&snapshot, &settings);
-    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |_| true);
-    let case = Case {
-        snapshot: &snapshot,
-        fleet: &fleet,
-        outcomes: &outcomes,
-        settings: &settings,
-        group_by: None,
-        baseline: None,
-        decisions: None,
-    };
-    let (report, verdict) = case.judge();
+    let (report, verdict) = report_on(&snapshot, &fleet, &settings);
     if args.format == DiffFormat::Json {
         let told = Told::of(&report, &snapshot)?;
         super::print(serde_json::to_string_pretty(&told)? + "\n")?;

@@ -6,13 +6,10 @@ use crate::judge::fleet::Fleet;
 use crate::report::document::Report;
 use crate::verdict::Verdict;
 
-/// Options by the sources that read them.
-const LIVE: [&str; 18] = [
-    "namespace",
-    "selector",
-    "no-scrape",
-    "scrape-budget",
-    "observe",
+/// Options of Kubernetes alone.
+const CLUSTER: [&str; 5] = ["namespace", "selector", "no-scrape", "scrape-budget", "observe"];
+/// Options that Slurm beside a snapshot has a use for, too.
+const LIVE: [&str; 13] = [
     "timeout",
     "window",
     "prometheus",
@@ -34,7 +31,10 @@ pub(super) fn doubts(args: &SourceArgs, fleet: &Fleet) -> Vec<String> {
     let mut doubts = Vec::new();
     if recorded {
         let what = if args.demo { "--demo" } else { "--snapshot" };
-        for option in args.given.iter().filter(|o| LIVE.contains(&o.as_str())) {
+        // Conflicts with --demo; beside a snapshot it is read as ever.
+        let slurm = args.slurm || !args.slurm_dir.is_empty();
+        let unused = |o: &&String| CLUSTER.contains(&o.as_str()) || !slurm && LIVE.contains(&o.as_str());
+        for option in args.given.iter().filter(unused) {
             // Snapshots are renamed by it.
             if option == "cluster-name" && !args.demo {
                 continue;

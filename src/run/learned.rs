@@ -1,10 +1,11 @@
 //! learned: what became of what was decided, what follows from it, and the record for others.
 
-use super::{decide, policy, print, snapshot_file};
+use super::{clock, policy, print, snapshot_file};
 use crate::cli::{LearnedArgs, LearnedFormat};
+use crate::report::document::Status;
 use crate::report::text::plain;
-use crate::settings::Settings;
-use crate::units::{UsdPerHour, sum_known};
+use crate::settings::{Settings, laid_over};
+use crate::units::sum_known;
 use anyhow::{Context, Result, anyhow};
 use gpuwaste_decisions::record::{Change, Figures, Learned, Record, Shared};
 use gpuwaste_decisions::store::Folder;
@@ -20,9 +21,13 @@ pub(super) fn learned(args: &LearnedArgs) -> Result<ExitCode> {
         let text = serde_json::to_string_pretty(&Shared::new(all))? + "\n";
         std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
     }
-    let mut learned = Learned::of(&book, &others, decide::now()?);
-    let settings = policy::file(args.policy.as_deref())?;
-    replay(&mut learned, &args.replay, &settings, args.policy.as_deref())?;
+    let mut learned = Learned::of(&book, &others, clock::now()?);
+    if !args.replay.is_empty() {
+        let own = policy::text(args.policy.as_deref())?.unwrap_or_default();
+        for proposal in &mut learned.proposals {
+            proposal.would_change = Some(change(&own, &proposal.policy, &args.replay)?);
+        }
+    }
     match args.format {
         LearnedFormat::Json => print(serde_json::to_string_pretty(&learned)? + "\n"),
         LearnedFormat::Table => print(table(&learned)),
@@ -47,43 +52,25 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Record> {
     Ok(all)
 }
 
-/// What each proposal would have changed: every snapshot judged with and without it.
-fn replay(learned: &mut Learned, snapshots: &[PathBuf], settings: &Settings, file: Option<&Path>) -> Result<()> {
-    if snapshots.is_empty() {
-        return Ok(());
+/// What a proposal takes out of the snapshots: each judged by the user's policy, and by it with the proposal laid over it.
+fn change(own: &str, proposal: &str, snapshots: &[PathBuf]) -> Result<Change> {
+    let settings = |text: &str| policy::parsed(text, Path::new("with the proposal"));
+    let laid = laid_over(own, proposal).map_err(|why| anyhow!("the proposal does not go with the policy: {why}"))?;
+    let (now, then) = (settings(own)?, settings(&laid)?);
+    let mut change = Change::default();
+    for path in snapshots {
+        let snapshot = snapshot_file::read(path)?;
+        let counted = |s: &Settings| {
+            let report = crate::judge::report_of(&snapshot, s);
+            let open = report.findings.iter().filter(|f| f.status != Status::Suppressed);
+            let waste = sum_known(open.clone().map(|f| f.waste_usd_per_hour));
+            (open.count() as u64, waste)
+        };
+        let (before, after) = (counted(&now), counted(&then));
+        change.findings += before.0.saturating_sub(after.0);
+        change.waste_usd_per_hour += (before.1 - after.1).usd();
     }
-    let path = file.unwrap_or(Path::new("gpuwaste.toml"));
-    let own = std::fs::read_to_string(path).unwrap_or_default();
-    for proposal in &mut learned.proposals {
-        let known: Vec<String> = crate::analyze::opt_out::names().collect();
-        let checks: Vec<&str> = known.iter().map(String::as_str).collect();
-        // A table that the policy has already cannot be written twice: then it is laid over the built-in one.
-        let laid = crate::settings::parse(&format!("{own}\n{}", proposal.policy), "proposal", &checks)
-            .or_else(|_| crate::settings::parse(&proposal.policy, "proposal", &checks));
-        let Ok(laid) = laid else { continue };
-        let mut change = Change::default();
-        for snapshot in snapshots {
-            let snapshot = snapshot_file::read(snapshot)?;
-            let counted = |s: &Settings| {
-                let report = crate::judge::report_of(&snapshot, s);
-                let open = report
-                    .findings
-                    .iter()
-                    .filter(|f| f.status != crate::report::document::Status::Suppressed);
-                let (mut n, mut usd) = (0, UsdPerHour::ZERO);
-                for f in open {
-                    n += 1;
-                    usd += sum_known([f.waste_usd_per_hour]);
-                }
-                (n, usd)
-            };
-            let (before, after) = (counted(settings), counted(&laid));
-            change.findings += u64::abs_diff(before.0, after.0);
-            change.waste_usd_per_hour += (before.1 - after.1).usd();
-        }
-        proposal.would_change = Some(change);
-    }
-    Ok(())
+    Ok(change)
 }
 
 fn table(learned: &Learned) -> String {
@@ -148,4 +135,52 @@ fn table(learned: &Learned) -> String {
         out.push_str(&format!("\n# proposed: {}{change}\n{}", plain(&p.reason), p.policy));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Snapshot;
+    use std::fs;
+
+    fn demo(folder: &Path) -> PathBuf {
+        let path = folder.join("demo.json");
+        let snapshot: Snapshot = super::super::source::demo().unwrap();
+        fs::write(&path, serde_json::to_vec(&snapshot).unwrap()).unwrap();
+        path
+    }
+
+    /// What the policy says beside the proposal is the same before and after.
+    #[test]
+    fn a_proposal_changes_what_it_says_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = [demo(folder.path())];
+        let own = "[checks]\nskip = [\"stranded-gpu\"]\n[thresholds.oversized-tier]\nmin_saving_share = 0.3\n";
+        let nothing = change(own, "[thresholds.oversized-tier]\nmin_saving_share = 0.3\n", &demo).unwrap();
+        assert_eq!(nothing, Change::default());
+        let all = change(own, "[thresholds.oversized-tier]\nmin_saving_usd = 1000.0\n", &demo).unwrap();
+        let judged = crate::judge::report_of(
+            &snapshot_file::read(&demo[0]).unwrap(),
+            &policy::parsed(own, Path::new("own")).unwrap(),
+        );
+        let oversized: Vec<_> = judged.findings.iter().filter(|f| f.check == "oversized-tier").collect();
+        assert!(oversized.len() > 1, "the demo has some");
+        assert_eq!(all.findings, oversized.len() as u64);
+        assert!(all.waste_usd_per_hour > 0.0);
+        let twice = change(
+            own,
+            "[thresholds.oversized-tier]\nmin_saving_usd = 1000.0\n",
+            &[demo[0].clone(), demo[0].clone()],
+        )
+        .unwrap();
+        assert_eq!(
+            twice.findings,
+            2 * all.findings,
+            "as many as in each of the snapshots given"
+        );
+        assert!(
+            change(own, "[thresholds.oversized-tier]\nnone = 1\n", &demo).is_err(),
+            "nothing is left out in silence"
+        );
+    }
 }

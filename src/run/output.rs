@@ -4,6 +4,7 @@ use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, Status, SuppressionState};
 use crate::report::text::{self, plain, same_gaps};
 use crate::report::{Format, RenderOptions};
+use crate::snapshot::Gap;
 use crate::units::sum_known;
 use crate::verdict::Verdict;
 use anyhow::{Context, Result, bail};
@@ -154,7 +155,40 @@ pub(super) fn tell(
     if let Some(fixed) = &report.fixed {
         tell_fixed(&mut err, fixed)?;
     }
-    gaps(&mut err, report, verbose)
+    same(&mut err, report, verbose)
+}
+
+/// [`tell`] for what shows no report of its own: warnings, sources that failed, what could not be read.
+pub(super) fn tell_reads(report: &Report, verdict: &Verdict, quiet: bool, verbose: bool) -> Result<()> {
+    let mut err = io::stderr().lock();
+    for line in &verdict.lines {
+        writeln!(err, "gpuwaste: {}", plain(line))?;
+    }
+    let kinds = same_gaps(report).len() as u64;
+    if quiet || kinds == 0 {
+        return Ok(());
+    }
+    if verbose {
+        return same(&mut err, report, true);
+    }
+    let gaps = text::plural(kinds, "gap");
+    Ok(writeln!(
+        err,
+        "gpuwaste: not read: {gaps}; -v lists them, 'gpuwaste doctor' says how to mend them"
+    )?)
+}
+
+/// Gaps of what belongs to no report.
+pub(super) fn gaps(gaps: &[Gap]) -> Result<()> {
+    let mut err = io::stderr().lock();
+    for gap in gaps {
+        let line = format!(
+            "not read: {}: {} ({}); {}",
+            gap.source, gap.what, gap.reason, gap.remedy
+        );
+        writeln!(err, "gpuwaste: {}", plain(&line))?;
+    }
+    Ok(())
 }
 
 /// Suppressions go on working; with a ledger they can become decisions, which expire and are counted.
@@ -194,7 +228,7 @@ fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {
 }
 
 /// One line a kind of gap, however many sources have it.
-fn gaps(err: &mut impl Write, report: &Report, all: bool) -> Result<()> {
+fn same(err: &mut impl Write, report: &Report, all: bool) -> Result<()> {
     let same = same_gaps(report);
     let shown = if all { same.len() } else { GAPS };
     for gap in same.iter().take(shown) {

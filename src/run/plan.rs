@@ -1,12 +1,10 @@
 //! plan: which moves, in which order, give which bill. It prints; nothing is carried out.
 
-use super::{output, policy, source};
-use crate::analyze::{self, Context as CheckContext};
+use super::fleet::Read;
+use super::{output, source};
 use crate::cli::{AllowArg, PlanArgs, PlanFormat};
-use crate::judge::{self, Case};
 use crate::plan::{self, Format, Options, model::Headroom};
 use crate::report::text::plain;
-use crate::snapshot::SourceStatus;
 use anyhow::{Result, bail};
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -17,28 +15,9 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options(args)?;
-    let mut settings = policy::file(args.policy.as_deref())?;
-    policy::prices(args.prices.as_deref(), &mut settings)?;
-    let snapshot = source::snapshot(
-        &args.source,
-        settings.owner_labels.clone(),
-        settings.thresholds.bin_limits(),
-    )?;
-    let fleet = judge::join(&snapshot, &settings);
-    let outcomes = analyze::run(&CheckContext::new(&fleet, &settings), |id| {
-        !settings.skip.iter().any(|c| c == id)
-    });
-    let case = Case {
-        snapshot: &snapshot,
-        fleet: &fleet,
-        outcomes: &outcomes,
-        settings: &settings,
-        group_by: None,
-        baseline: None,
-        decisions: None,
-    };
-    let (report, _) = case.judge();
-    let made = plan::plan(&snapshot, &fleet, &report, &options);
+    let read = Read::of(&args.source, &args.judge)?;
+    let mut judged = read.judged();
+    let made = plan::plan(&read.snapshot, &judged.fleet, &judged.report, &options);
     let format = match args.format {
         PlanFormat::Table => Format::Table,
         PlanFormat::Json => Format::Json,
@@ -62,12 +41,9 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
             output::unless_closed(writeln!(err, "gpuwaste: {}", plain(&line)).map_err(Into::into))?;
         }
     }
-    let failed = snapshot
-        .sources
-        .iter()
-        .any(|s| s.named && s.status == SourceStatus::Failed);
+    let code = judged.tell(&args.source)?;
     let nothing = made.totals.saved_usd_per_hour.is_none();
-    Ok(ExitCode::from(if failed || nothing { 3 } else { 0 }))
+    Ok(if nothing { ExitCode::from(3) } else { code })
 }
 
 fn options(args: &PlanArgs) -> Result<Options> {

@@ -2,8 +2,10 @@
 
 use crate::analyze;
 use crate::catalog::prices::PriceBook;
-use crate::cli::{ConfidenceArg, ReportArgs};
+use crate::cli::{ConfidenceArg, JudgeArgs, ReportArgs};
+use crate::collect;
 use crate::settings::{self, Settings};
+use crate::snapshot::Gap;
 use crate::units::Confidence;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io;
@@ -14,7 +16,7 @@ const DEFAULT_FILE: &str = "gpuwaste.toml";
 
 /// Reads the policy file and overlays the flags; each flag that decides is remembered as the source of its value.
 pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
-    let mut settings = file(args.policy.as_deref())?;
+    let mut settings = file(args.judge.policy.as_deref())?;
     checks_exist(args.check.iter().chain(&args.skip))?;
     if !args.skip.is_empty() {
         settings.skip.extend(args.skip.iter().cloned());
@@ -23,21 +25,47 @@ pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
             .insert("checks.skip".into(), "policy file and --skip".into());
     }
     gates(args, &mut settings)?;
+    prices(args.judge.prices.as_deref(), &mut settings)?;
+    Ok(settings)
+}
+
+/// The policy file with the prices laid over it.
+pub(super) fn judge(args: &JudgeArgs) -> Result<Settings> {
+    let mut settings = file(args.policy.as_deref())?;
     prices(args.prices.as_deref(), &mut settings)?;
     Ok(settings)
 }
 
+/// Models of `--models`, and what of them could not be read.
+pub(super) fn models(folder: Option<&Path>, settings: &mut Settings) -> Result<Vec<Gap>> {
+    let Some(folder) = folder else { return Ok(Vec::new()) };
+    let (book, gaps) = collect::models::read(folder)?;
+    settings.models = book;
+    Ok(gaps)
+}
+
 /// The policy file that is named, else ./gpuwaste.toml, else what is built in.
 pub(super) fn file(named: Option<&Path>) -> Result<Settings> {
+    match text(named)? {
+        Some(text) => parsed(&text, named.unwrap_or(Path::new(DEFAULT_FILE))),
+        None => Ok(Settings::default()),
+    }
+}
+
+/// Its text; `None`: none is named, and there is none.
+pub(super) fn text(named: Option<&Path>) -> Result<Option<String>> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
-        Err(error) => return Err(error).with_context(|| format!("could not read the policy file {}", path.display())),
-    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("could not read the policy file {}", path.display())),
+    }
+}
+
+pub(super) fn parsed(text: &str, path: &Path) -> Result<Settings> {
     let known: Vec<String> = analyze::opt_out::names().collect();
     let checks: Vec<&str> = known.iter().map(String::as_str).collect();
-    settings::parse(&text, &path.display().to_string(), &checks)
+    settings::parse(text, &path.display().to_string(), &checks)
         .map_err(|why| anyhow!("policy file {}, {why}", path.display()))
 }
 
@@ -78,7 +106,7 @@ fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
 }
 
 /// Prices of `--prices` are tried before the policy's.
-pub(super) fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
+fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("could not read the price file {name}"))?;

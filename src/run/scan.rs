@@ -3,20 +3,17 @@
 use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
-use crate::collect;
 use crate::judge::{self, Case};
 use crate::plan;
 use crate::report::Format;
 use crate::report::document::PlanBrief;
 use crate::report::rows::GroupBy;
-use crate::report::text::plain;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow, bail};
 use gpuwaste_decisions::standing::Standing;
 use gpuwaste_decisions::store::Folder;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,8 +28,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return super::print(crate::settings::print(&settings));
     }
     if args.list {
-        let models = args.report.models.as_deref();
-        return super::view::listed(&args.source, models, settings, args.report.color);
+        return super::view::listed(&args.source, &args.report.judge, settings, args.report.color);
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
     let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
@@ -83,11 +79,8 @@ impl Judged<'_> {
         quiet: bool,
         verbose: bool,
     ) -> Result<ExitCode> {
-        if let Some(folder) = &args.models {
-            let (book, gaps) = collect::models::read(folder)?;
-            self.settings.models = book;
-            self.snapshot.gaps.extend(gaps);
-        }
+        let gaps = policy::models(args.judge.models.as_deref(), &mut self.settings)?;
+        self.snapshot.gaps.extend(gaps);
         let at = self.snapshot.taken_at;
         let decisions = args
             .ledger
@@ -169,16 +162,8 @@ pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
     let limits = policy::file(args.policy.as_deref())?.thresholds.bin_limits();
     let snapshot = source::snapshot(&args.source, Vec::new(), limits)?;
     snapshot_file::write(&snapshot, &args.output)?;
-    let mut err = io::stderr().lock();
-    for gap in snapshot.gaps.iter().filter(|_| !args.source.quiet) {
-        writeln!(
-            err,
-            "gpuwaste: not read: {}",
-            plain(&format!(
-                "{}: {} ({}); {}",
-                gap.source, gap.what, gap.reason, gap.remedy
-            ))
-        )?;
+    if !args.source.quiet {
+        output::gaps(&snapshot.gaps)?;
     }
     let failed = snapshot
         .sources

@@ -1,6 +1,6 @@
 //! settle: what was done and what it saved, from a series of reports, into the ledger of decisions.
 
-use super::{diff, policy};
+use super::{diff, output, policy};
 use crate::cli::SettleArgs;
 use crate::report::text::{money, plain};
 use anyhow::{Result, anyhow};
@@ -11,8 +11,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub(super) fn settle(args: &SettleArgs) -> Result<ExitCode> {
-    let mut settings = policy::file(args.policy.as_deref())?;
-    policy::prices(args.prices.as_deref(), &mut settings)?;
+    let mut settings = policy::judge(&args.judge)?;
+    output::unless_closed(output::gaps(&policy::models(
+        args.judge.models.as_deref(),
+        &mut settings,
+    )?))?;
     let folder = Folder::new(&args.ledger);
     let mut settler = Settler::new(folder.read_or_empty().map_err(|why| anyhow!(why))?);
     // One at a time: a series of a thousand fits where one report does.

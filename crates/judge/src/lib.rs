@@ -21,4 +21,4 @@ use gpuwaste_facts::{snapshot, units};
 use gpuwaste_fit as fit;
 
 pub use catalog::prices::glob;
-pub use pipeline::{Case, join, report_of};
+pub use pipeline::{Case, join, report_of, report_on};

@@ -19,22 +19,26 @@ pub fn join(snapshot: &Snapshot, settings: &Settings) -> Fleet {
     fleet::join(snapshot, &prices, settings)
 }
 
-/// A snapshot's report by the settings alone: no gates, no baseline.
+/// A snapshot's report by the settings alone: no baseline, no decisions, nothing grouped.
 pub fn report_of(snapshot: &Snapshot, settings: &Settings) -> Report {
-    let fleet = join(snapshot, settings);
-    let outcomes = analyze::run(&Context::new(&fleet, settings), |id| {
+    report_on(snapshot, &join(snapshot, settings), settings).0
+}
+
+/// [`report_of`] of a fleet that is joined already, with its verdict.
+pub fn report_on(snapshot: &Snapshot, fleet: &Fleet, settings: &Settings) -> (Report, Verdict) {
+    let outcomes = analyze::run(&Context::new(fleet, settings), |id| {
         !settings.skip.iter().any(|c| c == id)
     });
     let case = Case {
         snapshot,
-        fleet: &fleet,
+        fleet,
         outcomes: &outcomes,
         settings,
         group_by: None,
         baseline: None,
         decisions: None,
     };
-    case.judge().0
+    case.judge()
 }
 
 /// What is judged, and by what.

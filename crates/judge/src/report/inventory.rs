@@ -190,6 +190,10 @@ fn age(taken_at: Timestamp, created: Option<Timestamp>) -> String {
 
 /// "2 × 4 H100-SXM5-80GB": replicas, GPUs of each.
 fn held(w: &ReportWorkload) -> String {
+    if w.gpu.is_none() && w.gpus_per_replica.is_none() {
+        // Nothing of it was placed yet.
+        return "–".into();
+    }
     let gpu = w.gpu.as_deref().unwrap_or("?");
     let each = w.gpus_per_replica.map_or_else(|| "?".to_owned(), |n| n.to_string());
     match w.replicas {

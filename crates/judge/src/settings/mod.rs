@@ -5,7 +5,7 @@ mod raw;
 mod thresholds;
 
 pub use print::print;
-pub use raw::{RawPolicy, parse};
+pub use raw::{RawPolicy, laid_over, parse};
 #[cfg(test)]
 pub(crate) use thresholds::KEYS;
 pub use thresholds::Thresholds;

@@ -117,6 +117,26 @@ pub fn parse(text: &str, file: &str, checks: &[&str]) -> Result<Settings, String
     Ok(settings)
 }
 
+/// A policy's text with another one laid over it: its values win, its lists are added.
+pub fn laid_over(policy: &str, other: &str) -> Result<String, String> {
+    let table = |text: &str| text.parse::<toml::Table>().map_err(|e| explain(text, &e));
+    let mut whole = table(policy)?;
+    lay(&mut whole, table(other)?);
+    toml::to_string(&whole).map_err(|e| e.to_string())
+}
+
+fn lay(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay(under, over),
+            (Some(toml::Value::Array(under)), toml::Value::Array(over)) => under.extend(over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
 fn overlay(raw: RawPolicy, to: &mut Settings, text: &str, checks: &[&str]) -> Result<(), Misfit> {
     let mut seen = Vec::new();
     raw.thresholds.apply(&mut to.thresholds, |section, key| {

@@ -1,0 +1,17 @@
+//! By what a fleet is judged: the same for all commands that judge one.
+
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JudgeArgs {
+    /// Policy file: thresholds, gates, suppressions, prices, ownership (default: ./gpuwaste.toml where there is one).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Your prices (`gpuwaste catalog prices --template` writes a file to fill in); they win over the policy's.
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) prices: Option<PathBuf>,
+    /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
+    #[arg(long, value_name = "DIR", help_heading = "Judgement", hide_short_help = true)]
+    pub(crate) models: Option<PathBuf>,
+}
