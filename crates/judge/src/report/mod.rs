@@ -8,6 +8,8 @@ pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
+#[cfg(test)]
+mod gate_tests;
 mod github;
 mod html;
 pub mod inventory;
@@ -90,6 +92,9 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
     let lost =
         |s: &Source| matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm) && s.status == SourceStatus::Failed;
     let written = |s: &Source| s.kind == SourceKind::Manifest;
+    if input.sources.iter().any(lost) {
+        report.totals.doubted_usd_per_hour = None;
+    }
     if input.sources.iter().any(|s| lost(s) || written(s)) {
         // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.
         report.totals.coverage_percent = None;

@@ -131,13 +131,11 @@ pub fn gone(fixed: &[super::document::Fixed]) -> Vec<String> {
     sums.into_iter().map(line).collect()
 }
 
-/// What a gate came to: one that could not be computed has not passed.
-pub fn gate_result(gate: &super::document::Gate) -> &'static str {
-    match (gate.breached, gate.actual) {
-        (true, _) => "breached",
-        (false, Some(_)) => "passed",
-        (false, None) => "not computed",
-    }
+/// "limit 400.00, actual 290.08", and of a gate without a verdict why.
+pub fn gate_figures(gate: &super::document::Gate) -> String {
+    let actual = gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}"));
+    let why = gate.undecided_because.as_ref().map(|w| format!("; {}", plain(w)));
+    format!("limit {:.2}, actual {actual}{}", gate.limit, why.unwrap_or_default())
 }
 
 /// What stands where nothing is listed: nothing found is not the same as nothing judged.

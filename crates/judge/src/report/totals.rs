@@ -45,6 +45,7 @@ pub(crate) fn of(fleet: &Fleet, costs: &[Option<UnitCost>]) -> Totals {
     Totals {
         spend_usd_per_hour: spend(fleet),
         coverage_percent: coverage(fleet),
+        doubted_usd_per_hour: fleet.uncounted.is_empty().then(|| doubted(fleet)),
         nodes: fleet.nodes.len() as u64,
         workloads: fleet
             .workloads
@@ -67,6 +68,11 @@ pub(crate) fn of(fleet: &Fleet, costs: &[Option<UnitCost>]) -> Totals {
         unit_costs: UnitCosts::of(&tokens),
         ..Totals::default()
     }
+}
+
+/// What GPUs cost of which a read that failed could have told more.
+pub(crate) fn doubted(fleet: &Fleet) -> UsdPerHour {
+    sum_known(fleet.slots.iter().filter(|s| s.doubted || s.unsettled).map(|s| s.price))
 }
 
 fn weight(fleet: &Fleet, which: impl Fn(&Slot) -> bool) -> u64 {
