@@ -153,12 +153,12 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
         pace.wait().await;
         match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
             Err(_) => return Got::OutOfTime,
-            Ok(Ok(page)) => {
+            Ok(Ok(told)) => {
                 at = Timestamp::now();
-                cut = page.cut;
-                page.look.into_iter().for_each(|l| clock.keep(l));
+                cut = told.cut;
+                told.look.into_iter().for_each(|l| clock.keep(l));
                 // Under the name that is looked for, wherever it was.
-                pages.push((job.path, page.body));
+                pages.push((job.path, told.body));
                 refused = None;
                 break;
             }
@@ -174,10 +174,10 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     for path in identities.iter().map(|i| i.path).filter(|p| *p != job.path) {
         pace.wait().await;
         // /v1/models behind an API key, an old /version: the metrics page stands on its own.
-        if let Ok(Ok(page)) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
-            cut |= page.cut;
-            page.look.into_iter().for_each(|l| clock.keep(l));
-            pages.push((path, page.body));
+        if let Ok(Ok(told)) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            cut |= told.cut;
+            told.look.into_iter().for_each(|l| clock.keep(l));
+            pages.push((path, told.body));
         }
     }
     match refused {
