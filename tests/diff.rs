@@ -116,7 +116,8 @@ fn the_gate_passes_over_nothing_that_was_not_read() {
     with("coverage_percent", json!(79.0)).expect(3, &["max-new-waste: no verdict", "coverage is 79.0 %"]);
     with("coverage_percent", Value::Null).expect(3, &["coverage is unknown"]);
     with("doubted_usd_per_hour", json!(200_000.0)).expect(3, &["no verdict", "reads failed"]);
-    with("doubted_usd_per_hour", Value::Null).expect(3, &["could tell of more GPUs"]);
+    with("doubted_usd_per_hour", Value::Null).expect(0, &[]);
+    with("gpus_uncounted", json!(true)).expect(3, &["could tell of more GPUs"]);
 }
 
 #[test]

@@ -654,7 +654,13 @@ fn a_failed_read_never_raises_anything_on_generated_fleets() {
     let never = |l: &&Lost| {
         matches!(
             l,
-            Lost::PodUsage | Lost::History | Lost::HistoryPart | Lost::Store | Lost::Outside | Lost::Selector
+            Lost::PodUsage
+                | Lost::History
+                | Lost::HistoryPart
+                | Lost::Store
+                | Lost::StoreClock
+                | Lost::Outside
+                | Lost::Selector
         )
     };
     for lost in ALL.iter().filter(|l| !never(l)) {

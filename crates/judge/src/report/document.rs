@@ -227,9 +227,12 @@ pub struct Totals {
     pub waste_percent: Option<f64>,
     /// R9; `null` where nodes could not be read.
     pub coverage_percent: Option<f64>,
-    /// What GPUs cost of which a read that failed could have told more; `null`: it could have told of more GPUs.
+    /// What GPUs cost of which a read that failed could have told more; `null`: none of them has a known price.
     #[serde(default)]
     pub doubted_usd_per_hour: Option<UsdPerHour>,
+    /// A read failed that could have told of more GPUs.
+    #[serde(default)]
+    pub gpus_uncounted: bool,
     pub nodes: u64,
     pub workloads: u64,
     pub gpus: f64,
@@ -292,6 +295,9 @@ pub struct ReportFinding {
     /// The part of the waste on nodes that can go; the rest is reusable. `grade` is `now` only where it is all of it.
     #[serde(default)]
     pub waste_now_usd_per_hour: Option<UsdPerHour>,
+    /// Ids of the other findings that must be acted on, too, before that part stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub now_with: Vec<String>,
     pub at_risk_usd_per_hour: Option<UsdPerHour>,
     pub confidence: Confidence,
     pub confidence_reasons: Vec<String>,

@@ -129,9 +129,11 @@ fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate) ->
 /// Why a gate that counts `actual` under its limit of `max` (dollars an hour, or percent of spend) decides nothing: by what the
 /// report tells of reads that failed.
 pub fn doubt(report: &Report, actual: f64, max: f64, percent: bool) -> Option<String> {
-    let Some(doubted) = report.totals.doubted_usd_per_hour else {
+    if report.totals.gpus_uncounted {
         return Some("a read failed that could tell of more GPUs".into());
-    };
+    }
+    // No gate counts what has no price.
+    let doubted = report.totals.doubted_usd_per_hour?;
     let more = if percent {
         let spend = report.totals.spend_usd_per_hour.unwrap_or_default();
         Ratio::of(doubted.usd(), spend.usd()).map_or(0.0, Ratio::percent)
