@@ -93,6 +93,8 @@ fn text(facts: &Facts) -> String {
     serde_json::to_string_pretty(facts).unwrap()
 }
 
+type Set = &'static dyn Fn(&mut EngineSettings, String);
+
 proptest! {
     /// In any order, in any grouping, any number of times: the same bytes.
     #[test]
@@ -158,7 +160,7 @@ proptest! {
             set(&mut s, word.clone());
             shared(&s).map(|s| serde_json::to_string(&s).unwrap())
         };
-        let each: [&dyn Fn(&mut EngineSettings, String); 7] = [
+        let each: [Set; 7] = [
             &|s, w| s.engine_version = Some(w),
             &|s, w| s.dtype = Some(w),
             &|s, w| s.kv_cache_dtype = Some(w),

@@ -97,7 +97,10 @@ fn judged(snap: &Snapshot, facts: &[Fact]) -> (Option<ReportFinding>, f64, Vec<S
         .iter()
         .map(|g| format!("{}: {}", g.source, g.reason))
         .collect();
-    let usd = report.totals.waste_usd_per_hour.map_or(0.0, |u| u.usd());
+    let usd = report
+        .totals
+        .waste_usd_per_hour
+        .map_or(0.0, crate::units::UsdPerHour::usd);
     let found = report.findings.into_iter().find(|f| f.check == "oversized-tier");
     (found, usd, gaps)
 }
@@ -162,6 +165,8 @@ fn what_a_fleet_told_itself_changes_nothing() {
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
 }
 
+type Change = &'static dyn Fn(&mut Fact);
+
 #[test]
 fn a_fact_of_something_else_measures_nothing() {
     let change = |f: &dyn Fn(&mut Fact)| {
@@ -169,9 +174,9 @@ fn a_fact_of_something_else_measures_nothing() {
         f(&mut facts[0]);
         judged(&dearer(), &facts).0
     };
-    let cases: [(&str, &dyn Fn(&mut Fact)); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("another version", &|f| {
-            f.combination.settings.engine_version = Some("0.12.0".into())
+            f.combination.settings.engine_version = Some("0.12.0".into());
         }),
         ("another step", &|f| f.combination.settings.max_num_seqs = Some(16)),
         ("a server that restarted", &|f| f.restarts = Some(3)),
