@@ -171,7 +171,11 @@ impl<'a> Predictor<'a> {
         let left = own * (1.0 - explained).sqrt();
         let middle = terms.total() * (expected * own + fixed().lean * left).exp();
         // Mixtures and dense models have intervals of their own.
-        let kind = if self.roofline.experts > 0.0 { "mixture" } else { "dense" };
+        let kind = if self.roofline.experts > 0.0 {
+            "mixture"
+        } else {
+            "dense"
+        };
         let scope = format!("{}/{kind}", self.evidence.class.name());
         let end = |parameter: &str| middle * (value(parameter, &scope) * left).exp();
         Seconds {
