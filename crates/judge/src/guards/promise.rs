@@ -107,7 +107,7 @@ fn hold(snapshot: &Snapshot, prices: &PriceBook, (suppress, decide): (u64, u64),
     } else if !reusable.is_positive() && report.totals.waste_usd_per_hour.is_some_and(UsdPerHour::is_positive) {
         assert!(!line.contains("No waste was found"), "{line}");
     }
-    seen.hidden += u64::from(report.findings.iter().any(|f| report::decision::is_hidden(f)));
+    seen.hidden += u64::from(report.findings.iter().any(report::decision::is_hidden));
     seen.suppressed += u64::from(report.findings.iter().any(|f| f.status == Status::Suppressed));
     let unpriced = |f: &&ReportFinding| !f.claims.is_empty() && f.usd_per_hour.is_none();
     seen.unpriced += report.findings.iter().filter(unpriced).count() as u64;
