@@ -4,6 +4,7 @@
 use super::monotone::{asked, key};
 use super::{Dice, Judged, fleets, judge};
 use crate::analyze::finding::{Confidence, Finding, Subject};
+use crate::catalog::prices::PriceBook;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
@@ -449,4 +450,57 @@ fn what_was_not_read_is_no_default() {
         let n: u64 = found.iter().filter(|((c, _), _)| *c == check).map(|(_, n)| n).sum();
         assert!(n >= 20, "{check} fired {n} times");
     }
+}
+
+/// The demo's servers with more replicas than they need, and what reads of them: no generated fleet has one, since none has loads.
+fn with_spare_replicas() -> Snapshot {
+    let mut demo = super::recorded_demo();
+    let whole = judge(&demo, &PriceBook::default());
+    let spare = spare(&whole);
+    assert!(spare.len() >= 2, "{spare:?}");
+    for cluster in &mut demo.clusters {
+        cluster.pods.retain(|p| {
+            let asks = p.containers.iter().any(|c| c.has_devices());
+            let its = |(of, namespace, name): &(String, String, String)| {
+                *of == cluster.name && *namespace == p.namespace && p.name.starts_with(&format!("{name}-"))
+            };
+            !asks || spare.iter().any(its)
+        });
+    }
+    demo
+}
+
+/// Cluster, namespace and name of what runs more replicas than it needs.
+fn spare(judged: &Judged) -> Vec<(String, String, String)> {
+    let all = judged.outcomes.iter().flat_map(|(_, o)| &o.findings);
+    all.filter(|f| f.check == "over-replicated")
+        .filter_map(|f| {
+            let s = &f.subject;
+            Some((s.cluster.clone()?, s.namespace.clone()?, s.name.clone()?))
+        })
+        .collect()
+}
+
+#[test]
+fn what_was_not_read_of_spare_replicas_is_no_default() {
+    let (mut dice, demo) = (Dice(53), with_spare_replicas());
+    let whole = judge(&demo, &PriceBook::default());
+    let before = spare(&whole).len();
+    assert!(before >= 2);
+    let (mut done, mut lost) = (BTreeMap::new(), 0);
+    for what in all() {
+        for _ in 0..6 {
+            let mut less = demo.clone();
+            if !hide(&mut less, what, &mut dice) {
+                continue;
+            }
+            *done.entry(what).or_insert(0) += 1;
+            let part = judge(&less, &PriceBook::default());
+            assert_no_more(&whole, &part, &format!("spare replicas without {what:?}"));
+            lost += usize::from(spare(&part).len() < before);
+        }
+    }
+    assert!(done.len() >= 25, "{done:?}");
+    // What decides how many are needed is among what was hidden.
+    assert!(lost >= 5, "{lost} of {done:?} mattered");
 }
