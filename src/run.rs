@@ -10,6 +10,7 @@ mod decide;
 mod diff;
 mod doctor;
 mod facts;
+mod file;
 mod fit;
 mod fleet;
 mod group;
