@@ -100,15 +100,25 @@ fn median(runs: usize, mut work: impl FnMut()) -> Duration {
 fn main() {
     // The catalogues are parsed once.
     black_box(placements(1));
-    for model in ["meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3.6-27B", "deepseek-ai/DeepSeek-V3"] {
+    for model in [
+        "meta-llama/Llama-3.3-70B-Instruct",
+        "Qwen/Qwen3.6-27B",
+        "deepseek-ai/DeepSeek-V3",
+    ] {
         let fit = median(51, || {
             black_box(all_tiers(model));
         });
         let load = median(51, || {
             black_box(a_load(model));
         });
-        println!("fit over all tiers   median {:>9.3} ms   {model}", fit.as_secs_f64() * 1e3);
-        println!("a load on all cards  median {:>9.3} ms   {model}", load.as_secs_f64() * 1e3);
+        println!(
+            "fit over all tiers   median {:>9.3} ms   {model}",
+            fit.as_secs_f64() * 1e3
+        );
+        println!(
+            "a load on all cards  median {:>9.3} ms   {model}",
+            load.as_secs_f64() * 1e3
+        );
     }
     let many = median(11, || {
         black_box(placements(10_000));
