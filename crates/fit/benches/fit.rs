@@ -65,6 +65,7 @@ fn a_load(model: &str) -> usize {
         only: None,
         present: None,
         own: &[],
+        book: None,
     };
     load::search(&offers, &ask).len()
 }
