@@ -1,5 +1,6 @@
 //! Answers: what a store said, or why that is none.
 
+use crate::kube::clock::Look;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -127,6 +128,7 @@ pub(super) struct Raw {
     pub(super) json: bool,
     pub(super) body: Vec<u8>,
     pub(super) retry_after: Option<Duration>,
+    pub(super) look: Option<Look>,
 }
 pub(super) fn decode<T: for<'de> Deserialize<'de>>(raw: &Raw) -> Result<Told<T>, AskError> {
     let start = raw.body.iter().copied().find(|b| !b.is_ascii_whitespace());
@@ -196,6 +198,7 @@ mod tests {
             json,
             body: body.as_bytes().to_vec(),
             retry_after: None,
+            look: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod invariants;
 #[allow(clippy::similar_names, reason = "a node, its note and its mode")]
 mod manifests;
 mod monotone;
+mod promise;
 mod truth;
 mod unknown;
 mod unread;
