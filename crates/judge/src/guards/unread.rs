@@ -6,7 +6,7 @@ use super::{Dice, Judged, fleets, judge};
 use crate::analyze::finding::{Confidence, Finding, Subject};
 use crate::catalog::prices::PriceBook;
 use crate::snapshot::Snapshot;
-use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
+use crate::snapshot::cluster::{Cluster, Container, Unread, UnreadKind};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
 use crate::snapshot::server::{EngineSettings, Setting, UnreadSetting};
 use std::collections::BTreeMap;
@@ -460,7 +460,7 @@ fn with_spare_replicas() -> Snapshot {
     assert!(spare.len() >= 2, "{spare:?}");
     for cluster in &mut demo.clusters {
         cluster.pods.retain(|p| {
-            let asks = p.containers.iter().any(|c| c.has_devices());
+            let asks = p.containers.iter().any(Container::has_devices);
             let its = |(of, namespace, name): &(String, String, String)| {
                 *of == cluster.name && *namespace == p.namespace && p.name.starts_with(&format!("{name}-"))
             };
