@@ -10,7 +10,6 @@ mod decide;
 mod diff;
 mod doctor;
 mod facts;
-mod file;
 mod fit;
 mod fleet;
 mod group;

@@ -1,6 +1,6 @@
 //! diff: two reports or snapshots, in dollars per hour and in work done.
 
-use super::{file, output, policy, snapshot_file};
+use super::{output, policy, snapshot_file};
 use crate::cli::{DiffArgs, DiffFormat};
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::units::{Confidence, sum_known};
 use crate::verdict;
 use anyhow::{Context, Result, bail};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -85,12 +85,17 @@ struct Head {
 /// A report as it is, a snapshot judged by this gpuwaste.
 pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
     let name = path.display();
-    let shown = if path.as_os_str() == "-" {
-        "stdin".to_owned()
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("could not read stdin")?;
     } else {
-        name.to_string()
-    };
-    let bytes = file::bytes(path, file::REPORT).with_context(|| format!("could not read {shown}"))?;
+        std::fs::File::open(path)
+            .and_then(|mut f| f.read_to_end(&mut bytes))
+            .with_context(|| format!("could not read {name}"))?;
+    }
     if let Ok(Head {
         schema,
         totals: Some(_),

@@ -1,6 +1,5 @@
 //! The policy in force: built in ← policy file ← flags.
 
-use super::file;
 use crate::analyze;
 use crate::catalog::prices::PriceBook;
 use crate::cli::{ConfidenceArg, JudgeArgs, ReportArgs};
@@ -62,13 +61,9 @@ pub(super) fn file(named: Option<&Path>) -> Result<Settings> {
 /// Its text; `None`: none is named, and there is none.
 pub(super) fn text(named: Option<&Path>) -> Result<Option<String>> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-    let is_missing = |error: &anyhow::Error| {
-        let io = error.downcast_ref::<io::Error>();
-        io.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
-    };
-    match file::text(path, file::WRITTEN) {
+    match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if named.is_none() && is_missing(&error) => Ok(None),
+        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("could not read the policy file {}", path.display())),
     }
 }
@@ -120,7 +115,7 @@ fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
 fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let name = path.display();
-    let text = file::text(path, file::WRITTEN).with_context(|| format!("could not read the price file {name}"))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the price file {name}"))?;
     let book = PriceBook::parse(&text).map_err(|why| anyhow!("price file {name}, {why}"))?;
     let origin = |i: usize| (format!("price.{i}"), format!("--prices {name}"));
     settings.origins.extend((0..book.entries.len()).map(origin));

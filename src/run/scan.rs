@@ -1,6 +1,6 @@
 //! scan, collect, doctor.
 
-use super::{file, group, ignored, output, policy, slips, snapshot_file, source};
+use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
 use crate::judge::{self, Case};
@@ -144,7 +144,7 @@ fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standin
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {
     let name = path.display();
-    let bytes = file::bytes(path, file::REPORT)
+    let bytes = std::fs::read(path)
         .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
     if let Some(what) = slips::instead(&bytes) {
         bail!("baseline {name}: {what}");
