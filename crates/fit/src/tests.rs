@@ -1,6 +1,6 @@
 //! Vectors worked by hand or logged by servers, and what must hold for any settings.
 
-mod properties;
+mod property_tests;
 
 use super::search::{Need, Tier, search};
 use super::*;
