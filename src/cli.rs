@@ -227,6 +227,7 @@ pub(crate) enum CatalogKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaDocument {
     Diff,
+    Facts,
     Plan,
     Report,
     Snapshot,

@@ -9,6 +9,7 @@ mod completions;
 mod decide;
 mod diff;
 mod doctor;
+mod facts;
 mod fit;
 mod fleet;
 mod group;
@@ -114,6 +115,7 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode> {
 
 fn schema(document: SchemaDocument) -> Result<ExitCode> {
     let schema = match document {
+        SchemaDocument::Facts => schemars::schema_for!(crate::fit::book::facts::Facts),
         SchemaDocument::Plan => schemars::schema_for!(crate::plan::document::Plan),
         SchemaDocument::Report => schemars::schema_for!(crate::report::document::Report),
         SchemaDocument::Diff => schemars::schema_for!(crate::report::difference::Difference),

@@ -375,16 +375,21 @@ fn steps(page: &str) -> Vec<Step> {
 
 /// Every command of the walk is run by a shell in one folder, and prints what the page shows.
 #[test]
-fn the_walk_prints_what_the_page_shows() {
+fn the_walks_print_what_the_pages_show() {
+    walked("docs/decisions.md", 6);
+    walked("docs/learned.md", 4);
+}
+
+fn walked(name: &str, least: usize) {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let path = root.join("docs/decisions.md");
+    let path = root.join(name);
     let page = std::fs::read_to_string(&path).unwrap();
     let dir = tempdir().unwrap();
     std::os::unix::fs::symlink(root.join("fixtures/decisions"), dir.path().join("weeks")).unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_gpuwaste")).parent().unwrap();
     let mut lines: Vec<String> = page.lines().map(String::from).collect();
     let steps = steps(&page);
-    assert!(steps.len() > 5, "{}", steps.len());
+    assert!(steps.len() >= least, "{}", steps.len());
     let mut wrong = Vec::new();
     for step in steps.iter().rev().map(|s| s.line).collect::<Vec<_>>().iter().rev() {
         let step = steps.iter().find(|s| s.line == *step).unwrap();
@@ -413,10 +418,70 @@ fn the_walk_prints_what_the_page_shows() {
     }
     if let Some((step, now)) = wrong.first() {
         panic!(
-            "docs/decisions.md, line {}: $ {}\n{}\nBLESS=1 cargo test --test decisions",
+            "{name}, line {}: $ {}\n{}\nBLESS=1 cargo test --test decisions",
             step.line + 1,
             step.command,
             now.join("\n")
         );
     }
+}
+
+/// Facts of a snapshot: the same bytes every time, a server once, joined with itself nothing new; what is wrong with a file is told
+/// with the way out; and a record of decisions needs a ledger.
+#[test]
+fn measured_facts_are_written_joined_and_refused_in_words() {
+    let dir = tempdir().unwrap();
+    let at = dir.path();
+    run(at, &["collect", "--demo", "-q", "-o", "demo.json"]).expect(0, &[]);
+    let write = |args: &[&str], to: &str| {
+        let mut all = vec!["learned"];
+        all.extend_from_slice(args);
+        all.extend_from_slice(&["-o", to]);
+        run(at, &all).expect(0, &[]);
+        std::fs::read_to_string(at.join(to)).unwrap()
+    };
+    let once = write(&["--from", "demo.json"], "a.json");
+    assert!(once.matches("\"server\"").count() > 15, "{once}");
+    assert_eq!(
+        once,
+        write(&["--from", "demo.json", "demo.json"], "b.json"),
+        "a snapshot twice counts once"
+    );
+    assert_eq!(once, write(&["--learned", "a.json", "--from", "demo.json"], "c.json"));
+    assert_eq!(once, write(&["--learned", "b.json", "--learned", "c.json"], "d.json"));
+    for name in ["copilot", "prod-aws", "us-east-1", "usd", "ml/", "eval"] {
+        assert!(!once.contains(name), "{name}");
+    }
+    let conflict = format!("<<<<<<< HEAD\n{once}=======\n{once}>>>>>>> b\n");
+    let cases = [
+        ("conflict.json", conflict, "conflict marker"),
+        ("cut.json", once[..once.len() / 2].to_string(), "cut off"),
+        (
+            "newer.json",
+            once.replacen("\"schema\": 1", "\"schema\": 9", 1),
+            "schema 9",
+        ),
+        ("word.json", once.replace("\"0.11.0\"", "\"acme-build\""), "settings"),
+        ("record.json", "{\"schema\": 1, \"record\": {}}".into(), "--ledger"),
+        ("empty.json", String::new(), "empty"),
+    ];
+    for (file, text, word) in &cases {
+        std::fs::write(at.join(file), text).unwrap();
+        for command in [
+            &["scan", "--demo"][..],
+            &["fit", "openai/gpt-oss-20b"],
+            &["learned", "--from", "demo.json"],
+        ] {
+            let args = [command, &["--learned", file]].concat();
+            run(at, &args).expect(
+                2,
+                &[if *file == "record.json" {
+                    "record of decisions"
+                } else {
+                    *word
+                }],
+            );
+        }
+    }
+    run(at, &["scan", "--demo", "--learned", "record.json"]).expect(2, &["--ledger"]);
 }

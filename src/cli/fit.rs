@@ -14,6 +14,9 @@ pub(crate) struct FitArgs {
     /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
+    /// Measured facts that servers told (`gpuwaste learned --from SNAPSHOT -o FILE`), for the same engine version (repeatable).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) learned: Vec<PathBuf>,
     /// Judge this GPU or MIG instance (H100-MIG-1g.10gb) (repeatable; default: every tier of the catalogue).
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Vec<String>,

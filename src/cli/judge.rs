@@ -14,4 +14,8 @@ pub(crate) struct JudgeArgs {
     /// Models of your own: a folder of config.json or .gguf files, or a Hugging Face cache; they win over the catalogue.
     #[arg(long, value_name = "DIR", help_heading = "Judgement", hide_short_help = true)]
     pub(crate) models: Option<PathBuf>,
+    /// What other fleets told: measured facts of servers (`gpuwaste learned --from SNAPSHOT -o FILE`), or with --ledger their record
+    /// of decisions, whose votes count half (repeatable).
+    #[arg(long, value_name = "FILE", help_heading = "Judgement")]
+    pub(crate) learned: Vec<PathBuf>,
 }

@@ -8,10 +8,13 @@ pub(crate) struct LearnedArgs {
     /// The ledger's folder.
     #[arg(long, value_name = "DIR", default_value = gpuwaste_decisions::store::DEFAULT)]
     pub(crate) ledger: PathBuf,
-    /// Records that others wrote with -o: their votes count half (repeatable).
+    /// Measured facts instead of decisions: what the servers of these snapshots told of their memory and speed.
+    #[arg(long, value_name = "SNAPSHOT", num_args = 1.., conflicts_with_all = ["ledger", "replay"], help_heading = "Sharing")]
+    pub(crate) from: Vec<PathBuf>,
+    /// What others wrote with -o, joined: records, whose votes count half, or measured facts (repeatable).
     #[arg(long, value_name = "FILE", help_heading = "Sharing")]
     pub(crate) learned: Vec<PathBuf>,
-    /// Write the record for others, joined with --learned: no names, no prices, no cluster ids.
+    /// Write the record, or with --from the measured facts, for others, joined with --learned: no names, no prices, no cluster ids.
     #[arg(short, long, value_name = "FILE", help_heading = "Sharing")]
     pub(crate) output: Option<PathBuf>,
     /// Say what proposals would have changed in this snapshot (repeatable).

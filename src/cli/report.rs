@@ -45,9 +45,6 @@ pub(crate) struct ReportArgs {
     /// Ledger of decisions (`gpuwaste decide`): findings carry their state, and gates count what is undecided.
     #[arg(long, value_name = "DIR", help_heading = "Gates")]
     pub(crate) ledger: Option<PathBuf>,
-    /// Record of other fleets (`gpuwaste learned -o`), whose votes count half (repeatable).
-    #[arg(long, value_name = "FILE", requires = "ledger", help_heading = "Gates")]
-    pub(crate) learned: Vec<PathBuf>,
     /// Rank by what was found, or by what such findings really saved, where the ledger's record tells.
     #[arg(
         long,

@@ -1,25 +1,33 @@
 //! learned: what became of what was decided, what follows from it, and the record for others.
 
-use super::{clock, policy, print, snapshot_file};
+use super::{clock, facts, policy, print, slips, snapshot_file};
 use crate::cli::{LearnedArgs, LearnedFormat};
 use crate::report::document::Status;
 use crate::report::text::plain;
-use crate::settings::{Settings, laid_over};
+use crate::settings::{LearnedFact, Settings, laid_over};
 use crate::units::sum_known;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use gpuwaste_decisions::exchange::{self, Exchanged};
 use gpuwaste_decisions::record::{Change, Figures, Learned, Record, Shared};
 use gpuwaste_decisions::store::Folder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) fn learned(args: &LearnedArgs) -> Result<ExitCode> {
-    let book = Folder::new(&args.ledger).read().map_err(|why| anyhow!(why))?;
     let others = read(&args.learned)?;
+    if !args.from.is_empty() || !others.facts.is_empty() {
+        return facts::learned(args, others);
+    }
+    let others = others.record.unwrap_or_default();
+    let book = Folder::new(&args.ledger).read().map_err(|why| anyhow!(why))?;
     if let Some(path) = &args.output {
         let mut all = Record::of(&book);
         all.merge(&others);
         let text = serde_json::to_string_pretty(&Shared::new(all))? + "\n";
-        std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+        write(path, &text)?;
     }
     let mut learned = Learned::of(&book, &others, clock::now()?);
     if !args.replay.is_empty() {
@@ -34,22 +42,82 @@ pub(super) fn learned(args: &LearnedArgs) -> Result<ExitCode> {
     }
 }
 
+/// A thousand clusters' facts take less; a longer file is a mistake.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// What others wrote, joined.
-pub(super) fn read(files: &[PathBuf]) -> Result<Record> {
-    let mut all = Record::default();
+#[derive(Default)]
+pub(super) struct Others {
+    /// `None`: no file is a record.
+    pub(super) record: Option<Record>,
+    /// Facts, each with its file.
+    pub(super) facts: Vec<LearnedFact>,
+}
+
+pub(super) fn read(files: &[PathBuf]) -> Result<Others> {
+    let mut all = Others::default();
+    let mut seen: BTreeMap<(String, String), LearnedFact> = BTreeMap::new();
     for path in files {
         let name = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("could not read {name}"))?;
-        let shared: Shared = serde_json::from_str(&text).map_err(|e| {
+        let file = File::open(path).with_context(|| format!("could not read {name}"))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("could not read {name}"))?;
+        if bytes.len() as u64 == MAX_BYTES {
+            bail!("{name}: it is larger than 256 MiB, which no record and no book of facts is");
+        }
+        if let Some(what) = slips::instead(&bytes).filter(|_| !bytes.starts_with(b"<<<<<<<")) {
+            bail!("{name}: {what}");
+        }
+        let text = std::str::from_utf8(slips::without_mark(&bytes)).map_err(|e| {
             anyhow!(
-                "{name}: line {}: it is no record that 'gpuwaste learned -o' writes: {e}",
-                e.line()
+                "{name}: byte {}: it is no UTF-8 text; write it again",
+                e.valid_up_to() + 1
             )
         })?;
-        shared.check().map_err(|why| anyhow!("{name}: {why}"))?;
-        all.merge(&shared.record);
+        match exchange::parse(text).map_err(|why| anyhow!("{name}: {why}"))? {
+            Exchanged::Record(record) => all.record.get_or_insert_default().merge(&record),
+            Exchanged::Facts(told) => {
+                for fact in told.facts {
+                    let file = name.to_string();
+                    let key = fact.key();
+                    let older = seen.get(&key).is_none_or(|known| known.fact.is_older(&fact));
+                    if older {
+                        seen.insert(key, LearnedFact { fact, file });
+                    }
+                }
+            }
+        }
     }
+    all.facts = seen.into_values().collect();
     Ok(all)
+}
+
+/// Facts alone: what a command without a ledger can use.
+pub(super) fn facts_of(files: &[PathBuf]) -> Result<Vec<LearnedFact>> {
+    let others = read(files)?;
+    if others.record.is_some() {
+        bail!(
+            "--learned: a record of decisions is used by 'scan --ledger' and 'check --ledger' alone; measured facts are what 'gpuwaste learned --from SNAPSHOT -o FILE' writes"
+        );
+    }
+    Ok(others.facts)
+}
+
+/// Whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    let name = path.display();
+    let last = path.file_name().map(|n| n.to_string_lossy().into_owned());
+    let part = path.with_file_name(format!(".{}.part", last.unwrap_or_default()));
+    let plain = std::fs::metadata(path).is_ok_and(|m| !m.is_file());
+    if plain {
+        // A pipe or a device cannot be replaced.
+        return std::fs::write(path, text).with_context(|| format!("could not write {name}"));
+    }
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, path))
+        .with_context(|| format!("could not write {name}"))
 }
 
 /// What a proposal takes out of the snapshots: each judged by the user's policy, and by it with the proposal laid over it.

@@ -26,6 +26,11 @@ pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
     }
     gates(args, &mut settings)?;
     prices(args.judge.prices.as_deref(), &mut settings)?;
+    let others = super::learned::read(&args.judge.learned)?;
+    if others.record.is_some() && args.ledger.is_none() {
+        bail!("--learned: a record of decisions needs a ledger of one's own to stand beside: give --ledger DIR");
+    }
+    settings.learned = others.facts;
     Ok(settings)
 }
 
@@ -33,6 +38,7 @@ pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
 pub(super) fn judge(args: &JudgeArgs) -> Result<Settings> {
     let mut settings = file(args.policy.as_deref())?;
     prices(args.prices.as_deref(), &mut settings)?;
+    settings.learned = super::learned::facts_of(&args.learned)?;
     Ok(settings)
 }
 

@@ -136,7 +136,11 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
 /// What was decided, with the record of what became of it as of the snapshot.
 fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standing> {
     let book = Folder::new(path).read().map_err(|why| anyhow!(why))?;
-    Ok(Standing::new(book, &super::learned::read(&args.learned)?, at))
+    Ok(Standing::new(
+        book,
+        &super::learned::read(&args.judge.learned)?.record.unwrap_or_default(),
+        at,
+    ))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

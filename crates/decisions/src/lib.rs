@@ -5,6 +5,7 @@
 //! which says who gets which GPU-hour, is another thing: it is in `gpuwaste_judge::report::ledger`.
 
 pub mod entry;
+pub mod exchange;
 mod propose;
 pub mod record;
 #[cfg(test)]

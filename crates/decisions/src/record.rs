@@ -142,6 +142,8 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub const SCHEMA: u32 = SCHEMA;
+
     pub fn new(record: Record) -> Self {
         Self { schema: SCHEMA, record }
     }

@@ -165,6 +165,19 @@ impl Case {
         })
     }
 
+    /// GPUs that nobody holds.
+    fn unallocated(&self, free: &[String], hour: i64) -> Value {
+        self.finding(
+            &self.id(),
+            "dark-capacity",
+            Some("unallocated"),
+            None,
+            free,
+            &Value::Null,
+            hour,
+        )
+    }
+
     /// The world at an hour.
     fn at(&self, hour: i64) -> Now {
         let mut now = Now::default();
@@ -193,15 +206,7 @@ impl Case {
                     free.extend(gpus(&format!("free-{i}")));
                 }
                 if !free.is_empty() {
-                    now.findings.push(self.finding(
-                        &self.id(),
-                        "dark-capacity",
-                        Some("unallocated"),
-                        None,
-                        &free,
-                        &none,
-                        hour,
-                    ));
+                    now.findings.push(self.unallocated(&free, hour));
                 }
                 return now;
             }
@@ -213,15 +218,7 @@ impl Case {
                 if acted {
                     now.workloads.push(("newjob", H100, 16, 1, 300.0));
                 } else {
-                    now.findings.push(self.finding(
-                        &self.id(),
-                        "dark-capacity",
-                        Some("unallocated"),
-                        None,
-                        &free,
-                        &none,
-                        hour,
-                    ));
+                    now.findings.push(self.unallocated(&free, hour));
                 }
                 return now;
             }

@@ -179,8 +179,14 @@ pub(super) fn max_num_batched_tokens(engine: &Engine, settings: &EngineSettings,
     }
     let gib = cuda_total(gpu).gib();
     match engine.rules {
-        // Chunked prefill turns itself on above 32K tokens (0.5.4 to 0.7), with 512 tokens a step.
-        Rules::VllmV0 if length > 32_768 => 2048,
+        // Chunked prefill turns itself on above 32K tokens (0.5.4 to 0.7), with 512 tokens a step in 0.5.4 and 0.6.2, 2048 in 0.6.6.
+        Rules::VllmV0 if length > 32_768 => {
+            if engine.version.is_some_and(|v| v < Version(0, 6, 5)) {
+                512
+            } else {
+                2048
+            }
+        }
         Rules::VllmV0 => length.max(2048),
         Rules::VllmV1 if gib >= 160.0 && engine.since(0, 28) => 16_384,
         Rules::VllmV1 if is_large(engine, gpu) => 8192,

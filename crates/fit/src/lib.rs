@@ -82,6 +82,12 @@ pub struct Calibration {
     /// Set where the server is like this one but for one thing: how much more of the card its pool had than estimated. The
     /// estimate moves by it, the band stays.
     pub moved: Option<Ratio>,
+    /// Servers like this one told it, and too few or too different ones for a narrow band: its ends in tokens.
+    pub ends: Option<(Tokens, Tokens)>,
+    /// Others contradict it: it makes nothing surer.
+    pub doubted: bool,
+    /// Servers of other fleets among those that told it.
+    pub elsewhere: u32,
     /// Where it comes from, in one sentence; empty: from the server itself.
     pub reason: String,
 }

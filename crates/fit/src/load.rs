@@ -103,6 +103,23 @@ pub struct Ask<'a> {
     pub present: Option<&'a Present>,
     /// Servers of this fleet with measured step times.
     pub own: &'a [Measured],
+    /// What servers told of their memory, for placements like theirs.
+    pub book: Option<&'a super::book::Book>,
+}
+
+impl Ask<'_> {
+    fn place(&self, settings: &EngineSettings, gpu: &GpuFacts, parallelism: Parallelism) -> Placement {
+        let told = self
+            .book
+            .and_then(|b| b.calibration(self.model, settings, gpu, parallelism));
+        place(self.model, settings, gpu, parallelism, told.as_ref())
+    }
+
+    /// The fleet's own measured times, and those that others told of just this placement.
+    fn timed(&self, gpu: &GpuFacts, parallelism: Parallelism) -> Vec<Measured> {
+        let told = self.book.map(|b| b.timed(self.model, self.settings, gpu, parallelism));
+        self.own.iter().cloned().chain(told.into_iter().flatten()).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,10 +228,10 @@ enum Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    fn of(roofline: &'a Roofline, ask: &Ask<'_>) -> Self {
-        let model = Predictor::new(roofline, ask.own);
+    fn of(roofline: &'a Roofline, ask: &Ask<'_>, own: &[Measured]) -> Self {
+        let model = Predictor::new(roofline, own);
         let scaled = ask.present.filter(|p| p.seconds > 0.0).and_then(|present| {
-            let margin = ratio_margin(&present.roofline, roofline, ask.own).ok()?;
+            let margin = ratio_margin(&present.roofline, roofline, own).ok()?;
             Some((present.seconds / step_seconds(&present.roofline, present.at), margin))
         });
         match scaled {
@@ -343,7 +360,7 @@ fn ways(offer: &Offer<'_>, ask: &Ask<'_>) -> Vec<Parallelism> {
 
 /// The model placed for requests of this length: with the engine's own length where it holds, else with the length needed.
 fn placed(offer: &Offer<'_>, ask: &Ask<'_>, parallelism: Parallelism) -> (Placement, Option<u64>) {
-    let plain = place(ask.model, ask.settings, offer.gpu, parallelism, None);
+    let plain = ask.place(ask.settings, offer.gpu, parallelism);
     let needed = (ask.traffic.input + ask.traffic.output).ceil() as u64;
     let own = ask.settings.max_model_len.is_some() || plain.verdict == FitVerdict::Fits || plain.forbidden;
     if own || plain.max_model_len.is_some_and(|l| l <= needed) {
@@ -353,7 +370,7 @@ fn placed(offer: &Offer<'_>, ask: &Ask<'_>, parallelism: Parallelism) -> (Placem
         max_model_len: Some(needed),
         ..ask.settings.clone()
     };
-    let short = place(ask.model, &shorter, offer.gpu, parallelism, None);
+    let short = ask.place(&shorter, offer.gpu, parallelism);
     if short.verdict == FitVerdict::Fits
         || plain.verdict == FitVerdict::DoesNotFit && short.verdict == FitVerdict::Tight
     {
@@ -413,7 +430,13 @@ fn judge(offer: &Offer<'_>, ask: &Ask<'_>, mut row: Row) -> Row {
         }
         return row;
     };
-    let clock = Clock::of(roofline, ask);
+    let own = ask.timed(offer.gpu, row.parallelism);
+    let clock = Clock::of(roofline, ask, &own);
+    if own.len() > ask.own.len() {
+        let n = own.len() - ask.own.len();
+        let said = format!("speed corrected by what {n} servers on just this placement were seen to do");
+        row.placement.confidence_reasons.push(said);
+    }
     row.evidence = clock.model().evidence;
     row.by_ratio = matches!(clock, Clock::Scaled { .. });
     let most = admitted(&placement, ask.traffic.input + ask.traffic.output);

@@ -15,7 +15,7 @@ use crate::snapshot::server::EngineSettings;
 use crate::units::{Bytes, Tokens};
 
 /// A calibrated capacity differs between restarts by about this.
-const CALIBRATED_SHARE: f64 = 0.02;
+pub(crate) const CALIBRATED_SHARE: f64 = 0.02;
 
 /// A step's size: what the profile runs with.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +187,7 @@ impl Case<'_> {
             Some(told) => self.calibrate(placement, told, per_token, left),
             None => self.override_blocks(per_token, left),
         }
-        let exact = told.is_some_and(|t| t.moved.is_none());
+        let exact = told.is_some_and(|t| t.moved.is_none() && t.ends.is_none());
         let ends = |c: &Context| if exact { (1.0, 1.0) } else { c.doubt };
         let at = |bytes: f64| {
             let of = |c: &Context, doubt: f64| c.capacity(bytes / doubt, length).tokens;
@@ -216,29 +216,54 @@ impl Case<'_> {
     fn calibrate(&self, placement: &mut Placement, told: &Calibration, per_token: f64, left: &mut Amount) {
         if let Some(moved) = told.moved {
             let by = moved.0 * self.total.0 as f64;
-            *left = Amount {
-                low: left.low + by,
-                value: left.value + by,
-                high: left.high + by,
+            // Upwards one that is unlike this one promises nothing: the bad end stays, and no more is expected than the good one.
+            *left = if by > 0.0 {
+                Amount {
+                    value: (left.value + by).min(left.high),
+                    ..*left
+                }
+            } else {
+                Amount {
+                    low: left.low + by,
+                    value: left.value + by,
+                    high: left.high + by,
+                }
             };
             placement.confidence_reasons.push(told.reason.clone());
             return;
         }
         let bytes = told.kv_capacity.0 as f64 * per_token;
         let overhead = (left.value - bytes) + placement.overhead_per_gpu.map_or(0.0, |o| o.value.0 as f64);
+        *left = match told.ends {
+            None => Amount::around(bytes, 1.0 - CALIBRATED_SHARE, 1.0 + CALIBRATED_SHARE),
+            Some((low, high)) => Amount {
+                low: (low.0 as f64 * per_token).min(bytes),
+                value: bytes,
+                high: (high.0 as f64 * per_token).max(bytes),
+            },
+        };
+        // What the pool lacks at its bad end is overhead at its own.
+        let at = |pool: f64| Bytes((overhead + bytes - pool).max(0.0) as u64);
         let around = |f: f64| Bytes((overhead * f).max(0.0) as u64);
-        placement.overhead_per_gpu = Some(Band {
-            low: around(1.0 - CALIBRATED_SHARE),
-            value: around(1.0),
-            high: around(1.0 + CALIBRATED_SHARE),
+        placement.overhead_per_gpu = Some(if told.ends.is_some() {
+            Band {
+                low: at(left.high),
+                value: at(bytes),
+                high: at(left.low),
+            }
+        } else {
+            Band {
+                low: around(1.0 - CALIBRATED_SHARE),
+                value: around(1.0),
+                high: around(1.0 + CALIBRATED_SHARE),
+            }
         });
-        *left = Amount::around(bytes, 1.0 - CALIBRATED_SHARE, 1.0 + CALIBRATED_SHARE);
         let reason = if told.reason.is_empty() {
             "calibrated by the server's own capacity".to_string()
         } else {
             told.reason.clone()
         };
-        if self.model.assumed() || placement.weights_per_gpu.is_none_or(|w| w.0 == 0) {
+        if told.doubted || self.model.assumed() || placement.weights_per_gpu.is_none_or(|w| w.0 == 0) {
             placement.confidence_reasons.push(reason);
         } else {
             placement.confidence = FitConfidence::Measured;

@@ -1,5 +1,6 @@
 //! The placement search: the cheapest way to hold a workload on the tiers at hand, and why the others do not.
 
+use super::book::Book;
 use super::{Calibration, FitVerdict, Load, Parallelism, Placement, Service, Slo, place, serves};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
@@ -37,6 +38,8 @@ pub struct Need<'a> {
     pub load: Option<&'a Load>,
     pub slo: Option<&'a Slo>,
     pub calibration: Option<&'a Calibration>,
+    /// What servers told, for placements like theirs.
+    pub book: Option<&'a Book>,
     /// KV tokens that one engine must hold.
     pub tokens: Option<u64>,
     /// Only this parallelism.
@@ -149,7 +152,15 @@ fn evaluate(
     need: &Need<'_>,
     parallelism: Parallelism,
 ) -> Candidate {
-    let placement = place(model, settings, tier.gpu, parallelism, need.calibration);
+    let told = || need.book?.calibration(model, settings, tier.gpu, parallelism);
+    let told = if need.calibration.is_none() { told() } else { None };
+    let placement = place(
+        model,
+        settings,
+        tier.gpu,
+        parallelism,
+        need.calibration.or(told.as_ref()),
+    );
     let gpus = gpus_of(settings, parallelism);
     let service = need
         .load

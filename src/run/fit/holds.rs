@@ -28,6 +28,8 @@ pub(super) struct Answer {
     /// Tokens of a request whose speed is told.
     pub(super) lengths: (u64, u64),
     pub(super) prices: String,
+    /// What servers told (--learned), placement by placement.
+    pub(super) learned: Vec<String>,
 }
 
 /// The parallelism that flags name.
@@ -45,7 +47,9 @@ impl Answer {
         let cards = cards(args)?;
         offers::check(args)?;
         let tiers = offers::tiers(&cards, args);
+        let book = crate::run::facts::book(&args.learned)?;
         let need = Need {
+            book: Some(&book),
             tokens: args
                 .context_tokens
                 .zip(args.concurrency)
@@ -54,7 +58,7 @@ impl Answer {
             ..Need::default()
         };
         let lengths = args.input.zip(args.output).unwrap_or(CHAT);
-        let found = search(&subject.model, &subject.settings, &tiers, &need)
+        let found: Vec<Held> = search(&subject.model, &subject.settings, &tiers, &need)
             .into_iter()
             .map(|candidate| {
                 let holds = matches!(candidate.placement.verdict, FitVerdict::Fits | FitVerdict::Tight);
@@ -67,7 +71,13 @@ impl Answer {
                 }
             })
             .collect();
+        let said = |h: &Held| {
+            let (c, gpu) = (&h.candidate, cards.iter().find(|g| g.name == h.candidate.gpu)?);
+            let told = book.calibration(&subject.model, &subject.settings, gpu, c.parallelism)?;
+            Some(format!("{} × {}: memory {}", c.gpus, c.gpu, told.reason))
+        };
         Ok(Self {
+            learned: found.iter().filter_map(said).collect(),
             found,
             tokens: need.tokens,
             lengths,

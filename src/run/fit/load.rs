@@ -112,7 +112,9 @@ impl Question {
         // What the present server is measured at tells nothing of another model.
         let same = self.server.as_ref().filter(|s| s.model.id == subject.model.id);
         let own: &[Measured] = same.map_or(&[], |s| &s.measured);
+        let book = crate::run::facts::book(&args.learned)?;
         let ask = Ask {
+            book: Some(&book),
             model: &subject.model,
             settings: &subject.settings,
             traffic: self.traffic,

@@ -18,10 +18,10 @@ pub fn find(name: &str) -> Option<ModelFacts> {
         return found;
     }
     let tail = path.rsplit('/').next().unwrap_or(path);
-    // "Qwen3.8-27B NVFP4", "Inferact Qwen3.8-27B-NVFP4": remarks of people around a name.
-    if tail.contains(' ') {
-        let last = tail.rsplit(' ').next().unwrap_or(tail);
-        return find(&tail.replace(' ', "-")).or_else(|| find(last));
+    // "Qwen3.8-27B NVFP4", "Inferact Qwen3.8-27B-NVFP4": remarks of people around a name, or its maker.
+    if let Some((first, last)) = tail.rsplit_once(' ') {
+        let made = || find(&format!("{}/{last}", first.replace(' ', "-")));
+        return find(&tail.replace(' ', "-")).or_else(made).or_else(|| find(last));
     }
     if let Some(row) = key(path).or_else(|| key(tail)) {
         return Some(with_tag(of_row(row, path), tag));

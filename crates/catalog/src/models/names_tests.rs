@@ -240,7 +240,7 @@ const NAMES: &[(&str, &str, &str)] = &[
     ),
     (
         "hugging-quants/Meta-Llama-3.1-405B-Instruct-AWQ-INT4",
-        "meta-llama/Llama-3.1-405B-Instruct",
+        "hugging-quants/Meta-Llama-3.1-405B-Instruct-AWQ-INT4",
         "awq-int4 g128",
     ),
     (

@@ -39,7 +39,7 @@ fn quantized_copies_get_their_own_quantization_and_the_shape_of_the_base() {
     for (name, base, said) in [
         (
             "hugging-quants/Meta-Llama-3.1-405B-Instruct-AWQ-INT4",
-            "meta-llama/Llama-3.1-405B-Instruct",
+            "hugging-quants/Meta-Llama-3.1-405B-Instruct-AWQ-INT4",
             "awq-int4 g128",
         ),
         (

@@ -73,7 +73,12 @@ fn the_same_kind_is_measured_whatever_its_share_and_length() {
     let card = gpus::find("L40S").unwrap();
     let total = card.memory_cuda.or(card.memory_usable).unwrap().0 as f64;
     assert!((moved / total - 0.02).abs() < 1e-3, "{}", moved / total);
-    assert!(width(told.kv_band.unwrap()) < width(bare.kv_band.unwrap()));
+    // One server measures, and makes nothing narrower: that takes five.
+    let (band, was) = (told.kv_band.unwrap(), bare.kv_band.unwrap());
+    assert!(
+        band.low <= was.low && band.high.0 + 131_072 >= was.high.0,
+        "{band:?} {was:?}"
+    );
 }
 
 #[test]
@@ -114,13 +119,105 @@ fn two_things_apart_say_nothing() {
     assert_eq!(asked(&Book::default(), MODEL, &s, "L40S"), None);
 }
 
-#[test]
-fn of_several_of_one_kind_the_least_is_taken() {
+/// A book of servers whose pools are these shares of the card smaller than estimated.
+fn of(less: &[f64]) -> Book {
     let s = settings("0.11.2", 0.9);
-    let mut both = book(MODEL, &s, "L40S", 0.02);
-    both.facts.extend(book(MODEL, &s, "L40S", 0.05).facts);
-    let least = asked(&both, MODEL, &s, "L40S").unwrap();
-    assert_eq!(least, asked(&book(MODEL, &s, "L40S", 0.05), MODEL, &s, "L40S").unwrap());
+    let mut all = Book::default();
+    for less in less {
+        let one = book(MODEL, &s, "L40S", *less);
+        all.seen.clone_from(&one.seen);
+        all.facts.extend(one.facts);
+    }
+    all
+}
+
+fn told(book: &Book) -> (Placement, Placement) {
+    let s = settings("0.11.2", 0.9);
+    let calibration = asked(book, MODEL, &s, "L40S").unwrap();
+    (
+        placed(MODEL, &s, "L40S", Some(&calibration)),
+        placed(MODEL, &s, "L40S", None),
+    )
+}
+
+#[test]
+fn four_that_agree_measure_the_least_and_five_narrow_the_band() {
+    let (four, bare) = told(&of(&[0.02, 0.022, 0.021, 0.03]));
+    assert_eq!(four.confidence, FitConfidence::Measured);
+    let (five, _) = told(&of(&[0.02, 0.022, 0.021, 0.03, 0.025]));
+    assert_eq!(five.confidence, FitConfidence::Measured);
+    assert_eq!(four.kv_per_gpu, five.kv_per_gpu, "the least");
+    assert_eq!(five.kv_per_gpu, told(&of(&[0.03])).0.kv_per_gpu);
+    let widths = [five, four, bare].map(|p| width(p.kv_band.unwrap()));
+    assert!(widths[0] < widths[1] && widths[1] + 131_072 >= widths[2], "{widths:?}");
+}
+
+#[test]
+fn witnesses_that_contradict_each_other_make_nothing_surer_and_the_band_wider() {
+    let (apart, bare) = told(&of(&[0.0, 0.0, 0.0, 0.0, 0.05]));
+    assert_eq!(apart.confidence, bare.confidence);
+    assert!(apart.confidence_reasons.join(" ").contains("contradict"), "{apart:?}");
+    let (band, was) = (apart.kv_band.unwrap(), bare.kv_band.unwrap());
+    // To a token.
+    let token = Bytes(131_072);
+    assert!(
+        band.low < was.low && band.high.0 + token.0 >= was.high.0,
+        "{band:?} {was:?}"
+    );
+    assert!(width(band) > width(was));
+}
+
+#[test]
+fn one_that_the_model_contradicts_widens_at_once_and_promises_nothing() {
+    // Five that agree on more than there can be by the model.
+    let more = [-0.06; 5];
+    let (told, bare) = told(&of(&more));
+    assert_eq!(told.confidence, bare.confidence);
+    let (band, was) = (told.kv_band.unwrap(), bare.kv_band.unwrap());
+    assert!(band.high > was.high, "widened");
+    assert!(
+        band.low <= was.low && told.kv_capacity.unwrap().low <= bare.kv_capacity.unwrap().low,
+        "{band:?} {was:?}"
+    );
+}
+
+#[test]
+fn a_setting_that_could_not_be_read_is_no_exact_match() {
+    use crate::snapshot::server::{Setting, UnreadSetting};
+    let unread = EngineSettings {
+        unread: vec![UnreadSetting {
+            setting: Setting::Sizing,
+            place: "the file of --config".into(),
+        }],
+        ..settings("0.11.2", 0.9)
+    };
+    let calibration = asked(&of(&[0.02]), MODEL, &unread, "L40S").unwrap();
+    assert!(calibration.moved.is_some(), "{calibration:?}");
+    let refused = learn(&mut Book::default(), MODEL, &unread, "L40S", Tokens(100_000));
+    assert!(matches!(refused, Err(Refusal::Silent(_))), "{refused:?}");
+    assert_eq!(
+        asked(
+            &of(&[0.02]),
+            MODEL,
+            &EngineSettings {
+                engine_version: Some("0.12.0".into()),
+                ..unread
+            },
+            "L40S"
+        ),
+        None
+    );
+}
+
+#[test]
+fn upwards_one_that_is_unlike_promises_nothing() {
+    let s = settings("0.12.0", 0.9);
+    let book = of(&[-0.06]);
+    let bare = placed(MODEL, &s, "L40S", None);
+    let told = placed(MODEL, &s, "L40S", asked(&book, MODEL, &s, "L40S").as_ref());
+    assert!(told.kv_per_gpu > bare.kv_per_gpu);
+    let (band, was) = (told.kv_band.unwrap(), bare.kv_band.unwrap());
+    assert_eq!((band.low, band.high), (was.low, was.high));
 }
 
 #[test]

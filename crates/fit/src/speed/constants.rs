@@ -149,8 +149,12 @@ mod tests {
             let v = value(name, "");
             assert!(v > 1e-7 && v < 0.01, "{name}: {v} s");
         }
-        assert!(value("interval_low", "seen") < 0.0 && value("interval_high", "seen") > 0.0);
-        assert!(value("interval_high", "new-model") >= value("interval_high", "seen"));
+        for kind in ["dense", "mixture"] {
+            let of = |end: &str, class: &str| value(&format!("interval_{end}"), &format!("{class}/{kind}"));
+            assert!(of("low", "seen") < 0.0 && of("high", "seen") > 0.0, "{kind}");
+            assert!(of("low", "new-model") <= of("low", "seen"), "{kind}");
+            assert!(of("high", "new-model") >= of("high", "seen"), "{kind}");
+        }
         assert!(value("ratio", "far") > 0.0 && value("first_token_open", "high") > 0.0);
     }
 

@@ -170,7 +170,14 @@ impl<'a> Predictor<'a> {
         let (expected, explained) = self.neighbours.at(at);
         let left = own * (1.0 - explained).sqrt();
         let middle = terms.total() * (expected * own + fixed().lean * left).exp();
-        let end = |parameter: &str| middle * (value(parameter, self.evidence.class.name()) * left).exp();
+        // Mixtures and dense models have intervals of their own.
+        let kind = if self.roofline.experts > 0.0 {
+            "mixture"
+        } else {
+            "dense"
+        };
+        let scope = format!("{}/{kind}", self.evidence.class.name());
+        let end = |parameter: &str| middle * (value(parameter, &scope) * left).exp();
         Seconds {
             value: middle,
             ends: (self.evidence.class != Class::NotSeen).then(|| (end("interval_low"), end("interval_high"))),

@@ -68,6 +68,22 @@ const TILED: &[&str] = &[
     "interns1",
 ];
 
+/// MiniCPM-V 2.6 in the releases that had no fused attention for its tower (`na_vit.py`, 0.5.4 to 0.6.2): one slice of 32 × 32
+/// patches a sequence, whose 16 heads keep all scores at 16 bit, their softmax in fp32 and its 16-bit copy, at once for all
+/// sequences.
+const SLICE_SCORES: f64 = 16.0 * 1024.0 * 1024.0 * (2.0 + 4.0 + 2.0);
+/// Tokens of its image in the decoder (`query_num`): a step has no more images than fit.
+const SLICE_TOKENS: u64 = 64;
+
+fn unfused_slices(case: &Case<'_>) -> Option<Amount> {
+    let unfused = case.engine.version.is_some_and(|v| v < Version(0, 6, 3));
+    let qwen = case.model.vocab.is_some_and(|v| v > 151_000);
+    (unfused && qwen && case.model.model_type == "minicpmv").then(|| {
+        let sequences = case.step.sequences.min((case.step.tokens / SLICE_TOKENS).max(1));
+        Amount::around(sequences as f64 * SLICE_SCORES, 0.75, 1.15)
+    })
+}
+
 /// Llama-Vision: four tiles of 1,601 patches (padded to 1,608) a sequence; at the widest point five of the tower's layers, the
 /// result of them all with the last one, and their projection are there, with the last layer's inner width
 /// (`vllm/model_executor/models/mllama.py`, 0.6.2 to 0.10; hidden 1,280, inner 5,120). 36.6 GiB logged at 128 sequences (one
@@ -96,6 +112,9 @@ pub(super) fn first_engine(case: &Case<'_>) -> Amount {
     }
     if model.task == Task::Asr {
         return Amount::around(sequences * speech(case), 0.6, 1.2);
+    }
+    if let Some(slices) = unfused_slices(case) {
+        return slices;
     }
     if TILED.contains(&model.model_type.as_str()) {
         return Amount::new(0.0, 0.05, 0.25).times(sequences * Bytes::GIB);

@@ -21,11 +21,22 @@ pub(super) fn hidden_states(case: &Case<'_>) -> f64 {
 pub(super) fn peak(case: &Case<'_>) -> Amount {
     let tokens = case.step.tokens as f64;
     let dense = tokens * dense(case);
+    let dense = dense * reserved(case);
     let bytes = match case.model.experts {
         None => Amount::around(dense, 0.75, 1.25),
         Some(_) => Amount::around(mixture(case), 0.6, 1.5).larger(Amount::around(dense, 0.75, 1.25)),
     };
     bytes.larger(Amount::exact(FLOOR))
+}
+
+/// Until 0.6.3 the first engine took the peak from what was gone from the card, segments of PyTorch's allocator with what was
+/// free in them (`determine_num_available_blocks`, read in 0.5.4 and 0.6.2), not what tensors held: 171 kB a token where the
+/// tensors are 143 (one thread, two lengths).
+const RESERVED: f64 = 1.2;
+
+fn reserved(case: &Case<'_>) -> f64 {
+    let by_card = case.engine.rules == Rules::VllmV0 && case.engine.version.is_some_and(|v| v < Version(0, 6, 4));
+    if by_card { RESERVED } else { 1.0 }
 }
 
 /// Gate, up and their product (cut by the ranks), or the attention's inputs and output where they are wider, and the

@@ -22,10 +22,18 @@ const FIRST_ENGINE: Logged = gib(0.1, 0.26, 0.4, 8);
 /// FlashInfer's workspace (`VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE`, 394 MiB), where its attention is the first choice: Turing
 /// and data-centre Blackwell (`CudaPlatform._get_backend_priorities`, 0.19 to 0.33).
 const WORKSPACE: f64 = 0.385;
-/// Buffers of NCCL and of the engine's own all-reduce at two ranks: 0.54 (0.11), 1.38 (0.10.2), 0.2 over PCIe, 2.07 (0.19).
+/// Buffers of NCCL and of the engine's own all-reduce at two ranks, where NVSwitch reduces (NVLS: Hopper and data-centre
+/// Blackwell, multicast buffers for each channel), and where symmetric memory and FlashInfer's fused all-reduce have
+/// workspaces: 0.54 (0.11), 1.38 (0.10.2), 2.07 (0.19).
 const SEVERAL: Logged = gib(0.15, 0.7, 1.6, 5);
-/// Each doubling of the ranks adds about this.
+/// The first engine had neither: 0.35 more than one rank needs at two H100 (0.5.4, one thread, three lengths).
+const SWITCH_FIRST: Logged = gib(0.15, 0.35, 0.9, 1);
+/// Other cards have NCCL's plain rings: 0.11 logged at eight T4, 0.1 more than one rank at two and four A100, two L4 and two
+/// RTX 5090; once 1.1 at two A100-40.
+const RINGS: Logged = gib(0.05, 0.2, 0.9, 5);
+/// Each doubling of the ranks adds about this, to each of the two.
 const DOUBLING: Logged = gib(0.0, 0.25, 0.5, 3);
+const DOUBLING_RINGS: Logged = gib(0.0, 0.05, 0.3, 3);
 /// The share is of all memory, and what the operating system gives back or takes meanwhile is counted: 3.4 GiB between two
 /// starts of one model.
 const UNIFIED: Logged = gib(-0.3, 0.9, 3.0, 2);
@@ -41,6 +49,15 @@ fn workspace(case: &Case<'_>) -> Amount {
 
 fn several(case: &Case<'_>) -> bool {
     case.parallelism.tensor.saturating_mul(case.parallelism.pipeline) > 1
+}
+
+/// NVLS and what engines build on it: data-centre cards from Hopper on, over NVLink. Unknown cards and AMD's may have as much.
+fn reduces_in_switch(case: &Case<'_>) -> bool {
+    match case.gpu.compute_capability {
+        Some((9 | 10, _)) => case.gpu.nvlink_gb_s.is_some(),
+        Some(_) => false,
+        None => true,
+    }
 }
 
 pub(super) fn context(_: &Case<'_>) -> Amount {
@@ -59,7 +76,12 @@ pub(super) fn vllm(case: &Case<'_>) -> Amount {
     }
     if several(case) {
         let doublings = f64::from(case.parallelism.tensor.max(2)).log2() - 1.0;
-        own = own.plus(SEVERAL.amount()).plus(DOUBLING.amount().times(doublings));
+        let (two, more) = match (reduces_in_switch(case), case.engine.is_v1()) {
+            (true, true) => (SEVERAL, DOUBLING),
+            (true, false) => (SWITCH_FIRST, DOUBLING),
+            (false, _) => (RINGS, DOUBLING_RINGS),
+        };
+        own = own.plus(two.amount()).plus(more.amount().times(doublings));
     }
     if case.gpu.is_unified() {
         own = own.plus(UNIFIED.amount());

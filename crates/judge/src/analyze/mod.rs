@@ -54,7 +54,7 @@ pub use documented::Documented;
 use documented::documented;
 use finding::{Finding, NotAssessed};
 use sizing::Sizing;
-pub use sizing::{ServerLoad, placed, server_load};
+pub use sizing::{LeftOut, ServerLoad, facts, placed, server_load};
 use std::cell::OnceCell;
 
 /// A check. The doc comment of its type, made by `documented!`, is its user documentation (`gpuwaste explain CHECK` and its page

@@ -31,7 +31,9 @@ documented! {
     /// at the end of a margin that one such scaling in twenty exceeds. To AMD's cards, and to cards that nobody measured with such a
     /// model (dense, or a mixture of experts), it is not scaled: they stay unknown, unless a server of this fleet runs such a model
     /// there. A prefix cache uses what looks like spare KV: estimated above 30 % hits.
-    /// Only the load that was seen counts: a launch next week is not in it.
+    /// Only the load that was seen counts: a launch next week is not in it. What servers of other fleets told of just this placement
+    /// (--learned) measures its memory and its speed, unless they contradict each other, the models, or what this server measures;
+    /// the evidence has it as learned_memory and learned_speed.
     ///
     /// What to do. Move one replica, put load on it, then the rest. The patch is given where it is complete.
     pub(crate) struct OversizedTier;
@@ -172,6 +174,7 @@ fn confidence(fleet: &Fleet, t: &Thresholds, workload: &Workload, plan: &Plan, t
         ),
         FitConfidence::Assumed => judged.cap(Confidence::Assumed, "settings of the engine's version are assumed"),
     }
+    judged.reasons.extend(target.learned.iter().map(|l| l.said.clone()));
     if !workload.settings_confirmed {
         judged.cap(
             Confidence::Estimated,
@@ -226,6 +229,9 @@ fn of_load(t: &Thresholds, plan: &Plan, service: &Service) -> Judged {
             .reasons
             .push("the memory model is calibrated by the server's own KV capacity".into());
     }
+    judged
+        .reasons
+        .extend(plan.like.iter().map(|l| format!("its own KV capacity: {}", l.reason)));
     if let Some(why) = plan.demand.doubt(t) {
         judged.cap(Confidence::Estimated, &why);
     }
@@ -267,6 +273,18 @@ fn evidence(
         let each = peak / f64::from(plan.stay.len() as u32);
         (t.kv_headroom * each, target.parallelism.data)
     };
+    all.extend(
+        plan.like
+            .iter()
+            .filter(|l| l.elsewhere)
+            .map(|l| Evidence::text("learned_memory_now", &l.reason, "learned")),
+    );
+    all.extend(
+        target
+            .learned
+            .iter()
+            .map(|l| Evidence::text(l.name, &l.said, "learned")),
+    );
     if let Some(capacity) = tokens(&target.placement, ranks) {
         all.push(Evidence::number("target_kv_capacity_tokens", capacity, "tokens", "fit").expected(wanted));
     }

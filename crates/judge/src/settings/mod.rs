@@ -32,10 +32,19 @@ pub struct Settings {
     pub prices: Vec<PriceEntry>,
     /// Models of the user's own (`--models`), in front of the catalogue.
     pub models: ModelBook,
+    /// What servers of other fleets told (`--learned`).
+    pub learned: Vec<LearnedFact>,
     /// The policy file in force; `None`: built in.
     pub file: Option<String>,
     /// Where a key's value comes from, by its dotted path; keys that are missing are built in.
     pub origins: BTreeMap<String, String>,
+}
+
+/// A measured fact, and the file that told it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearnedFact {
+    pub fact: crate::fit::book::facts::Fact,
+    pub file: String,
 }
 
 /// What the user asked to be failed for (R8).

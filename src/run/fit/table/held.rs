@@ -5,6 +5,7 @@ use super::super::json::answer;
 use super::super::subject::Subject;
 use super::{WIDE, by_name_alone, dash, itl, ranks, right, table, thousands, whole, width, wrapped};
 use crate::catalog::models::ModelSource;
+use crate::report::text::plain;
 use comfy_table::{Cell, Table};
 use std::fmt::Write;
 
@@ -52,6 +53,9 @@ pub(in crate::run::fit) fn memory(subject: &Subject, told: &MemoryAnswer) -> Str
         told.prices
     );
     let _ = writeln!(out, "{}", wrapped(&note));
+    for said in &told.learned {
+        let _ = writeln!(out, "{}", wrapped(&plain(said)));
+    }
     out
 }
 

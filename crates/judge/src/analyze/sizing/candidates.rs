@@ -1,16 +1,16 @@
 //! The cheapest home that passes everything, and the smallest that holds a model at all.
 
+mod speed;
+
 use super::market::{Quote, Tier, parts};
-use super::{Demand, Held, Host, HostNeed, Market};
+use super::{Demand, Held, Host, HostNeed, Known, Market};
 use crate::analyze::finding::FixPlacement;
 use crate::catalog::gpus::GpuFacts;
-use crate::fit::speed::Measured;
-use crate::fit::{self, FitVerdict, Load, Parallelism, Placement, Service, Slo};
+use crate::fit::{self, FitVerdict, Parallelism, Placement, Service, Slo};
 use crate::fleet::{Fleet, Node, Slot, Workload};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
-use std::sync::Arc;
 
 /// A cheaper home for the replicas that stay.
 pub(in crate::analyze) struct Target {
@@ -21,6 +21,8 @@ pub(in crate::analyze) struct Target {
     pub(in crate::analyze) placement: Placement,
     /// `None`: no load was seen, so that its speed was not judged.
     pub(in crate::analyze) service: Option<Service>,
+    /// What servers of other fleets told of it.
+    pub(in crate::analyze) learned: Vec<Learned>,
     pub(in crate::analyze) quote: Quote,
     pub(in crate::analyze) selector: Option<(String, String)>,
     pub(in crate::analyze) resource: String,
@@ -40,8 +42,7 @@ pub(super) struct Wanted<'a> {
     pub(super) held: &'a Held<'a>,
     pub(super) current: &'a Placement,
     pub(super) demand: &'a Demand,
-    /// Servers of the fleet with measured times.
-    pub(super) timed: &'a Arc<[Measured]>,
+    pub(super) known: &'a Known,
     pub(super) host: &'a Host,
     pub(super) replicas: u32,
     /// What these replicas cost now.
@@ -123,13 +124,18 @@ fn cheapest(tiers: &[Tier], elsewhere: bool, asks: Asks, wanted: &Wanted<'_>) ->
         key(a).cmp(&key(b)).then_with(|| a.3.gpu.name.cmp(&b.3.gpu.name))
     });
     quotes.into_iter().find_map(|(quote, parallelism, need, tier)| {
-        let (placement, service) = carries(wanted, tier, parallelism)?;
+        let Carried {
+            placement,
+            service,
+            learned,
+        } = carries(wanted, tier, parallelism)?;
         Some(Target {
             gpu: tier.gpu,
             parallelism,
             gpus: held.gpus_of(parallelism),
             placement,
             service,
+            learned,
             quote,
             selector: tier.selector.clone(),
             resource: tier.resource.clone(),
@@ -158,33 +164,56 @@ fn computes_in(settings: &EngineSettings, format: &str) -> bool {
         .any(|s| s.as_deref().is_some_and(|s| s.to_ascii_lowercase().contains(format)))
 }
 
+/// What servers of other fleets told, as evidence and as a reason.
+pub(in crate::analyze) struct Learned {
+    pub(in crate::analyze) name: &'static str,
+    pub(in crate::analyze) said: String,
+}
+
+/// What a candidate was found to do.
+struct Carried {
+    placement: Placement,
+    service: Option<Service>,
+    learned: Vec<Learned>,
+}
+
 /// Whether the candidate holds and serves what is wanted.
-fn carries(wanted: &Wanted<'_>, tier: &Tier, parallelism: Parallelism) -> Option<(Placement, Option<Service>)> {
+fn carries(wanted: &Wanted<'_>, tier: &Tier, parallelism: Parallelism) -> Option<Carried> {
     let (held, demand) = (wanted.held, wanted.demand);
-    let placement = fit::place(
-        held.model,
-        held.settings,
-        tier.gpu,
-        parallelism,
-        held.calibration.as_ref(),
-    );
+    let own = held.calibration.as_ref();
+    let own = own.filter(|c| c.gpu == tier.gpu.name && c.parallelism == parallelism);
+    let book = &wanted.known.book;
+    let told = || book.calibration(held.model, held.settings, tier.gpu, parallelism);
+    let calibration = own.cloned().or_else(told);
+    let placement = fit::place(held.model, held.settings, tier.gpu, parallelism, calibration.as_ref());
     if placement.verdict != FitVerdict::Fits {
         return None;
     }
+    let said = calibration.filter(|c| c.elsewhere > 0);
+    let mut learned: Vec<Learned> = said
+        .map(|c| Learned {
+            name: "learned_memory",
+            said: format!("the memory there: {}", c.reason),
+        })
+        .into_iter()
+        .collect();
     if demand.on_paper {
         let capacity = placement.kv_capacity.as_ref()?.low.0 as f64;
-        return (capacity >= demand.peak_kv_tokens).then_some((placement, None));
+        return (capacity >= demand.peak_kv_tokens).then_some(Carried {
+            placement,
+            service: None,
+            learned,
+        });
     }
-    let engines = wanted.replicas * held.parallelism().data;
-    let load = Load {
-        own: wanted.timed.clone(),
-        ..demand.per_engine(engines, wanted.current)
-    };
-    let service = fit::serves(&placement, &load, &slo(wanted.thresholds));
+    let service = speed::service(wanted, tier, parallelism, &placement, &mut learned);
     // No step times of instances are known: only what the server measures of itself can be scaled to one.
     let measured = service.by_ratio && demand.time_to_first_token.is_some();
     let believed = measured || tier.gpu.instance.is_none();
-    (believed && service.serves == Some(true)).then_some((placement, Some(service)))
+    (believed && service.serves == Some(true)).then_some(Carried {
+        placement,
+        service: Some(service),
+        learned,
+    })
 }
 
 /// The cheapest placement that holds the model at all, whatever its load: what a server that cannot start needs. Its own

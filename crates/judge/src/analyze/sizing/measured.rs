@@ -1,28 +1,46 @@
-//! What the fleet's servers tell of their own memory, as measurements for each other.
+//! What the fleet's servers tell of their own memory and speed, as measurements for each other and for other fleets.
 
-use super::held::held;
+use super::Demand;
+use super::held::{Held, held};
+use super::present;
+use crate::fit::book::facts::{self, Fact, Facts, Speed};
 use crate::fit::book::{Book, Refusal, Told};
-use crate::fleet::{Fleet, WorkloadClass};
+use crate::fleet::{Fleet, Workload, WorkloadClass};
+use crate::settings::{LearnedFact, Settings, Thresholds};
 use crate::snapshot::Gap;
+use crate::units::Tokens;
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
-/// The book of all servers that tell their capacity; what no card could hold is refused, and told.
-pub(super) fn book(fleet: &Fleet, gaps: &mut Vec<Gap>) -> Book {
+fn servers(fleet: &Fleet) -> impl Iterator<Item = &Workload> {
+    fleet.workloads.iter().filter(|w| w.class == WorkloadClass::Server)
+}
+
+fn whose(workload: &Workload) -> String {
+    format!("{} {}/{}", workload.kind, workload.namespace, workload.name)
+}
+
+fn told<'a>(held: &'a Held<'_>, kv_capacity: Tokens, whose: &'a str) -> Told<'a> {
+    Told {
+        model: held.model,
+        settings: held.settings,
+        gpu: held.gpu,
+        parallelism: held.parallelism(),
+        kv_capacity,
+        whose,
+    }
+}
+
+/// The book of all servers that tell their capacity, and of what files tell; what no card could hold is refused, and told.
+pub(super) fn book(fleet: &Fleet, settings: &Settings, gaps: &mut Vec<Gap>) -> Book {
     let mut book = Book::default();
-    for workload in fleet.workloads.iter().filter(|w| w.class == WorkloadClass::Server) {
+    for workload in servers(fleet) {
         let Some(kv_capacity) = workload.kv_capacity else {
             continue;
         };
         let Ok(held) = held(fleet, workload) else { continue };
-        let whose = format!("{} {}/{}", workload.kind, workload.namespace, workload.name);
-        let learned = book.learn(&Told {
-            model: held.model,
-            settings: held.settings,
-            gpu: held.gpu,
-            parallelism: held.parallelism(),
-            kv_capacity,
-            whose: &whose,
-        });
-        if let Err(Refusal::Impossible(reason)) = learned {
+        let whose = whose(workload);
+        if let Err(Refusal::Impossible(reason)) = book.learn(&told(&held, kv_capacity, &whose)) {
             gaps.push(Gap {
                 source: format!("cluster {}", fleet.clusters[workload.cluster].name),
                 what: format!("KV capacity of {whose}"),
@@ -32,7 +50,126 @@ pub(super) fn book(fleet: &Fleet, gaps: &mut Vec<Gap>) -> Book {
             });
         }
     }
+    learn(fleet, &settings.learned, &mut book, gaps);
     book
+}
+
+/// What files tell. Of a server of this fleet its own word counts, not what was once written down of it.
+fn learn(fleet: &Fleet, learned: &[LearnedFact], book: &mut Book, gaps: &mut Vec<Gap>) {
+    if learned.is_empty() {
+        return;
+    }
+    let here: HashSet<(String, String)> = of(fleet, &Settings::default()).0.facts.iter().map(Fact::key).collect();
+    let mut unknown = 0;
+    for LearnedFact { fact, file } in learned.iter().filter(|l| !here.contains(&l.fact.key())) {
+        match book.learn_fact(fact, file) {
+            Ok(()) => {}
+            Err(Refusal::Silent(_)) => unknown += 1,
+            Err(Refusal::Impossible(reason)) => gaps.push(Gap {
+                source: file.clone(),
+                what: format!("what server {} told", fact.server),
+                reason: format!("it cannot be: {reason}"),
+                effect: "it measures nothing".into(),
+                remedy:
+                    "have the file written again, from snapshots whose model and parallelism are the running servers'"
+                        .into(),
+            }),
+        }
+    }
+    if unknown > 0 {
+        gaps.push(Gap {
+            source: "--learned".into(),
+            what: format!("{unknown} of {} facts", learned.len()),
+            reason: "their model or card is not in this catalogue, their pool has a size that was given, or they were seen too shortly"
+                .into(),
+            effect: "they measure nothing here".into(),
+            remedy: "nothing to do, or use the gpuwaste that wrote them".into(),
+        });
+    }
+}
+
+/// A server that is left out of the book, and why.
+pub struct LeftOut {
+    pub whose: String,
+    pub why: String,
+}
+
+/// What this fleet's servers tell to others.
+pub fn of(fleet: &Fleet, settings: &Settings) -> (Facts, Vec<LeftOut>) {
+    let mut all = Vec::new();
+    let mut left_out = Vec::new();
+    for workload in servers(fleet) {
+        match fact(fleet, workload, &settings.thresholds) {
+            Ok(fact) => all.push(fact),
+            Err(why) => left_out.push(LeftOut {
+                whose: whose(workload),
+                why,
+            }),
+        }
+    }
+    (Facts::of(all), left_out)
+}
+
+fn fact(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Result<Fact, String> {
+    let held = held(fleet, workload).map_err(|lack| lack.reason.into_owned())?;
+    let whose = whose(workload);
+    let told = told(&held, workload.kv_capacity.unwrap_or(Tokens(0)), &whose);
+    let combination = facts::combination(&told)?;
+    let possible = workload.kv_capacity.map(|_| told.possible());
+    if let Some(Err(why)) = possible {
+        return Err(format!("its KV capacity cannot be: {why}"));
+    }
+    let speed = present::demand(fleet, workload, t).and_then(|demand| speed(&demand));
+    if workload.kv_capacity.is_none() && speed.is_none() {
+        return Err("it tells neither its KV capacity nor its speed over a day".into());
+    }
+    let since_start = workload.pods.iter().map(|p| fleet.pod(*p).restarts).sum::<u64>();
+    let over_time = workload.observed.bins.as_ref().and_then(|b| b.restarts);
+    Ok(Fact {
+        combination,
+        server: hashed(&fleet.clusters[workload.cluster].key, workload),
+        // To the second: more would only tell recordings apart.
+        seen_at: jiff::Timestamp::from_second(fleet.taken_at.as_second()).unwrap_or(fleet.taken_at),
+        kv_capacity_tokens: workload.kv_capacity.map(|c| c.0),
+        speed,
+        restarts: (!workload.pods.is_empty()).then(|| since_start.max(over_time.unwrap_or(0.0).max(0.0).ceil() as u64)),
+    })
+}
+
+/// Of one engine. `None`: not known over a day.
+fn speed(demand: &Demand) -> Option<Speed> {
+    const DAY: f64 = 86_400.0;
+    let (input, output) = demand.lengths();
+    let n = demand.engines().max(1.0);
+    let complete = demand.coverage.is_some_and(|c| c >= super::KNOWN_LOAD) && demand.window_seconds >= DAY;
+    let speed = Speed {
+        window_seconds: demand.window_seconds,
+        output_tokens_per_second: demand.output_tokens_per_second / n,
+        peak_output_tokens_per_second: demand.peak_output_tokens_per_second / n,
+        inter_token_latency: demand.inter_token_latency?,
+        time_to_first_token: demand.time_to_first_token,
+        input_tokens: input?,
+        output_tokens: output?,
+    };
+    complete.then(|| speed.rounded())
+}
+
+/// Tells servers apart, and nothing else.
+fn hashed(cluster: &str, workload: &Workload) -> String {
+    let mut hash = Sha256::new();
+    for field in [
+        "measured fact",
+        cluster,
+        &workload.kind,
+        &workload.namespace,
+        &workload.name,
+    ] {
+        hash.update(field.as_bytes());
+        hash.update([0]);
+    }
+    let mut id: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    id.truncate(16);
+    id
 }
 
 #[cfg(test)]

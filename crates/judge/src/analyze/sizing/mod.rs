@@ -5,6 +5,8 @@ mod candidates;
 mod demand;
 mod held;
 mod host;
+#[cfg(test)]
+mod learned_tests;
 mod market;
 mod measured;
 mod patch;
@@ -16,6 +18,7 @@ pub(super) use demand::{Admitted, Demand};
 pub(super) use held::{Held, held, memory_unread};
 pub(super) use host::{Host, HostNeed};
 pub(super) use market::Market;
+pub use measured::{LeftOut, of as facts};
 pub(super) use patch::of_plan as patch;
 pub use present::{ServerLoad, placed, server_load};
 pub(super) use replicas::Cut;
@@ -56,9 +59,18 @@ pub(super) struct Plan {
     pub(super) gpus: u32,
     /// The server told how many tokens its cache holds.
     pub(super) calibrated: bool,
+    /// Else what servers like it told of theirs.
+    pub(super) like: Option<Like>,
     /// What the staying replicas' GPUs cost; `None`: one of them has no price.
     pub(super) held: Option<UsdPerHour>,
     pub(super) target: Result<Option<Target>, Lack>,
+}
+
+/// What servers like this one told of their memory.
+pub(super) struct Like {
+    pub(super) reason: String,
+    /// Some of them are of other fleets.
+    pub(super) elsewhere: bool,
 }
 
 /// What the plan of one workload came to.
@@ -91,7 +103,7 @@ impl Sizing {
         let market = Market::new(context.fleet, context.settings);
         let mut gaps = Vec::new();
         let known = Known {
-            book: measured::book(context.fleet, &mut gaps),
+            book: measured::book(context.fleet, context.settings, &mut gaps),
             timed: present::all_timed(context.fleet, &context.settings.thresholds),
         };
         let judgements = (0..context.fleet.workloads.len())
@@ -121,13 +133,20 @@ fn judge(context: &Context<'_>, (market, known): (&Market, &Known), id: Workload
         return Judgement::Dark;
     }
     let planned = whole(fleet, workload).and_then(|mut held| {
-        if held.calibration.is_none() {
+        let told = held.calibration.is_some();
+        if !told {
             held.calibration = known
                 .book
                 .calibration(held.model, held.settings, held.gpu, held.parallelism());
         }
         let current = place(fleet, workload, &held, gaps)?;
-        plan(context, (market, &known.timed), id, &held, current)
+        let mut plan = plan(context, (market, known), id, &held, current)?;
+        plan.calibrated = told;
+        plan.like = held.calibration.filter(|_| !told).map(|c| Like {
+            reason: c.reason,
+            elsewhere: c.elsewhere > 0,
+        });
+        Ok(plan)
     });
     match planned {
         Ok(plan) => Judgement::Sized(Box::new(plan)),
@@ -223,7 +242,7 @@ fn place(fleet: &Fleet, workload: &Workload, held: &Held<'_>, gaps: &mut Vec<Gap
 
 fn plan(
     context: &Context<'_>,
-    (market, timed): (&Market, &Arc<[Measured]>),
+    (market, known): (&Market, &Known),
     id: WorkloadId,
     held: &Held<'_>,
     current: Placement,
@@ -276,7 +295,7 @@ fn plan(
                 held,
                 current: &current,
                 demand: &demand,
-                timed,
+                known,
                 host: &Host::of(fleet, workload, &current, held),
                 replicas: count as u32,
                 price,
@@ -296,6 +315,7 @@ fn plan(
         parallelism: held.parallelism(),
         gpus: held.spread.gpus,
         calibrated: held.calibration.is_some(),
+        like: None,
         held: price,
         target,
     })

@@ -145,6 +145,14 @@ fn timed(demand: &Demand, current: &Placement) -> Option<Measured> {
     })
 }
 
+/// What a server is asked to do. `None`: it is not known, or not the model's alone.
+pub(super) fn demand(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Option<Demand> {
+    let held = whole(fleet, workload).ok()?;
+    let current = fit::place(held.model, held.settings, held.gpu, held.parallelism(), None);
+    let ranks = held.parallelism().data;
+    Demand::of(workload, replicas::capacity(workload, &current, ranks), ranks, t)
+}
+
 /// Every server of the fleet whose time between tokens is known.
 pub(super) fn all_timed(fleet: &Fleet, t: &Thresholds) -> Arc<[Measured]> {
     let one = |workload: &Workload| {
