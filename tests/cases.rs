@@ -72,6 +72,13 @@ fn too_little_read_is_3_only_under_a_gate() {
     assert!(total(&report, "coverage_percent") < 80.0);
     scan(dir.path(), &two_nodes(), &["--max-waste", "1000"]).expect(3, &["coverage"]);
     run(dir.path(), &["scan", "--demo", "--min-coverage", "100"]).expect(3, &["coverage", "--min-coverage 100"]);
+    // No gate beside it is shown as held, nor is one over what was not asked for.
+    for more in [["--min-coverage", "100"], ["--timeout", "9s"]] {
+        let args = ["scan", "--demo", "--max-waste", "100000", "--format", "markdown"];
+        let done = run(dir.path(), &[&args[..], &more[..]].concat()).expect(3, &[]);
+        assert!(done.out.contains("**no verdict**: max-waste"), "{}", done.out);
+        assert!(!done.out.contains("✅"), "{}", done.out);
+    }
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn gates_count_what_is_undecided() {
         let limit = |by: f64| format!("{:.2}", open + by);
         let held = scan(&[gate, &limit(0.01)]);
         assert!(
-            held.err.contains("passed only because findings with a decision"),
+            held.err.contains("not breached only because findings with a decision"),
             "{}",
             held.err
         );

@@ -103,6 +103,24 @@ fn the_gate_counts_what_is_new_or_grew() {
 }
 
 #[test]
+fn the_gate_passes_over_nothing_that_was_not_read() {
+    let (dir, _, new) = reports();
+    let gate = diff(&["--max-new-waste", "100000"]).join(" ");
+    let with = |key: &str, value: Value| {
+        let mut less = new.clone();
+        less["totals"][key] = value;
+        std::fs::write(dir.path().join("new.json"), less.to_string()).unwrap();
+        run(dir.path(), &gate.split(' ').collect::<Vec<_>>())
+    };
+    with("doubted_usd_per_hour", json!(17.0)).expect(0, &[]);
+    with("coverage_percent", json!(79.0)).expect(3, &["max-new-waste: no verdict", "coverage is 79.0 %"]);
+    with("coverage_percent", Value::Null).expect(3, &["coverage is unknown"]);
+    with("doubted_usd_per_hour", json!(200_000.0)).expect(3, &["no verdict", "reads failed"]);
+    with("doubted_usd_per_hour", Value::Null).expect(0, &[]);
+    with("gpus_uncounted", json!(true)).expect(3, &["could tell of more GPUs"]);
+}
+
+#[test]
 fn what_is_no_report_is_named() {
     let (dir, ..) = reports();
     std::fs::write(dir.path().join("other.json"), r#"{"schema":9,"totals":{}}"#).unwrap();

@@ -5,6 +5,7 @@ use crate::cli::{DiffArgs, DiffFormat};
 use crate::collect::input;
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
+use crate::report::text::{of_manifests, plain};
 use crate::settings::Settings;
 use crate::units::{Confidence, sum_known};
 use crate::verdict;
@@ -50,17 +51,29 @@ fn gate(old: &Report, new: &Report, settings: &Settings, limit: Option<f64>) -> 
     let now = verdict::money(new, |f| f.confidence >= level);
     let before = verdict::money(old, |_| true);
     let grown = sum_known(verdict::growth::growth(&before, &now, settings.tolerance));
-    if grown.usd() <= limit {
+    let grown = grown.usd();
+    let (line, code) = if grown > limit {
+        let over = grown - limit;
+        (
+            format!("{grown:.2} $/h is over the limit of {limit:.2} by {over:.2}"),
+            1,
+        )
+    } else if let Some(why) = undecided(new, settings, grown, limit) {
+        (format!("no verdict: {why}"), 3)
+    } else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let told = writeln!(
-        io::stderr(),
-        "gpuwaste: gate max-new-waste: {:.2} $/h is over the limit of {limit:.2} by {:.2}",
-        grown.usd(),
-        grown.usd() - limit
-    );
+    };
+    let told = writeln!(io::stderr(), "gpuwaste: gate max-new-waste: {}", plain(&line));
     output::unless_closed(told.map_err(Into::into))?;
-    Ok(ExitCode::from(1))
+    Ok(ExitCode::from(code))
+}
+
+/// What was not read of the new fleet is no waste that did not grow: as `scan` decides it.
+fn undecided(new: &Report, settings: &Settings, grown: f64, limit: f64) -> Option<String> {
+    let needed = settings.gates.min_coverage.unwrap_or(verdict::DEFAULT_COVERAGE);
+    // Manifests run nothing that could be covered.
+    let short = verdict::short_of(new, needed).filter(|_| !of_manifests(new));
+    short.or_else(|| verdict::doubt(new, grown, limit, false))
 }
 
 /// What tells a report from a snapshot.

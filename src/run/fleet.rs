@@ -49,7 +49,8 @@ impl Read {
 impl Judged {
     /// What was not read and what was asked for in vain, on stderr; the exit code is 3 where a source that was named failed.
     pub(super) fn tell(&mut self, from: &SourceArgs) -> Result<ExitCode> {
-        ignored::apply(&mut self.verdict, &self.report, ignored::doubts(from, &self.fleet));
+        let doubts = ignored::doubts(from, &self.fleet);
+        ignored::apply(&mut self.verdict, &mut self.report, doubts);
         output::unless_closed(output::tell_reads(
             &self.report,
             &self.verdict,

@@ -65,9 +65,13 @@ pub(super) fn doubts(args: &SourceArgs, fleet: &Fleet) -> Vec<String> {
 }
 
 /// Says each, and takes a verdict back that rests on nothing.
-pub(super) fn apply(verdict: &mut Verdict, report: &Report, doubts: Vec<String>) {
+pub(super) fn apply(verdict: &mut Verdict, report: &mut Report, doubts: Vec<String>) {
     if doubts.is_empty() {
         return;
+    }
+    let why = "it would pass over something that was not what was asked for";
+    for gate in &mut report.gates {
+        gate.doubt(why);
     }
     let gated = !report.gates.is_empty();
     for doubt in doubts {

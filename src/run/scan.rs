@@ -113,7 +113,7 @@ impl Judged<'_> {
         }
         let mut doubts = self.asked.map(|a| ignored::doubts(a, &fleet)).unwrap_or_default();
         doubts.extend(self.group_by.as_ref().and_then(|by| group::doubt(by, &report)));
-        ignored::apply(&mut verdict, &report, doubts);
+        ignored::apply(&mut verdict, &mut report, doubts);
         output::write(&report, outputs, args, verbose)?;
         if let Some(path) = &args.write_baseline {
             let text = Baseline::of(&report).to_json()?;

@@ -445,7 +445,7 @@ class Gates(unittest.TestCase):
         report = json.loads(self.scan().stdout)
         total = report["totals"]["waste_usd_per_hour"]
         done = self.scan("--max-waste", str(total - 1))
-        self.assertRegex(done.stderr, r"gate max-waste passed with \$[\d.]+/h only because \$[\d,.]+/h of findings less sure than 'measured'.*--gate-confidence")
+        self.assertRegex(done.stderr, r"gate max-waste counts \$[\d.]+/h only because \$[\d,.]+/h of findings less sure than 'measured'.*--gate-confidence")
         done = self.scan("--max-waste", str(total + 1))
         self.assertNotIn("gate max-waste", done.stderr)
         done = self.scan("--max-waste", str(total - 1), "--gate-confidence", "assumed", ok=(1,))

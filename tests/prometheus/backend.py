@@ -2,7 +2,10 @@
 
 usage: backend.py ADDRESS PORT MODE: misbehaves in one way only, below `/`.
 """
-import http.server, json, sys, threading, time, urllib.error, urllib.request
+import http.server, json, sys, threading, time, urllib.error, urllib.parse, urllib.request
+
+# Modes of another clock, and by how many seconds it is ahead.
+SKEWS = {"ahead": 3 * 3600, "behind": -3 * 3600}
 
 
 class Backend:
@@ -52,6 +55,16 @@ class Backend:
             return None
         if kind == "401":
             return self.send(handler, 401, b"unauthorized\n", "text/plain")
+        if kind in SKEWS:
+            skew = SKEWS[kind]
+            code, data, content = self.ask(handler, *moved(rest, body, -skew))
+            handler.date_time_string = lambda timestamp=None: type(handler).date_time_string(handler, time.time() + skew)
+            return self.send(handler, code, answered(data, skew), content)
+        if kind == "timeless":
+            # No Date, and no word of its own.
+            handler.send_response = lambda code: (handler.log_request(code), handler.send_response_only(code))
+            if b"vector" in body:
+                return error(422, "no such function")
         code, data, content = self.ask(handler, rest, body)
         if kind == "type":
             content = "text/plain"
@@ -90,6 +103,27 @@ class Backend:
             handler.wfile.write(data)
         except (BrokenPipeError, ConnectionResetError):
             pass
+
+
+def moved(rest, body, by):
+    """The question as it is by another clock."""
+    def form(text):
+        pairs = urllib.parse.parse_qsl(text, keep_blank_values=True)
+        return urllib.parse.urlencode([(k, f"{float(v) + by:.3f}" if k in ("time", "start", "end") else v) for k, v in pairs])
+    path, mark, query = rest.partition("?")
+    return path + mark + form(query), form(body.decode()).encode()
+
+
+def answered(data, by):
+    """The answer as it is by another clock."""
+    answer = json.loads(data)
+    rows = answer["data"].get("result", []) if isinstance(answer.get("data"), dict) else []
+    for row in rows:
+        for pair in ([row["value"]] if "value" in row else []) + row.get("values", []):
+            if not row["metric"] and abs(float(pair[1]) - pair[0]) < 1:
+                pair[1] = str(float(pair[1]) + by)
+            pair[0] += by
+    return json.dumps(answer).encode()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/prometheus/test_bare.py
 """
-import json, os, pathlib, subprocess, sys, tempfile, time, unittest
+import datetime, json, os, pathlib, subprocess, sys, tempfile, time, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import store
+import backend, store
 
 BINARY = os.path.abspath(os.environ.get("GPUWASTE", "target/debug/gpuwaste"))
 DAY, STEP = 86400, 300
@@ -32,6 +32,10 @@ class World:
         yield "vllm:num_requests_running{" + server + "}", [(t, 3) for t in self.times]
         yield "vllm:request_success_total{" + server + ',finished_reason="stop"}', [(t, (t - self.times[0]) / 10) for t in self.times]
         yield "vllm:generation_tokens_total{" + server + "}", [(t, t - self.times[0]) for t in self.times]
+
+
+def world_time(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 class Bare(unittest.TestCase):
@@ -76,6 +80,36 @@ class Bare(unittest.TestCase):
         done = self.run_it("scan", "--snapshot", file, "--format", "json")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.hold(json.loads(done.stdout))
+
+    def test_a_store_by_another_clock_is_asked_by_its_own_and_believed_less(self):
+        skewed = backend.Backend(self.prometheus.url)
+        for mode, words in (("ahead", "3 h ahead of"), ("behind", "3 h behind")):
+            file = self.dir / f"{mode}.json"
+            done = self.run_it("collect", "--prometheus", skewed.url(mode), "-o", file)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told = json.loads(file.read_text())
+            clocks = told["clusters"][0]["clocks"]
+            self.assertEqual([c["of"] for c in clocks], ["store"], clocks)
+            self.assertAlmostEqual(clocks[0]["ahead_seconds"], backend.SKEWS[mode], delta=3)
+            # Its window ends now all the same: by this machine's clock nothing or the past would have been read.
+            self.assertLess(abs(world_time(told["clusters"][0]["history"]["end"]) - time.time()), 300)
+            done = self.run_it("scan", "--snapshot", file, "--format", "json", "--max-waste", "0", "--min-coverage", "0")
+            report = json.loads(done.stdout)
+            self.hold(report)
+            gap = next(g for g in report["gaps"] if g["what"] == "of when its series are")
+            self.assertIn(f"its clock is {words} this machine's", gap["reason"])
+            self.assertEqual([f["title"] for f in report["findings"] if f["confidence"] == "measured"], [])
+            self.assertEqual(done.returncode, 3, done.stderr)
+        plain = self.run_it("collect", "--prometheus", skewed.url("pass"), "-o", file)
+        self.assertEqual((plain.returncode, json.loads(file.read_text())["clusters"][0].get("clocks", [])), (0, []), plain.stderr)
+
+    def test_a_store_that_tells_no_time_is_a_gap_and_no_guess(self):
+        file = self.dir / "timeless.json"
+        done = self.run_it("collect", "--prometheus", backend.Backend(self.prometheus.url).url("timeless"), "-o", file)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = json.loads(file.read_text())
+        self.assertEqual(told["clusters"][0].get("clocks", []), [])
+        self.assertTrue(any(g["what"] == "of when its series are" and "Date" in g["reason"] for g in told["gaps"]), told["gaps"])
 
     def test_a_price_of_ones_own_is_spend(self):
         prices = self.dir / "prices.toml"

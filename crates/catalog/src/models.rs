@@ -216,3 +216,5 @@ pub fn all() -> &'static [Row] {
 mod names_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;

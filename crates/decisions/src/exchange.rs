@@ -102,7 +102,7 @@ mod tests {
         );
         for (text, words) in [
             (String::new(), ["empty", "write it again"]),
-            (good[..20].into(), ["line 2", "cut off"]),
+            (good[..20].into(), ["line 3", "cut off"]),
             (
                 format!("<<<<<<< HEAD\n{good}=======\n>>>>>>> b\n"),
                 ["line 1", "--learned"],

@@ -479,6 +479,49 @@ proptest! {
     }
 }
 
+/// A figure of a table against the others of its row: how far `found` is beyond `most`, in their own unit.
+fn beyond(found: f64, most: f64) -> f64 {
+    found - most * (1.0 + 1e-9)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Tokens × bytes is the pool, and the requests at once hold no more tokens than there are.
+    #[test]
+    fn the_columns_of_a_row_do_not_contradict_each_other(
+        model in 0_usize..models::all().len(), gpu in 0_usize..gpus::all().len(), tensor in 0_u32..5, pipeline in 1_u32..4, settings in any_settings(),
+        length in 1_u64..1_000_000, sequences in prop::option::of(1_u64..2048), stated in any::<bool>(), kv in prop::sample::select(vec!["auto", "fp8"]), prefix_caching in any::<Option<bool>>(),
+    ) {
+        let facts = &models::all()[model].facts;
+        let settings = EngineSettings {
+            max_model_len: stated.then_some(length), max_num_seqs: sequences, max_num_batched_tokens: None, block_size: None,
+            kv_cache_dtype: Some(kv.into()), gpu_memory_utilization: None, mem_fraction_static: None, prefix_caching, ..settings
+        };
+        let p = place(facts, &settings, &gpus::all()[gpu], Parallelism { tensor: 1 << tensor, pipeline, data: 1 }, None);
+        let (Some(tokens), Some(bytes)) = (p.kv_capacity, p.kv_bytes_per_token_per_gpu) else { return Ok(()) };
+        let tokens = tokens.value.0 as f64;
+        // llama.cpp allocates the context that it is told: it has no pool.
+        if let Some(pool) = p.kv_per_gpu.map(|b| b.0 as f64) {
+            prop_assert!(beyond(tokens * bytes, pool + 1.0) <= 0.0, "{}: {tokens} tokens of {bytes} bytes in {pool}", facts.id);
+            // What the tokens leave is less than one of them, but for state slots that are set aside.
+            let set_aside = settings.prefix_caching == Some(false);
+            prop_assert!(set_aside || beyond(pool, (tokens + 1.0) * bytes + 1.0) <= 0.0, "{}: {pool} of {tokens} × {bytes}", facts.id);
+        }
+        let (Some(requests), Some(length)) = (p.max_concurrency, p.max_model_len) else { return Ok(()) };
+        let asked = requests * length as f64;
+        // vLLM until 0.20.1 tells its tokens as if every group of layers held all of them: fewer than it serves.
+        if !tells_all_groups(&settings) {
+            prop_assert!(beyond(asked, tokens + 1.0) <= 0.0, "{}: {requests} requests of {length} in {tokens} tokens", facts.id);
+        }
+    }
+}
+
+fn tells_all_groups(settings: &EngineSettings) -> bool {
+    let version = settings.engine_version.as_deref().and_then(defaults::version);
+    settings.engine == Some(EngineKind::Vllm) && version.is_some_and(|v| v < defaults::Version(0, 20, 2))
+}
+
 fn on_instance(model: &str, profile: &str, settings: &EngineSettings) -> Placement {
     let gpu = mig::find(gpus::find("H100").unwrap(), profile).unwrap();
     place(&models::find(model).unwrap(), settings, gpu, Parallelism::ONE, None)

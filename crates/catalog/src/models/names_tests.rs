@@ -57,7 +57,7 @@ const NAMES: &[(&str, &str, &str)] = &[
     (
         "nvidia/Llama-3.3-70B-Instruct-FP4",
         "nvidia/Llama-3.3-70B-Instruct-FP4",
-        "nvfp4 g16 kv fp8",
+        "nvfp4 g16 kv fp8 attention=nvfp4",
     ),
     (
         "nvidia/Llama-3.1-405B-Instruct-FP8",

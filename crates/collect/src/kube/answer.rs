@@ -1,6 +1,7 @@
 //! What an API server's answer has to be before anything of it is believed: of the code, kind and version that were asked
 //! for, with what the API always has. Everything else is a read that failed, never an empty list.
 
+use super::clock::Look;
 use super::path::{ApiPath, Resource, is_name, is_version};
 use super::raw::RawMeta;
 use crate::snapshot::Gap;
@@ -142,6 +143,8 @@ pub(crate) struct Answer {
     pub retry_after: Option<Duration>,
     /// By its content type.
     pub json: bool,
+    /// At the clock of whoever answered, by its Date.
+    pub look: Option<Look>,
 }
 
 /// A Status object, as far as an error needs it.

@@ -1,7 +1,7 @@
 //! One API server: GET with time limits, backoff and size limits; lists in pages.
 
 use super::answer::{self, Answer, ApiObject, Odd, Page, Served, Wanted};
-use super::clock::Clock;
+use super::clock::{Clock, Look};
 use super::path::{ApiPath, Name, Resource};
 use futures::StreamExt;
 use http::Request;
@@ -309,8 +309,9 @@ impl Api {
             .await
             .map_err(|e| super::connect::explain(&e))?;
         let code = response.status().as_u16();
-        if own && let Some(date) = response.headers().get(http::header::DATE).and_then(|v| v.to_str().ok()) {
-            self.clock.told(begun, date, Timestamp::now());
+        let look = Look::of(response.headers(), begun, Timestamp::now());
+        if let Some(look) = look.filter(|_| own) {
+            self.clock.keep(look);
         }
         let retry_after = response
             .headers()
@@ -340,6 +341,7 @@ impl Api {
             cut,
             retry_after,
             json,
+            look,
         })
     }
 }

@@ -13,24 +13,39 @@ const HALF_SECOND: f64 = 0.5;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock(Arc<Mutex<Option<Look>>>);
 
+/// One answer's word on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Look {
+pub(crate) struct Look {
     /// Seconds that it is ahead of ours.
     ahead: f64,
     /// By how much that may be wrong.
     doubt: f64,
 }
 
-impl Clock {
-    /// An answer to a question that was sent at `begun` and answered before `ended`.
-    pub(crate) fn told(&self, begun: Timestamp, date: &str, ended: Timestamp) {
-        let Ok(date) = rfc2822::parse(date) else { return };
-        let half = ended.duration_since(begun).as_secs_f64().max(0.0) / 2.0;
-        let since = date.timestamp().duration_since(begun).as_secs_f64();
-        let look = Look {
-            ahead: since + HALF_SECOND - half,
-            doubt: half + HALF_SECOND,
+impl Look {
+    /// The headers of an answer to a question that was sent at `begun` and answered before `ended`. `None`: no Date that is one.
+    pub(crate) fn of(headers: &http::HeaderMap, begun: Timestamp, ended: Timestamp) -> Option<Self> {
+        let mut dates = headers.get_all(http::header::DATE).iter();
+        // Two of them are nobody's word.
+        let (date, None) = (dates.next()?.to_str().ok()?, dates.next()) else {
+            return None;
         };
+        let date = rfc2822::parse(date).ok()?.timestamp();
+        Some(Self::at(begun, date, HALF_SECOND, ended))
+    }
+
+    /// A time that the server told of its own: `half` is half of the unit that it is told in, in seconds.
+    pub(crate) fn at(begun: Timestamp, told: Timestamp, half: f64, ended: Timestamp) -> Self {
+        let way = ended.duration_since(begun).as_secs_f64().max(0.0) / 2.0;
+        Self {
+            ahead: told.duration_since(begun).as_secs_f64() + half - way,
+            doubt: way + half,
+        }
+    }
+}
+
+impl Clock {
+    pub(crate) fn keep(&self, look: Look) {
         if let Ok(mut best) = self.0.lock()
             && best.is_none_or(|b| look.doubt < b.doubt)
         {
@@ -38,14 +53,18 @@ impl Clock {
         }
     }
 
+    pub(crate) fn look(&self) -> Option<Look> {
+        self.0.lock().ok().and_then(|best| *best)
+    }
+
     /// It told its time at all.
     pub(crate) fn is_told(&self) -> bool {
-        self.0.lock().is_ok_and(|best| best.is_some())
+        self.look().is_some()
     }
 
     /// Whole seconds that it is ahead of ours (negative: behind), where that is in doubt by more than a minute.
     pub(crate) fn ahead(&self) -> Option<i64> {
-        let best = self.0.lock().ok().and_then(|best| *best)?;
+        let best = self.look()?;
         is_doubt(best.ahead.abs() - best.doubt).then_some(best.ahead.round() as i64)
     }
 }
@@ -70,6 +89,13 @@ pub(crate) fn words(ahead: i64) -> String {
 mod tests {
     use super::*;
 
+    fn told(clock: &Clock, begun: Timestamp, date: &'static str, ended: Timestamp) {
+        let headers = [(http::header::DATE, http::HeaderValue::from_static(date))];
+        if let Some(look) = Look::of(&headers.into_iter().collect(), begun, ended) {
+            clock.keep(look);
+        }
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_795_521_600 + seconds).unwrap()
     }
@@ -80,20 +106,40 @@ mod tests {
         assert_eq!((clock.ahead(), clock.is_told()), (None, false));
         // 2026-11-24T13:00:00Z, an hour ahead, by an answer that took two minutes.
         let date = "Tue, 24 Nov 2026 13:00:00 GMT";
-        clock.told(at(0), date, at(120));
+        told(&clock, at(0), date, at(120));
         assert_eq!(clock.ahead(), Some(3541));
-        clock.told(at(0), date, at(0));
+        told(&clock, at(0), date, at(0));
         assert_eq!(clock.ahead(), Some(3601));
-        clock.told(at(0), "no date", at(0));
-        clock.told(at(0), "Tue, 24 Nov 2026 12:00:00 GMT", at(9));
+        for odd in [
+            "no date",
+            "",
+            "2026-11-24T12:00:00Z",
+            "Tue, 31 Nov 2026 12:00:00 GMT",
+            "9999999999",
+        ] {
+            told(&clock, at(0), odd, at(0));
+        }
+        told(&clock, at(0), "Tue, 24 Nov 2026 12:00:00 GMT", at(9));
         assert_eq!(clock.ahead(), Some(3601));
     }
 
     #[test]
+    fn two_dates_are_none() {
+        let dates = ["Tue, 24 Nov 2026 13:00:00 GMT", "Tue, 24 Nov 2026 12:00:00 GMT"];
+        let headers = dates.map(|d| (http::header::DATE, http::HeaderValue::from_static(d)));
+        let mut both = http::HeaderMap::new();
+        for (name, date) in headers {
+            both.append(name, date);
+        }
+        assert_eq!(Look::of(&both, at(0), at(0)), None);
+        assert_eq!(Look::of(&http::HeaderMap::new(), at(0), at(0)), None);
+    }
+
+    #[test]
     fn a_minute_is_no_doubt() {
-        let of = |date: &str, until: i64| {
+        let of = |date: &'static str, until: i64| {
             let clock = Clock::default();
-            clock.told(at(0), date, at(until));
+            told(&clock, at(0), date, at(until));
             clock.ahead()
         };
         assert_eq!(of("Tue, 24 Nov 2026 12:00:59 GMT", 0), None);

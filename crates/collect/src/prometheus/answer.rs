@@ -1,5 +1,6 @@
 //! Answers: what a store said, or why that is none.
 
+use crate::kube::clock::Look;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use std::collections::BTreeMap;
@@ -158,6 +159,7 @@ pub(super) struct Raw {
     pub(super) json: bool,
     pub(super) body: Vec<u8>,
     pub(super) retry_after: Option<Duration>,
+    pub(super) look: Option<Look>,
 }
 pub(super) fn decode<T: for<'de> Deserialize<'de>>(raw: &Raw) -> Result<Told<T>, AskError> {
     let start = raw.body.iter().copied().find(|b| !b.is_ascii_whitespace());
@@ -229,6 +231,7 @@ mod tests {
             json,
             body: body.as_bytes().to_vec(),
             retry_after: None,
+            look: None,
         }
     }
 

@@ -120,6 +120,7 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
             "give a kubeconfig, or run 'gpuwaste scan --local' on the hosts".into(),
         )
     });
+    cluster.clocks.extend(super::store_clock(&store, &mut out.gaps));
     match record::record(&store, words, &flavour, &cluster, options, at, &mut out.gaps).await {
         Ok(history) => {
             let detail = record::detail(&store, &flavour, &history);
@@ -197,7 +198,7 @@ async fn inventory(store: &Store, words: &Words, at: Timestamp) -> Result<BTreeM
     if parts.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let (query, time) = (parts.join(" or "), stamp(at));
+    let (query, time) = (parts.join(" or "), stamp(store.by_its_clock(at)));
     let told = store
         .query("/api/v1/query", &[("query", &query), ("time", &time)])
         .await?;
@@ -371,7 +372,7 @@ async fn servers(
     let each = selectors
         .iter()
         .map(|s| format!("count by(__name__,instance,namespace,job,model_name,model,model_id)({s})"));
-    let (query, time) = (each.collect::<Vec<_>>().join(" or "), stamp(at));
+    let (query, time) = (each.collect::<Vec<_>>().join(" or "), stamp(store.by_its_clock(at)));
     let told = store
         .query("/api/v1/query", &[("query", &query), ("time", &time)])
         .await?;

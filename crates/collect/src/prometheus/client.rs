@@ -3,9 +3,11 @@
 use super::answer::{AskError, Data, Raw, Told, decode};
 use super::auth::Auth;
 use crate::kube::api::{Api, ReadError};
+use crate::kube::clock::{Clock, Look};
 use crate::kube::path::ApiPath;
 use futures::StreamExt;
 use http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -57,6 +59,9 @@ pub(super) struct Store {
     pub(super) bytes: AtomicU64,
     /// Mimir wants a tenant even where there is one only.
     pub(super) tenant: bool,
+    /// Its clock: by its own word, and by the Dates of its answers.
+    own: Clock,
+    dates: Clock,
 }
 
 impl Store {
@@ -70,6 +75,8 @@ impl Store {
             lookups: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             tenant: false,
+            own: Clock::default(),
+            dates: Clock::default(),
         }
     }
 
@@ -178,12 +185,55 @@ impl Store {
                     json: answer.json,
                     body: answer.body,
                     retry_after: answer.retry_after,
+                    look: answer.look,
                 }
             }
             Place::Url { client, base, auth } => direct(client, base, auth, path, form, post, self.timeout).await?,
         };
         self.bytes.fetch_add(raw.body.len() as u64, Relaxed);
+        if let Some(look) = raw.look.filter(|_| raw.code == 200) {
+            self.dates.keep(look);
+        }
         Ok(raw)
+    }
+
+    /// Asks what time it is there: what stands in front of a store answers with a Date of its own. No answer, or one that is no
+    /// time, is none.
+    pub(super) async fn ask_time(&self) {
+        let begun = Timestamp::now();
+        let Ok(told) = self.query("/api/v1/query", &[("query", "vector(time())")]).await else {
+            return;
+        };
+        let ended = Timestamp::now();
+        let [row] = told.data.result.as_slice() else { return };
+        let (Some((evaluated, _)), Some(time)) = (&row.value, row.number()) else {
+            return;
+        };
+        let is_time = row.metric.is_empty() && (evaluated - time).abs() < 1.0;
+        let time = Timestamp::from_millisecond((time * 1e3).round() as i64).ok();
+        if let Some(time) = time.filter(|_| is_time) {
+            self.own.keep(Look::at(begun, time, 0.0005, ended));
+        }
+    }
+
+    fn clock(&self) -> &Clock {
+        if self.own.is_told() { &self.own } else { &self.dates }
+    }
+
+    /// It told its time, in one way or the other.
+    pub(super) fn tells_time(&self) -> bool {
+        self.clock().is_told()
+    }
+
+    /// Whole seconds that its clock is ahead of this machine's, where that is more than a minute.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        self.clock().ahead()
+    }
+
+    /// This machine's moment by the store's clock: what it scraped just now stands there.
+    pub(super) fn by_its_clock(&self, at: Timestamp) -> Timestamp {
+        let ahead = SignedDuration::from_secs(self.ahead().unwrap_or(0));
+        at.checked_add(ahead).unwrap_or(at)
     }
 }
 
@@ -218,6 +268,7 @@ async fn direct(
     }
     auth.apply(method.as_str(), &url, &body, &mut headers)
         .map_err(|e| AskError::Connect(format!("the request could not be signed: {e}")))?;
+    let begun = Timestamp::now();
     let response = client
         .request(method, &url)
         .headers(headers)
@@ -226,6 +277,7 @@ async fn direct(
         .await
         .map_err(|e| explain(&e, limit))?;
     let code = response.status().as_u16();
+    let look = Look::of(response.headers(), begun, Timestamp::now());
     let header = |name: http::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok());
     let json = header(http::header::CONTENT_TYPE).is_some_and(|t| t.contains("json"));
     let retry_after = header(http::header::RETRY_AFTER)
@@ -254,6 +306,7 @@ async fn direct(
         json,
         body,
         retry_after,
+        look,
     })
 }
 

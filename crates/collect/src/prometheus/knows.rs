@@ -18,7 +18,7 @@ const OF_NODES: &[&str] = &["node", "Hostname", "hostname", "kubernetes_node", "
 /// there was nothing to ask for.
 pub(super) async fn knows(store: &Store, words: &Words, cluster: &Cluster, window: u64, at: Timestamp) -> Option<bool> {
     let query = question(words, cluster, window)?;
-    let time = stamp(at);
+    let time = stamp(store.by_its_clock(at));
     let told = store
         .query("/api/v1/query", &[("query", &query), ("time", &time)])
         .await

@@ -14,10 +14,12 @@ mod rounds;
 mod words;
 
 use super::kube::api::Api;
+use super::kube::clock;
 use super::options::{CollectOptions, StoreMode};
-use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
+use crate::snapshot::cluster::{ClockOf, Cluster, ServerClock, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use answer::AskError;
+use client::Store;
 use jiff::{SignedDuration, Timestamp};
 
 /// Every request to a store, for `--dry-run`.
@@ -79,6 +81,7 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
         }
         return out;
     };
+    cluster.clocks.extend(store_clock(&store, &mut out.gaps));
     match record::record(&store, words, &flavour, cluster, options, at, &mut out.gaps).await {
         Ok(history) => {
             if history.partly {
@@ -108,6 +111,38 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
     }
     out
 }
+
+/// The store's clock, where that is not ours: it is asked about the window that ends now by its own, and believed less.
+fn store_clock(store: &Store, gaps: &mut Vec<Gap>) -> Option<ServerClock> {
+    if !store.tells_time() {
+        gaps.push(Gap {
+            effect: "its series are taken as if its clock were this machine's".into(),
+            ..gap(
+                &store.name,
+                CLOCK,
+                "neither an answer to 'vector(time())' nor a Date tells its time".into(),
+                "let whatever stands in front of it pass its Date on".into(),
+            )
+        });
+    }
+    let ahead_seconds = store.ahead()?;
+    gaps.push(Gap {
+        effect: "the window ends now by the store's clock; what history tells is not measured, and gates that it could change give no verdict".into(),
+        ..gap(
+            &store.name,
+            CLOCK,
+            format!("its clock is {} this machine's", clock::words(ahead_seconds)),
+            "set the clocks (NTP) of this machine and of the store".into(),
+        )
+    });
+    Some(ServerClock {
+        of: ClockOf::Store,
+        ahead_seconds,
+        ..ServerClock::default()
+    })
+}
+
+const CLOCK: &str = "of when its series are";
 
 fn whole(what: UnreadKind) -> Unread {
     Unread {

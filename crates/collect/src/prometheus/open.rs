@@ -255,11 +255,12 @@ async fn introduce(store: &Store, options: &CollectOptions, at: Timestamp) -> Re
         .await?;
     let device_ask = [("match[]", devices.as_str()), limits[0], limits[1]];
     let engine_ask = [("match[]", engines.as_str()), limits[0], limits[1]];
-    let (gpu_labels, engine_labels, build, runtime) = futures::join!(
+    let (gpu_labels, engine_labels, build, runtime, ()) = futures::join!(
         store.look_up::<BTreeSet<String>>("/api/v1/labels", &device_ask),
         store.look_up::<BTreeSet<String>>("/api/v1/labels", &engine_ask),
         store.look_up::<Build>("/api/v1/status/buildinfo", &[]),
         store.look_up::<Runtime>("/api/v1/status/runtimeinfo", &[]),
+        store.ask_time(),
     );
     let build = build.map(|b| b.data).unwrap_or_default();
     let words = Words {

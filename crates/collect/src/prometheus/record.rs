@@ -39,6 +39,8 @@ pub(super) async fn record(
     gaps: &mut Vec<Gap>,
 ) -> Result<Recorded, (Gap, bool)> {
     let begun = std::time::Instant::now();
+    // The window ends now, whatever the store calls it.
+    let (now, at) = (at, store.by_its_clock(at));
     let fail = |reason: String, remedy: String, lost: bool| (gap(&store.name, ALL, reason, remedy), lost);
     let others = words.without_holders().join(" and ");
     if !words.has_devices() && !words.has_engines() {
@@ -94,7 +96,7 @@ pub(super) async fn record(
         store: store.name.clone(),
         flavour: flavour.name.to_lowercase(),
         scope: Some(words.scope.trim_end_matches(',').to_string()).filter(|s| !s.is_empty()),
-        end: at,
+        end: now,
         window_seconds,
         bin_seconds: scope.bin,
         limits: scope.limits,

@@ -2,9 +2,11 @@
 
 use super::jobs::Job;
 use crate::kube::api::{Api, ReadError};
+use crate::kube::clock::Look;
 use crate::kube::path::{ApiPath, Name};
 use crate::options::{CONNECT_TIMEOUT, CollectOptions};
 use futures::StreamExt;
+use jiff::Timestamp;
 use std::time::Duration;
 
 /// A page is read to here; what is longer is a gap (a 200 MB page has been seen from a mislabelled exporter).
@@ -30,7 +32,14 @@ pub(super) fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
     Some(Fetcher::Direct(client, options.timeout))
 }
 
-pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) -> Result<(Vec<u8>, bool), ReadError> {
+/// A page, and what its Date tells of the clock of whoever wrote it.
+pub(super) struct Page {
+    pub(super) body: Vec<u8>,
+    pub(super) cut: bool,
+    pub(super) look: Option<Look>,
+}
+
+pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) -> Result<Page, ReadError> {
     match fetcher {
         Fetcher::Proxy(api) => {
             let named = Name::parse(&job.namespace).and_then(|ns| Ok((ns, Name::parse(&job.pod)?)));
@@ -44,8 +53,9 @@ pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) 
                     own: false,
                 });
             }
-            let cut = answer.cut;
-            Ok((answer.ok(&full)?, cut))
+            let (cut, look) = (answer.cut, answer.look);
+            let body = answer.ok(&full)?;
+            Ok(Page { body, cut, look })
         }
         Fetcher::Direct(client, timeout) => {
             let ip = job
@@ -59,7 +69,9 @@ pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) 
             };
             let url = format!("http://{host}:{}{path}", job.port);
             let read = async {
+                let begun = Timestamp::now();
                 let response = client.get(url).send().await.map_err(|e| ReadError::Body(plain(&e)))?;
+                let look = Look::of(response.headers(), begun, Timestamp::now());
                 let code = response.status().as_u16();
                 if code != 200 {
                     return Err(ReadError::Status {
@@ -75,10 +87,10 @@ pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) 
                     let room = MAX_PAGE_BYTES - body.len();
                     body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if chunk.len() > room {
-                        return Ok((body, true));
+                        return Ok(Page { body, cut: true, look });
                     }
                 }
-                Ok((body, false))
+                Ok(Page { body, cut: false, look })
             };
             tokio::time::timeout(*timeout, read)
                 .await

@@ -1,13 +1,16 @@
 //! Metrics of exporters and engines, pod by pod: rate-limited, budgeted, only paths without side effects.
 
+mod clocks;
 mod fetch;
 mod jobs;
 mod results;
 
 use super::kube::api::{Api, ReadError};
+use super::kube::clock::Clock;
 use super::options::CollectOptions;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, Source};
+use clocks::Clocks;
 use fetch::{Fetcher, direct, fetch};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -53,7 +56,9 @@ pub(super) async fn scrape(
         Fetcher::Proxy(api)
     };
     let origin = format!("kubernetes {}", cluster.name);
-    run(&fetcher, &origin, cluster, options).await
+    let (sources, mut gaps, clocks) = run(&fetcher, &origin, cluster, options).await;
+    gaps.extend(clocks.settle(&origin, cluster));
+    (sources, gaps)
 }
 
 /// The same for the servers of this host, at their own addresses.
@@ -63,7 +68,11 @@ pub(super) async fn scrape_host(
     options: &CollectOptions,
 ) -> (Vec<Source>, Vec<Gap>) {
     match direct(options) {
-        Some(fetcher) => run(&fetcher, origin, cluster, options).await,
+        // They have this machine's clock.
+        Some(fetcher) => {
+            let (sources, gaps, _) = run(&fetcher, origin, cluster, options).await;
+            (sources, gaps)
+        }
         None => (Vec::new(), Vec::new()),
     }
 }
@@ -73,10 +82,10 @@ async fn run(
     origin: &str,
     cluster: &mut Cluster,
     options: &CollectOptions,
-) -> (Vec<Source>, Vec<Gap>) {
+) -> (Vec<Source>, Vec<Gap>, Clocks) {
     let jobs = jobs(cluster);
     if jobs.is_empty() {
-        return (Vec::new(), Vec::new());
+        return (Vec::new(), Vec::new(), Clocks::default());
     }
     let begun = Instant::now();
     let deadline = begun + options.scrape_budget;
@@ -95,7 +104,9 @@ async fn run(
             .collect();
         pass(fetcher, &pace, &again, deadline, false, &mut results).await;
     }
-    results.finish(origin, cluster, &jobs)
+    let clocks = std::mem::take(&mut results.clocks);
+    let (sources, gaps) = results.finish(origin, cluster, &jobs);
+    (sources, gaps, clocks)
 }
 
 async fn pass(fetcher: &Fetcher<'_>, pace: &Pace, jobs: &[Job], deadline: Instant, first: bool, results: &mut Results) {
@@ -136,16 +147,18 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     let mut cut = false;
     let identities = if first { job.identity } else { &[] };
     let mut at = Timestamp::now();
+    let clock = Clock::default();
     let mut refused = None;
     for path in std::iter::once(&job.path).chain(job.other_paths) {
         pace.wait().await;
         match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
             Err(_) => return Got::OutOfTime,
-            Ok(Ok((body, was_cut))) => {
+            Ok(Ok(told)) => {
                 at = Timestamp::now();
-                cut = was_cut;
+                cut = told.cut;
+                told.look.into_iter().for_each(|l| clock.keep(l));
                 // Under the name that is looked for, wherever it was.
-                pages.push((job.path, body));
+                pages.push((job.path, told.body));
                 refused = None;
                 break;
             }
@@ -161,13 +174,14 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     for path in identities.iter().map(|i| i.path).filter(|p| *p != job.path) {
         pace.wait().await;
         // /v1/models behind an API key, an old /version: the metrics page stands on its own.
-        if let Ok(Ok((body, was_cut))) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
-            cut |= was_cut;
-            pages.push((path, body));
+        if let Ok(Ok(told)) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            cut |= told.cut;
+            told.look.into_iter().for_each(|l| clock.keep(l));
+            pages.push((path, told.body));
         }
     }
     match refused {
         Some(error) if pages.is_empty() => Got::Failed(error),
-        refused => Got::Page(pages, at, cut, refused),
+        refused => Got::Page(pages, at, cut, refused, clock),
     }
 }

@@ -1,9 +1,11 @@
 //! What came back, and what did not.
 
+use super::clocks::Clocks;
 use super::jobs::{Job, Key, key};
 use crate::engine::metrics::plausible::{self, Dropped};
 use crate::engine::{self, LoadFigure, Tells, metrics};
 use crate::kube::api::ReadError;
+use crate::kube::clock::Clock;
 use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
 use crate::snapshot::engine::{EngineScrape, ServerIdentity};
 use crate::snapshot::gpu::GpuScrape;
@@ -16,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(super) struct Results {
     pub(super) read: BTreeSet<Key>,
+    pub(super) clocks: Clocks,
     gpus: BTreeMap<Key, Vec<GpuScrape>>,
     engines: BTreeMap<Key, EngineScrape>,
     /// What failed: (reason, remedy) → which.
@@ -47,8 +50,8 @@ fn lost(job: &Job) -> Unread {
 }
 
 pub(super) enum Got {
-    /// Pages by path, and why the metrics are not among them.
-    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>),
+    /// Pages by path, when, whether they were cut, why the metrics are not among them, and the clock of whoever wrote them.
+    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>, Clock),
     Failed(ReadError),
     OutOfTime,
 }
@@ -105,7 +108,10 @@ impl Results {
                 }
                 return;
             }
-            Got::Page(pages, at, cut, refused) => (pages, at, cut, refused),
+            Got::Page(pages, at, cut, refused, clock) => {
+                self.clocks.add(job, &clock);
+                (pages, at, cut, refused)
+            }
         };
         if let Some(error) = refused.filter(|_| first) {
             self.lost.extend((!may_be_off(job)).then(|| lost(job)));

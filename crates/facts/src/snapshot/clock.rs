@@ -47,6 +47,23 @@ pub fn settle(cluster: &mut Cluster, ahead: i64) {
     cluster.clock_ahead_seconds = Some(ahead);
 }
 
+/// Moves what a node's kubelet and processes wrote by `ahead` seconds, where its clock is another than the API server's.
+pub fn settle_node(cluster: &mut Cluster, node: &str, ahead: i64) {
+    let moved = |at: &mut Option<Timestamp>| {
+        *at = at.map(|t| t.checked_sub(SignedDuration::from_secs(ahead)).unwrap_or(t));
+    };
+    for pod in cluster.pods.iter_mut().filter(|p| p.node.as_deref() == Some(node)) {
+        moved(&mut pod.started_at);
+        pod.ready.iter_mut().for_each(|c| moved(&mut c.since));
+        for container in &mut pod.containers {
+            if let Some(ContainerState::Running { since }) = &mut container.state {
+                moved(since);
+            }
+            container.last_exit.iter_mut().for_each(|e| moved(&mut e.finished_at));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +93,12 @@ mod tests {
             (cluster.pods[0].created_at, cluster.clock_ahead_seconds),
             (at("2026-11-24T12:00:00Z"), Some(-3600))
         );
+        // The kubelet of the one node writes by another clock; who made the pod does not.
+        cluster.pods[0].node = Some("a".into());
+        settle_node(&mut cluster, "b", 3600);
+        settle_node(&mut cluster, "a", 1800);
+        let pod = &cluster.pods[0];
+        assert_eq!(pod.ready.as_ref().unwrap().since, at("2026-11-24T12:00:00Z"));
+        assert_eq!(pod.created_at, at("2026-11-24T12:00:00Z"));
     }
 }

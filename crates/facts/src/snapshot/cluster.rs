@@ -29,6 +29,9 @@ pub struct Cluster {
     /// minute: its objects' times are written here by this machine's clock, and are in doubt by as much.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
+    /// The same of the other servers that write times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<ServerClock>,
     /// As /version says: "v1.34.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -104,6 +107,34 @@ impl Scheduler {
             Self::Slurm => "slurm",
         }
     }
+}
+
+/// A server whose clock is more than a minute from that of the machine that read it: the times that it writes are in doubt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ServerClock {
+    pub of: ClockOf,
+    /// Of a pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of a node or pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Seconds that it is ahead (negative: behind).
+    pub ahead_seconds: i64,
+}
+
+/// Whose clock it is, and so which times are in doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockOf {
+    /// The store's: of when its series are.
+    #[default]
+    Store,
+    /// A node's, as its exporter tells: since when its pods are what they are.
+    Node,
+    /// A server's, as its own page tells: since when its process runs.
+    Pod,
 }
 
 /// How much of the cluster's pods was read. A GPU whose holder may be invisible is not free (R2).

@@ -145,7 +145,8 @@ impl Pages {
     pub(super) fn counted_per_token(&self, length: u64) -> f64 {
         let smallest = self.groups.iter().map(|g| g.block).min().unwrap_or(1).max(1) as f64;
         let tables: f64 = self.groups.iter().map(|g| g.tables).sum();
-        if self.block_bytes > 0.0 && (self.counts_groups || self.groups.len() == 1) {
+        let plain = self.groups.len() == 1 && matches!(self.groups[0].holds, Holds::All(_));
+        if self.block_bytes > 0.0 && (self.counts_groups || plain) {
             return tables * self.block_bytes / smallest;
         }
         self.request(length) / length.max(1) as f64

@@ -84,7 +84,14 @@ pub(super) fn mixture(case: &Case<'_>) -> f64 {
 fn experts(case: &Case<'_>) -> f64 {
     let Some(e) = case.model.experts else { return 0.0 };
     let hidden = f64::from(case.model.hidden.unwrap_or(4096));
-    let inner = f64::from(e.intermediate) / case.spread.expert_ranks.min(case.spread.tensor);
+    // Expert parallelism keeps whole experts: its buffers have the full width, for all tokens (`w1.shape`, 0.8.4 to 0.33).
+    let whole = case.engine.is_v1() && case.settings.expert_parallel == Some(true);
+    let cut = if whole {
+        1.0
+    } else {
+        case.spread.expert_ranks.min(case.spread.tensor)
+    };
+    let inner = f64::from(e.intermediate) / cut;
     let chosen = f64::from(e.per_token.max(1));
     let shared = f64::from(e.shared) * 3.0 * f64::from(e.intermediate) / case.spread.tensor;
     2.0 * (chosen * (hidden.max(2.0 * inner) + inner) + shared + (STREAMS + 1.5) * hidden)

@@ -1,5 +1,7 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
+#[cfg(test)]
+mod clock_tests;
 mod cost_growth;
 mod cpu_gpu_imbalance;
 mod cpu_pods;

@@ -342,21 +342,53 @@ pub(super) fn gpus(count: usize) -> String {
     }
 }
 
-/// Since-times of a server whose clock is not ours are in doubt by as much as the clocks differ: what does not rest on a
-/// store's own series is not measured.
+/// Times that were written by a clock which is not ours are in doubt by as much as the clocks differ: what rests on them is not
+/// measured. A store's series rest on the store's clock alone.
 pub(super) fn cap_by_clock(fleet: &Fleet, finding: &mut Finding) {
-    let slots = finding
-        .claims
-        .iter()
-        .map(|c| fleet.node(fleet.slot(c.slot).node).cluster);
-    let workload = finding.workload.map(|w| fleet.workload(w).cluster);
-    let doubted = slots.chain(workload).any(|c| fleet.clusters[c].clock_in_doubt);
     let by_history = finding.evidence.iter().any(|e| e.source == "prometheus");
-    if doubted && !by_history && finding.confidence > Confidence::Estimated {
+    if let Some(whose) = clock_in_doubt(fleet, finding, by_history)
+        && finding.confidence > Confidence::Estimated
+    {
         finding.confidence = Confidence::Estimated;
-        let why = "the API server's clock is not this machine's: since when it is so is in doubt";
-        finding.confidence_reasons.insert(0, why.into());
+        let what = if by_history {
+            "when it was so"
+        } else {
+            "since when it is so"
+        };
+        let why = format!("{whose} clock is not this machine's: {what} is in doubt");
+        finding.confidence_reasons.insert(0, why);
     }
+}
+
+/// Whose clock a finding rests on that is in doubt.
+fn clock_in_doubt(fleet: &Fleet, finding: &Finding, by_history: bool) -> Option<String> {
+    let nodes = || finding.claims.iter().map(|c| fleet.node(fleet.slot(c.slot).node));
+    let workload = finding.workload.map(|w| fleet.workload(w));
+    // What claims nothing is about the cluster that it names, or about all.
+    let its = |index: usize| match (workload, finding.claims.is_empty(), &finding.subject.cluster) {
+        (None, true, None) => true,
+        (None, true, Some(name)) => fleet.clusters[index].name == *name,
+        _ => nodes()
+            .map(|n| n.cluster)
+            .chain(workload.map(|w| w.cluster))
+            .any(|c| c == index),
+    };
+    let clusters = || fleet.clusters.iter().enumerate().filter(|(i, _)| its(*i));
+    if by_history {
+        let doubted = clusters().any(|(_, c)| c.store_clock_in_doubt);
+        return doubted.then(|| "the store's".into());
+    }
+    if clusters().any(|(_, c)| c.clock_in_doubt) {
+        return Some("the API server's".into());
+    }
+    let pods = || workload.into_iter().flat_map(|w| &w.pods).map(|p| fleet.pod(*p));
+    let theirs = || pods().filter_map(|p| Some(fleet.node(p.node?)));
+    let node = nodes().chain(theirs()).find(|n| n.clock_in_doubt);
+    let of_node = node.map(|n| format!("node {}'s", n.name));
+    of_node.or_else(|| {
+        let pod = pods().find(|p| p.clock_in_doubt);
+        pod.map(|p| format!("pod {}/{}'s", p.namespace, p.name))
+    })
 }
 
 /// Nobody is told to change a workload whose owner could not be asked whether it opted out, or what else it owns.

@@ -21,9 +21,12 @@ pub(super) fn attach(fleet: &mut Fleet, clusters: &[Cow<'_, Cluster>]) {
                 theirs.filter(|(_, w)| !is_refused && w.owner_unread || unread().any(|u| is_about(fleet, u, w)));
             doubts.workloads.extend(about.map(|(i, _)| WorkloadId(i)));
         }
-        if fleet.clusters[index].clock_in_doubt {
-            refused.slots.extend(in_cluster(fleet, index, |_| true));
-        }
+        let info = &fleet.clusters[index];
+        let all = info.clock_in_doubt || info.store_clock_in_doubt;
+        refused.slots.extend(in_cluster(fleet, index, |s| {
+            let by_pod = || s.holders.iter().any(|p| fleet.pod(*p).clock_in_doubt);
+            all || fleet.node(s.node).clock_in_doubt || by_pod()
+        }));
         let uncounted = uncounted(fleet, index, cluster);
         fleet.uncounted.extend(uncounted);
     }

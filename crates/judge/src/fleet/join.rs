@@ -9,7 +9,8 @@ use crate::catalog::prices::PriceBook;
 use crate::engine::metrics::plausible;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
-    Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase, Resources,
+    ClockOf, Cluster, Condition, Container, ContainerRole, ContainerState, Node as SeenNode, Pod as Seen, PodPhase,
+    Resources,
 };
 use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::resources::{self, ResourceKind};
@@ -91,6 +92,7 @@ fn join_cluster(
             })
             .collect(),
         clock_in_doubt: cluster.clock_ahead_seconds.is_some(),
+        store_clock_in_doubt: cluster.clocks.iter().any(|c| c.of == ClockOf::Store),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
         selected_only: cluster.pods_read.selector.is_some(),
@@ -106,6 +108,11 @@ fn join_cluster(
     let unseen = unseen_nodes(cluster);
     let shown = shown_by_node(cluster);
     let layers = sharing_layers(cluster);
+    let clocks: BTreeSet<(ClockOf, Option<&str>, &str)> = cluster
+        .clocks
+        .iter()
+        .filter_map(|c| Some((c.of, c.namespace.as_deref(), c.name.as_deref()?)))
+        .collect();
     for seen in cluster.nodes.iter().flatten().chain(&unseen) {
         let around = Around {
             cluster: index,
@@ -147,6 +154,7 @@ fn join_cluster(
             }
         }
         let id = NodeId(fleet.nodes.len());
+        described.node.clock_in_doubt = clocks.contains(&(ClockOf::Node, None, seen.name.as_str()));
         described.node.holders_unread = cluster.pods_read.unread_on.contains(&seen.name);
         described.node.first_slot = fleet.slots.len();
         described.node.slot_count = described.slots.len();
@@ -164,6 +172,7 @@ fn join_cluster(
     for seen in &cluster.pods {
         let node = seen.node.as_deref().and_then(|n| by_name.get(n).copied());
         let mut pod = pod_of(seen, index, node);
+        pod.clock_in_doubt = clocks.contains(&(ClockOf::Pod, Some(seen.namespace.as_str()), seen.name.as_str()));
         if node.is_some_and(|n| fleet.node(n).planned) {
             // What is not there yet waits for nothing.
             pod.stuck = None;

@@ -106,6 +106,8 @@ pub struct ClusterInfo {
     pub by_class: BTreeSet<String>,
     /// The API server's clock is more than a minute from ours: nothing that rests on since-times is measured.
     pub clock_in_doubt: bool,
+    /// The store's is: nothing that rests on history is measured.
+    pub store_clock_in_doubt: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
     pub scoped: bool,
     /// `-n`; empty: all.

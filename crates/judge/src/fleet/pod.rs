@@ -66,6 +66,8 @@ pub struct Pod {
     pub claimed_gpus: u64,
     /// `-l` selected it.
     pub selected: bool,
+    /// Its server's clock, by its own page, is more than a minute from ours.
+    pub clock_in_doubt: bool,
     /// What it does was not told in a form that the API has.
     pub unread: bool,
     /// It asks for devices in an amount that is none: it may hold any number of them.

@@ -22,6 +22,8 @@ mod invariants;
 mod manifests;
 mod monotone;
 #[cfg(test)]
+mod promise;
+#[cfg(test)]
 mod truth;
 #[cfg(test)]
 mod unknown;

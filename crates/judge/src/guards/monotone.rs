@@ -5,7 +5,7 @@ use super::{Dice, Judged, fleets, judge};
 use crate::analyze::finding::{Confidence, Finding, Subject};
 use crate::catalog::prices::PriceBook;
 use crate::fleet::Fleet;
-use crate::snapshot::cluster::{Cluster, Unread, UnreadKind};
+use crate::snapshot::cluster::{ClockOf, Cluster, ServerClock, Unread, UnreadKind};
 use crate::snapshot::engine::EngineReading;
 use crate::snapshot::gpu::GpuReading;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
@@ -51,8 +51,11 @@ pub(super) enum Lost {
     Store,
     /// Under `-n`, the list of all pods fails, and those of the namespaces are read.
     Outside,
-    /// The API server's clock is an hour from ours.
+    /// A clock is an hour from ours: the API server's, the store's, a node's, a server's.
     Clock,
+    StoreClock,
+    NodeClock,
+    PodClock,
     /// What custom resources say beside pods, groups that are served, pods of `-l`, settings in ConfigMaps.
     Described,
     Groups,
@@ -90,6 +93,9 @@ pub(super) const ALL: &[Lost] = &[
     Lost::Store,
     Lost::Outside,
     Lost::Clock,
+    Lost::StoreClock,
+    Lost::NodeClock,
+    Lost::PodClock,
     Lost::Described,
     Lost::Groups,
     Lost::Selector,
@@ -104,6 +110,16 @@ fn gap(what: &str) -> Gap {
         effect: "not judged".into(),
         remedy: "grant it".into(),
     }
+}
+
+fn skewed(cluster: &mut Cluster, of: ClockOf, namespace: Option<String>, name: Option<String>) -> bool {
+    cluster.clocks.push(ServerClock {
+        of,
+        namespace,
+        name,
+        ahead_seconds: 3600,
+    });
+    true
 }
 
 /// The snapshot that the collector would have written had this read failed; `false`: there was nothing to lose.
@@ -222,6 +238,22 @@ pub(super) fn lose(snapshot: &mut Snapshot, lost: Lost, dice: &mut Dice) -> bool
             // The collector has moved its objects' times to this machine's clock.
             cluster.clock_ahead_seconds = Some(if dice.chance(50) { -3600 } else { 3600 });
             true
+        }
+        Lost::StoreClock => {
+            let known = cluster.history.is_some();
+            known && skewed(cluster, ClockOf::Store, None, None)
+        }
+        Lost::NodeClock => {
+            let nodes: Vec<String> = cluster.nodes.iter().flatten().map(|n| n.name.clone()).collect();
+            !nodes.is_empty() && skewed(cluster, ClockOf::Node, None, Some(dice.pick(&nodes).clone()))
+        }
+        Lost::PodClock => {
+            let pods = cluster.engines.iter().map(|e| (e.namespace.clone(), e.pod.clone()));
+            let pods: Vec<(String, String)> = pods.collect();
+            !pods.is_empty() && {
+                let (namespace, pod) = dice.pick(&pods).clone();
+                skewed(cluster, ClockOf::Pod, Some(namespace), Some(pod))
+            }
         }
         Lost::Groups => {
             unread(cluster, UnreadKind::Groups, None, None);
@@ -622,7 +654,13 @@ fn a_failed_read_never_raises_anything_on_generated_fleets() {
     let never = |l: &&Lost| {
         matches!(
             l,
-            Lost::PodUsage | Lost::History | Lost::HistoryPart | Lost::Store | Lost::Outside | Lost::Selector
+            Lost::PodUsage
+                | Lost::History
+                | Lost::HistoryPart
+                | Lost::Store
+                | Lost::StoreClock
+                | Lost::Outside
+                | Lost::Selector
         )
     };
     for lost in ALL.iter().filter(|l| !never(l)) {

@@ -227,6 +227,12 @@ pub struct Totals {
     pub waste_percent: Option<f64>,
     /// R9; `null` where nodes could not be read.
     pub coverage_percent: Option<f64>,
+    /// What GPUs cost of which a read that failed could have told more; `null`: none of them has a known price.
+    #[serde(default)]
+    pub doubted_usd_per_hour: Option<UsdPerHour>,
+    /// A read failed that could have told of more GPUs.
+    #[serde(default)]
+    pub gpus_uncounted: bool,
     pub nodes: u64,
     pub workloads: u64,
     pub gpus: f64,
@@ -289,6 +295,9 @@ pub struct ReportFinding {
     /// The part of the waste on nodes that can go; the rest is reusable. `grade` is `now` only where it is all of it.
     #[serde(default)]
     pub waste_now_usd_per_hour: Option<UsdPerHour>,
+    /// Ids of the other findings that must be acted on, too, before that part stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub now_with: Vec<String>,
     pub at_risk_usd_per_hour: Option<UsdPerHour>,
     pub confidence: Confidence,
     pub confidence_reasons: Vec<String>,
@@ -354,6 +363,43 @@ pub struct CheckGap {
     pub remedy: String,
 }
 
+/// What a gate came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateResult {
+    Passed,
+    Breached,
+    NoVerdict,
+}
+
+impl GateResult {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Breached => "breached",
+            Self::NoVerdict => "no verdict",
+        }
+    }
+}
+
+impl Gate {
+    /// The one answer that is shown: a gate without a verdict has not passed.
+    pub fn result(&self) -> GateResult {
+        match (self.breached, self.undecided || self.actual.is_none()) {
+            (true, _) => GateResult::Breached,
+            (false, true) => GateResult::NoVerdict,
+            (false, false) => GateResult::Passed,
+        }
+    }
+
+    /// Takes a verdict back that is none. What is breached stays so, and the first reason is kept.
+    pub fn doubt(&mut self, why: &str) {
+        if !self.breached {
+            self.undecided = true;
+            self.undecided_because.get_or_insert_with(|| why.to_owned());
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Gate {
     /// The flag without dashes: "max-waste".
@@ -362,10 +408,13 @@ pub struct Gate {
     /// `null`: could not be computed; then the exit code is 3.
     pub actual: Option<f64>,
     pub breached: bool,
-    /// It gives no verdict, exit code 3: it could not be computed, or a read failed that could tell of so much more that it
-    /// would be breached.
+    /// It gives no verdict, exit code 3: it could not be computed, too little was read, or a read failed that could tell of
+    /// so much more that it would be breached.
     #[serde(default)]
     pub undecided: bool,
+    /// Why it gives no verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided_because: Option<String>,
     /// Findings of at least this confidence are counted; `null`: no gate on money.
     #[serde(default)]
     pub confidence: Option<Confidence>,

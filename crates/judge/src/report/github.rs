@@ -1,7 +1,7 @@
 //! `--format github`: annotations of GitHub Actions (workflow commands), beside SARIF: what a gate fails is an error, what is new a
 //! warning, the rest a notice. They stand at file and line where manifests tell them.
 
-use super::document::{Report, ReportFinding, Status};
+use super::document::{GateResult, Report, ReportFinding, Status};
 use super::text::{self, plain};
 use super::{order, text::per_month};
 use crate::verdict::counted;
@@ -38,9 +38,8 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "::notice title=GPU waste::{}",
         data(&format!("{} {}", text::headline(report), text::spend_line(report)))
     )?;
-    for gate in report.gates.iter().filter(|g| text::gate_result(g) != "passed") {
-        let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
-        let line = format!("{}: {actual}, limit {:.2}", text::gate_result(gate), gate.limit);
+    for gate in report.gates.iter().filter(|g| g.result() != GateResult::Passed) {
+        let line = format!("{}: {}", gate.result().name(), text::gate_figures(gate));
         writeln!(
             out,
             "::error title={}::{}",

@@ -2,7 +2,7 @@
 //! failure: a job that passes shows no red. What is suppressed, in the baseline or not assessed is skipped, and says why.
 
 use super::decision::DecisionState;
-use super::document::{CheckCoverage, Gate, Group, Report, ReportFinding, Status};
+use super::document::{CheckCoverage, Gate, GateResult, Group, Report, ReportFinding, Status};
 use super::text::{self, plain};
 use crate::verdict::counted;
 use maud::{Markup, html};
@@ -24,6 +24,8 @@ enum Outcome {
         text: String,
     },
     Skipped(String),
+    /// Nobody knows whether it would pass: neither a failure nor, least of all, a success.
+    NoVerdict(String),
 }
 
 pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -43,9 +45,10 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         suites.push((name, groups.rows.iter().map(group).collect()));
     }
     let failures: usize = suites.iter().map(|(_, cases)| failed(cases)).sum();
+    let errors: usize = suites.iter().map(|(_, cases)| undecided(cases)).sum();
     let tests: usize = suites.iter().map(|(_, cases)| cases.len()).sum();
     let page = html! {
-        testsuites name="gpuwaste" tests=(tests) failures=(failures) errors="0" {
+        testsuites name="gpuwaste" tests=(tests) failures=(failures) errors=(errors) {
             @for (name, cases) in &suites { "\n" (suite(name, cases, report)) }
             "\n"
         }
@@ -64,16 +67,22 @@ fn failed(cases: &[Case]) -> usize {
         .count()
 }
 
+fn undecided(cases: &[Case]) -> usize {
+    let errors = cases.iter().filter(|c| matches!(c.result, Outcome::NoVerdict(_)));
+    errors.count()
+}
+
 fn suite(name: &str, cases: &[Case], report: &Report) -> Markup {
     let skipped = cases.iter().filter(|c| matches!(c.result, Outcome::Skipped(_))).count();
     let at = report.taken_at.strftime("%Y-%m-%dT%H:%M:%S");
     html! {
-        testsuite name=(name) tests=(cases.len()) failures=(failed(cases)) errors="0" skipped=(skipped) timestamp=(at) {
+        testsuite name=(name) tests=(cases.len()) failures=(failed(cases)) errors=(undecided(cases)) skipped=(skipped) timestamp=(at) {
             @for case in cases { "\n  "
                 testcase classname=(case.class) name=(case.name) {
                     @match &case.result {
                         Outcome::Passed => {}
                         Outcome::Failed { kind, message, text } => { failure type=(kind) message=(message) { (text) } }
+                        Outcome::NoVerdict(why) => { error type="no-verdict" message=(why) { (why) } }
                         Outcome::Skipped(why) => { skipped message=(why) {} }
                     }
                     @if let Some(output) = &case.output { system-out { (output) } }
@@ -85,23 +94,20 @@ fn suite(name: &str, cases: &[Case], report: &Report) -> Markup {
 }
 
 fn gate(gate: &Gate) -> Case {
-    let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
-    let message = format!("{actual}, limit {:.2}", gate.limit);
+    let message = text::gate_figures(gate);
     let left_out = text::known(gate.left_out_usd_per_hour);
     Case {
         class: "gpuwaste.gates".into(),
         name: format!("--{} {}", gate.name, gate.limit),
-        output: Some(format!("actual {message}, left out by confidence {left_out}")),
-        result: if gate.breached {
-            Outcome::Failed {
+        output: Some(format!("{message}, left out by confidence {left_out}")),
+        result: match gate.result() {
+            GateResult::Passed => Outcome::Passed,
+            GateResult::Breached => Outcome::Failed {
                 kind: "gate",
                 text: message.clone(),
                 message,
-            }
-        } else if gate.actual.is_none() {
-            Outcome::Skipped("it could not be computed".into())
-        } else {
-            Outcome::Passed
+            },
+            GateResult::NoVerdict => Outcome::NoVerdict(message),
         },
     }
 }

@@ -37,6 +37,8 @@ pub struct Resolved {
     pub now: UsdPerHour,
     /// Other findings that must be acted on too before one of its nodes is empty: indices into [`Ledger::findings`].
     pub with: BTreeSet<usize>,
+    /// Those without which not all of `now` stops, with the findings about free GPUs of the same nodes.
+    pub now_with: BTreeSet<usize>,
 }
 
 /// A node that is empty once findings are acted on, and whose bill then stops.
@@ -44,7 +46,9 @@ pub struct Resolved {
 struct Returnable {
     /// Those findings: every holder of every GPU leaves by one of them.
     by: BTreeSet<usize>,
-    /// Of the least sure of them.
+    /// Findings about its free GPUs: nobody leaves by them, but who keeps such a GPU keeps its node.
+    free: BTreeSet<usize>,
+    /// Of the least sure of those by which somebody leaves.
     confidence: Confidence,
 }
 
@@ -85,8 +89,10 @@ impl<'a> Ledger<'a> {
                 findings[i] = take(&self.findings[i].claims, &mut left);
             }
         }
-        // Suppressed findings vacate nothing: the user said that they stay.
-        let counted: BTreeSet<usize> = order.iter().filter(|(tier, _)| *tier == 0).map(|(_, i)| *i).collect();
+        // Suppressed findings vacate nothing: the user said that they stay. Nor does what is not listed: nobody is told to do it.
+        let listed = |i: &usize| !is_swallowed(self.findings[*i], &findings[*i]);
+        let counted = order.iter().filter(|(tier, _)| *tier == 0).map(|(_, i)| *i);
+        let counted: BTreeSet<usize> = counted.filter(listed).collect();
         let returnable = self.returnable_nodes(&counted);
         for (i, resolved) in findings.iter_mut().enumerate() {
             let finding = self.findings[i];
@@ -98,10 +104,16 @@ impl<'a> Ledger<'a> {
                     continue;
                 };
                 // What is surer than what else has to be done is no bill that stops, but GPUs for others.
+                let others = || node.by.iter().copied().filter(|other| *other != i);
                 if node.confidence >= finding.confidence {
-                    resolved.now += usd.unwrap_or_default();
+                    let usd = usd.unwrap_or_default();
+                    resolved.now += usd;
+                    let free = node.free.iter().copied().filter(|other| *other != i);
+                    resolved
+                        .now_with
+                        .extend(others().chain(free).filter(|_| usd.is_positive()));
                 }
-                resolved.with.extend(node.by.iter().filter(|other| **other != i));
+                resolved.with.extend(others());
             }
         }
         Resolution { findings }
@@ -124,11 +136,21 @@ impl<'a> Ledger<'a> {
         self.fleet
             .nodes
             .iter()
-            .map(|node| self.can_go(node, &vacated).then(|| self.returnable(node, &vacated)))
+            .map(|node| {
+                let goes = self.can_go(node, &vacated);
+                goes.then(|| self.returnable(node, &vacated, &leaving))
+            })
             .collect()
     }
 
-    fn returnable(&self, node: &Node, vacated: &[Option<BTreeSet<usize>>]) -> Returnable {
+    fn returnable(
+        &self,
+        node: &Node,
+        vacated: &[Option<BTreeSet<usize>>],
+        leaving: &BTreeMap<SlotId, Vec<usize>>,
+    ) -> Returnable {
+        let free = node.slot_ids().filter(|s| !self.fleet.slot(*s).is_allocated());
+        let free = free.filter_map(|s| leaving.get(&s)?.first().copied()).collect();
         let by: BTreeSet<usize> = node
             .slot_ids()
             .filter_map(|slot| vacated[slot.0].as_ref())
@@ -138,6 +160,7 @@ impl<'a> Ledger<'a> {
         let confidence = by.iter().map(|i| self.findings[*i].confidence).min();
         Returnable {
             by,
+            free,
             // Nothing has to be done for it.
             confidence: confidence.unwrap_or(Confidence::Measured),
         }
@@ -188,6 +211,14 @@ impl<'a> Ledger<'a> {
         let slot = self.fleet.slot(claim.slot);
         (self.fleet.node(slot.node), slot)
     }
+}
+
+/// All its money is in findings of a higher rank: listing it at $0 would say the same GPU twice.
+pub(super) fn is_swallowed(finding: &Finding, resolved: &Resolved) -> bool {
+    let asks = |c: &Claim| c.usd_per_hour.is_some_and(UsdPerHour::is_positive);
+    finding.kind == FindingKind::Recoverable
+        && finding.claims.iter().any(asks)
+        && resolved.claims.iter().all(|c| c.is_some_and(|u| !u.is_positive()))
 }
 
 fn take(claims: &[Claim], left: &mut [Option<UsdPerHour>]) -> Resolved {

@@ -3,7 +3,7 @@
 
 use super::RenderOptions;
 use super::decision::{self, Decision};
-use super::document::{Report, ReportFinding, Status, SuppressionState};
+use super::document::{GateResult, Report, ReportFinding, Status, SuppressionState};
 use super::order;
 use super::text::{self, plain};
 use std::fmt::Write as _;
@@ -146,19 +146,38 @@ fn rows(findings: &[&ReportFinding], from: usize, to: usize) -> Vec<String> {
         .collect()
 }
 
+/// A line a gate: where nothing was found, too, they are what decides.
+fn gates(report: &Report) -> String {
+    let mut page = String::new();
+    if !report.gates.is_empty() {
+        page.push('\n');
+    }
+    for gate in &report.gates {
+        let mark = match gate.result() {
+            GateResult::Passed => "✅ passed".to_owned(),
+            GateResult::Breached => "❌ **breached**".to_owned(),
+            GateResult::NoVerdict => "⚠️ **no verdict**".to_owned(),
+        };
+        let figures = md(&text::gate_figures(gate));
+        let _ = writeln!(page, "- {mark}: {} ({figures})", md(&gate.name));
+    }
+    page
+}
+
 fn summary(report: &Report) -> String {
     let t = &report.totals;
     if t.gpus == 0.0 {
         let read: Vec<String> = report.sources.iter().map(|s| md(&s.name)).collect();
         return format!(
-            "## GPU waste: {}\n\n{} Read: {}.\n",
+            "## GPU waste: {}\n\n{} Read: {}.\n{}",
             if t.spend_usd_per_hour.is_none() {
                 "unknown"
             } else {
                 "no GPUs were found"
             },
             text::no_gpus(t),
-            read.join(", ")
+            read.join(", "),
+            gates(report)
         );
     }
     let total = |of| md(&text::known(of));
@@ -183,22 +202,7 @@ fn summary(report: &Report) -> String {
     for (name, money, what) in states {
         let _ = writeln!(page, "- {name}: {} of {}", md(&money), md(&what));
     }
-    if !report.gates.is_empty() {
-        page.push('\n');
-    }
-    for gate in &report.gates {
-        let mark = match text::gate_result(gate) {
-            "passed" => "✅ passed".to_owned(),
-            other => format!("❌ **{other}**"),
-        };
-        let actual = gate.actual.map_or_else(|| "unknown".into(), |a| format!("{a:.2}"));
-        let _ = writeln!(
-            page,
-            "- {mark}: {} (limit {:.2}, actual {actual})",
-            md(&gate.name),
-            gate.limit
-        );
-    }
+    page.push_str(&gates(report));
     let missing = text::unassessed(report);
     if let Some((check, reason, gpus, amount)) = missing.reasons.first() {
         let _ = write!(

@@ -8,6 +8,8 @@ pub mod difference;
 pub mod document;
 pub mod example;
 mod fingerprint;
+#[cfg(test)]
+mod gate_tests;
 mod github;
 mod html;
 pub mod inventory;
@@ -30,7 +32,7 @@ use crate::analyze::Outcome;
 use crate::analyze::finding::{Evidence, Finding, FindingKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use document::{Grade, PolicyUse, Report, ReportClaim, ReportFinding, ReportFix, SCHEMA, Status, Tool};
-use ledger::{Ledger, Resolution, Resolved};
+use ledger::{Ledger, Resolution, Resolved, is_swallowed};
 use rows::GroupBy;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -90,6 +92,9 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
     let lost =
         |s: &Source| matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm) && s.status == SourceStatus::Failed;
     let written = |s: &Source| s.kind == SourceKind::Manifest;
+    if input.sources.iter().any(lost) {
+        report.totals.gpus_uncounted = true;
+    }
     if input.sources.iter().any(|s| lost(s) || written(s)) {
         // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.
         report.totals.coverage_percent = None;
@@ -97,16 +102,6 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
     // Totals are the sum of what is listed: nothing is rounded or computed twice.
     totals::add_up(&mut report);
     report
-}
-
-/// All its money is in findings of a higher rank: listing it at $0 would say the same GPU twice.
-fn is_swallowed(finding: &Finding, resolved: &Resolved) -> bool {
-    finding.kind == FindingKind::Recoverable
-        && finding
-            .claims
-            .iter()
-            .any(|c| c.usd_per_hour.is_some_and(super::units::UsdPerHour::is_positive))
-        && resolved.claims.iter().all(|c| c.is_some_and(|u| !u.is_positive()))
 }
 
 fn sources(sources: &[Source]) -> Vec<Source> {
@@ -141,6 +136,7 @@ fn finding(ledger: &Ledger<'_>, resolution: &Resolution, i: usize, input: &Input
         },
         waste_usd_per_hour: waste,
         waste_now_usd_per_hour: waste.map(|_| resolved.now),
+        now_with: resolved.now_with.iter().map(|i| ledger.ids[*i].clone()).collect(),
         at_risk_usd_per_hour: resolved.usd_per_hour.filter(|_| finding.kind == FindingKind::AtRisk),
         confidence: ledger.confidence(i),
         confidence_reasons: reasons(ledger, i),

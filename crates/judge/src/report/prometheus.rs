@@ -1,6 +1,6 @@
 //! `--format prometheus`: text for node_exporter's textfile collector. What is not known has no sample.
 
-use super::document::{Report, ReportFinding, Status};
+use super::document::{Gate, GateResult, Report, ReportFinding, Status};
 use super::text;
 use crate::units::UsdPerHour;
 use gpuwaste_facts::text::is_harmful;
@@ -121,9 +121,25 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         coverage.into_iter().collect(),
     )?;
     gauge("gaps", "Things that could not be read.", one(report.gaps.len() as f64))?;
-    let gates = report.gates.iter();
-    let gates = gates.map(|g| (labels(&[("gate", &g.name)]), f64::from(u8::from(g.breached))));
-    gauge("gate_breached", "1 where a gate's limit was not held.", gates.collect())?;
+    let one_where = |result: GateResult, known: &[GateResult]| {
+        let gates = report.gates.iter().filter(|g| known.contains(&g.result()));
+        let sample = |g: &Gate| (labels(&[("gate", &g.name)]), f64::from(u8::from(g.result() == result)));
+        gates.map(sample).collect::<Vec<_>>()
+    };
+    let decided = [GateResult::Passed, GateResult::Breached];
+    gauge(
+        "gate_breached",
+        "1 where a gate's limit was not held, 0 where it was; no sample where nobody knows.",
+        one_where(GateResult::Breached, &decided),
+    )?;
+    gauge(
+        "gate_undecided",
+        "1 where too little could be read for a gate's verdict.",
+        one_where(
+            GateResult::NoVerdict,
+            &[GateResult::Passed, GateResult::Breached, GateResult::NoVerdict],
+        ),
+    )?;
     if let Some(groups) = &report.groups {
         let rows = |of: fn(&super::document::Group) -> Option<f64>| {
             let rows = groups.rows.iter();

@@ -2,7 +2,7 @@
 //! running fleet has a logical location, and a made-up path beside it, since code scanning refuses results without one.
 
 use super::decision::DecisionState;
-use super::document::{Report, ReportFinding, Status};
+use super::document::{GateResult, Report, ReportFinding, Status};
 use super::text::{self, plain};
 use crate::analyze::CHECKS;
 use crate::analyze::finding::{Confidence, FindingKind};
@@ -31,6 +31,15 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             json!({ "level": "note", "message": { "text": message_text(&message) } })
         })
         .collect();
+    // What nobody could decide is no successful run: an empty list of results would read as one.
+    let undecided = report.gates.iter().filter(|g| g.result() == GateResult::NoVerdict);
+    let undecided = undecided.map(|g| {
+        let message = format!("gate {}: {}; {}", g.name, g.result().name(), text::gate_figures(g));
+        json!({ "level": "error", "message": { "text": message_text(&message) } })
+    });
+    let undecided: Vec<Value> = undecided.collect();
+    let decided = undecided.is_empty();
+    let notifications: Vec<Value> = undecided.into_iter().chain(notifications).collect();
     let document = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -42,7 +51,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 "rules": rules.into_values().collect::<Vec<_>>(),
             }},
             "invocations": [{
-                "executionSuccessful": true,
+                "executionSuccessful": decided,
                 "endTimeUtc": report.taken_at.to_string(),
                 "toolExecutionNotifications": notifications,
             }],

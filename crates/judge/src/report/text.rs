@@ -5,6 +5,7 @@ use crate::analyze::finding::{Evidence, FindingKind, Subject};
 use crate::report::document::{Grade, Status};
 use crate::snapshot::SourceKind;
 use crate::units::UsdPerHour;
+use std::collections::BTreeSet;
 
 /// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
 pub const HOURS_PER_MONTH: f64 = 730.0;
@@ -131,13 +132,11 @@ pub fn gone(fixed: &[super::document::Fixed]) -> Vec<String> {
     sums.into_iter().map(line).collect()
 }
 
-/// What a gate came to: one that could not be computed has not passed.
-pub fn gate_result(gate: &super::document::Gate) -> &'static str {
-    match (gate.breached, gate.actual) {
-        (true, _) => "breached",
-        (false, Some(_)) => "passed",
-        (false, None) => "not computed",
-    }
+/// "limit 400.00, actual 290.08", and of a gate without a verdict why.
+pub fn gate_figures(gate: &super::document::Gate) -> String {
+    let actual = gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}"));
+    let why = gate.undecided_because.as_ref().map(|w| format!("; {}", plain(w)));
+    format!("limit {:.2}, actual {actual}{}", gate.limit, why.unwrap_or_default())
 }
 
 /// What stands where nothing is listed: nothing found is not the same as nothing judged.
@@ -186,28 +185,52 @@ pub fn of_manifests(report: &Report) -> bool {
     !report.sources.is_empty() && report.sources.iter().all(|s| s.kind == SourceKind::Manifest)
 }
 
+/// What stops being paid, what can be given to others, and the ids of all findings to act on for the first. Of what people work
+/// through: what somebody snoozed or dismissed gives nothing, nor does a bill stop that needs it to be done.
+pub fn promise(report: &Report) -> (UsdPerHour, UsdPerHour, BTreeSet<&str>) {
+    let shown = super::order::ranked(report);
+    let ids: BTreeSet<&str> = shown.iter().map(|f| f.id.as_str()).collect();
+    let (mut now, mut waste, mut things) = (UsdPerHour::ZERO, UsdPerHour::ZERO, BTreeSet::new());
+    for f in shown {
+        waste += f.waste_usd_per_hour.unwrap_or_default();
+        let stops = f.waste_now_usd_per_hour.filter(|u| u.is_positive());
+        let Some(usd) = stops.filter(|_| f.now_with.iter().all(|w| ids.contains(w.as_str()))) else {
+            continue;
+        };
+        now += usd;
+        things.insert(f.id.as_str());
+        things.extend(f.now_with.iter().map(String::as_str));
+    }
+    (now, waste - now, things)
+}
+
 /// What to do and what it gives: "$126,581 a month stops if 9 things are done; $159,666 more can be reused."
 pub fn headline(report: &Report) -> String {
     let t = &report.totals;
-    let (Some(now), Some(reusable)) = (t.waste_now_usd_per_hour, t.waste_reusable_usd_per_hour) else {
+    let Some(waste) = t.waste_usd_per_hour else {
         return if t.spend_usd_per_hour.is_none() {
             "What could be saved is unknown: no GPU has a known price.".into()
         } else {
-            "What could be saved is unknown: nothing could be judged.".into()
+            let unpriced = super::order::ranked(report)
+                .iter()
+                .any(|f| f.kind == FindingKind::Recoverable);
+            let why = if unpriced {
+                "nothing of what was found has a known price"
+            } else {
+                "nothing could be judged"
+            };
+            format!("What could be saved is unknown: {why}.")
         };
     };
     if of_manifests(report) {
-        let saved = now + reusable;
-        return if saved.is_positive() {
-            format!("{} a month could be saved before it is deployed.", per_month(saved))
+        return if waste.is_positive() {
+            format!("{} a month could be saved before it is deployed.", per_month(waste))
         } else {
             nothing_found(t).into()
         };
     }
-    let things = super::order::ranked(report)
-        .iter()
-        .filter(|f| f.waste_now_usd_per_hour.is_some_and(UsdPerHour::is_positive))
-        .count() as u64;
+    let (now, reusable, things) = promise(report);
+    let things = things.len() as u64;
     let things = format!(
         "{} {} done",
         plural(things, "thing"),
@@ -224,6 +247,13 @@ pub fn headline(report: &Report) -> String {
             "{} a month of GPUs can be reused; no bill stops by itself.",
             per_month(reusable)
         ),
+        // Somebody decided about all of it.
+        (false, false) if waste.is_positive() => {
+            format!(
+                "{} a month of waste was put off or dismissed; nothing else was found.",
+                per_month(waste)
+            )
+        }
         (false, false) => nothing_found(t).into(),
     }
 }
@@ -271,7 +301,7 @@ pub fn coverage_line(report: &Report) -> String {
 /// "cpu-gpu-imbalance for 50 GPUs, and 2 more → give Prometheus …": the remedy is that which assesses most.
 pub fn not_assessed_line(report: &Report) -> Option<String> {
     let missing = unassessed(report);
-    let checks: std::collections::BTreeSet<&str> = missing.reasons.iter().map(|r| r.0).collect();
+    let checks: BTreeSet<&str> = missing.reasons.iter().map(|r| r.0).collect();
     let (check, _, most, _) = missing.reasons.first()?;
     let others = match checks.len() - 1 {
         0 => String::new(),
@@ -394,7 +424,7 @@ pub fn kind_name(kind: FindingKind) -> &'static str {
 
 /// Distinct GPUs that a finding claims; `None`: it claims none.
 pub fn claimed_gpus(finding: &ReportFinding) -> Option<usize> {
-    let gpus: std::collections::BTreeSet<_> = finding.claims.iter().map(|c| (&c.node, &c.gpu)).collect();
+    let gpus: BTreeSet<_> = finding.claims.iter().map(|c| (&c.node, &c.gpu)).collect();
     (!gpus.is_empty()).then_some(gpus.len())
 }
 

@@ -66,10 +66,9 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
         sum_known(hidden.map(money)).usd()
     });
     let breached = actual.is_some_and(|a| a > max);
+    let uncomputed = "it could not be computed: no ledger of decisions was given (--ledger DIR)";
     match actual {
-        None => lines.push(format!(
-            "gate {name}: could not be computed: no ledger of decisions was given (--ledger DIR)"
-        )),
+        None => lines.push(format!("gate {name} gives no verdict: {uncomputed}")),
         Some(actual) if breached => {
             lines.push(format!(
                 "gate {name}: ${actual:.2}/h is over the limit of ${max:.2}/h by ${:.2}/h",
@@ -91,6 +90,7 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
         actual,
         breached,
         undecided: actual.is_none(),
+        undecided_because: actual.is_none().then(|| uncomputed.to_owned()),
         left_out_usd_per_hour: None,
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn gate(report: &Report, max: f64, lines: &mut Vec<String>) -> Gate {
 /// Says that a gate held only because of what was decided.
 pub(super) fn only_by_decision(name: &str, counted: UsdPerHour, all: UsdPerHour, limit: &str) -> String {
     format!(
-        "gate {name} passed only because findings with a decision for {} are not counted: with them it is over the limit of {limit}; --max-dismissed limits what may be hidden",
+        "gate {name} is not breached only because findings with a decision for {} are not counted: with them it is over the limit of {limit}; --max-dismissed limits what may be hidden",
         crate::report::text::money(all - counted)
     )
 }

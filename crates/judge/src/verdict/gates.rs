@@ -3,15 +3,15 @@
 use super::{Baseline, Place, decided, growth};
 use crate::analyze::finding::{Confidence, FindingKind};
 use crate::report::decision::DecisionState;
-use crate::report::document::{Gate, Report, ReportFinding, Status};
+use crate::report::document::{Gate, GateResult, Report, ReportFinding, Status};
 use crate::report::ledger::{Ledger, Resolution};
 use crate::report::totals::could_judge;
 use crate::settings::{Gates, Tolerance};
 use crate::snapshot::{SourceKind, SourceStatus};
-use crate::units::{UsdPerHour, sum_known};
+use crate::units::{Ratio, UsdPerHour, sum_known};
 
 /// Default coverage that a verdict needs (interface contract).
-const DEFAULT_COVERAGE: f64 = 80.0;
+pub const DEFAULT_COVERAGE: f64 = 80.0;
 
 /// Findings named under a breached gate.
 const NAMED: usize = 5;
@@ -64,7 +64,6 @@ pub fn judge(
         counts,
         percent,
     });
-    let mut undecided = false;
     for limit in &limits {
         let Some(max) = limit.max else { continue };
         let counted = Money {
@@ -73,9 +72,11 @@ pub fn judge(
             baseline,
         };
         let mut gate = money_gate(report, ledger, &counted, limit, max, level, &mut verdict.lines);
-        if !gate.breached {
-            gate.undecided = gate.actual.is_none() || in_doubt(report, ledger, limit, &gate, &mut verdict.lines);
-            undecided |= gate.undecided;
+        if let Some(why) = in_doubt(report, ledger, limit, &gate) {
+            verdict
+                .lines
+                .push(format!("gate {} gives no verdict: {why}", limit.name));
+            gate.doubt(&why);
         }
         report.gates.push(gate);
     }
@@ -84,7 +85,8 @@ pub fn judge(
         report.gates.push(gate);
     }
     let needed = gates.min_coverage.or(gates.any().then_some(DEFAULT_COVERAGE));
-    let short = needed.is_some_and(|needed| coverage_gate(report, needed, &mut verdict.lines));
+    let short = needed.and_then(|needed| coverage_gate(report, needed));
+    verdict.lines.extend(short.clone());
     let failed: Vec<String> = report
         .sources
         .iter()
@@ -92,13 +94,15 @@ pub fn judge(
         .map(|s| format!("source '{}' was named and could not be read: {}", s.name, s.detail))
         .collect();
     let breached = report.gates.iter().any(|g| g.breached && g.name != "min-coverage");
-    let uncomputed = report
-        .gates
-        .iter()
-        .any(|g| g.name != "min-coverage" && g.actual.is_none());
+    for gate in &mut report.gates {
+        for why in short.iter().chain(&failed) {
+            gate.doubt(why);
+        }
+    }
+    let undecided = report.gates.iter().any(|g| g.result() == GateResult::NoVerdict);
     verdict.code = if breached {
         1
-    } else if short || uncomputed || undecided || !failed.is_empty() {
+    } else if short.is_some() || undecided || !failed.is_empty() {
         3
     } else {
         0
@@ -107,41 +111,41 @@ pub fn judge(
     verdict
 }
 
-/// True where a read that failed could have told of so much more that the gate would be breached: it gives no verdict.
-fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate, lines: &mut Vec<String>) -> bool {
-    let fleet = ledger.fleet;
+/// Why a gate that is not breached gives no verdict: a read failed that could have told of so much more that it would be.
+fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate) -> Option<String> {
+    if gate.breached {
+        return None;
+    }
+    let why = doubt(report, gate.actual?, limit.max?, limit.percent)?;
     let lost = report.sources.iter().filter(|s| {
         let whole = matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm);
         whole && s.status == SourceStatus::Failed
     });
     let lost = lost.map(|s| format!("all of {}", s.name));
-    if let Some(what) = fleet.uncounted.iter().cloned().chain(lost).next() {
-        lines.push(format!(
-            "gate {} gives no verdict: a read failed that could tell of more GPUs: {what}",
-            limit.name
-        ));
-        return true;
+    let what = ledger.fleet.uncounted.iter().cloned().chain(lost).next();
+    Some(what.map_or_else(|| why.clone(), |what| format!("{why}: {what}")))
+}
+
+/// Why a gate that counts `actual` under its limit of `max` (dollars an hour, or percent of spend) decides nothing: by what the
+/// report tells of reads that failed.
+pub fn doubt(report: &Report, actual: f64, max: f64, percent: bool) -> Option<String> {
+    if report.totals.gpus_uncounted {
+        return Some("a read failed that could tell of more GPUs".into());
     }
-    let doubted: UsdPerHour = sum_known(fleet.slots.iter().filter(|s| s.doubted || s.unsettled).map(|s| s.price));
-    let more = if limit.percent {
+    // No gate counts what has no price.
+    let doubted = report.totals.doubted_usd_per_hour?;
+    let more = if percent {
         let spend = report.totals.spend_usd_per_hour.unwrap_or_default();
-        if spend.is_positive() {
-            doubted.usd() / spend.usd() * 100.0
-        } else {
-            0.0
-        }
+        Ratio::of(doubted.usd(), spend.usd()).map_or(0.0, Ratio::percent)
     } else {
         doubted.usd()
     };
-    let flips = doubted.is_positive() && gate.actual.unwrap_or(0.0) + more > limit.max.unwrap_or(f64::MAX);
-    if flips {
-        lines.push(format!(
-            "gate {} gives no verdict: reads failed that could tell more of GPUs for {}, and the gaps name them",
-            limit.name,
+    (doubted.is_positive() && actual + more > max).then(|| {
+        format!(
+            "reads failed that could tell more of GPUs for {}, and the gaps name them",
             crate::report::text::money(doubted)
-        ));
-    }
-    flips
+        )
+    })
 }
 
 fn money_gate(
@@ -169,12 +173,14 @@ fn money_gate(
     let counted = money.sum(ledger, limit.counts, level);
     let everything = money.sum(ledger, limit.counts, Confidence::Assumed);
     let actual = figure(counted);
+    let uncomputed = "it could not be computed: no price is known, or no GPU could be judged";
     let gate = Gate {
         name: limit.name.into(),
         limit: max,
         actual,
         breached: actual.is_some_and(|a| a > max),
-        undecided: false,
+        undecided: actual.is_none(),
+        undecided_because: actual.is_none().then(|| uncomputed.to_owned()),
         confidence: Some(level),
         left_out_usd_per_hour: spend.map(|_| everything - counted),
     };
@@ -186,10 +192,7 @@ fn money_gate(
         }
     };
     match actual {
-        None => lines.push(format!(
-            "gate {}: could not be computed: no price is known, or no GPU could be judged",
-            limit.name
-        )),
+        None => lines.push(format!("gate {} gives no verdict: {uncomputed}", limit.name)),
         Some(actual) if gate.breached => {
             lines.push(format!(
                 "gate {}: {} is over the limit of {} by {}",
@@ -213,7 +216,7 @@ fn money_gate(
             }
             if let Some((lower, usd)) = flips {
                 lines.push(format!(
-                    "gate {} passed with {} only because {} of findings less sure than '{}' were left out: with them it is {}, over the limit of {}; --gate-confidence {} counts them",
+                    "gate {} counts {} only because {} of findings less sure than '{}' were left out: with them it is {}, over the limit of {}; --gate-confidence {} counts them",
                     limit.name,
                     say(actual),
                     crate::report::text::money(usd - counted),
@@ -243,30 +246,32 @@ pub fn counted(gate: &Gate, f: &ReportFinding) -> bool {
         && !f.claims.is_empty()
 }
 
-/// True where too little could be read for a verdict.
-fn coverage_gate(report: &mut Report, needed: f64, lines: &mut Vec<String>) -> bool {
+/// Why too little could be read for a verdict.
+fn coverage_gate(report: &mut Report, needed: f64) -> Option<String> {
     if needed <= 0.0 {
-        return false;
+        return None;
     }
-    let actual = report.totals.coverage_percent;
-    // Unreadable nodes: coverage is unknown, so no verdict can be given.
-    let short = actual.is_none_or(|c| c < needed);
+    let short = short_of(report, needed);
     report.gates.push(Gate {
         name: "min-coverage".into(),
         limit: needed,
-        actual,
-        breached: short,
+        actual: report.totals.coverage_percent,
+        breached: short.is_some(),
         undecided: false,
+        undecided_because: None,
         confidence: None,
         left_out_usd_per_hour: None,
     });
-    if short {
-        let actual = actual.map_or_else(|| "unknown".to_string(), |c| format!("{c:.1} %"));
-        lines.push(format!(
-            "coverage is {actual}, under --min-coverage {needed}: too little could be read for a verdict"
-        ));
-    }
     short
+}
+
+/// Where coverage is unknown, as with unreadable nodes, no verdict can be given either.
+pub fn short_of(report: &Report, needed: f64) -> Option<String> {
+    let actual = report.totals.coverage_percent;
+    (needed > 0.0 && actual.is_none_or(|c| c < needed)).then(|| {
+        let actual = actual.map_or_else(|| "unknown".to_string(), |c| format!("{c:.1} %"));
+        format!("coverage is {actual}, under --min-coverage {needed}: too little could be read for a verdict")
+    })
 }
 
 /// What decides which findings a gate adds up.

@@ -9,7 +9,7 @@ mod suppress;
 
 pub use baseline::Baseline;
 pub use decided::{Decisions, apply as decide};
-pub use gates::{Verdict, counted, judge};
+pub use gates::{DEFAULT_COVERAGE, Verdict, counted, doubt, judge, short_of};
 pub use suppress::suppress;
 
 use crate::analyze::finding::FindingKind;

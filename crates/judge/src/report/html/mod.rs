@@ -4,7 +4,7 @@
 mod charts;
 mod lists;
 
-use super::document::{Report, ReportFinding, SuppressionState};
+use super::document::{GateResult, Report, ReportFinding, SuppressionState};
 use super::text::{self, money, plain};
 use crate::snapshot::SourceKind;
 use base64::Engine;
@@ -120,10 +120,9 @@ fn top(report: &Report) -> Markup {
 fn gates(report: &Report) -> Markup {
     html! {
         @for gate in &report.gates {
-            @let result = text::gate_result(gate);
-            div.note.bad[result != "passed"].good[result == "passed"] {
-                p { b { (result) } ": gate " code { "--" (gate.name) } ", limit " (format!("{:.2}", gate.limit))
-                    ", actual " (gate.actual.map_or_else(|| "unknown".to_owned(), |a| format!("{a:.2}")))
+            @let passed = gate.result() == GateResult::Passed;
+            div.note.bad[!passed].good[passed] {
+                p { b { (gate.result().name()) } ": gate " code { "--" (gate.name) } ", " (text::gate_figures(gate))
                     @if let Some(usd) = gate.left_out_usd_per_hour.filter(|u| u.is_positive()) { ", " (money(usd)) " left out as less sure" } }
             }
         }

@@ -1,7 +1,7 @@
 //! What stands below the findings: groups, gates, the baseline, the policy, prices, gaps.
 
 use crate::report::RenderOptions;
-use crate::report::document::{Report, Status, SuppressionState};
+use crate::report::document::{GateResult, Report, Status, SuppressionState};
 use crate::report::terminal::{Paint, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ const GAPS: usize = 8;
 
 pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     groups(report, options, out)?;
-    gates(report, out)?;
+    gates(report, options, out)?;
     fixed(report, options, out)?;
     policy(report, options, out)?;
     footer(report, options, out)
@@ -24,7 +24,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
 /// What stands below the first screen: what was asked for, and what is wrong with policy or baseline.
 pub(super) fn short(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     groups(report, options, out)?;
-    gates(report, out)?;
+    gates(report, options, out)?;
     fixed(report, options, out)?;
     policy(report, options, out)
 }
@@ -95,19 +95,17 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     Ok(())
 }
 
-fn gates(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+/// Above all they stand where there is no GPU: nothing else tells that nothing was decided.
+pub(super) fn gates(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     for gate in &report.gates {
-        let actual = gate.actual.map_or_else(|| "unknown".to_string(), |a| format!("{a:.2}"));
-        writeln!(
-            out,
-            "\nGate {}: {} (limit {:.2}, actual {actual})",
-            gate.name,
-            match text::gate_result(gate) {
-                "breached" => "BREACHED",
-                other => other,
-            },
-            gate.limit
-        )?;
+        let result = match gate.result() {
+            GateResult::Passed => "passed",
+            GateResult::Breached => "BREACHED",
+            GateResult::NoVerdict => "NO VERDICT",
+        };
+        let line = format!("Gate {}: {result} ({})", gate.name, text::gate_figures(gate));
+        writeln!(out)?;
+        wrapped(out, &line, options.width, "", "  ")?;
     }
     Ok(())
 }

@@ -13,7 +13,8 @@ use std::io::{self, Write};
 pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     title(report, options, out)?;
     if report.totals.gpus == 0.0 {
-        return no_gpus(report, out);
+        no_gpus(report, out)?;
+        return after::gates(report, options, out);
     }
     if !options.verbose {
         first::render(report, options, out)?;
