@@ -32,6 +32,8 @@ pub(crate) struct LearnedArgs {
 pub(crate) enum LearnedFormat {
     Table,
     Json,
+    /// One page: predicted against realised over time, by check and by owner.
+    Html,
 }
 
 /// What findings are ranked by.

@@ -40,6 +40,7 @@ pub(super) fn learned(args: &LearnedArgs, others: Others) -> Result<ExitCode> {
     match args.format {
         LearnedFormat::Json => print(text),
         LearnedFormat::Table => print(table(&facts)),
+        LearnedFormat::Html => bail!("--format html is of decisions: facts are told as a table or as JSON"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! learned: what became of what was decided, what follows from it, and the record for others.
 
+mod html;
+
 use super::{clock, facts, policy, print, slips, snapshot_file};
 use crate::cli::{LearnedArgs, LearnedFormat};
 use crate::report::document::Status;
@@ -39,6 +41,7 @@ pub(super) fn learned(args: &LearnedArgs) -> Result<ExitCode> {
     match args.format {
         LearnedFormat::Json => print(serde_json::to_string_pretty(&learned)? + "\n"),
         LearnedFormat::Table => print(table(&learned)),
+        LearnedFormat::Html => print(html::page(&learned)),
     }
 }
 

@@ -336,12 +336,26 @@ pub struct Learned {
     pub owners: BTreeMap<String, Figures>,
     /// Predicted and realised of what was settled, by month.
     pub months: BTreeMap<String, Month>,
+    /// The same one by one, in order of time.
+    pub settled: Vec<Settled>,
     pub proposals: Vec<Proposal>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct Month {
     pub settled: u64,
+    pub predicted_usd_per_hour: f64,
+    pub realised_usd_per_hour: f64,
+}
+
+/// What one finding was said to save, and what it saved.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Settled {
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// With its part.
+    pub check: String,
+    pub owner: Option<String>,
     pub predicted_usd_per_hour: f64,
     pub realised_usd_per_hour: f64,
 }
@@ -374,7 +388,15 @@ impl Learned {
             .collect();
         let mut by_owner: BTreeMap<String, Vec<Vote>> = BTreeMap::new();
         let mut months: BTreeMap<String, Month> = BTreeMap::new();
+        let mut settled: Vec<Settled> = Vec::new();
         for entry in book.entries.values() {
+            settled.extend(entry.outcomes.iter().map(|o| Settled {
+                at: o.at,
+                check: entry.check(),
+                owner: entry.finding.owner.clone(),
+                predicted_usd_per_hour: o.predicted_usd_per_hour.usd(),
+                realised_usd_per_hour: o.realised_usd_per_hour.usd(),
+            }));
             if let (Some(owner), Some(vote)) = (&entry.finding.owner, Vote::of(entry)) {
                 by_owner.entry(owner.clone()).or_default().push(vote);
             }
@@ -385,6 +407,7 @@ impl Learned {
                 month.realised_usd_per_hour += o.realised_usd_per_hour.usd();
             }
         }
+        settled.sort_by_key(|s| s.at);
         let owners = by_owner.iter().map(|(owner, votes)| {
             let votes: Vec<(&Vote, f64)> = votes.iter().map(|v| (v, 1.0)).collect();
             (owner.clone(), of_votes(&votes, at))
@@ -395,6 +418,7 @@ impl Learned {
             checks,
             owners: owners.collect(),
             months,
+            settled,
             proposals: crate::propose::all(book, at),
         }
     }

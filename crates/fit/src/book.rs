@@ -10,7 +10,7 @@ use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use crate::units::{Bytes, Ratio, Tokens};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A server that tells its capacity.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,6 @@ struct Step {
 /// What one server said.
 #[derive(Clone, Debug, PartialEq)]
 struct Witness {
-    kind: Kind,
     /// How much more of its card its pool took than was estimated.
     more: Option<f64>,
     /// Its time between tokens; the drafts it ran with are not in the roofline, so that none with drafts has one.
@@ -83,7 +82,8 @@ struct Witness {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Book {
     seen: HashMap<Thing, usize>,
-    facts: Vec<Witness>,
+    /// By kind: there are far fewer kinds than servers.
+    facts: BTreeMap<Kind, Vec<Witness>>,
 }
 
 /// From how many servers that agree a band narrows (docs/decisions.md, learned).
@@ -105,8 +105,7 @@ impl Book {
         let Some(kind) = self.enter(told) else {
             return Err(Refusal::Silent("its engine's version is not known".into()));
         };
-        self.facts.push(Witness {
-            kind,
+        self.facts.entry(kind).or_default().push(Witness {
             more: Some(more),
             timed: None,
             whose: told.whose.to_string(),
@@ -134,7 +133,6 @@ impl Book {
         let memory = fact.kv_capacity_tokens.map(|_| more(&told));
         let timed = fact.speed.map(|speed| speed::measured(&told, &speed));
         let witness = Witness {
-            kind,
             more: memory.as_ref().and_then(|m| m.as_ref().ok().copied()),
             timed: timed.as_ref().and_then(|t| t.as_ref().ok().cloned()),
             whose: file.to_string(),
@@ -142,7 +140,7 @@ impl Book {
             restarted: fact.restarts.is_some_and(|n| n > 0),
         };
         if witness.more.is_some() || witness.timed.is_some() {
-            self.facts.push(witness);
+            self.facts.entry(kind).or_default().push(witness);
         }
         // What cannot be comes before what only says nothing.
         let mut refusals: Vec<Refusal> = [memory.and_then(Result::err), timed.and_then(Result::err)]
@@ -169,13 +167,13 @@ impl Book {
         // Of a setting that could not be read nobody knows that it is the same.
         let unread = facts::unread(settings).is_some();
         let mut near: Vec<(usize, &'static str, f64, &Witness)> = Vec::new();
-        for witness in &self.facts {
-            let (mut count, mut what) = differs(&own, &witness.kind);
+        for (kind, witnesses) in &self.facts {
+            let (mut count, mut what) = differs(&own, kind);
             if unread {
                 (count, what) = (count + 1, "setting, which could not be read here");
             }
-            if let Some(more) = witness.more.filter(|_| count <= 1) {
-                near.push((count, what, more, witness));
+            if count <= 1 {
+                near.extend(witnesses.iter().filter_map(|w| Some((count, what, w.more?, w))));
             }
         }
         near.sort_by(|a, b| a.0.cmp(&b.0).then(a.2.total_cmp(&b.2)));
@@ -207,15 +205,13 @@ impl Book {
         gpu: &GpuFacts,
         parallelism: Parallelism,
     ) -> Vec<Measured> {
-        let told = |w: &Witness| w.timed.is_some() && !w.restarted;
-        if !self.facts.iter().any(told) || model.assumed() || facts::unread(settings).is_some() {
+        if self.is_empty() || model.assumed() || facts::unread(settings).is_some() {
             return Vec::new();
         }
-        let Some(own) = self.of(model, settings, gpu, parallelism) else {
-            return Vec::new();
-        };
-        let alike = self.facts.iter().filter(|w| told(w) && differs(&own, &w.kind).0 == 0);
-        alike
+        let own = self.of(model, settings, gpu, parallelism);
+        let alike = own.and_then(|own| self.facts.get(&own)).into_iter().flatten();
+        let settled = alike.filter(|w| !w.restarted);
+        settled
             .filter_map(|w| w.timed.clone())
             .filter(speed::is_believed)
             .collect()

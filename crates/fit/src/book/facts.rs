@@ -86,6 +86,12 @@ pub struct Speed {
     pub output_tokens: f64,
 }
 
+impl Combination {
+    pub fn key(&self, server: String) -> (String, String) {
+        (serde_json::to_string(self).unwrap_or_default(), server)
+    }
+}
+
 impl Facts {
     /// Joins what several files and snapshots told: in any order, any number of times, with the same result.
     pub fn of(all: impl IntoIterator<Item = Fact>) -> Self {
@@ -121,12 +127,9 @@ impl Facts {
 }
 
 impl Fact {
-    /// Server and combination.
+    /// Combination and server.
     pub fn key(&self) -> (String, String) {
-        (
-            serde_json::to_string(&self.combination).unwrap_or_default(),
-            self.server.clone(),
-        )
+        self.combination.key(self.server.clone())
     }
 
     /// Of two facts of one key the later one counts; of one time one that does not depend on who asks.

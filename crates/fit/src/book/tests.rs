@@ -126,7 +126,9 @@ fn of(less: &[f64]) -> Book {
     for less in less {
         let one = book(MODEL, &s, "L40S", *less);
         all.seen.clone_from(&one.seen);
-        all.facts.extend(one.facts);
+        for (kind, told) in one.facts {
+            all.facts.entry(kind).or_default().extend(told);
+        }
     }
     all
 }

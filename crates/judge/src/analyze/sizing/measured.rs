@@ -59,7 +59,13 @@ fn learn(fleet: &Fleet, learned: &[LearnedFact], book: &mut Book, gaps: &mut Vec
     if learned.is_empty() {
         return;
     }
-    let here: HashSet<(String, String)> = of(fleet, &Settings::default()).0.facts.iter().map(Fact::key).collect();
+    let here: HashSet<(String, String)> = servers(fleet)
+        .filter_map(|w| {
+            let held = held(fleet, w).ok()?;
+            let combination = facts::combination(&told(&held, Tokens(0), "")).ok()?;
+            Some(combination.key(hashed(&fleet.clusters[w.cluster].key, w)))
+        })
+        .collect();
     let mut unknown = 0;
     for LearnedFact { fact, file } in learned.iter().filter(|l| !here.contains(&l.fact.key())) {
         match book.learn_fact(fact, file) {
