@@ -66,7 +66,7 @@ pub(super) enum Lost {
 /// Where exporters run.
 const EXPORTERS: &str = "gpu-operator";
 
-const ALL: &[Lost] = &[
+pub(super) const ALL: &[Lost] = &[
     Lost::Cluster,
     Lost::Nodes,
     Lost::Pods,
@@ -550,7 +550,7 @@ fn per_gpu(judged: &Judged) -> BTreeMap<(String, String, usize), (i64, Confidenc
 
 /// Everything that may not rise. Equal GPUs may change places on a node, and the remainder of a price that does not divide
 /// goes to the first of them: one micro-dollar a GPU is no rise.
-fn assert_not_better(whole: &Judged, part: &Judged, what: &str) {
+pub(super) fn assert_not_better(whole: &Judged, part: &Judged, what: &str) {
     let slack = whole.fleet.slots.len() as i64;
     let (a, b) = (&whole.report.totals, &part.report.totals);
     let waste = |t: &crate::report::document::Totals| t.waste_usd_per_hour.unwrap_or_default().micros();
