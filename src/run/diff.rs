@@ -2,6 +2,7 @@
 
 use super::{output, policy, snapshot_file};
 use crate::cli::{DiffArgs, DiffFormat};
+use crate::collect::input;
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
 use crate::report::text::{of_manifests, plain};
@@ -89,12 +90,11 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
     if path.as_os_str() == "-" {
         io::stdin()
             .lock()
+            .take(input::PRINTED)
             .read_to_end(&mut bytes)
             .context("could not read stdin")?;
     } else {
-        std::fs::File::open(path)
-            .and_then(|mut f| f.read_to_end(&mut bytes))
-            .with_context(|| format!("could not read {name}"))?;
+        bytes = input::named(path, input::PRINTED).with_context(|| format!("could not read {name}"))?;
     }
     if let Ok(Head {
         schema,

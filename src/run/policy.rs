@@ -3,7 +3,7 @@
 use crate::analyze;
 use crate::catalog::prices::PriceBook;
 use crate::cli::{ConfidenceArg, JudgeArgs, ReportArgs};
-use crate::collect;
+use crate::collect::{self, input};
 use crate::settings::{self, Settings};
 use crate::snapshot::Gap;
 use crate::units::Confidence;
@@ -61,7 +61,7 @@ pub(super) fn file(named: Option<&Path>) -> Result<Settings> {
 /// Its text; `None`: none is named, and there is none.
 pub(super) fn text(named: Option<&Path>) -> Result<Option<String>> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-    match std::fs::read_to_string(path) {
+    match input::named_text(path, input::WRITTEN) {
         Ok(text) => Ok(Some(text)),
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("could not read the policy file {}", path.display())),
@@ -115,7 +115,8 @@ fn gates(args: &ReportArgs, settings: &mut Settings) -> Result<()> {
 fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("could not read the price file {name}"))?;
+    let text =
+        input::named_text(path, input::WRITTEN).with_context(|| format!("could not read the price file {name}"))?;
     let book = PriceBook::parse(&text).map_err(|why| anyhow!("price file {name}, {why}"))?;
     let origin = |i: usize| (format!("price.{i}"), format!("--prices {name}"));
     settings.origins.extend((0..book.entries.len()).map(origin));

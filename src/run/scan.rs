@@ -3,6 +3,7 @@
 use super::{group, ignored, output, policy, slips, snapshot_file, source};
 use crate::analyze::{self, Context as CheckContext, Expected};
 use crate::cli::{CollectArgs, RankArg, ReportArgs, ScanArgs, SourceArgs};
+use crate::collect::input;
 use crate::judge::{self, Case};
 use crate::plan;
 use crate::report::Format;
@@ -144,7 +145,7 @@ fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standin
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {
     let name = path.display();
-    let bytes = std::fs::read(path)
+    let bytes = input::named(path, input::PRINTED)
         .with_context(|| format!("could not read the baseline {name} (--write-baseline {name} writes one)"))?;
     if let Some(what) = slips::instead(&bytes) {
         bail!("baseline {name}: {what}");

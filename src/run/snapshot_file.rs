@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// No fleet's snapshot is larger decompressed (50,000 pods take about 100 MB); more is a bomb or a mistake.
 const MAX_BYTES: u64 = 2 << 30;
+/// What is held as text: of a larger one the rest is decoded as it comes, which is slower.
+const HELD_BYTES: u64 = 256 << 20;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -29,21 +31,37 @@ pub(crate) fn decode(source: impl Read) -> Result<Snapshot> {
     let mut magic = [0; 4];
     let seen = read_up_to(&mut source, &mut magic)?;
     let whole = io::Cursor::new(magic[..seen].to_vec()).chain(source);
-    let mut text = Vec::new();
-    let read = if magic.starts_with(&GZIP) {
-        flate2::read::MultiGzDecoder::new(whole)
-            .take(MAX_BYTES)
-            .read_to_end(&mut text)
+    if magic.starts_with(&GZIP) {
+        whole_or_stream(flate2::read::MultiGzDecoder::new(whole))
     } else if magic == ZSTD {
-        zstd::Decoder::new(whole)?.take(MAX_BYTES).read_to_end(&mut text)
+        whole_or_stream(zstd::Decoder::new(whole)?)
     } else {
-        whole.take(MAX_BYTES).read_to_end(&mut text)
-    };
-    read.context("the file is cut off or damaged: record it again with 'gpuwaste collect'")?;
-    if text.len() as u64 == MAX_BYTES {
+        whole_or_stream(whole)
+    }
+}
+
+const DAMAGED: &str = "the file is cut off or damaged: record it again with 'gpuwaste collect'";
+
+fn whole_or_stream(mut source: impl Read) -> Result<Snapshot> {
+    let mut text = Vec::new();
+    source
+        .by_ref()
+        .take(HELD_BYTES)
+        .read_to_end(&mut text)
+        .context(DAMAGED)?;
+    if (text.len() as u64) < HELD_BYTES {
+        return parse(&text);
+    }
+    let mut rest = io::Cursor::new(text).chain(source).take(MAX_BYTES);
+    let read = serde_json::from_reader::<_, Snapshot>(BufReader::new(&mut rest));
+    if rest.limit() == 0 {
         bail!("it is larger than 2 GiB decompressed, which no snapshot is");
     }
-    parse(&text)
+    match read {
+        Err(error) if error.is_io() => Err(error).context(DAMAGED),
+        Err(error) => Err(explain(&error)),
+        Ok(snapshot) => checked(snapshot),
+    }
 }
 
 /// A newer snapshot is refused in words rather than by a field: the schema is looked at alone where the whole does not read.
@@ -77,19 +95,26 @@ fn parse(text: &[u8]) -> Result<Snapshot> {
         None => {
             bail!("it has no 'schema' field: not a gpuwaste snapshot (a report? 'gpuwaste collect' records snapshots)")
         }
-        Some(schema) if schema > SCHEMA => {
-            bail!(
-                "it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that recorded it, or a newer one"
-            )
-        }
-        Some(_) => {
-            let mut whole = whole.map_err(|e| explain(&e))?;
-            let odd = bounds::check(&mut whole);
-            whole.gaps.extend(odd);
-            secrets::scrub(&mut whole);
-            Ok(whole)
-        }
+        Some(schema) if schema > SCHEMA => Err(newer(schema)),
+        Some(_) => checked(whole.map_err(|e| explain(&e))?),
     }
+}
+
+fn newer(schema: u32) -> anyhow::Error {
+    anyhow::anyhow!(
+        "it has schema {schema}, this gpuwaste reads up to {SCHEMA}: use the gpuwaste that recorded it, or a newer one"
+    )
+}
+
+/// What a snapshot holds that cannot be, or may not leave, is gone.
+fn checked(mut snapshot: Snapshot) -> Result<Snapshot> {
+    if snapshot.schema > SCHEMA {
+        return Err(newer(snapshot.schema));
+    }
+    let odd = bounds::check(&mut snapshot);
+    snapshot.gaps.extend(odd);
+    secrets::scrub(&mut snapshot);
+    Ok(snapshot)
 }
 
 fn explain(error: &serde_json::Error) -> anyhow::Error {

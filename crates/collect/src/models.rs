@@ -1,10 +1,10 @@
 //! `--models DIR`: config.json files, weight headers and GGUF files of the user's own, and Hugging Face caches.
 
 use crate::catalog::models::{ModelBook, ModelFacts, ModelSource, gguf, of_modelopt, parse_config, safetensors};
+use crate::input;
 use crate::snapshot::Gap;
 use crate::units::Bytes;
 use anyhow::{Context, Result, bail};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -101,7 +101,7 @@ fn stale(folder: &Path) -> bool {
         let snapshots = folder
             .parent()
             .filter(|p| p.file_name().is_some_and(|n| n == "snapshots"))?;
-        let main = std::fs::read_to_string(snapshots.parent()?.join("refs/main")).ok()?;
+        let main = text(&snapshots.parent()?.join("refs/main")).ok()?;
         snapshots
             .join(main.trim())
             .is_dir()
@@ -127,16 +127,8 @@ fn id(root: &Path, folder: &Path) -> String {
 }
 
 fn text(path: &Path) -> std::result::Result<String, String> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    let read = file
-        .take(MAX_TEXT)
-        .read_to_string(&mut text)
-        .map_err(|e| e.to_string())?;
-    if read as u64 == MAX_TEXT {
-        return Err(format!("longer than {} MiB", MAX_TEXT >> 20));
-    }
-    Ok(text)
+    let bytes = input::found(path, MAX_TEXT).map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_string())
 }
 
 fn of_config(root: &Path, path: &Path) -> std::result::Result<ModelFacts, String> {
@@ -207,7 +199,7 @@ fn shards(index: &str) -> usize {
 }
 
 fn header(path: &Path, layers: Option<u32>) -> std::result::Result<u64, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut file = input::open_found(path).map_err(|e| e.to_string())?;
     let length = file.metadata().map_err(|e| e.to_string())?.len();
     let mut prefix = [0; safetensors::PREFIX];
     file.read_exact(&mut prefix)
@@ -223,7 +215,7 @@ fn of_gguf(path: &Path) -> std::result::Result<ModelFacts, String> {
         .file_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let mut reader = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
+    let mut reader = BufReader::new(input::open_found(path).map_err(|e| e.to_string())?);
     gguf::parse(&name, &mut reader)
 }
 

@@ -17,6 +17,9 @@ pub struct Folder {
     path: PathBuf,
 }
 
+/// No finding is decided so often that its file is larger.
+const LARGEST: u64 = 16 << 20;
+
 /// What is appended to the file of one finding.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -161,7 +164,15 @@ fn read_file(path: &Path) -> Result<Entry, String> {
             "{name}: its name is no id of a finding: a ledger holds one file a finding"
         ));
     }
-    let text = fs::read_to_string(path).map_err(|e| format!("could not read {name}: {e}"))?;
+    // Nobody waits in a folder for a pipe.
+    let plain = path.metadata().and_then(|m| match m.len() {
+        _ if !m.is_file() => Err(io::Error::other("it is no plain file")),
+        0..=LARGEST => Ok(()),
+        _ => Err(io::Error::other(format!("it is larger than {} MiB", LARGEST >> 20))),
+    });
+    let text = plain
+        .and_then(|()| fs::read_to_string(path))
+        .map_err(|e| format!("could not read {name}: {e}"))?;
     Entry::parse(&text, id).map_err(|why| format!("{name}: {why}"))
 }
 

@@ -8,7 +8,16 @@
 
 pub mod analyze;
 pub mod fleet;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(
+    fuzzing,
+    allow(
+        dead_code,
+        unused_imports,
+        clippy::missing_panics_doc,
+        reason = "the tests' part is not built"
+    )
+)]
 mod guards;
 mod pipeline;
 pub mod report;
@@ -21,4 +30,6 @@ use gpuwaste_facts::{snapshot, units};
 use gpuwaste_fit as fit;
 
 pub use catalog::prices::glob;
+#[cfg(fuzzing)]
+pub use guards::fuzz as fuzzing;
 pub use pipeline::{Case, join, report_of, report_on};

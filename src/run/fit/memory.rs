@@ -1,11 +1,11 @@
 //! The flags that move memory: refused where no engine takes them, and put into the settings.
 
 use crate::cli::MemoryArgs;
+use crate::collect::input;
 use crate::fit::is_known_state_dtype;
 use crate::snapshot::server::EngineSettings;
 use crate::units::Bytes;
 use anyhow::{Context, Result, anyhow, bail};
-use std::fs;
 use std::path::Path;
 
 pub(super) fn check(args: &MemoryArgs) -> Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn check(args: &MemoryArgs) -> Result<()> {
 
 /// Bands of one's own.
 pub(super) fn bands(path: &Path) -> Result<()> {
-    let text = fs::read_to_string(path).with_context(|| format!("--bands {}", path.display()))?;
+    let text = input::named_text(path, input::WRITTEN).with_context(|| format!("--bands {}", path.display()))?;
     crate::fit::replace_bands(&text).map_err(|e| anyhow!("--bands {}: {e}", path.display()))
 }
 

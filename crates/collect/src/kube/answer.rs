@@ -274,6 +274,11 @@ pub(crate) fn page<T: ApiObject, U>(
     };
     let mut each = |item: &str| {
         page.seen += 1;
+        // The page is left unread as a whole: what it has more is not kept in the meantime.
+        if page.seen > MOST_OBJECTS {
+            page.items.clear();
+            return;
+        }
         // A list's odd objects are named, not kept: past some they are the list's fault, and counted alone.
         match object::<T>(item, wanted.namespace.as_deref()) {
             Ok(object) => page.items.extend(keep(object)),
@@ -293,6 +298,11 @@ pub(crate) fn page<T: ApiObject, U>(
         &wanted.kind,
         &wanted.api_version,
     )?;
+    if page.seen > MOST_OBJECTS {
+        return Err(ReadError::TooMuch(format!(
+            "a page of more than {MOST_OBJECTS} objects"
+        )));
+    }
     if !head.has_items {
         return Err(ReadError::Body(format!("a {} without items", wanted.kind)));
     }
@@ -300,6 +310,8 @@ pub(crate) fn page<T: ApiObject, U>(
     Ok(page)
 }
 
+/// Objects of one page: 500 are asked for. Servers that do not page give all of a list in one.
+const MOST_OBJECTS: usize = 100_000;
 /// Objects of one page that are named where they are odd.
 const MOST_ODD: usize = 500;
 

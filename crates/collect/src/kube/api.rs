@@ -24,12 +24,12 @@ const TRIES: u32 = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Restarts of a list whose continue token expired (410) before it is given up.
 const RESTARTS: u32 = 3;
-/// No page of 500 objects is larger; more is a mistake or an attack.
-const MAX_PAGE_BYTES: usize = 256 << 20;
+/// No page of 500 objects is larger (256 KiB each on average; two pages are held at a time); more is a mistake or an attack.
+const MAX_PAGE_BYTES: usize = 128 << 20;
 /// Objects of one list. Kubernetes itself is tested to 150,000 pods; more is a list that never ends.
 const MAX_OBJECTS: usize = 400_000;
 /// Pages of one list: servers may send fewer objects than were asked for.
-const MAX_PAGES: usize = 4_000;
+const MAX_PAGES: usize = 1_600;
 /// One list, with all its pages and waits.
 const LONGEST_LIST: Duration = Duration::from_secs(600);
 

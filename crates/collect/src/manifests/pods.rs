@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 /// More pods of one workload say nothing new, and a mistyped number must not fill the memory.
 const MAX_PODS: u64 = 2_000;
 /// Nor does a folder of manifests describe more than the largest cluster runs (Kubernetes' own limit is 150,000 pods).
-const MAX_ALL: u64 = 150_000;
+const MAX_ALL: u64 = 40_000;
 
 pub(super) fn build(documents: &[Document], all: &mut Manifests) {
     let store = Store::of(documents);
@@ -153,7 +153,11 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
         });
     }
     if cut {
-        let reason = format!("it asks for more pods than {MAX_PODS}: only so many are counted");
+        let reason = if wanted > MAX_PODS {
+            format!("it asks for more pods than {MAX_PODS}: only so many are counted")
+        } else {
+            format!("all manifests together ask for more pods than {MAX_ALL}: only so many are counted")
+        };
         all.gaps.push(gap(document, &making.title, &reason));
     }
     if made > 0 && kind != "Pod" {

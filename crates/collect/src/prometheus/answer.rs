@@ -2,6 +2,7 @@
 
 use crate::kube::clock::Look;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -84,8 +85,38 @@ impl Row {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Data {
     result_type: String,
+    #[serde(deserialize_with = "rows")]
     pub(super) result: Vec<Row>,
 }
+
+/// Series of one answer: every question is of a part of a fleet, or adds up.
+const MOST_ROWS: usize = 100_000;
+
+/// An answer of more is none; it is left before it fills the memory.
+fn rows<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Row>, D::Error> {
+    struct Rows;
+    impl<'de> Visitor<'de> for Rows {
+        type Value = Vec<Row>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of series")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut rows = Vec::new();
+            while let Some(row) = list.next_element()? {
+                if rows.len() == MOST_ROWS {
+                    return Err(A::Error::custom(format!("{TOO_MANY}{MOST_ROWS} series")));
+                }
+                rows.push(row);
+            }
+            Ok(rows)
+        }
+    }
+    from.deserialize_seq(Rows)
+}
+
+const TOO_MANY: &str = "more than ";
 
 impl Data {
     /// What the question has for an answer: a value a series of one moment ("vector"), several of a range ("matrix").
@@ -172,6 +203,8 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(raw: &Raw) -> Result<Told<T>,
     let envelope: Envelope<T> = serde_json::from_slice(&raw.body).map_err(|e| {
         AskError::NotPrometheus(if e.is_eof() {
             format!("the answer was cut off after {} bytes", raw.body.len())
+        } else if e.to_string().starts_with(TOO_MANY) {
+            format!("the answer has {TOO_MANY}{MOST_ROWS} series")
         } else {
             "the answer is JSON, but not Prometheus'".into()
         })
@@ -256,5 +289,12 @@ mod tests {
             assert!(data(text).is_err(), "{text}");
         }
         assert!(decode::<Data>(&raw(206, true, "{}")).is_err());
+        let row = r#"{"metric":{},"value":[1,"1"]}"#;
+        let many = |n: usize| of("vector", &format!("[{}]", vec![row; n].join(",")));
+        assert!(many(MOST_ROWS).is_ok());
+        assert_eq!(
+            many(MOST_ROWS + 1).unwrap_err().to_string(),
+            "the answer has more than 100000 series"
+        );
     }
 }

@@ -19,6 +19,8 @@ use tokio::time::{sleep, timeout};
 const AT_ONCE: usize = 3;
 /// No answer of aggregated rows is larger; more is a mistake.
 const MAX_ANSWER: usize = 64 << 20;
+/// Of all answers together: a thousand GPUs over a fortnight take a tenth.
+const MAX_ANSWERS: u64 = 512 << 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a query component may carry unescaped (RFC 3986), to keep URLs short.
@@ -119,6 +121,12 @@ impl Store {
         let mut tried = 0;
         loop {
             tried += 1;
+            if self.bytes.load(Relaxed) > MAX_ANSWERS {
+                return Err(AskError::NotPrometheus(format!(
+                    "its answers together are larger than {} MiB",
+                    MAX_ANSWERS >> 20
+                )));
+            }
             let read = timeout(self.timeout, self.exchange(path, &form, post))
                 .await
                 .unwrap_or(Err(AskError::TimedOut(self.timeout)));

@@ -1,11 +1,11 @@
 //! Outputs that an administrator saved.
 
 use super::{Output, Outputs};
+use crate::input;
 use anyhow::{Result, bail};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -112,16 +112,6 @@ fn accounting(folder: &Path) -> Vec<Result<String, String>> {
 }
 
 fn text_of(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
-        return Err("it is no plain file".into());
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
-    if bytes.len() as u64 >= MOST_BYTES {
-        return Err("it is larger than 1 GiB".into());
-    }
+    let bytes = input::found(path, MOST_BYTES).map_err(|e| e.to_string())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

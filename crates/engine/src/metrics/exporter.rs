@@ -52,6 +52,9 @@ pub fn is_wanted(name: &str) -> bool {
                 .any(|s| s.info.contains(&name) || s.mig_mode == name || s.success == name))
 }
 
+/// Devices of one node's page, parts of cut cards included: sixteen cards of seven instances are 112.
+const MOST_DEVICES: usize = 1_024;
+
 /// What an exporter's page told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DevicePage {
@@ -102,6 +105,9 @@ pub fn read(text: &[u8], at: Timestamp, node: &str) -> DevicePage {
             break;
         }
     }
+    if devices.len() > MOST_DEVICES {
+        devices.clear();
+    }
     DevicePage {
         gpus: finish(devices, at, node, generation),
         impossible,
@@ -111,6 +117,12 @@ pub fn read(text: &[u8], at: Timestamp, node: &str) -> DevicePage {
 /// Why `read` found nothing, and the way out.
 pub fn nothing(text: &[u8]) -> (&'static str, &'static str) {
     let page = Page::parse(text, is_wanted);
+    if DEVICES.iter().any(|s| page.series(s.name).len() > MOST_DEVICES) {
+        return (
+            "the page tells of more GPUs than a node can have",
+            "look at the pod: an exporter tells of its own node's GPUs",
+        );
+    }
     if SIGNS.iter().any(|s| collection_failed(&page, s)) {
         return (
             "nvidia-smi failed in the exporter's last collection",

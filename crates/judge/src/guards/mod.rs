@@ -1,20 +1,33 @@
 //! What must hold for every fleet, whatever the checks say of it: truth on generated fleets, sums, and that a read which
 //! fails never makes a fleet look worse or better known than it is.
 
+#[cfg(test)]
 mod absurd;
+#[cfg(test)]
 mod claims;
+#[cfg(test)]
 mod contradict;
+#[cfg(test)]
 mod demo;
 mod fleets;
+#[cfg(fuzzing)]
+pub mod fuzz;
+#[cfg(test)]
 mod gates;
+#[cfg(test)]
 mod gone;
 mod invariants;
+#[cfg(test)]
 #[allow(clippy::similar_names, reason = "a node, its note and its mode")]
 mod manifests;
 mod monotone;
+#[cfg(test)]
 mod promise;
+#[cfg(test)]
 mod truth;
+#[cfg(test)]
 mod unknown;
+#[cfg(test)]
 mod unread;
 
 use crate::analyze::{self, Context, Outcome};
@@ -103,6 +116,7 @@ impl Dice {
 }
 
 /// The fleet of `scan --demo`, as it was recorded.
+#[cfg(test)]
 pub(crate) fn recorded_demo() -> Snapshot {
     let bytes = include_bytes!("../../../../fixtures/demo/snapshot.json.zst");
     serde_json::from_slice(&zstd::decode_all(&bytes[..]).unwrap()).unwrap()

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Whatever is sent, or lies in a folder: a scan ends, says what it left, and stays under 600 MiB.
+
+usage: GPUWASTE=target/debug/gpuwaste python3 tests/armour/test_bounds.py
+"""
+import gzip, json, os, pathlib, subprocess, sys, tempfile, unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import fake
+from world import BINARY, DAY, NOW, dcgm, deployment, node, owned, page, pod
+
+MOST = 600 << 20
+ARGS = ("--no-scrape", "--prometheus", "none", "--format", "json")
+FLEET = [node("gpu-1"), node("gpu-2"), owned("web", "gpu-1", gpus=8), *deployment("web")]
+
+
+#: Its child's peak: a process that Python starts begins with Python's own.
+MEASURE = "import os,resource,subprocess,sys; code=subprocess.run(sys.argv[1:]).returncode; os.write(3, b'%d' % resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+
+
+def run(*args, config=None, timeout=120):
+    """(exit code, stdout, stderr, peak bytes)."""
+    command = ["timeout", "-k", "1", str(timeout), str(pathlib.Path(BINARY).resolve()), *map(str, args)] + (["--kubeconfig", str(config)] if config else [])
+    with tempfile.TemporaryFile() as peak:
+        done = subprocess.run(["bash", "-c", f'exec 3>&{peak.fileno()}; exec "$@"', "-", sys.executable, "-c", MEASURE, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=[peak.fileno()])
+        peak.seek(0)
+        return done.returncode, done.stdout, done.stderr, int(peak.read()) << 10
+
+
+class Hostile(fake.World):
+    """A world in which some paths have another answer: path pattern → what makes the body, of the request's query."""
+
+    def __init__(self, objects, bodies=(), **more):
+        super().__init__(objects, **more)
+        self.bodies = [(fake.re.compile(pattern), body) for pattern, body in bodies]
+
+    def answer(self, target):
+        url = fake.urllib.parse.urlsplit(target)
+        for pattern, body in self.bodies:
+            if pattern.search(url.path):
+                made = body(dict(fake.urllib.parse.parse_qsl(url.query)))
+                return 200, made, "application/json" if made[:1] in (b"{", b"[") else "text/plain"
+        return super().answer(target)
+
+
+def tiny_pods(count):
+    each = '{"metadata":{"name":"p%d","namespace":"n","uid":"u%d","creationTimestamp":"2026-11-01T00:00:00Z"},"spec":{"nodeName":"gpu-1","containers":[{"name":"c","resources":{"limits":{"nvidia.com/gpu":"1"}}}]},"status":{"phase":"Running"}}'
+    items = ",".join(each % (i, i) for i in range(count))
+    return ('{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[%s]}' % items).encode()
+
+
+class Bounds(unittest.TestCase):
+    def bounded(self, done, says, codes=(0, 2, 3)):
+        code, out, err, peak = done
+        self.assertNotEqual(code, 124, f"it hangs: {err}")
+        self.assertIn(code, codes, err)
+        self.assertNotRegex(err, "panicked|RUST_BACKTRACE")
+        gaps = json.loads(out)["gaps"] if out.startswith("{") else []
+        self.assertRegex(err + json.dumps(gaps), says or ".")
+        self.assertLess(peak, MOST, f"{peak >> 20} MiB")
+        print(f"{self.id().split('.')[-1]}: {peak >> 20} MiB", file=sys.stderr)
+        return gaps
+
+    def scan(self, bodies, *args, headers=None, **more):
+        with fake.serve(Hostile(FLEET, bodies, **more), headers=headers) as server, fake.config(server) as config:
+            return run("scan", *(args or ARGS), config=config)
+
+    def test_a_page_of_very_many_pods(self):
+        body = tiny_pods(110_000)
+        self.assertGreater(len(body), 20 << 20)
+        gaps = self.bounded(self.scan([("/api/v1/pods$", lambda _: body)], headers={"X-Gzip": "1"}), "page of more than")
+        self.assertTrue(any("pods" in g["what"] for g in gaps))
+
+    def test_a_page_larger_than_any(self):
+        body = b'{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[' + b" " * (200 << 20) + b"]}"
+        self.bounded(self.scan([("/api/v1/pods$", lambda _: body)], headers={"X-Gzip": "1"}), "larger than 128 MiB")
+
+    def test_tokens_without_end(self):
+        count = iter(range(10 ** 9))
+        body = lambda _: ('{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"%d"},"items":[]}' % next(count)).encode()
+        self.bounded(self.scan([("/api/v1/pods$", body)]), "more than 1600 pages")
+
+    def test_answers_of_a_store(self):
+        rows = ",".join('{"metric":{"pod":"p%d","namespace":"n"},"value":[1,"1"]}' % i for i in range(500_000))
+        body = ('{"status":"success","data":{"resultType":"vector","result":[%s]}}' % rows).encode()
+        self.assertTrue(20 << 20 < len(body) < 64 << 20)
+        service = {"kind": "Service", "metadata": {"name": "prometheus", "namespace": "monitoring", "labels": {"app.kubernetes.io/name": "prometheus"}}, "spec": {"ports": [{"name": "web", "port": 9090}]}}
+        store = fake.Store(names=["gpu-1", "web-5d9c-aaaaa"])
+        with fake.serve(Hostile([*FLEET, service], [("/proxy/api/v1/query$", lambda _: body)], store=store)) as server, fake.config(server) as config:
+            self.bounded(run("scan", "--no-scrape", "--format", "json", config=config), "not read: prometheus")
+
+    def test_pages_of_metrics(self):
+        lines = "".join('DCGM_FI_DEV_GPU_UTIL{gpu="%d",UUID="GPU-%d",modelName="NVIDIA H100"} 0\n' % (i, i) for i in range(100_000))
+        exporter = pod("dcgm-gpu-1", "gpu-1", gpus=0, ns="gpu-operator", image="nvcr.io/nvidia/k8s/dcgm-exporter:4.5.3", args=(), port=9400)
+        text = lines.encode()
+        self.assertGreater(len(text), 7 << 20)
+        with fake.serve(Hostile([*FLEET, exporter], [("/proxy/metrics$", lambda _: text)])) as server, fake.config(server) as config:
+            self.bounded(run("scan", "--prometheus", "none", "--observe", "0", "--format", "json", config=config), "more GPUs than a node can have")
+
+    def test_a_day_of_patience(self):
+        with fake.serve(fake.World(FLEET), {"code": 429, "headers": {"Retry-After": "86400"}, "body": ""}, fake.re.compile("/api/v1/pods").search) as server, fake.config(server) as config:
+            self.bounded(run("scan", *ARGS, config=config), "429")
+
+    def test_a_snapshot_that_swells(self):
+        """More than is held as text: the rest is decoded as it comes."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "bomb.json.gz"
+            with gzip.open(path, "wb", 1) as out:
+                out.write(b'{"schema":1,"tool_version":"x","taken_at":"2026-11-25T22:00:00Z","clusters":[],"sources":[],"gaps":[]')
+                for _ in range(320):
+                    out.write(b" " * (1 << 20))
+                out.write(b"}")
+            self.bounded(run("scan", "--snapshot", path, "--format", "json"), "", codes=(0,))
+
+    def test_devices_are_read_to_a_bound(self):
+        for args in (("scan", "--demo", "--policy"), ("scan", "--demo", "--prices"), ("scan", "--demo", "--baseline"), ("show", "1", "--report"), ("scan", "--snapshot"), ("check",)):
+            with self.subTest(args):
+                self.bounded(run(*args, "/dev/zero"), "larger than|not a gpuwaste snapshot|NUL|binary", codes=(2,))
+
+    def test_pipes_in_folders_are_not_waited_for(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            for file in ("config.json", "model.gguf", "nodes.json", "jobs.json", "a.yaml", "0123456789abcdef.toml"):
+                os.mkfifo(folder / file)
+            for args in (("scan", "--demo", "--format", "json", "--models"), ("scan", "--slurm-dir"), ("check",), ("scan", "--demo", "--ledger")):
+                with self.subTest(args):
+                    self.bounded(run(*args, folder, timeout=20), "no plain file|no Kubernetes object|no config.json|ledger", codes=(0, 2, 3))
+
+    def test_a_pipe_that_was_named_is_read(self):
+        """`--snapshot <(zcat …)`."""
+        done = subprocess.run(["bash", "-c", f'"$0" scan --snapshot <("$0" collect --demo -q -o -) --format json -q | head -c 20', str(pathlib.Path(BINARY).resolve())], capture_output=True, text=True, timeout=60)
+        self.assertTrue(done.stdout.startswith("{"), done.stderr)
+
+    def test_many_manifests_of_many_replicas(self):
+        text = 'apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d%d, namespace: n}\nspec:\n  replicas: 2000\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec:\n      containers:\n      - {name: c, image: "vllm/vllm-openai:v0.11.0", args: ["--model", "Qwen/Qwen2.5-7B-Instruct"], resources: {limits: {nvidia.com/gpu: "1"}}}\n'
+        with tempfile.TemporaryDirectory() as name:
+            for i in range(300):
+                (pathlib.Path(name) / f"d{i}.yaml").write_text(text % i)
+            self.bounded(run("check", name, "--format", "json"), "replicas|pods", codes=(0, 1, 2, 3))
+
+
+if __name__ == "__main__":
+    unittest.main()
