@@ -9,6 +9,11 @@
 pub mod analyze;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "as in tests, which clippy does not take this for"
+)]
 #[cfg_attr(
     fuzzing,
     allow(
