@@ -88,9 +88,10 @@ fn scoped(snapshot: &Snapshot, scope: Scope, dice: &mut Dice) -> Snapshot {
 /// A lost read as it is under this scope; `false`: there is none.
 fn lose_in(snapshot: &mut Snapshot, scope: Scope, lost: Lost, dice: &mut Dice) -> bool {
     match (scope, lost) {
-        // Who names no namespace has none refused, and who names some is read namespace by namespace.
+        // Who names no namespace has none refused, and who names some is read namespace by namespace; other names are another
+        // question.
         (Scope::Whole | Scope::Named | Scope::Selected, Lost::Namespace)
-        | (Scope::Named | Scope::Namespaced, Lost::Pods) => false,
+        | (Scope::Named | Scope::Namespaced, Lost::Pods | Lost::OtherNamespaces) => false,
         _ => lose(snapshot, lost, dice),
     }
 }
