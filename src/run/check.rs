@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
     let outputs = output::parse(&args.report)?;
-    let mut settings = policy::settings(&args.report)?;
+    let (mut settings, record) = policy::settings(&args.report)?;
     // Nothing is measured before it runs, and the price of a GPU known by its name alone is a median: with the defaults of
     // a scan no gate would ever fail.
     settings.gates.confidence.get_or_insert(Confidence::Assumed);
@@ -39,6 +39,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         settings,
         group_by,
         baseline: known,
+        record,
         expected,
         asked: None,
     };

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::units::{Confidence, sum_known};
 use crate::verdict;
 use anyhow::{Context, Result, bail};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -86,16 +86,11 @@ struct Head {
 /// A report as it is, a snapshot judged by this gpuwaste.
 pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
     let name = path.display();
-    let mut bytes = Vec::new();
-    if path.as_os_str() == "-" {
-        io::stdin()
-            .lock()
-            .take(input::PRINTED)
-            .read_to_end(&mut bytes)
-            .context("could not read stdin")?;
+    let bytes = if path.as_os_str() == "-" {
+        input::read(io::stdin().lock(), input::PRINTED).context("could not read stdin")?
     } else {
-        bytes = input::named(path, input::PRINTED).with_context(|| format!("could not read {name}"))?;
-    }
+        input::named(path, input::PRINTED).with_context(|| format!("could not read {name}"))?
+    };
     if let Ok(Head {
         schema,
         totals: Some(_),

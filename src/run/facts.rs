@@ -1,13 +1,13 @@
 //! The book of measured facts: made of snapshots, joined, and told.
 
-use super::learned::{Others, write};
-use super::{output, policy, print, snapshot_file};
+use super::learned::Others;
+use super::{file, output, policy, print, snapshot_file};
 use crate::analyze::{self, LeftOut};
 use crate::cli::{LearnedArgs, LearnedFormat};
 use crate::fit::book::facts::{Combination, Fact, Facts};
 use crate::fit::book::{Book, Refusal};
 use crate::report::text::plain;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -35,7 +35,8 @@ pub(super) fn learned(args: &LearnedArgs, others: Others) -> Result<ExitCode> {
     output::unless_closed(tell(&left_out).map_err(Into::into))?;
     let text = serde_json::to_string_pretty(&facts)? + "\n";
     if let Some(path) = &args.output {
-        write(path, &text)?;
+        file::replace(path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| format!("could not write {}", path.display()))?;
     }
     match args.format {
         LearnedFormat::Json => print(text),
@@ -111,7 +112,10 @@ fn table(facts: &Facts) -> String {
             told.len(),
             kv,
             range(times, 1),
-            told.iter().filter_map(|f| f.restarts).sum::<u64>(),
+            told.iter()
+                .filter_map(|f| f.restarts)
+                .reduce(u64::saturating_add)
+                .map_or_else(|| "–".into(), |n| n.to_string()),
         ));
     }
     if kinds.is_empty() {

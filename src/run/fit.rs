@@ -46,15 +46,16 @@ pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
         },
         (None, None) => bail!("name a model, or a running server with --from NAMESPACE/NAME"),
     };
+    let book = &super::facts::book(&args.learned)?;
     let Some(question) = load::Question::of(args, server)? else {
-        let answer = holds::Answer::of(args, &subject)?;
+        let answer = holds::Answer::of(args, &subject, book)?;
         return match args.format {
             FitFormat::Json => print(serde_json::to_string_pretty(&json::memory(&subject, &answer))? + "\n"),
             FitFormat::Table => print(table::memory(&subject, &answer)),
             FitFormat::Html => print(html::memory(&subject, &answer)),
         };
     };
-    let answer = question.answer(args, &subject)?;
+    let answer = question.answer(args, &subject, book)?;
     match args.format {
         FitFormat::Json => print(serde_json::to_string_pretty(&json::load(&subject, &question, &answer))? + "\n"),
         FitFormat::Table => {

@@ -2,8 +2,9 @@
 
 mod html;
 
-use super::{clock, facts, policy, print, slips, snapshot_file};
+use super::{clock, facts, file, policy, print, slips, snapshot_file};
 use crate::cli::{LearnedArgs, LearnedFormat};
+use crate::collect::input;
 use crate::report::document::Status;
 use crate::report::text::plain;
 use crate::settings::{LearnedFact, Settings, laid_over};
@@ -13,8 +14,6 @@ use gpuwaste_decisions::exchange::{self, Exchanged};
 use gpuwaste_decisions::record::{Change, Figures, Learned, Record, Shared};
 use gpuwaste_decisions::store::Folder;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,7 +28,8 @@ pub(super) fn learned(args: &LearnedArgs) -> Result<ExitCode> {
         let mut all = Record::of(&book);
         all.merge(&others);
         let text = serde_json::to_string_pretty(&Shared::new(all))? + "\n";
-        write(path, &text)?;
+        file::replace(path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| format!("could not write {}", path.display()))?;
     }
     let mut learned = Learned::of(&book, &others, clock::now()?);
     if !args.replay.is_empty() {
@@ -62,14 +62,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Others> {
     let mut seen: BTreeMap<(String, String), LearnedFact> = BTreeMap::new();
     for path in files {
         let name = path.display();
-        let file = File::open(path).with_context(|| format!("could not read {name}"))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("could not read {name}"))?;
-        if bytes.len() as u64 == MAX_BYTES {
-            bail!("{name}: it is larger than 256 MiB, which no record and no book of facts is");
-        }
+        let bytes = input::named(path, MAX_BYTES).with_context(|| format!("could not read {name}"))?;
         if let Some(what) = slips::instead(&bytes).filter(|_| !bytes.starts_with(b"<<<<<<<")) {
             bail!("{name}: {what}");
         }
@@ -106,21 +99,6 @@ pub(super) fn facts_of(files: &[PathBuf]) -> Result<Vec<LearnedFact>> {
         );
     }
     Ok(others.facts)
-}
-
-/// Whole or not at all.
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let name = path.display();
-    let last = path.file_name().map(|n| n.to_string_lossy().into_owned());
-    let part = path.with_file_name(format!(".{}.part", last.unwrap_or_default()));
-    let plain = std::fs::metadata(path).is_ok_and(|m| !m.is_file());
-    if plain {
-        // A pipe or a device cannot be replaced.
-        return std::fs::write(path, text).with_context(|| format!("could not write {name}"));
-    }
-    std::fs::write(&part, text)
-        .and_then(|()| std::fs::rename(&part, path))
-        .with_context(|| format!("could not write {name}"))
 }
 
 /// What a proposal takes out of the snapshots: each judged by the user's policy, and by it with the proposal laid over it.

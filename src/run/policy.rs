@@ -8,6 +8,7 @@ use crate::settings::{self, Settings};
 use crate::snapshot::Gap;
 use crate::units::Confidence;
 use anyhow::{Context, Result, anyhow, bail};
+use gpuwaste_decisions::record::Record;
 use std::io;
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use std::path::Path;
 const DEFAULT_FILE: &str = "gpuwaste.toml";
 
 /// Reads the policy file and overlays the flags; each flag that decides is remembered as the source of its value.
-pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
+/// With them what `--learned` has of decisions; its facts are among the settings.
+pub(super) fn settings(args: &ReportArgs) -> Result<(Settings, Record)> {
     let mut settings = file(args.judge.policy.as_deref())?;
     checks_exist(args.check.iter().chain(&args.skip))?;
     if !args.skip.is_empty() {
@@ -31,7 +33,7 @@ pub(super) fn settings(args: &ReportArgs) -> Result<Settings> {
         bail!("--learned: a record of decisions needs a ledger of one's own to stand beside: give --ledger DIR");
     }
     settings.learned = others.facts;
-    Ok(settings)
+    Ok((settings, others.record.unwrap_or_default()))
 }
 
 /// The policy file with the prices laid over it.

@@ -13,6 +13,7 @@ use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::verdict::{Baseline, Decisions};
 use anyhow::{Context, Result, anyhow, bail};
+use gpuwaste_decisions::record::Record;
 use gpuwaste_decisions::standing::Standing;
 use gpuwaste_decisions::store::Folder;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let outputs = output::parse(&args.report)?;
-    let settings = policy::settings(&args.report)?;
+    let (settings, record) = policy::settings(&args.report)?;
     if args.print_policy {
         return super::print(crate::settings::print(&settings));
     }
@@ -49,6 +50,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         settings,
         group_by,
         baseline: known,
+        record,
         expected: Expected::default(),
         asked: Some(&args.source),
     };
@@ -66,6 +68,8 @@ pub(super) struct Judged<'a> {
     pub(super) settings: Settings,
     pub(super) group_by: Option<GroupBy>,
     pub(super) baseline: Option<Baseline>,
+    /// Of other fleets' decisions (`--learned`).
+    pub(super) record: Record,
     pub(super) expected: Expected,
     /// Which fleet was asked for; `None`: manifests.
     pub(super) asked: Option<&'a SourceArgs>,
@@ -86,7 +90,7 @@ impl Judged<'_> {
         let decisions = args
             .ledger
             .as_deref()
-            .map(|folder| ledger(folder, args, at))
+            .map(|folder| ledger(folder, &self.record, at))
             .transpose()?;
         let fleet = judge::join(&self.snapshot, &self.settings);
         let context = CheckContext::new(&fleet, &self.settings).expecting(self.expected);
@@ -134,13 +138,9 @@ fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
 }
 
 /// What was decided, with the record of what became of it as of the snapshot.
-fn ledger(path: &Path, args: &ReportArgs, at: jiff::Timestamp) -> Result<Standing> {
+fn ledger(path: &Path, others: &Record, at: jiff::Timestamp) -> Result<Standing> {
     let book = Folder::new(path).read().map_err(|why| anyhow!(why))?;
-    Ok(Standing::new(
-        book,
-        &super::learned::read(&args.judge.learned)?.record.unwrap_or_default(),
-        at,
-    ))
+    Ok(Standing::new(book, others, at))
 }
 
 pub(super) fn baseline(path: &Path) -> Result<Baseline> {

@@ -1,5 +1,6 @@
 //! Snapshots on disk: plain, gzip or zstd JSON, by their content when read and by their name when written.
 
+use super::file;
 use super::slips::{self, Document};
 use crate::snapshot::{SCHEMA, Snapshot, bounds, secrets};
 use anyhow::{Context, Result, bail};
@@ -147,16 +148,8 @@ pub(crate) fn write(snapshot: &Snapshot, path: &Path) -> Result<()> {
         out.write_all(b"\n")?;
         return Ok(out.flush()?);
     }
-    let name = path.display();
-    let part = path.with_file_name(format!(
-        ".{}.part",
-        path.file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    ));
-    let file = File::create(&part).with_context(|| format!("could not write the snapshot {name}"))?;
-    encode(snapshot, BufWriter::new(file), path).with_context(|| format!("could not write the snapshot {name}"))?;
-    std::fs::rename(&part, path).with_context(|| format!("could not write the snapshot {name}"))
+    file::replace(path, |out| encode(snapshot, out, path))
+        .with_context(|| format!("could not write the snapshot {}", path.display()))
 }
 
 fn encode(snapshot: &Snapshot, out: impl Write, path: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ pub const PRINTED: u64 = 512 << 20;
 /// # Errors
 /// What the system says, and where it is larger than `limit` bytes.
 pub fn named(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    bounded(File::open(path)?, limit)
+    read(File::open(path)?, limit)
 }
 
 /// The same of text.
@@ -31,7 +31,7 @@ pub fn named_text(path: &Path, limit: u64) -> io::Result<String> {
 /// # Errors
 /// As [`named`], and where it is no plain file.
 pub fn found(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    bounded(open_found(path)?, limit)
+    read(open_found(path)?, limit)
 }
 
 /// Opens it, if it is a plain file (or a link to one).
@@ -45,9 +45,13 @@ pub fn open_found(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
+/// All that a source has.
+///
+/// # Errors
+/// What the system says, and where it is more than `limit` bytes.
+pub fn read(source: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
+    source.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20)));
     }

@@ -58,8 +58,9 @@ fn subjects(args: &FitArgs) -> Result<[(String, Subject); 2]> {
 
 pub(super) fn compare(args: &FitArgs) -> Result<ExitCode> {
     let [a, b] = subjects(args)?;
+    let book = &crate::run::facts::book(&args.learned)?;
     let Some(question) = Question::of(args, None)? else {
-        let answers = [MemoryAnswer::of(args, &a.1)?, MemoryAnswer::of(args, &b.1)?];
+        let answers = [MemoryAnswer::of(args, &a.1, book)?, MemoryAnswer::of(args, &b.1, book)?];
         return match args.format {
             FitFormat::Json => {
                 let both = [json::memory(&a.1, &answers[0]), json::memory(&b.1, &answers[1])];
@@ -69,7 +70,7 @@ pub(super) fn compare(args: &FitArgs) -> Result<ExitCode> {
             FitFormat::Html => print(html::memory(&a.1, &answers[0]) + &html::memory(&b.1, &answers[1])),
         };
     };
-    let answers = [question.answer(args, &a.1)?, question.answer(args, &b.1)?];
+    let answers = [question.answer(args, &a.1, book)?, question.answer(args, &b.1, book)?];
     match args.format {
         FitFormat::Json => {
             let both = [

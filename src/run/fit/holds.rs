@@ -3,6 +3,7 @@
 use super::offers;
 use super::subject::{Subject, cards};
 use crate::cli::FitArgs;
+use crate::fit::book::Book;
 use crate::fit::load::speed_of;
 use crate::fit::search::{Candidate, Need, search};
 use crate::fit::speed::{Evidence, Seconds};
@@ -43,13 +44,12 @@ pub(super) fn only(args: &FitArgs) -> Option<Parallelism> {
 }
 
 impl Answer {
-    pub(super) fn of(args: &FitArgs, subject: &Subject) -> Result<Self> {
+    pub(super) fn of(args: &FitArgs, subject: &Subject, book: &Book) -> Result<Self> {
         let cards = cards(args)?;
         offers::check(args)?;
         let tiers = offers::tiers(&cards, args);
-        let book = crate::run::facts::book(&args.learned)?;
         let need = Need {
-            book: Some(&book),
+            book: Some(book),
             tokens: args
                 .context_tokens
                 .zip(args.concurrency)

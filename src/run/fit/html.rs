@@ -8,7 +8,7 @@ use super::subject::Subject;
 use super::table::{self, asked, evidence, figure, itl, layout, money, range, thousands};
 use crate::fit::load::Verdict;
 use crate::units::UsdPerHour;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--line:#8886;--soft:#8882}
@@ -24,19 +24,7 @@ svg{width:100%;height:auto;max-width:60rem}svg text{font:12px system-ui,sans-ser
 .now{stroke-dasharray:4 3}.note{color:#777}";
 
 fn page(title: &str, body: &Markup) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body { (body) }
-        }
-    }
-    .into_string()
+    crate::run::page::page(title, STYLE, body)
 }
 
 fn heading(subject: &Subject) -> Markup {

@@ -5,6 +5,7 @@ use super::subject::{Subject, cards};
 use crate::analyze::ServerLoad;
 use crate::catalog::gpus::GpuFacts;
 use crate::cli::FitArgs;
+use crate::fit::book::Book;
 use crate::fit::load::{Ask, Demand, Limits, Offer, Row, Traffic, Verdict, cost_at, search};
 use crate::fit::speed::{At, Measured};
 use crate::settings::Thresholds;
@@ -102,7 +103,7 @@ impl Question {
             || limits.time_to_first_token.is_some()
     }
 
-    pub(super) fn answer(&self, args: &FitArgs, subject: &Subject) -> Result<Answer> {
+    pub(super) fn answer(&self, args: &FitArgs, subject: &Subject, book: &Book) -> Result<Answer> {
         offers::check(args)?;
         let cards: Vec<GpuFacts> = cards(args)?;
         let offers: Vec<Offer<'_>> = offers::offers(&cards, args);
@@ -112,9 +113,8 @@ impl Question {
         // What the present server is measured at tells nothing of another model.
         let same = self.server.as_ref().filter(|s| s.model.id == subject.model.id);
         let own: &[Measured] = same.map_or(&[], |s| &s.measured);
-        let book = crate::run::facts::book(&args.learned)?;
         let ask = Ask {
-            book: Some(&book),
+            book: Some(book),
             model: &subject.model,
             settings: &subject.settings,
             traffic: self.traffic,

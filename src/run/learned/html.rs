@@ -4,7 +4,7 @@
 use crate::report::text::plain;
 use gpuwaste_decisions::record::{Figures, Learned, Settled};
 use jiff::Timestamp;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 const STYLE: &str = "
@@ -24,36 +24,25 @@ const PARTS: usize = 12;
 
 pub(super) fn page(learned: &Learned) -> String {
     let all: Vec<&Settled> = learned.settled.iter().collect();
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Predicted and realised" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "Predicted and realised" }
-                @if let (Some(first), Some(last)) = (all.first(), all.last()) {
-                    p { (sums(&all)) " in " (all.len()) " settled findings, " (day(first.at)) " to " (day(last.at)) "." }
-                    (plot(&all, (760.0, 300.0)))
-                    p.note { "$/h of what was settled until then: predicted (broken line), realised (whole line)." }
-                    (parts("By check", &all, |s| Some(&s.check)))
-                    (parts("By owner", &all, |s| s.owner.as_deref()))
-                } @else {
-                    p { "Nothing was settled yet: gpuwaste settle measures what was done." }
-                }
-                (table("check", &learned.checks))
-                @if !learned.owners.is_empty() { (table("owner", &learned.owners)) }
-                @for p in &learned.proposals {
-                    p { "Proposed: " (plain(&p.reason)) }
-                    pre { (p.policy) }
-                }
-            }
+    let body = html! {
+        h1 { "Predicted and realised" }
+        @if let (Some(first), Some(last)) = (all.first(), all.last()) {
+            p { (sums(&all)) " in " (all.len()) " settled findings, " (day(first.at)) " to " (day(last.at)) "." }
+            (plot(&all, (760.0, 300.0)))
+            p.note { "$/h of what was settled until then: predicted (broken line), realised (whole line)." }
+            (parts("By check", &all, |s| Some(&s.check)))
+            (parts("By owner", &all, |s| s.owner.as_deref()))
+        } @else {
+            p { "Nothing was settled yet: gpuwaste settle measures what was done." }
         }
-    }
-    .into_string()
+        (table("check", &learned.checks))
+        @if !learned.owners.is_empty() { (table("owner", &learned.owners)) }
+        @for p in &learned.proposals {
+            p { "Proposed: " (plain(&p.reason)) }
+            pre { (p.policy) }
+        }
+    };
+    crate::run::page::page("Predicted and realised", STYLE, &body)
 }
 
 fn day(at: Timestamp) -> String {

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 /// More pods of one workload say nothing new, and a mistyped number must not fill the memory.
 const MAX_PODS: u64 = 2_000;
-/// Nor does a folder of manifests describe more than the largest cluster runs (Kubernetes' own limit is 150,000 pods).
+/// Of all manifests together: as many take half of the memory that a scan may have (600 MiB).
 const MAX_ALL: u64 = 40_000;
 
 pub(super) fn build(documents: &[Document], all: &mut Manifests) {

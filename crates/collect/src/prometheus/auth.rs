@@ -1,5 +1,6 @@
 //! How a store wants to be asked: headers, tokens, certificates, AWS signatures. Nothing of it is ever printed.
 
+use crate::input;
 use crate::options::{CONNECT_TIMEOUT, StoreAuth};
 use anyhow::{Context, Result, bail};
 use aws_credential_types::Credentials;
@@ -45,7 +46,8 @@ impl Auth {
             set(name.trim(), value.trim(), "--prometheus-header")?;
         }
         let read = |path: &std::path::Path, flag: &str| {
-            std::fs::read_to_string(path).with_context(|| format!("{flag}: could not read {}", path.display()))
+            input::named_text(path, input::WRITTEN)
+                .with_context(|| format!("{flag}: could not read {}", path.display()))
         };
         if let Some(path) = &auth.token_file {
             let token = read(path, "--prometheus-token-file")?;
@@ -135,7 +137,8 @@ pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Cli
         .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
     if let Some(path) = &auth.ca_file {
         let flag = "--prometheus-ca-file";
-        let pem = std::fs::read(path).with_context(|| format!("{flag}: could not read {}", path.display()))?;
+        let pem =
+            input::named(path, input::WRITTEN).with_context(|| format!("{flag}: could not read {}", path.display()))?;
         let authorities = reqwest::Certificate::from_pem_bundle(&pem)
             .with_context(|| format!("{flag}: {} holds no PEM certificates", path.display()))?;
         if authorities.is_empty() {
@@ -145,10 +148,12 @@ pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Cli
     }
     if let (Some(cert), Some(key)) = (&auth.client_cert, &auth.client_key) {
         let flag = "--prometheus-client-cert";
-        let mut pem = std::fs::read(cert).with_context(|| format!("{flag}: could not read {}", cert.display()))?;
+        let mut pem =
+            input::named(cert, input::WRITTEN).with_context(|| format!("{flag}: could not read {}", cert.display()))?;
         pem.push(b'\n');
         pem.extend(
-            std::fs::read(key).with_context(|| format!("--prometheus-client-key: could not read {}", key.display()))?,
+            input::named(key, input::WRITTEN)
+                .with_context(|| format!("--prometheus-client-key: could not read {}", key.display()))?,
         );
         let identity = reqwest::Identity::from_pem(&pem)
             .with_context(|| format!("{flag}: {} and its key are no PEM pair", cert.display()))?;

@@ -14,7 +14,7 @@ const SHOWN: usize = 3;
 /// By whose they are: an exporter speaks for its node, which tenants have no say in; a server for itself alone.
 #[derive(Default)]
 pub(super) struct Clocks {
-    told: BTreeMap<(ClockOf, String, String), Clock>,
+    told: BTreeMap<(ClockOf, String, String), Vec<Clock>>,
     /// Pods whose answers have no Date, or none that is one.
     silent: BTreeSet<String>,
 }
@@ -30,7 +30,9 @@ impl Clocks {
         } else {
             (ClockOf::Node, String::new(), job.node.clone())
         };
-        self.told.entry(whose).or_default().keep(look);
+        let own = Clock::default();
+        own.keep(look);
+        self.told.entry(whose).or_default().push(own);
     }
 
     /// Moves times to this machine's clock, and says which are in doubt.
@@ -38,12 +40,13 @@ impl Clocks {
         // Objects' times were moved by the API server's clock before; what kubelets wrote is not its.
         let moved = cluster.clock_ahead_seconds.unwrap_or(0);
         let mut doubted: BTreeMap<ClockOf, Vec<(String, i64)>> = BTreeMap::new();
-        for ((of, namespace, name), clock) in &self.told {
-            let ahead = clock.ahead();
-            let more = ahead.unwrap_or(0) - moved;
-            if *of == ClockOf::Node && is_doubt(more.unsigned_abs() as f64) {
+        for ((of, namespace, name), clocks) in &self.told {
+            let agreed = agreed(clocks);
+            let more = agreed.unwrap_or(Some(0)).unwrap_or(0) - moved;
+            if *of == ClockOf::Node && agreed.is_ok() && is_doubt(more.unsigned_abs() as f64) {
                 settle_node(cluster, name, more);
             }
+            let ahead = agreed.unwrap_or_else(Some);
             let Some(ahead_seconds) = ahead else { continue };
             let namespace = Some(namespace.clone()).filter(|n| !n.is_empty());
             let shown = namespace
@@ -73,7 +76,8 @@ impl Clocks {
                 .find(|p| p.namespace == engine.namespace && p.name == engine.pod);
             let node = pod.and_then(|p| p.node.as_deref()).unwrap_or_default();
             let own = clock(ClockOf::Pod, &engine.namespace, &engine.pod);
-            let ahead = own.or_else(|| clock(ClockOf::Node, "", node)).and_then(Clock::ahead);
+            let told = own.or_else(|| clock(ClockOf::Node, "", node));
+            let ahead = told.and_then(|clocks| agreed(clocks).ok().flatten());
             let back = |t: Timestamp| {
                 t.checked_sub(SignedDuration::from_secs(ahead.unwrap_or(0)))
                     .unwrap_or(t)
@@ -92,6 +96,18 @@ impl Clocks {
             remedy: "none is needed where their hosts' clocks are set (NTP)".into(),
         })
     }
+}
+
+/// What all who speak for one clock say that it is ahead, where that is in doubt.
+///
+/// Errors: they contradict each other, and nobody is believed; what is furthest from ours.
+fn agreed(clocks: &[Clock]) -> Result<Option<i64>, i64> {
+    let all = || clocks.iter().map(|c| c.ahead().unwrap_or(0));
+    let (least, most) = (all().min().unwrap_or(0), all().max().unwrap_or(0));
+    if is_doubt((most - least) as f64) {
+        return Err(if most.abs() >= least.abs() { most } else { least });
+    }
+    Ok(clocks.iter().find_map(Clock::ahead))
 }
 
 fn some(names: &[&str]) -> String {
@@ -208,6 +224,18 @@ mod tests {
             let way = if skew > 0 { "30 min ahead of" } else { "30 min behind" };
             assert!(gaps.iter().all(|g| g.reason.contains(way)), "{gaps:?}");
         }
+    }
+
+    #[test]
+    fn of_two_who_contradict_each_other_nobody_moves_anything() {
+        let (mut clocks, mut cluster) = (Clocks::default(), cluster());
+        clocks.add(&job("n1", "exporter-1", None), &ahead(2));
+        clocks.add(&job("n1", "somebody-s", None), &ahead(-86_400));
+        let before = cluster.pods.clone();
+        let gaps = clocks.settle("kubernetes c", &mut cluster);
+        assert_eq!(cluster.pods, before);
+        assert_eq!(cluster.clocks.len(), 1, "it is in doubt");
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
     }
 
     #[test]

@@ -20,11 +20,13 @@ pub(super) fn hidden_states(case: &Case<'_>) -> f64 {
 /// used as a library runs with more.
 pub(super) fn peak(case: &Case<'_>) -> Amount {
     let tokens = case.step.tokens as f64;
-    let dense = tokens * dense(case);
-    let dense = dense * reserved(case);
+    let tensors = tokens * dense(case);
+    // One thread speaks for what is reserved: the band holds what the tensors alone take, too.
+    let held = tensors * reserved(case);
+    let dense = Amount::new(tensors * 0.75, held, held * 1.25);
     let bytes = match case.model.experts {
-        None => Amount::around(dense, 0.75, 1.25),
-        Some(_) => Amount::around(mixture(case), 0.6, 1.5).larger(Amount::around(dense, 0.75, 1.25)),
+        None => dense,
+        Some(_) => Amount::around(mixture(case), 0.6, 1.5).larger(dense),
     };
     bytes.larger(Amount::exact(FLOOR))
 }
