@@ -484,4 +484,22 @@ fn measured_facts_are_written_joined_and_refused_in_words() {
         }
     }
     run(at, &["scan", "--demo", "--learned", "record.json"]).expect(2, &["--ledger"]);
+    // `--learned <(…)`: what comes through a pipe comes once.
+    std::fs::create_dir(at.join("ledger")).unwrap();
+    let piped = |args: &[&str], text: &str| {
+        finish(
+            command(at, &[args, &["--learned", "/dev/stdin"]].concat()),
+            Some(text.as_bytes()),
+        )
+    };
+    piped(&["scan", "--demo", "--ledger", "ledger"], &cases[4].1).expect(0, &[]);
+    piped(&["fit", "--compare", "openai/gpt-oss-20b,openai/gpt-oss-120b"], &once).expect(0, &[]);
+    // Restarts that nobody told are not none.
+    let mut silent: Value = serde_json::from_str(&once).unwrap();
+    for fact in silent["facts"].as_array_mut().unwrap() {
+        fact.as_object_mut().unwrap().remove("restarts").unwrap();
+    }
+    std::fs::write(at.join("silent.json"), silent.to_string()).unwrap();
+    let table = run(at, &["learned", "--learned", "silent.json"]).expect(0, &[]).out;
+    assert!(table.lines().skip(1).all(|l| l.ends_with(" –")), "{table}");
 }
