@@ -9,6 +9,7 @@ mod completions;
 mod decide;
 mod diff;
 mod doctor;
+mod dry_run;
 mod facts;
 mod file;
 mod fit;

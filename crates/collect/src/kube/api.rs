@@ -3,6 +3,8 @@
 use super::answer::{self, Answer, ApiObject, Odd, Page, Served, Wanted};
 use super::clock::{Clock, Look};
 use super::path::{ApiPath, Name, Resource};
+use super::plan::Plan;
+use crate::options::CollectOptions;
 use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
@@ -41,6 +43,8 @@ pub struct Api {
     /// Wait before the second try; it doubles.
     pub first_wait: Duration,
     pub(crate) clock: Clock,
+    /// What may be asked at all.
+    pub(crate) plan: Arc<Plan>,
 }
 
 impl fmt::Debug for Api {
@@ -134,12 +138,13 @@ impl<U> Listed<U> {
 }
 
 impl Api {
-    pub fn new(client: kube::Client, timeout: Duration) -> Self {
+    pub fn new(client: kube::Client, options: &CollectOptions) -> Self {
         Self {
             client,
-            timeout,
+            timeout: options.timeout,
             first_wait: Duration::from_millis(400),
             clock: Clock::default(),
+            plan: Arc::new(Plan::of(options)),
         }
     }
 
@@ -285,6 +290,9 @@ impl Api {
         limit: usize,
         headers: &[(&str, &str)],
     ) -> Result<Answer, ReadError> {
+        if !self.plan.allows(path) {
+            return Err(ReadError::Unplanned(path.path().into()));
+        }
         let mut request = Request::get(path.as_str());
         for (name, value) in headers {
             request = request.header(*name, *value);

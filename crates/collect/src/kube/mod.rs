@@ -10,6 +10,7 @@ mod dra;
 mod labels;
 mod owners;
 pub mod path;
+pub mod plan;
 mod pods;
 pub(crate) mod quantity;
 pub(crate) mod raw;

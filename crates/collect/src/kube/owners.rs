@@ -23,7 +23,7 @@ pub(super) struct Kind {
     /// it the pods and their labels stand for themselves. An opt-out on it does not count, since it may be unreadable.
     pub(super) custom: bool,
     /// Served by every API server.
-    built_in: bool,
+    pub(super) built_in: bool,
 }
 
 const fn kind(group: &'static str, kind: &'static str, version: &'static str, plural: &'static str) -> Kind {

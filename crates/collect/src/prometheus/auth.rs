@@ -126,8 +126,9 @@ fn signer(region: &str) -> Result<Signer> {
     })
 }
 
-/// A client for URLs that the user gave. Redirects are not followed: they lead to login pages, with the credentials.
-pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+/// A client for a URL that the user gave. Redirects are not followed: they lead to login pages, with the credentials. Proxies of
+/// the environment are for TLS alone: what goes through them in the clear they read.
+pub(super) fn client(url: &str, auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
     // No client is made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -135,6 +136,9 @@ pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Cli
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
+    if !url.starts_with("https://") {
+        builder = builder.no_proxy();
+    }
     if let Some(path) = &auth.ca_file {
         let flag = "--prometheus-ca-file";
         let pem =
