@@ -78,6 +78,13 @@ impl CollectOptions {
     }
 }
 
+/// `NO_PROXY=*`: no proxy of the environment at all, for addresses either.
+pub(crate) fn goes_without_proxies() -> bool {
+    let set = |name: &&str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let named = ["NO_PROXY", "no_proxy"].iter().find_map(set).unwrap_or_default();
+    named.split(',').any(|part| part.trim() == "*")
+}
+
 #[cfg(test)]
 impl CollectOptions {
     /// As a plain scan has them.

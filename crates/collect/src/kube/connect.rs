@@ -135,7 +135,7 @@ fn proxy(named: Option<&str>, server: &http::Uri) -> Option<http::Uri> {
     if let Some(named) = named.filter(|n| !n.is_empty()) {
         return named.parse().ok();
     }
-    if server.scheme_str() != Some("https") {
+    if server.scheme_str() != Some("https") || crate::options::goes_without_proxies() {
         return None;
     }
     hyper_util::client::proxy::matcher::Matcher::from_env().intercept(server)?;

@@ -1,7 +1,7 @@
 //! How a store wants to be asked: headers, tokens, certificates, AWS signatures. Nothing of it is ever printed.
 
 use crate::input;
-use crate::options::{CONNECT_TIMEOUT, StoreAuth};
+use crate::options::{CONNECT_TIMEOUT, StoreAuth, goes_without_proxies};
 use anyhow::{Context, Result, bail};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -136,7 +136,7 @@ pub(super) fn client(url: &str, auth: &StoreAuth, timeout: Duration) -> Result<r
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
-    if !url.starts_with("https://") {
+    if !url.starts_with("https://") || goes_without_proxies() {
         builder = builder.no_proxy();
     }
     if let Some(path) = &auth.ca_file {
