@@ -34,6 +34,25 @@ pub fn per_million(usd: Option<f64>) -> String {
     )
 }
 
+/// What tokens cost in the whole fleet, where they are known of any of it: (a million output tokens, of what and what else).
+pub fn token_costs(t: &Totals) -> Option<(String, String)> {
+    let costs = &t.unit_costs;
+    let output = costs.usd_per_million_output_tokens?;
+    let mut more = String::from("per million output tokens");
+    if costs.usd_per_million_output_tokens_used.is_some() {
+        let used = per_million(costs.usd_per_million_output_tokens_used);
+        more.push_str(&format!(", ${used} of it while the GPUs are busy"));
+    }
+    if costs.usd_per_million_input_tokens.is_some() {
+        let input = per_million(costs.usd_per_million_input_tokens);
+        more.push_str(&format!("; ${input} per million input tokens"));
+    }
+    if let Some(known) = costs.token_spend_usd_per_hour {
+        more.push_str(&format!(": of the {} whose tokens are known", money(known)));
+    }
+    Some((format!("${}", per_million(Some(output))), more))
+}
+
 /// "$300,979".
 pub fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
