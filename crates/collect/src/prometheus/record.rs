@@ -557,13 +557,18 @@ mod tests {
         }
     }
 
+    /// Where holders stand, whether `@` is known, matchers of the whole store.
+    type Labelled = (Owner, bool, &'static str);
+    /// Matchers of devices and of pods.
+    type Shard = (&'static str, &'static str);
+
     /// Every way in which stores name things: a question that only some store gets is still PromQL, and each of its rows is read.
     #[test]
     fn every_question_is_promql_and_says_what_its_rows_tell() {
         let gaudi = DEVICE_FIGURES.iter().flat_map(|f| f.names);
         let gaudi: Vec<&str> = gaudi.filter(|n| n.maker == Maker::Gaudi).map(|n| n.name).collect();
         let (whole, any) = (("", ""), (Owner::Both, true, ""));
-        let mut stores: Vec<(Vec<EngineKind>, &[&str], (Owner, bool, &str), (&str, &str))> = Vec::new();
+        let mut stores: Vec<(Vec<EngineKind>, &[&str], Labelled, Shard)> = Vec::new();
         let engines = ENGINES.engines().iter().map(|e| vec![e.facts().kind]);
         stores.extend(engines.map(|engine| (engine, &DCGM[..1], any, whole)));
         let makers: [&[&str]; 5] = [&DCGM, &DCGM[..1], &AMD, &gaudi, &[]];
@@ -586,7 +591,7 @@ mod tests {
     }
 
     /// Each question, in a shard or whole, parsed once.
-    fn parsed(words: &Words, (devices, pods): (&str, &str), seen: &mut BTreeSet<String>) {
+    fn parsed(words: &Words, (devices, pods): Shard, seen: &mut BTreeSet<String>) {
         let scope = Scope {
             window: 604_800,
             bin: 300,

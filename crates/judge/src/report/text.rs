@@ -594,6 +594,19 @@ mod tests {
     }
 
     #[test]
+    fn what_tokens_cost_is_told_as_far_as_it_is_known() {
+        let mut t = Totals::default();
+        assert_eq!(token_costs(&t), None);
+        t.unit_costs.usd_per_million_output_tokens = Some(8.822);
+        let told = |t: &Totals| token_costs(t).map(|(cost, of)| format!("{cost} {of}"));
+        assert_eq!(told(&t).as_deref(), Some("$8.82 per million output tokens"));
+        t.unit_costs.usd_per_million_output_tokens_used = Some(0.05);
+        t.unit_costs.token_spend_usd_per_hour = UsdPerHour::from_usd(532.09);
+        let whole = "$8.82 per million output tokens, $0.050 of it while the GPUs are busy: of the $532.09/h whose tokens are known";
+        assert_eq!(told(&t).as_deref(), Some(whole));
+    }
+
+    #[test]
     fn a_kind_of_source_is_said_once() {
         assert_eq!(
             named(&["kubernetes a", "kubernetes b", "exporter c"]),
