@@ -87,7 +87,7 @@ impl Plan {
         if *resource == SERVICES {
             if options.store.mode == StoreMode::Auto {
                 let selected = "?labelSelector=LABELS&limit=500";
-                self.list(resource.all(), selected, resource, named(""));
+                self.list(&resource.all(), selected, resource, named(""));
                 let places = options.namespaces.iter().map(String::as_str);
                 let usual = prometheus::find::MONITORING.iter().copied();
                 for namespace in places.chain(usual).collect::<BTreeSet<_>>() {
@@ -142,7 +142,7 @@ impl Plan {
     fn pods(&mut self, resource: &Resource<'_>, options: &CollectOptions) {
         let sparse = "who holds which GPU; instead, where few nodes have GPUs: of each that does, and of none";
         self.list(
-            resource.all(),
+            &resource.all(),
             "?fieldSelector=spec.nodeName=NODE&limit=500",
             resource,
             sparse.into(),
@@ -150,7 +150,7 @@ impl Plan {
         if let Some(selector) = &options.selector {
             let (query, why) = (format!("?labelSelector={selector}&limit=500"), "whom -l selects");
             if options.namespaces.is_empty() {
-                self.list(resource.all(), &query, resource, why.into());
+                self.list(&resource.all(), &query, resource, why.into());
             }
             for namespace in &options.namespaces {
                 self.listed_within(namespace, &query, resource, why);
@@ -163,7 +163,7 @@ impl Plan {
         self.ask(path, query, Verb::List, resource, why.into());
     }
 
-    fn list(&mut self, path: ApiPath, query: &str, resource: &Resource<'_>, why: String) {
+    fn list(&mut self, path: &ApiPath, query: &str, resource: &Resource<'_>, why: String) {
         self.ask(path.to_string(), query, Verb::List, resource, why);
     }
 
