@@ -4,7 +4,7 @@ use super::snapshot_file;
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
-use crate::collect::slurm::Place;
+use crate::collect::slurm::{Place, Rest};
 use crate::collect::{self, kube::rights, prometheus};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
@@ -84,7 +84,10 @@ fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Res
 
 fn slurm_places(args: &SourceArgs) -> Vec<Place> {
     let own = args.slurm.then_some(Place::Commands);
+    let rest = args.slurm_rest.clone().zip(args.slurm_token_file.clone());
+    let rest = rest.map(|(url, token_file)| Place::Rest(Rest { url, token_file }));
     own.into_iter()
+        .chain(rest)
         .chain(args.slurm_dir.iter().cloned().map(Place::Folder))
         .collect()
 }
@@ -289,6 +292,13 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
         if args.slurm {
             for line in collect::slurm::dry_run() {
                 writeln!(out, "{line}")?;
+            }
+        }
+        for place in slurm_places(args) {
+            if let Place::Rest(rest) = place {
+                for line in rest.dry_run() {
+                    writeln!(out, "{line}")?;
+                }
             }
         }
         for folder in &args.slurm_dir {

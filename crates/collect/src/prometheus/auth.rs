@@ -127,14 +127,24 @@ fn signer(region: &str) -> Result<Signer> {
 }
 
 /// A client for URLs that the user gave. Redirects are not followed: they lead to login pages, with the credentials.
-pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+/// Follows no redirect: a header with a token goes to the named host alone.
+fn builder(timeout: Duration) -> reqwest::ClientBuilder {
     // No client is made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
+    reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
+        .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Of other servers that the user names.
+pub(crate) fn plain_client(timeout: Duration) -> Result<reqwest::Client> {
+    builder(timeout).build().context("could not make an HTTP client")
+}
+
+pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+    let mut builder = builder(timeout);
     if let Some(path) = &auth.ca_file {
         let flag = "--prometheus-ca-file";
         let pem =
