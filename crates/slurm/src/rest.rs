@@ -3,7 +3,7 @@
 use crate::lenient::{Num, Texts};
 use gpuwaste_facts::text::harmless;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// "Nothing found with query" (slurm_errno.h: `ESLURM_REST_EMPTY_RESULT`): an empty list, told as an error.
@@ -26,10 +26,11 @@ pub struct Paths {
 /// What is no such description, in words for people.
 pub fn paths(text: &str) -> Result<Paths, String> {
     #[derive(Deserialize)]
-    struct Description {
-        paths: BTreeMap<String, IgnoredAny>,
+    struct Description<'a> {
+        #[serde(borrow)]
+        paths: BTreeMap<String, &'a RawValue>,
     }
-    let described: Description =
+    let described: Description<'_> =
         serde_json::from_str(text).map_err(|_| "its description is not OpenAPI's JSON".to_owned())?;
     let newest = |room: &str, what: &str| {
         let found = described.paths.keys().filter_map(|path| {

@@ -3,7 +3,7 @@
 use super::{NO_CONFIG, Output, Outputs};
 use crate::options::CollectOptions;
 use anyhow::{Result, bail};
-use gpuwaste_slurm::config::{self, version};
+use gpuwaste_slurm::config::{self, Config, version};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::io::{ErrorKind, Read};
@@ -64,7 +64,7 @@ pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
     // An unknown release is asked as a new one; what it refuses is asked as of an old one.
     let at_least = |wanted: (u32, u32)| release.is_none_or(|r| r >= wanted);
     let limit = options.timeout;
-    let config = run(CONFIG, limit).map_or_else(|_| Default::default(), |text| config::parse(&text));
+    let config = run(CONFIG, limit).map_or_else(|_| Config::default(), |text| config::parse(&text));
     let at = Timestamp::now();
     let nodes = if at_least(SCONTROL_JSON) {
         either(NODES_JSON, NODES_TEXT, limit)

@@ -63,18 +63,20 @@ struct Token {
     user: String,
 }
 
+/// The user's name, under the claims that Slurm reads.
+#[derive(Deserialize)]
+struct Claims {
+    sun: Option<String>,
+    username: Option<String>,
+    sub: Option<String>,
+}
+
 fn token(path: &Path) -> Result<Token> {
     const FLAG: &str = "--slurm-token-file";
     let text = input::named_text(path, input::WRITTEN)
         .with_context(|| format!("{FLAG}: could not read {}", path.display()))?;
     let text = text.trim();
     let text = text.strip_prefix("SLURM_JWT=").unwrap_or(text).trim().to_owned();
-    #[derive(Deserialize)]
-    struct Claims {
-        sun: Option<String>,
-        username: Option<String>,
-        sub: Option<String>,
-    }
     let claims = text.split('.').nth(1).and_then(|part| {
         let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok()?;
         serde_json::from_slice::<Claims>(&bytes).ok()
