@@ -113,7 +113,7 @@ pub(super) async fn read(rest: &Rest, limit: Duration) -> Result<Outputs> {
         );
     }
     let server = Server {
-        client: plain_client(limit * 2)?,
+        client: plain_client(base, limit * 2)?,
         headers: headers(&token(&rest.token_file)?)?,
         base: base.to_owned(),
         limit,
