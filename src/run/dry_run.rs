@@ -8,7 +8,7 @@ use crate::collect::options::{CollectOptions, StoreMode};
 use crate::collect::slurm::Place;
 use crate::collect::{self, prometheus};
 use crate::snapshot::history::BinLimits;
-use crate::text::message;
+use crate::text::harmless;
 use anyhow::Result;
 use std::io::{self, Write};
 
@@ -38,8 +38,9 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
         lines.extend(prometheus::dry_run(&store(args).mode));
     }
     let mut out = io::stdout().lock();
+    // One request a line, whatever a context or a selector is called.
     for line in lines {
-        writeln!(out, "{}", message(&line))?;
+        writeln!(out, "{}", harmless(&line))?;
     }
     Ok(())
 }
@@ -72,7 +73,7 @@ fn live(options: &CollectOptions, lines: &mut Vec<String>) -> Result<()> {
             lines.push("# no cluster: the hosts that the store knows".into());
             return Ok(());
         }
-        Err(error) => lines.push(format!("# {error:#}").replace('\n', "\n#")),
+        Err(error) => lines.push(format!("# {error:#}")),
     }
     let plan = Plan::of(options);
     lines.extend(plan.lines());

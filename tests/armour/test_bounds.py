@@ -110,6 +110,21 @@ class Bounds(unittest.TestCase):
         with fake.serve(Hostile(FLEET, [("/api/v1/pods", pods)])) as server, fake.config(server) as config:
             self.bounded(run("scan", *ARGS, "--max-waste", "0", config=config), "more than 50000 objects", codes=(3,))
 
+    def test_pages_that_hold_nothing(self):
+        """Each with another token: a list that never ends, at no cost in objects."""
+        empty = lambda query: ('{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"%d"},"items":[]}' % (int(query.get("continue") or 0) + 1)).encode()
+        with fake.serve(Hostile(FLEET, [("/api/v1/pods", empty)])) as server, fake.config(server) as config:
+            self.bounded(run("scan", *ARGS, config=config), "100 empty pages in a row")
+
+    def test_an_object_of_any_size(self):
+        """A ConfigMap that no API server could hold."""
+        made = owned("mapped", "gpu-2", gpus=2, args=("--model", "$(MODEL)"))
+        made["spec"]["containers"][0]["env"] = [{"name": "MODEL", "valueFrom": {"configMapKeyRef": {"name": "args", "key": "MODEL"}}}]
+        for size, said in ((60_000_000, "an answer larger than 9 MiB"), (8_000_000, ".")):
+            large = json.dumps({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "args", "namespace": "ml"}, "data": {"MODEL": "x" * size}}).encode()
+            with fake.serve(Hostile([*FLEET, made, *deployment("mapped")], [("/configmaps/args", lambda query: large)])) as server, fake.config(server) as config:
+                self.bounded(run("scan", *ARGS, config=config, timeout=60), said)
+
     def test_objects_that_are_large(self):
         """Few pods of many containers: by the memory in use, where counting pods tells nothing."""
         containers = ",".join('{"name":"c%d","resources":{"limits":{"nvidia.com/gpu":"1"}}}' % i for i in range(400))

@@ -98,6 +98,14 @@ class Names(unittest.TestCase):
                     self.check_paths(server)
                     self.assertIn("web", {w["name"] for w in report["workloads"]})
 
+    def test_a_dry_run_is_one_request_a_line(self):
+        odd = "x\nGET /api/v1/secrets  # none\x1b[2J"
+        with fake.config("https://user:CANARY@127.0.0.1:1/\x1b[31m?token=CANARY", names=[odd]) as config:
+            done = gpuwaste("scan", "--dry-run", "-l", f"a in (b)\nGET /api/v1/secrets", config=config)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertFalse([line for line in done.stdout.splitlines() if line.startswith("GET /api/v1/secrets")], done.stdout)
+        self.assertNotRegex(done.stdout, "CANARY|\x1b")
+
     def test_what_the_command_line_names_must_be_names(self):
         with fake.serve(fake.World(idle_fleet())) as server, fake.config(server) as config:
             for name in ("x y", "../secrets", "a/b"):

@@ -272,6 +272,19 @@ class Reach(unittest.TestCase):
                     seen, _, _ = self.scan("--prometheus", store.url, "--prometheus-token-file", self.dir / "store-token", expect=(0, 3))
                     self.assertEqual((seen, heard), ({("tcp", "127.0.0.1", store.server_port)}, []))
 
+    def test_slurms_daemon_alone_gets_its_token(self):
+        """slurmrestd at a named URL: no proxy in the clear, no redirect."""
+        payload = "eyJleHAiOjEsInN1biI6ImFubiJ9"
+        (self.dir / "slurm-token").write_text(f"SLURM_JWT=h.{payload}.CANARY")
+        with stranger() as (port, heard):
+            every = {name: f"http://127.0.0.1:{port}" for name in PROXIES}
+            for fault in (None, {"code": 307, "headers": {"Location": f"http://127.0.0.1:{port}/"}, "body": ""}):
+                with fake.serve(fake.World(), *([fault, lambda path: True] if fault else [])) as rest, recorded() as seen:
+                    done = gpuwaste("scan", "--format", "json", "--timeout", "2s", "--slurm-rest", rest.url, "--slurm-token-file", self.dir / "slurm-token", env={**every, "NO_PROXY": "", "no_proxy": ""})
+                self.assertIn(done.returncode, (2, 3), done.stderr)
+                self.assertNotIn("CANARY", done.stdout + done.stderr)
+                self.assertEqual((seen, heard), ({("tcp", "127.0.0.1", rest.server_port)}, []))
+
     def test_inside_a_cluster_only_addresses_of_pods(self):
         """As a pod's own account: exporters and servers at the addresses that the API server tells, whatever it tells."""
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)

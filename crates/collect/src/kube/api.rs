@@ -29,6 +29,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const RESTARTS: u32 = 3;
 /// No page of 500 objects is larger (256 KiB each on average; two pages are held at a time); more is a mistake or an attack.
 const MAX_PAGE_BYTES: usize = 128 << 20;
+/// One object: etcd takes 1.5 MiB, and JSON may write a byte as six.
+const MAX_OBJECT_BYTES: usize = 9 << 20;
+/// Pages in a row that hold nothing: servers page over what a selector leaves out, but not for ever.
+const MAX_EMPTY: usize = 100;
 /// Objects of one list. Kubernetes itself is tested to 150,000 pods; more is a list that never ends.
 const MAX_OBJECTS: usize = 400_000;
 /// Of them, objects that are kept: pods with GPUs, nodes with GPUs, owners. Each takes about 9 kB until it is printed.
@@ -116,6 +120,8 @@ pub(crate) struct Listed<U> {
     pub(crate) odd: Vec<Odd>,
     /// Objects in all, kept or not.
     pub(crate) seen: usize,
+    /// Pages in a row, up to now, that held nothing.
+    empty: usize,
 }
 
 impl<U> Listed<U> {
@@ -124,6 +130,7 @@ impl<U> Listed<U> {
             items: Vec::new(),
             odd: Vec::new(),
             seen: 0,
+            empty: 0,
         }
     }
 
@@ -134,6 +141,7 @@ impl<U> Listed<U> {
     }
 
     fn add(&mut self, page: Page<U>) {
+        self.empty = if page.seen == 0 { self.empty + 1 } else { 0 };
         self.items.extend(page.items);
         self.odd.extend(page.odd);
         self.seen += page.seen;
@@ -158,7 +166,7 @@ impl Api {
         namespace: Option<&Name>,
         name: &Name,
     ) -> Result<T, ReadError> {
-        let body = self.get(&resource.one(namespace, name)).await?;
+        let body = self.read(&resource.one(namespace, name), MAX_OBJECT_BYTES).await?;
         answer::single(&body, resource, namespace.map(Name::as_str), name.as_str())
     }
 
@@ -271,16 +279,17 @@ impl Api {
 
     /// GET with backoff: 429 and 5xx are tried again after Retry-After or a growing wait.
     pub(crate) async fn get(&self, path: &ApiPath) -> Result<Vec<u8>, ReadError> {
+        self.read(path, MAX_PAGE_BYTES).await
+    }
+
+    async fn read(&self, path: &ApiPath, most: usize) -> Result<Vec<u8>, ReadError> {
         let mut wait = self.first_wait;
         let mut tried = 0;
         loop {
             tried += 1;
-            let answer = self.once(path, MAX_PAGE_BYTES).await?;
+            let answer = self.once(path, most).await?;
             if answer.cut {
-                return Err(ReadError::TooMuch(format!(
-                    "an answer larger than {} MiB",
-                    MAX_PAGE_BYTES >> 20
-                )));
+                return Err(ReadError::TooMuch(format!("an answer larger than {} MiB", most >> 20)));
             }
             let (code, retry_after) = (answer.code, answer.retry_after);
             let error = match answer.ok(path) {
@@ -396,6 +405,9 @@ fn bounds<U>(listed: &Listed<U>, tokens: &mut HashSet<String>, token: &str, begu
     }
     if held::is_full() {
         return too_much("a list that takes more memory than reading may".into());
+    }
+    if listed.empty >= MAX_EMPTY {
+        return too_much(format!("a list of {MAX_EMPTY} empty pages in a row"));
     }
     if tokens.len() >= MAX_PAGES {
         return too_much(format!("a list of more than {MAX_PAGES} pages"));
