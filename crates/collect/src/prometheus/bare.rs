@@ -3,6 +3,7 @@
 
 use super::answer::{AskError, Row};
 use super::client::Store;
+use super::tag::DeviceStat;
 use super::words::{DEVICE_FIGURES, Maker, Words};
 use super::{HistoryRead, gap, open, record, remedy, source, stamp};
 use crate::engine::ENGINES;
@@ -175,7 +176,8 @@ const RESOURCES: [(Maker, &str, &str); 3] = [
     (Maker::Gaudi, "gaudi", "habana.ai/gaudi"),
 ];
 
-async fn inventory(store: &Store, words: &Words, at: Timestamp) -> Result<BTreeMap<String, Host>, AskError> {
+/// Every device as it was last seen. `None`: the store has no device's figure.
+fn devices_asked(words: &Words) -> Option<String> {
     let by: Vec<&str> = LABELS.into_iter().filter(|l| words.gpu_labels.contains(*l)).collect();
     let by = by.join(",");
     let parts: Vec<String> = DEVICE_FIGURES
@@ -192,13 +194,33 @@ async fn inventory(store: &Store, words: &Words, at: Timestamp) -> Result<BTreeM
                 words.selector(n.name, ""),
                 n.scale
             );
-            format!("label_replace({read},\"s\",\"{id}.{maker}\",\"\",\"\")")
+            format!("label_replace({read},\"s\",\"{}.{maker}\",\"\",\"\")", id.text())
         })
         .collect();
-    if parts.is_empty() {
+    (!parts.is_empty()).then(|| parts.join(" or "))
+}
+
+/// Every server that is there now, by what names it. `None`: the store has no engine's figure.
+fn servers_asked(words: &Words) -> Option<String> {
+    let mut selectors = words.groups(LoadFigure::Running);
+    selectors.extend(words.groups(LoadFigure::Requests));
+    let each = selectors
+        .iter()
+        .map(|s| format!("count by(__name__,instance,namespace,job,model_name,model,model_id)({s})"));
+    let each: Vec<String> = each.collect();
+    (!each.is_empty()).then(|| each.join(" or "))
+}
+
+#[cfg(test)]
+pub(super) fn asked(words: &Words) -> Vec<String> {
+    devices_asked(words).into_iter().chain(servers_asked(words)).collect()
+}
+
+async fn inventory(store: &Store, words: &Words, at: Timestamp) -> Result<BTreeMap<String, Host>, AskError> {
+    let Some(query) = devices_asked(words) else {
         return Ok(BTreeMap::new());
-    }
-    let (query, time) = (parts.join(" or "), stamp(store.by_its_clock(at)));
+    };
+    let time = stamp(store.by_its_clock(at));
     let told = store
         .query("/api/v1/query", &[("query", &query), ("time", &time)])
         .await?;
@@ -243,7 +265,11 @@ fn hosts(rows: &[Row], at: Timestamp) -> BTreeMap<String, Host> {
         let (Some(value), Some(name)) = (row.number(), host_of(row)) else {
             continue;
         };
-        let Some((figure, maker)) = row.label("s").split_once('.') else {
+        let Some((figure, maker)) = row
+            .label("s")
+            .split_once('.')
+            .and_then(|(figure, maker)| Some((DeviceStat::parse(figure)?, maker)))
+        else {
             continue;
         };
         let uuid = match first(row, &["UUID", "uuid", "gpu_uuid"]) {
@@ -279,14 +305,15 @@ fn hosts(rows: &[Row], at: Timestamp) -> BTreeMap<String, Host> {
             energy_joules: None,
         });
         match figure {
-            "util" => reading.gpu_util = Some(Ratio(value)),
-            "gr" => reading.gr_engine = Some(Ratio(value)),
-            "sm" => reading.sm_active = Some(Ratio(value)),
-            "tensor" => reading.tensor = Some(Ratio(value)),
-            "dram" => reading.dram = Some(Ratio(value)),
-            "power" => reading.power = Some(Watts(value)),
-            "fb" => reading.memory_used = (value >= 0.0).then_some(Bytes(value as u64)),
-            _ => {}
+            DeviceStat::Utilization => reading.gpu_util = Some(Ratio(value)),
+            DeviceStat::Engine => reading.gr_engine = Some(Ratio(value)),
+            DeviceStat::Sm => reading.sm_active = Some(Ratio(value)),
+            DeviceStat::Tensor => reading.tensor = Some(Ratio(value)),
+            DeviceStat::Dram => reading.dram = Some(Ratio(value)),
+            DeviceStat::Power => reading.power = Some(Watts(value)),
+            DeviceStat::Memory => reading.memory_used = (value >= 0.0).then_some(Bytes(value as u64)),
+            // Of a window, not of an instant: not asked for here.
+            DeviceStat::Busy => {}
         }
     }
     for host in hosts.values_mut() {
@@ -364,15 +391,10 @@ async fn servers(
     hosts: &BTreeMap<String, Host>,
     at: Timestamp,
 ) -> Result<(Vec<Pod>, usize), AskError> {
-    let mut selectors = words.groups(LoadFigure::Running);
-    selectors.extend(words.groups(LoadFigure::Requests));
-    if selectors.is_empty() {
+    let Some(query) = servers_asked(words) else {
         return Ok((Vec::new(), 0));
-    }
-    let each = selectors
-        .iter()
-        .map(|s| format!("count by(__name__,instance,namespace,job,model_name,model,model_id)({s})"));
-    let (query, time) = (each.collect::<Vec<_>>().join(" or "), stamp(store.by_its_clock(at)));
+    };
+    let time = stamp(store.by_its_clock(at));
     let told = store
         .query("/api/v1/query", &[("query", &query), ("time", &time)])
         .await?;

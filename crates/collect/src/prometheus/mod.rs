@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod record;
 mod rounds;
+mod tag;
 mod words;
 
 use super::kube::api::Api;

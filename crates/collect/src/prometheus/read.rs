@@ -1,6 +1,7 @@
 //! Rows into the history: pure.
 
 use super::answer::Row;
+use super::tag::{DeviceStat, Done, Handed, Held, Life, Load, Observed, Series, Stat, Tag, Value};
 use super::words::Words;
 use crate::snapshot::engine::Histogram;
 use crate::snapshot::gpu::{MigInstance, PodName};
@@ -55,37 +56,40 @@ impl Reader {
     /// One row of an instant query. `scale`: bins of a coarser question, in this history's bins.
     pub(super) fn row(&mut self, row: &Row, words: &Words, scale: f64, before: bool) {
         let Some(value) = row.number() else { return };
-        let tag = row.label("s").to_string();
-        match tag.split('.').collect::<Vec<_>>().as_slice() {
-            ["use", what] => self.used(row, what, value, scale, before),
-            ["w", what, "total"] if before => self.worked(row, what, value, 1),
+        // A row of nothing that was asked for says nothing.
+        let Some(tag) = Tag::parse(row.label("s")) else { return };
+        match tag {
+            Tag::Held(what) => self.used(row, what, value, scale, before),
+            Tag::WorkloadTotal(done) => {
+                self.worked(row, done, value, usize::from(before));
+                if !before {
+                    total(entry(&mut self.workloads, row, words), done, value);
+                }
+            }
             _ if before => {}
-            ["w", what, stat] => {
-                if *stat == "total" {
-                    self.worked(row, what, value, 0);
-                }
-                let load = entry(&mut self.workloads, row, words);
-                workload_stat(load, what, stat, value, scale);
+            Tag::Workload(load, stat) => {
+                let figure = load_figure(entry(&mut self.workloads, row, words), load);
+                set(figure.get_or_insert_default(), stat, value, scale);
             }
-            ["w", what] => workload_value(entry(&mut self.workloads, row, words), what, value, scale),
-            ["p", "first"] => entry(&mut self.pods, row, words).first = time(value),
-            ["p", what, stat] => {
-                let load = entry(&mut self.pods, row, words);
-                if let Some(figure) = load_figure(load, what) {
-                    set(figure.get_or_insert_default(), stat, value, scale);
-                }
+            Tag::WorkloadLeast => entry(&mut self.workloads, row, words).replicas_low = Some(value),
+            Tag::WorkloadValue(what) => workload_value(entry(&mut self.workloads, row, words), what, value, scale),
+            Tag::PodFirst => entry(&mut self.pods, row, words).first = time(value),
+            Tag::Pod(load, stat) => {
+                let figure = load_figure(entry(&mut self.pods, row, words), load);
+                set(figure.get_or_insert_default(), stat, value, scale);
             }
-            ["h", what] => self.bucket(row, words, what, value),
-            ["n", what] => {
+            Tag::Histogram(of, series) => self.bucket(row, words, of, series, value),
+            Tag::Handed(what) => {
                 let node = self.nodes.entry(row.label("node").to_string()).or_default();
-                match *what {
-                    "p80" => node.allocated_p80 = value,
-                    _ => node.bins = value * scale,
+                match what {
+                    Handed::P80 => node.allocated_p80 = value,
+                    Handed::Bins => node.bins = value * scale,
                 }
             }
-            ["dev", what] => self.device_life(row, words, what, value, scale),
-            [figure, stat] => self.device_figure(row, words, figure, stat, value, scale),
-            _ => {}
+            Tag::Life(what) => self.device_life(row, words, what, value, scale),
+            Tag::Device(figure, stat) => self.device_figure(row, words, figure, stat, value, scale),
+            // Asked before the window is.
+            Tag::Size(_) => {}
         }
     }
 
@@ -116,7 +120,7 @@ impl Reader {
         device
     }
 
-    fn device_life(&mut self, row: &Row, words: &Words, what: &str, value: f64, scale: f64) {
+    fn device_life(&mut self, row: &Row, words: &Words, what: Life, value: f64, scale: f64) {
         let node = first(row, &["node", "Hostname", "hostname"]).to_string();
         let device = self.device(row, words);
         if !node.is_empty() {
@@ -124,52 +128,50 @@ impl Reader {
         }
         // The renamed host label splits a device's rows: they are one life.
         match what {
-            "first" => device.first = device.first.into_iter().chain(time(value)).min(),
-            "last" => device.last = device.last.into_iter().chain(time(value)).max(),
-            "active" => device.last_active = device.last_active.into_iter().chain(time(value)).max(),
-            _ => *device.day_bins.get_or_insert(0.0) += value * scale,
+            Life::First => device.first = device.first.into_iter().chain(time(value)).min(),
+            Life::Last => device.last = device.last.into_iter().chain(time(value)).max(),
+            Life::Active => device.last_active = device.last_active.into_iter().chain(time(value)).max(),
+            Life::Day => *device.day_bins.get_or_insert(0.0) += value * scale,
         }
     }
 
-    fn device_figure(&mut self, row: &Row, words: &Words, figure: &str, stat: &str, value: f64, scale: f64) {
+    fn device_figure(&mut self, row: &Row, words: &Words, figure: DeviceStat, stat: Stat, value: f64, scale: f64) {
         let device = self.device(row, words);
         let place = match figure {
-            "util" => &mut device.gpu_util,
-            "gr" => &mut device.gr_engine,
-            "sm" => &mut device.sm_active,
-            "tensor" => &mut device.tensor,
-            "dram" => &mut device.dram,
-            "busy" => &mut device.busy,
-            "power" => &mut device.power_watts,
-            "fb" => &mut device.memory_used_bytes,
-            _ => return,
+            DeviceStat::Utilization => &mut device.gpu_util,
+            DeviceStat::Engine => &mut device.gr_engine,
+            DeviceStat::Sm => &mut device.sm_active,
+            DeviceStat::Tensor => &mut device.tensor,
+            DeviceStat::Dram => &mut device.dram,
+            DeviceStat::Busy => &mut device.busy,
+            DeviceStat::Power => &mut device.power_watts,
+            DeviceStat::Memory => &mut device.memory_used_bytes,
         };
         set(place.get_or_insert_default(), stat, value, scale);
     }
 
-    fn bucket(&mut self, row: &Row, words: &Words, what: &str, value: f64) {
+    fn bucket(&mut self, row: &Row, words: &Words, of: Observed, series: Series, value: f64) {
         let load = entry(&mut self.workloads, row, words);
-        let (kind, part) = what.split_once('_').unwrap_or((what, ""));
-        let histogram = match kind {
-            "ttft" => &mut load.time_to_first_token,
-            "itl" => &mut load.inter_token_latency,
-            "e2e" => &mut load.e2e_latency,
-            "plen" => &mut load.prompt_length,
-            "olen" => &mut load.output_length,
-            _ => return,
+        let histogram = match of {
+            Observed::FirstToken => &mut load.time_to_first_token,
+            Observed::InterToken => &mut load.inter_token_latency,
+            Observed::Request => &mut load.e2e_latency,
+            Observed::PromptLength => &mut load.prompt_length,
+            Observed::OutputLength => &mut load.output_length,
         }
         .get_or_insert_default();
-        match (part, row.label("le").parse::<f64>()) {
-            ("sum", _) => histogram.sum = value,
-            (_, Ok(le)) if le.is_finite() => histogram.buckets.push((le, value)),
-            (_, Ok(_)) => histogram.count = value,
-            _ => {}
+        match (series, row.label("le").parse::<f64>()) {
+            (Series::Sum, _) => histogram.sum = value,
+            (Series::Bucket, Ok(le)) if le.is_finite() => histogram.buckets.push((le, value)),
+            (Series::Bucket, Ok(_)) => histogram.count = value,
+            // A bucket without its bound is no bucket.
+            (Series::Bucket, Err(_)) => {}
         }
     }
 
-    fn used(&mut self, row: &Row, what: &str, value: f64, scale: f64, before: bool) {
+    fn used(&mut self, row: &Row, what: Held, value: f64, scale: f64, before: bool) {
         let usage = &mut self.usage[usize::from(before)];
-        if what == "bins" {
+        if what == Held::Bins {
             usage.bins = Some(usage.bins.unwrap_or(0.0) + value * scale);
             return;
         }
@@ -185,21 +187,22 @@ impl Reader {
         let place = usage.held.entry(key.clone()).or_default();
         [place.namespace, place.name, place.model, place.profile] = key;
         match what {
-            "gpus" => place.gpu_bins += value * scale,
-            "busy" => *place.busy_bins.get_or_insert(0.0) += value * scale,
-            _ => {}
+            Held::Gpus => place.gpu_bins += value * scale,
+            Held::Busy => *place.busy_bins.get_or_insert(0.0) += value * scale,
+            Held::Bins => {}
         }
     }
 
-    fn worked(&mut self, row: &Row, what: &str, value: f64, window: usize) {
+    fn worked(&mut self, row: &Row, done: Done, value: f64, window: usize) {
         let key = pod_key(row);
         let work = self.usage[window].work.entry(key.clone()).or_default();
         (work.namespace, work.name) = key;
-        match what {
-            "req" => work.requests = Some(value),
-            "in" => work.prompt_tokens = Some(value),
-            "out" => work.output_tokens = Some(value),
-            _ => {}
+        match done {
+            Done::Requests => work.requests = Some(value),
+            Done::Prompt => work.prompt_tokens = Some(value),
+            Done::Output => work.output_tokens = Some(value),
+            // No work of its own.
+            Done::Preemptions => {}
         }
     }
 
@@ -350,67 +353,58 @@ fn entry<'a>(loads: &'a mut BTreeMap<PodKey, LoadHistory>, row: &Row, words: &Wo
     loads.entry(key).or_default()
 }
 
-fn load_figure<'a>(load: &'a mut LoadHistory, what: &str) -> Option<&'a mut Option<Figure>> {
-    Some(match what {
-        "run" => &mut load.running,
-        "wait" => &mut load.waiting,
-        "kv" => &mut load.kv_usage,
-        "kvsum" => &mut load.kv_usage_sum,
-        "req" => &mut load.requests,
-        "in" => &mut load.prompt_tokens,
-        "out" => &mut load.output_tokens,
-        "pre" => &mut load.preemptions,
-        "cpu" => &mut load.cpu_share,
-        "thr" => &mut load.cpu_throttled,
-        "busy" => &mut load.gpu_busy,
-        "eng" => &mut load.gpu_engine,
-        "rep" => &mut load.replicas,
-        _ => return None,
-    })
-}
-
-fn workload_stat(load: &mut LoadHistory, what: &str, stat: &str, value: f64, scale: f64) {
-    match (what, stat) {
-        ("rep", "low") => load.replicas_low = Some(value),
-        ("req", "total") => load.requests_total = Some(value),
-        ("in", "total") => load.prompt_tokens_total = Some(value),
-        ("out", "total") => load.output_tokens_total = Some(value),
-        ("pre", "total") => load.preemptions_total = Some(value),
-        _ => {
-            if let Some(figure) = load_figure(load, what) {
-                set(figure.get_or_insert_default(), stat, value, scale);
-            }
-        }
+fn load_figure(load: &mut LoadHistory, what: Load) -> &mut Option<Figure> {
+    match what {
+        Load::Running => &mut load.running,
+        Load::Waiting => &mut load.waiting,
+        Load::Kv => &mut load.kv_usage,
+        Load::KvSum => &mut load.kv_usage_sum,
+        Load::Requests => &mut load.requests,
+        Load::Prompt => &mut load.prompt_tokens,
+        Load::Output => &mut load.output_tokens,
+        Load::Preemptions => &mut load.preemptions,
+        Load::Cpu => &mut load.cpu_share,
+        Load::Throttled => &mut load.cpu_throttled,
+        Load::Busy => &mut load.gpu_busy,
+        Load::Engine => &mut load.gpu_engine,
+        Load::Replicas => &mut load.replicas,
     }
 }
 
-fn workload_value(load: &mut LoadHistory, what: &str, value: f64, scale: f64) {
+fn total(load: &mut LoadHistory, done: Done, value: f64) {
+    *match done {
+        Done::Requests => &mut load.requests_total,
+        Done::Prompt => &mut load.prompt_tokens_total,
+        Done::Output => &mut load.output_tokens_total,
+        Done::Preemptions => &mut load.preemptions_total,
+    } = Some(value);
+}
+
+fn workload_value(load: &mut LoadHistory, what: Value, value: f64, scale: f64) {
     match what {
-        "first" => load.first = time(value),
-        "engfirst" => load.first = load.first.or(time(value)),
-        "traffic" => load.traffic_bins = Some(value * scale),
-        "kvbad" => load.kv_bad_bins = Some(value * scale),
-        "cap" => load.replica_capacity = Some(value),
-        "starved" => load.starved_bins = Some(value * scale),
-        "starvedbusy" => load.starved_busy = Some(value),
-        "fed" => load.fed_bins = Some(value * scale),
-        "fedbusy" => load.fed_busy = Some(value),
-        "restarts" => load.restarts = Some(value),
-        "oom" => load.oom_kills = Some(value),
-        "crash" => load.crashes_under_pressure = Some(value),
-        _ => {}
+        Value::First => load.first = time(value),
+        Value::EngineFirst => load.first = load.first.or(time(value)),
+        Value::Traffic => load.traffic_bins = Some(value * scale),
+        Value::KvBad => load.kv_bad_bins = Some(value * scale),
+        Value::Capacity => load.replica_capacity = Some(value),
+        Value::Starved => load.starved_bins = Some(value * scale),
+        Value::StarvedBusy => load.starved_busy = Some(value),
+        Value::Fed => load.fed_bins = Some(value * scale),
+        Value::FedBusy => load.fed_busy = Some(value),
+        Value::Restarts => load.restarts = Some(value),
+        Value::OomKills => load.oom_kills = Some(value),
+        Value::Crashes => load.crashes_under_pressure = Some(value),
     }
 }
 
 /// Rows of one figure may come in parts (a holder behind two labels): the part with more bins speaks, peaks of all.
-fn set(figure: &mut Figure, stat: &str, value: f64, scale: f64) {
+fn set(figure: &mut Figure, stat: Stat, value: f64, scale: f64) {
     match stat {
-        "mean" => figure.mean = Some(value),
-        "p50" => figure.p50 = Some(value),
-        "p95" => figure.p95 = Some(figure.p95.map_or(value, |v| v.max(value))),
-        "p99" => figure.p99 = Some(figure.p99.map_or(value, |v| v.max(value))),
-        "max" => figure.max = Some(figure.max.map_or(value, |v| v.max(value))),
-        "n" => figure.bins = Some(figure.bins.unwrap_or(0.0) + value * scale),
-        _ => {}
+        Stat::Mean => figure.mean = Some(value),
+        Stat::P50 => figure.p50 = Some(value),
+        Stat::P95 => figure.p95 = Some(figure.p95.map_or(value, |v| v.max(value))),
+        Stat::P99 => figure.p99 = Some(figure.p99.map_or(value, |v| v.max(value))),
+        Stat::Max => figure.max = Some(figure.max.map_or(value, |v| v.max(value))),
+        Stat::Bins => figure.bins = Some(figure.bins.unwrap_or(0.0) + value * scale),
     }
 }

@@ -6,6 +6,7 @@ use super::client::Store;
 use super::open::Flavoured;
 use super::read::Reader;
 use super::rounds::{Rebuild, Round, run};
+use super::tag::{Size, Tag};
 use super::words::{DEVICE_FIGURES, Maker, Owner, Words, names_pattern};
 use super::{ALL, gap, remedy, stamp, window};
 use crate::options::CollectOptions;
@@ -151,7 +152,7 @@ fn questions(asker: &Asker<'_>) -> Vec<Round> {
         rounds.extend(
             pack(again(asker))
                 .into_iter()
-                .map(|query| Round { query, before, again }),
+                .map(|packed| Round { packed, before, again }),
         );
     };
     add(false, |a| {
@@ -289,18 +290,18 @@ async fn measure(store: &Store, words: &mut Words, scope: &mut Scope, at: Timest
         }
         other => other?,
     };
-    let value = |tag: &str| {
+    let value = |size: Size| {
         told.data
             .result
             .iter()
-            .find(|r| r.label("s") == tag)
+            .find(|r| Tag::parse(r.label("s")) == Some(Tag::Size(size)))
             .and_then(Row::number)
     };
     let has = |label: &str| words.gpu_labels.contains(label);
     words.owner = match (
         has("exported_pod"),
         has("pod"),
-        value("size.plain").is_some_and(|n| n > 0.0),
+        value(Size::Plain).is_some_and(|n| n > 0.0),
     ) {
         // Each maker's exporter has a way of its own.
         _ if words.foreign() && ["exported_pod", "pod", "pod_name"].into_iter().any(has) => Owner::Both,
@@ -309,12 +310,12 @@ async fn measure(store: &Store, words: &mut Words, scope: &mut Scope, at: Timest
         (false, true, _) => Owner::Plain,
         (false, false, _) => Owner::Nobody,
     };
-    let series = value("size.devices")
+    let series = value(Size::Devices)
         .unwrap_or(0.0)
-        .max(value("size.engines").unwrap_or(0.0)) as u64;
+        .max(value(Size::Engines).unwrap_or(0.0)) as u64;
     // Samples of an hour → seconds between them; a rate needs two, and gaps happen.
-    let interval = |tag: &str| value(tag).filter(|n| *n > 0.0).map_or(60.0, |n| 3600.0 / n);
-    let slowest = interval("size.gpuscrapes").max(interval("size.enginescrapes")) as u64;
+    let interval = |size| value(size).filter(|n| *n > 0.0).map_or(60.0, |n| 3600.0 / n);
+    let slowest = interval(Size::GpuScrapes).max(interval(Size::EngineScrapes)) as u64;
     let fits = |bin: &u64| series * (scope.window / bin) <= BUDGET && *bin >= slowest;
     scope.bin = BINS.into_iter().find(fits).unwrap_or(BINS[4]);
     scope.rate = scope.bin.max(4 * slowest);
@@ -414,7 +415,8 @@ pub(super) fn detail(store: &Store, flavour: &Flavoured, recorded: &Recorded) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::ask::MAX_QUERY;
+    use super::super::ask::{MAX_QUERY, Packed};
+    use super::super::tag::{Handed, Held, Value};
     use super::*;
     use crate::engine::ENGINES;
     use crate::engine::metrics::figures::LoadKind;
@@ -527,22 +529,92 @@ mod tests {
             let words = words(engines, devices);
             let rounds = asked(&words);
             // And the two that stand alone.
-            let lengths: Vec<usize> = rounds.iter().map(|r| r.query.len()).collect();
+            let lengths: Vec<usize> = rounds.iter().map(|r| r.packed.query.len()).collect();
             assert!(
                 rounds.len() + 2 <= most,
                 "{engines:?}: {} queries of {lengths:?}",
                 rounds.len() + 2
             );
             for round in &rounds {
-                assert!(round.query.len() <= MAX_QUERY, "{engines:?}: {}", round.query);
-            }
-            for figure in ["w.starved", "w.crash", "use.gpus", "w.kvbad", "n.p80"] {
-                let tagged = format!("\"s\",\"{figure}\"");
                 assert!(
-                    rounds.iter().any(|r| r.query.contains(&tagged)) || devices == AMD,
-                    "{engines:?} {figure}"
+                    round.packed.query.len() <= MAX_QUERY,
+                    "{engines:?}: {}",
+                    round.packed.query
                 );
             }
+            for tag in [
+                Tag::WorkloadValue(Value::Starved),
+                Tag::WorkloadValue(Value::Crashes),
+                Tag::WorkloadValue(Value::KvBad),
+                Tag::Held(Held::Gpus),
+                Tag::Handed(Handed::P80),
+            ] {
+                assert!(
+                    rounds.iter().any(|r| r.packed.tags.contains(&tag)) || devices == AMD,
+                    "{engines:?} {tag}"
+                );
+            }
+        }
+    }
+
+    /// Where holders stand, whether `@` is known, matchers of the whole store.
+    type Labelled = (Owner, bool, &'static str);
+    /// Matchers of devices and of pods.
+    type Shard = (&'static str, &'static str);
+
+    /// Every way in which stores name things: a question that only some store gets is still PromQL, and each of its rows is read.
+    #[test]
+    fn every_question_is_promql_and_says_what_its_rows_tell() {
+        let gaudi = DEVICE_FIGURES.iter().flat_map(|f| f.names);
+        let gaudi: Vec<&str> = gaudi.filter(|n| n.maker == Maker::Gaudi).map(|n| n.name).collect();
+        let (whole, any) = (("", ""), (Owner::Both, true, ""));
+        let mut stores: Vec<(Vec<EngineKind>, &[&str], Labelled, Shard)> = Vec::new();
+        let engines = ENGINES.engines().iter().map(|e| vec![e.facts().kind]);
+        stores.extend(engines.map(|engine| (engine, &DCGM[..1], any, whole)));
+        let makers: [&[&str]; 5] = [&DCGM, &DCGM[..1], &AMD, &gaudi, &[]];
+        stores.extend(makers.map(|devices| (Vec::new(), devices, any, whole)));
+        let owners = [
+            (Owner::Plain, false, "cluster=\"a\","),
+            (Owner::Exported, true, ""),
+            (Owner::Nobody, true, "site=~\"x|y\","),
+        ];
+        stores.extend(owners.map(|owner| (vec![EngineKind::Vllm], &DCGM[..], owner, whole)));
+        let shards = [("UUID=~\"GPU-[0-3].+\",", ""), ("", "pod=~\"[a-f].*\",")];
+        stores.extend(shards.map(|shard| (vec![EngineKind::Vllm], &DCGM[..], any, shard)));
+        let mut seen = BTreeSet::new();
+        for (engines, devices, (owner, pins, scope), shard) in stores {
+            let mut words = words(&engines, devices);
+            (words.owner, words.pins, words.scope) = (owner, pins, scope.into());
+            parsed(&words, shard, &mut seen);
+        }
+        assert!(seen.len() > 100, "{}", seen.len());
+    }
+
+    /// Each question, in a shard or whole, parsed once.
+    fn parsed(words: &Words, (devices, pods): Shard, seen: &mut BTreeSet<String>) {
+        let scope = Scope {
+            window: 604_800,
+            bin: 300,
+            rate: 300,
+            limits: BinLimits::default(),
+            devices: devices.into(),
+            pods: pods.into(),
+        };
+        let asker = Asker { words, scope: &scope };
+        let packed = questions(&asker).into_iter().map(|r| r.packed);
+        let size = Some(asker.size()).filter(|q| !q.is_empty());
+        let bare = super::super::bare::asked(words);
+        let alone = size.into_iter().chain(asker.hourly()).chain(bare).map(|query| Packed {
+            query,
+            tags: BTreeSet::new(),
+        });
+        for Packed { query, tags } in packed.chain(alone) {
+            for tag in &tags {
+                assert!(query.contains(&format!("\"s\",\"{tag}\"")), "{tag}: {query}");
+            }
+            let error = promql_parser::parser::parse(&query).err();
+            assert_eq!(error, None, "{query}");
+            seen.insert(query);
         }
     }
 
@@ -570,7 +642,7 @@ mod tests {
             scope: &scope,
         })
         .into_iter()
-        .map(|r| r.query)
+        .map(|r| r.packed.query)
         .collect();
         for part in [
             ">=0.91)",

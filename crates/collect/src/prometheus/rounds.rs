@@ -1,9 +1,10 @@
 //! Rounds of queries: each is asked once, then in smaller pieces where the server finds it too much.
 
 use super::answer::{AskError, Data, Told};
-use super::ask::{Asker, Cut, Part, Scope, pack};
+use super::ask::{Asker, Cut, Packed, Part, Scope, pack};
 use super::client::Store;
 use super::stamp;
+use super::tag::Tag;
 use super::words::Words;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +18,7 @@ pub(super) type Rebuild = fn(&Asker<'_>) -> Vec<Part>;
 
 /// One query, and how to ask it again in smaller pieces.
 pub(super) struct Round {
-    pub(super) query: String,
+    pub(super) packed: Packed,
     pub(super) before: bool,
     pub(super) again: Rebuild,
 }
@@ -44,18 +45,18 @@ async fn one(store: &Store, words: &Words, scope: &Scope, round: &Round, at: Tim
     };
     let time = stamp(at);
     let first = store
-        .query("/api/v1/query", &[("query", &round.query), ("time", &time)])
+        .query("/api/v1/query", &[("query", &round.packed.query), ("time", &time)])
         .await;
     let error = match first {
         Ok(told) => return vec![Ok((told, 1.0, round.before))],
         Err(error) if !error.is_too_much() => return vec![Err(error)],
         Err(error) => error,
     };
-    let tags: BTreeSet<String> = tags_of(&round.query);
+    let tags = &round.packed.tags;
     let mut answers = Vec::new();
     for cut in [Cut::Devices, Cut::Pods, Cut::Nothing] {
         for shard in shards(cut, words, scope) {
-            match smaller(store, words, scope, round, cut, &shard, &tags, &time).await {
+            match smaller(store, words, scope, round, cut, &shard, tags, &time).await {
                 Ok(told) => answers.extend(told.into_iter().map(|(t, scale)| Ok((t, scale, round.before)))),
                 Err(last) => return vec![Err(last.unwrap_or(error))],
             }
@@ -73,7 +74,7 @@ async fn smaller(
     round: &Round,
     cut: Cut,
     shard: &Scope,
-    tags: &BTreeSet<String>,
+    tags: &BTreeSet<Tag>,
     time: &str,
 ) -> Result<Vec<(Told<Data>, f64)>, Option<AskError>> {
     let mut last = None;
@@ -89,12 +90,12 @@ async fn smaller(
         let asker = Asker { words, scope: &coarser };
         let parts: Vec<Part> = (round.again)(&asker)
             .into_iter()
-            .filter(|p| p.cut == cut && tags.contains(&tag_of(&p.text)))
+            .filter(|p| p.cut == cut && tags.contains(&p.tag))
             .collect();
         let queries = pack(parts);
         let scale = bin as f64 / scope.bin as f64;
         let mut told = Vec::new();
-        for query in &queries {
+        for Packed { query, .. } in &queries {
             if store.queries.load(Relaxed) >= MOST_QUERIES {
                 return Err(last);
             }
@@ -111,22 +112,6 @@ async fn smaller(
         }
     }
     Err(last)
-}
-
-fn tag_of(part: &str) -> String {
-    part.rsplit_once(",\"s\",\"")
-        .and_then(|(_, rest)| rest.split('"').next())
-        .unwrap_or_default()
-        .to_string()
-}
-
-fn tags_of(query: &str) -> BTreeSet<String> {
-    query
-        .split(",\"s\",\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .map(String::from)
-        .collect()
 }
 
 /// By a device's own id and by the first letter of a pod: every series of a workload is in one shard, and no list of

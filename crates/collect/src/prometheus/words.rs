@@ -1,5 +1,6 @@
 //! What a store calls things: which metric names it has in the window, and under which labels owners stand.
 
+use super::tag::DeviceStat;
 use crate::engine::ENGINES;
 use crate::engine::metrics::figures::LoadFigure;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ pub(super) struct DeviceName {
 /// A figure under all its names: a store may have both of DCGM's generations in one window (dcgm-exporter 4.9 renamed
 /// them: GPU_UTIL was percent and is 0–1, memory was MiB and is bytes), and devices of several makers.
 pub(super) struct DeviceFigure {
-    pub(super) id: &'static str,
+    pub(super) id: DeviceStat,
     pub(super) names: &'static [DeviceName],
 }
 
@@ -35,7 +36,7 @@ const fn of(maker: Maker, name: &'static str, scale: &'static str) -> DeviceName
 
 pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
     DeviceFigure {
-        id: "util",
+        id: DeviceStat::Utilization,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_DEV_GPU_UTIL", "/100"),
             of(Maker::Nvidia, "DCGM_FI_DEV_GPU_UTIL_RATIO", ""),
@@ -45,28 +46,28 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
         ],
     },
     DeviceFigure {
-        id: "gr",
+        id: DeviceStat::Engine,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", ""),
             of(Maker::Nvidia, "DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", ""),
         ],
     },
     DeviceFigure {
-        id: "sm",
+        id: DeviceStat::Sm,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_PROF_SM_ACTIVE", ""),
             of(Maker::Nvidia, "DCGM_FI_PROF_SM_UTIL_RATIO", ""),
         ],
     },
     DeviceFigure {
-        id: "tensor",
+        id: DeviceStat::Tensor,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", ""),
             of(Maker::Nvidia, "DCGM_FI_PROF_TENSOR_UTIL_RATIO", ""),
         ],
     },
     DeviceFigure {
-        id: "dram",
+        id: DeviceStat::Dram,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_PROF_DRAM_ACTIVE", ""),
             of(Maker::Nvidia, "DCGM_FI_PROF_DRAM_UTIL_RATIO", ""),
@@ -75,7 +76,7 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
         ],
     },
     DeviceFigure {
-        id: "power",
+        id: DeviceStat::Power,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_DEV_POWER_USAGE", ""),
             of(Maker::Nvidia, "DCGM_FI_DEV_BOARD_POWER_WATTS", ""),
@@ -87,7 +88,7 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
         ],
     },
     DeviceFigure {
-        id: "fb",
+        id: DeviceStat::Memory,
         names: &[
             of(Maker::Nvidia, "DCGM_FI_DEV_FB_USED", "*1048576"),
             of(Maker::Nvidia, "DCGM_FI_DEV_FB_USED_BYTES", ""),

@@ -323,6 +323,16 @@ fn groups(report: &Report) -> Option<Section> {
             text::per_million(r.unit_costs.usd_per_million_output_tokens)
         )
     });
+    let t = &report.totals;
+    let all = format!(
+        "| **all** | {} | {} | {} | {} | {} |\n",
+        text::count(t.gpus),
+        md(&text::known(t.spend_usd_per_hour)),
+        md(&text::known(t.waste_usd_per_hour)),
+        md(&text::known(t.at_risk_usd_per_hour)),
+        text::per_million(t.unit_costs.usd_per_million_output_tokens)
+    );
+    let rows = rows.chain([all]);
     let header = "| | GPUs | spend | waste | at risk | $/1M output tokens |\n|---|---:|---:|---:|---:|---:|\n";
     Some((format!("By {}", summary_text(&groups.by)), rows.collect(), header))
 }

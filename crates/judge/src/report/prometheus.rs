@@ -111,6 +111,21 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "Recoverable waste by what was decided about it; adds up to gpuwaste_total_waste_usd_per_hour.",
         decided.collect(),
     )?;
+    let costs = &t.unit_costs;
+    let bases = [
+        ("output", "held", costs.usd_per_million_output_tokens),
+        ("input", "held", costs.usd_per_million_input_tokens),
+        ("output", "used", costs.usd_per_million_output_tokens_used),
+        ("input", "used", costs.usd_per_million_input_tokens_used),
+    ];
+    let priced = bases.into_iter();
+    let priced =
+        priced.filter_map(|(tokens, basis, usd)| Some((labels(&[("tokens", tokens), ("basis", basis)]), usd?)));
+    gauge(
+        "usd_per_million_tokens",
+        "What a million tokens cost where they are known: of all that is held, and of the share in use.",
+        priced.collect(),
+    )?;
     let states = text::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
     gauge("gpus", "Physical GPUs by state.", states.into())?;
     gauge("gpus_unpriced", "GPUs without a known price.", one(t.gpus_unpriced))?;
@@ -161,6 +176,11 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             "group_at_risk_usd_per_hour",
             "Spend at risk by group.",
             rows(|r| r.at_risk_usd_per_hour.map(UsdPerHour::usd)),
+        )?;
+        gauge(
+            "group_usd_per_million_output_tokens",
+            "What a million output tokens cost by group, of all that is held.",
+            rows(|r| r.unit_costs.usd_per_million_output_tokens),
         )?;
     }
     Ok(())

@@ -34,6 +34,25 @@ pub fn per_million(usd: Option<f64>) -> String {
     )
 }
 
+/// What tokens cost in the whole fleet, where they are known of any of it: (a million output tokens, of what and what else).
+pub fn token_costs(t: &Totals) -> Option<(String, String)> {
+    let costs = &t.unit_costs;
+    let output = costs.usd_per_million_output_tokens?;
+    let mut more = String::from("per million output tokens");
+    if costs.usd_per_million_output_tokens_used.is_some() {
+        let used = per_million(costs.usd_per_million_output_tokens_used);
+        more.push_str(&format!(", ${used} of it while the GPUs are busy"));
+    }
+    if costs.usd_per_million_input_tokens.is_some() {
+        let input = per_million(costs.usd_per_million_input_tokens);
+        more.push_str(&format!("; ${input} per million input tokens"));
+    }
+    if let Some(known) = costs.token_spend_usd_per_hour {
+        more.push_str(&format!(": of the {} whose tokens are known", money(known)));
+    }
+    Some((format!("${}", per_million(Some(output))), more))
+}
+
 /// "$300,979".
 pub fn per_month(usd: UsdPerHour) -> String {
     dollars(usd.usd() * HOURS_PER_MONTH, 0)
@@ -572,6 +591,19 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mred\u{7}\nb\u{202e}c\u{9b}2J"), "a[31mred bc2J");
+    }
+
+    #[test]
+    fn what_tokens_cost_is_told_as_far_as_it_is_known() {
+        let mut t = Totals::default();
+        assert_eq!(token_costs(&t), None);
+        t.unit_costs.usd_per_million_output_tokens = Some(8.822);
+        let told = |t: &Totals| token_costs(t).map(|(cost, of)| format!("{cost} {of}"));
+        assert_eq!(told(&t).as_deref(), Some("$8.82 per million output tokens"));
+        t.unit_costs.usd_per_million_output_tokens_used = Some(0.05);
+        t.unit_costs.token_spend_usd_per_hour = UsdPerHour::from_usd(532.09);
+        let whole = "$8.82 per million output tokens, $0.050 of it while the GPUs are busy: of the $532.09/h whose tokens are known";
+        assert_eq!(told(&t).as_deref(), Some(whole));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Questions about devices: activity, power and memory of each, and under whom they were.
 
-use super::{Asker, Cut, Part, coalesced, distribution, stemmed, tag};
+use super::{Asker, Cut, Part, Tagged, coalesced, distribution, parts, stemmed};
+use crate::prometheus::tag::{DeviceStat, Held, Life, Stat, Tag};
 use crate::prometheus::words::{DEVICE_FIGURES, DeviceName, Maker, Owner};
 
 impl Asker<'_> {
     /// One figure under all its names: `function(name[range])`, scaled, one after the other.
-    pub(super) fn device_union(&self, id: &str, function: &str, range: &str) -> Option<String> {
+    pub(super) fn device_union(&self, id: DeviceStat, function: &str, range: &str) -> Option<String> {
         self.union_of(id, |n| Some(self.named(n, function, range, "", false)))
     }
 
-    fn union_of(&self, id: &str, each: impl Fn(&DeviceName) -> Option<String>) -> Option<String> {
+    fn union_of(&self, id: DeviceStat, each: impl Fn(&DeviceName) -> Option<String>) -> Option<String> {
         let figure = DEVICE_FIGURES.iter().find(|f| f.id == id)?;
         let known = figure.names.iter().filter(|n| self.words.has(n.name));
         let parts: Vec<String> = known.filter_map(each).collect();
@@ -54,10 +55,10 @@ impl Asker<'_> {
 
     /// Share of time that any kernel ran: GR_ENGINE, of other makers' devices their own figure; else GPU_UTIL.
     pub(super) fn active_union(&self, function: &str, range: &str) -> Option<String> {
-        let Some(engine) = self.device_union("gr", function, range) else {
-            return self.device_union("util", function, range);
+        let Some(engine) = self.device_union(DeviceStat::Engine, function, range) else {
+            return self.device_union(DeviceStat::Utilization, function, range);
         };
-        let foreign = self.union_of("util", |n| {
+        let foreign = self.union_of(DeviceStat::Utilization, |n| {
             (n.maker != Maker::Nvidia).then(|| self.named(n, function, range, "", false))
         });
         Some(
@@ -97,27 +98,21 @@ impl Asker<'_> {
     /// max(SM, tensor, DRAM) of each bin: kept apart by a label until the maximum is taken. Memory alone says little of
     /// other makers' devices.
     pub(super) fn busy_union(&self) -> Option<String> {
-        let parts: Vec<String> = ["sm", "tensor", "dram"]
-            .iter()
+        let parts: Vec<String> = [DeviceStat::Sm, DeviceStat::Tensor, DeviceStat::Dram]
+            .into_iter()
             .filter_map(|id| {
                 let range = format!("[{}s]", self.scope.bin);
                 let union = self.union_of(id, |n| {
                     (n.maker == Maker::Nvidia).then(|| self.named(n, "avg_over_time", &range, "", false))
                 })?;
-                Some(format!("label_replace({union},\"f\",\"{id}\",\"\",\"\")"))
+                Some(format!("label_replace({union},\"f\",\"{}\",\"\",\"\")", id.text()))
             })
             .collect();
         (!parts.is_empty()).then(|| parts.join(" or "))
     }
 
     pub(in crate::prometheus) fn device_parts(&self) -> Vec<Part> {
-        let mut parts = Vec::new();
-        let mut add = |text: String| {
-            parts.push(Part {
-                cut: Cut::Devices,
-                text,
-            });
-        };
+        let mut out: Vec<Tagged> = Vec::new();
         let bin = format!("[{}s]", self.scope.bin);
         let (w, wb) = (self.w(), self.wb());
         for figure in DEVICE_FIGURES {
@@ -125,20 +120,17 @@ impl Asker<'_> {
                 continue;
             };
             let each = self.device(&union, "");
-            for stat in distribution(&each, &wb, figure.id) {
-                add(stat);
-            }
+            out.extend(distribution(&each, &wb, |stat| Tag::Device(figure.id, stat)));
             // Peaks are of raw samples: a bin's mean hides them.
             if let Some(raw) = self.device_union(figure.id, "max_over_time", &w) {
-                add(tag(&self.device(&raw, ""), &format!("{}.max", figure.id)));
+                out.push((Tag::Device(figure.id, Stat::Max), self.device(&raw, "")));
             }
         }
         if let Some(busy) = self.busy_union() {
             let each = self.device(&busy, "");
-            for stat in distribution(&each, &wb, "busy") {
-                add(stat);
-            }
-            add(tag(&format!("max_over_time(({each}){wb})"), "busy.max"));
+            let busy = |stat| Tag::Device(DeviceStat::Busy, stat);
+            out.extend(distribution(&each, &wb, busy));
+            out.push((busy(Stat::Max), format!("max_over_time(({each}){wb})")));
         }
         if let Some(alive) = self.presence() {
             let more: String = ["GPU_I_PROFILE", "Hostname", "hostname", "node"]
@@ -147,27 +139,25 @@ impl Asker<'_> {
                 .map(|l| format!(",{l}"))
                 .collect();
             let each = self.device(&alive, &more);
-            add(tag(&format!("min_over_time(timestamp({each}){wb})"), "dev.first"));
-            add(tag(&format!("max_over_time(timestamp({each}){wb})"), "dev.last"));
+            out.push((Tag::Life(Life::First), format!("min_over_time(timestamp({each}){wb})")));
+            out.push((Tag::Life(Life::Last), format!("max_over_time(timestamp({each}){wb})")));
             // Who holds a device of a host may be told by others, with its own times: when anything last computed there.
             if self.words.owner == Owner::Nobody
                 && let Some(active) = self.active_union("avg_over_time", &bin)
             {
                 let each = self.device(&active, "");
-                add(tag(
-                    &format!("max_over_time(timestamp(({each})>0.01){wb})"),
-                    "dev.active",
+                out.push((
+                    Tag::Life(Life::Active),
+                    format!("max_over_time(timestamp(({each})>0.01){wb})"),
                 ));
             }
             // Where devices do not name their holders, one without a holder may be anybody's.
             if self.words.owner != Owner::Nobody {
-                add(tag(
-                    &format!("count_over_time(({each})[1d:{}s])", self.scope.bin),
-                    "dev.day",
-                ));
+                let day = format!("count_over_time(({each})[1d:{}s])", self.scope.bin);
+                out.push((Tag::Life(Life::Day), day));
             }
         }
-        parts
+        parts(Cut::Devices, out)
     }
 
     /// Any figure that every device has: it is there when the device is.
@@ -177,8 +167,14 @@ impl Asker<'_> {
 
     fn presence_of(&self, matcher: &str, model: bool) -> Option<String> {
         let range = format!("[{}s]", self.scope.bin);
-        let of = |id: &str| self.union_of(id, |n| Some(self.named(n, "last_over_time", &range, matcher, model)));
-        ["power", "gr", "util", "fb"].into_iter().find_map(of)
+        let of = |id| self.union_of(id, |n| Some(self.named(n, "last_over_time", &range, matcher, model)));
+        let always = [
+            DeviceStat::Power,
+            DeviceStat::Engine,
+            DeviceStat::Utilization,
+            DeviceStat::Memory,
+        ];
+        always.into_iter().find_map(of)
     }
 
     /// Devices × bins under each workload, shared devices in equal parts; instances without their parents.
@@ -208,21 +204,15 @@ impl Asker<'_> {
         let shares = format!("({all})*0+1");
         let split = format!("({shares})/on({uuid},GPU_I_ID)group_left()count by({uuid},GPU_I_ID)({all})");
         let held = format!("sum by({keys})({})", stemmed(&split));
-        let mut parts = vec![
-            tag(&format!("sum_over_time(({held}){wb})"), "use.gpus"),
-            tag(&format!("count_over_time((count({alive})){wb})"), "use.bins"),
+        let mut out = vec![
+            (Tag::Held(Held::Gpus), format!("sum_over_time(({held}){wb})")),
+            (Tag::Held(Held::Bins), format!("count_over_time((count({alive})){wb})")),
         ];
         let bin = format!("[{}s]", self.scope.bin);
         if let Some(active) = self.active_union("avg_over_time", &bin) {
             let busy = format!("sum by({keys})({})", stemmed(&self.device_by_pod(&active, &more)));
-            parts.push(tag(&format!("sum_over_time(({busy}){wb})"), "use.busy"));
+            out.push((Tag::Held(Held::Busy), format!("sum_over_time(({busy}){wb})")));
         }
-        parts
-            .into_iter()
-            .map(|text| Part {
-                cut: Cut::Nothing,
-                text,
-            })
-            .collect()
+        parts(Cut::Nothing, out)
     }
 }

@@ -1,7 +1,8 @@
 //! Questions about serving engines: gauges, counters, histograms, and what several of them tell together.
 
-use super::{Asker, Part, by_stem, cut_by_pods, tag, workload_stats};
+use super::{Asker, Cut, Part, Tagged, by_stem, parts, workload_stats};
 use crate::engine::metrics::figures::LoadFigure;
+use crate::prometheus::tag::{Done, Load, Observed, Series, Stat, Tag, Value};
 use crate::snapshot::history::STEM_PATTERN;
 
 #[derive(Clone, Copy)]
@@ -96,23 +97,28 @@ impl Asker<'_> {
     pub(in crate::prometheus) fn load_parts(&self) -> Vec<Part> {
         let mut out = Vec::new();
         let wb = self.wb();
-        for (gauge, id) in [(Gauge::Running, "run"), (Gauge::Waiting, "wait"), (Gauge::Kv, "kv")] {
+        for (gauge, id) in [
+            (Gauge::Running, Load::Running),
+            (Gauge::Waiting, Load::Waiting),
+            (Gauge::Kv, Load::Kv),
+        ] {
             let Some(pods) = self.gauge(gauge) else { continue };
-            out.push(tag(&format!("max_over_time(({pods}){wb})"), &format!("p.{id}.max")));
+            out.push((Tag::Pod(id, Stat::Max), format!("max_over_time(({pods}){wb})")));
             let with = if matches!(gauge, Gauge::Kv) { "max" } else { "sum" };
             let stems = by_stem(with, &pods);
             out.extend(workload_stats(&stems, &wb, id));
             if matches!(gauge, Gauge::Kv) {
                 let sum = by_stem("sum", &pods);
-                out.push(tag(&format!("max_over_time(({sum}){wb})"), "w.kvsum.max"));
-                out.push(tag(&format!("quantile_over_time(0.95,({sum}){wb})"), "w.kvsum.p95"));
+                let of = |stat| Tag::Workload(Load::KvSum, stat);
+                out.push((of(Stat::Max), format!("max_over_time(({sum}){wb})")));
+                out.push((of(Stat::P95), format!("quantile_over_time(0.95,({sum}){wb})")));
             }
         }
         let counters = [
-            (Counter::Requests, "req"),
-            (Counter::Prompt, "in"),
-            (Counter::Output, "out"),
-            (Counter::Preemptions, "pre"),
+            (Counter::Requests, Load::Requests),
+            (Counter::Prompt, Load::Prompt),
+            (Counter::Output, Load::Output),
+            (Counter::Preemptions, Load::Preemptions),
         ];
         let mut first = true;
         for (counter, id) in counters {
@@ -120,65 +126,69 @@ impl Asker<'_> {
             let stems = by_stem("sum", &pods);
             out.extend(workload_stats(&stems, &wb, id));
             for (function, stat) in [
-                ("max_over_time", "max"),
-                ("avg_over_time", "mean"),
-                ("count_over_time", "n"),
+                ("max_over_time", Stat::Max),
+                ("avg_over_time", Stat::Mean),
+                ("count_over_time", Stat::Bins),
             ] {
-                out.push(tag(&format!("{function}(({pods}){wb})"), &format!("p.{id}.{stat}")));
+                out.push((Tag::Pod(id, stat), format!("{function}(({pods}){wb})")));
             }
             if std::mem::take(&mut first) {
-                out.push(tag(&format!("min_over_time(timestamp({pods}){wb})"), "p.first"));
-                out.push(tag(&format!("min_over_time(timestamp({stems}){wb})"), "w.first"));
+                out.push((Tag::PodFirst, format!("min_over_time(timestamp({pods}){wb})")));
+                out.push((
+                    Tag::WorkloadValue(Value::First),
+                    format!("min_over_time(timestamp({stems}){wb})"),
+                ));
             }
         }
-        out.extend(self.total_parts());
+        out.extend(self.totals());
         if first && let Some(pods) = self.gauge(Gauge::Running) {
-            out.push(tag(&format!("min_over_time(timestamp({pods}){wb})"), "p.first"));
-            out.push(tag(
-                &format!("min_over_time(timestamp({}){wb})", by_stem("sum", &pods)),
-                "w.first",
+            out.push((Tag::PodFirst, format!("min_over_time(timestamp({pods}){wb})")));
+            let stems = by_stem("sum", &pods);
+            out.push((
+                Tag::WorkloadValue(Value::First),
+                format!("min_over_time(timestamp({stems}){wb})"),
             ));
         }
-        cut_by_pods(out)
+        parts(Cut::Pods, out)
     }
 
-    fn total_parts(&self) -> Vec<String> {
+    fn totals(&self) -> Vec<Tagged> {
         [
-            (Counter::Requests, "req"),
-            (Counter::Prompt, "in"),
-            (Counter::Output, "out"),
-            (Counter::Preemptions, "pre"),
+            (Counter::Requests, Done::Requests),
+            (Counter::Prompt, Done::Prompt),
+            (Counter::Output, Done::Output),
+            (Counter::Preemptions, Done::Preemptions),
         ]
         .into_iter()
-        .filter_map(|(counter, id)| Some(tag(&by_stem("sum", &self.total(counter)?), &format!("w.{id}.total"))))
+        .filter_map(|(counter, done)| Some((Tag::WorkloadTotal(done), by_stem("sum", &self.total(counter)?))))
         .collect()
     }
 
     /// Work of the window before.
     pub(in crate::prometheus) fn work_parts(&self) -> Vec<Part> {
-        cut_by_pods(self.total_parts())
+        parts(Cut::Pods, self.totals())
     }
 
     /// Buckets of the window's observations: the quantiles are taken here, once.
     pub(in crate::prometheus) fn histogram_parts(&self) -> Vec<Part> {
         let w = self.w();
         let (namespace, pod) = self.words.pod_labels();
-        let kinds: [(LoadFigure, &str); 5] = [
-            (LoadFigure::TimeToFirstToken, "ttft"),
-            (LoadFigure::InterTokenLatency, "itl"),
-            (LoadFigure::RequestLatency, "e2e"),
-            (LoadFigure::PromptLength, "plen"),
-            (LoadFigure::OutputLength, "olen"),
+        let kinds: [(LoadFigure, Observed); 5] = [
+            (LoadFigure::TimeToFirstToken, Observed::FirstToken),
+            (LoadFigure::InterTokenLatency, Observed::InterToken),
+            (LoadFigure::RequestLatency, Observed::Request),
+            (LoadFigure::PromptLength, Observed::PromptLength),
+            (LoadFigure::OutputLength, Observed::OutputLength),
         ];
         let mut out = Vec::new();
         for (of, id) in kinds {
-            for (suffix, le) in [("_bucket", ",le"), ("_sum", "")] {
-                if suffix == "_sum" && id != "e2e" {
+            for (series, le) in [(Series::Bucket, ",le"), (Series::Sum, "")] {
+                if series == Series::Sum && id != Observed::Request {
                     continue;
                 }
                 let parts: Vec<String> = self
                     .words
-                    .groups_with(of, suffix)
+                    .groups_with(of, series.text())
                     .iter()
                     .map(|s| {
                         let inner = format!("max without({})(increase({}{w}))", self.words.copies(), self.sharded(s));
@@ -187,11 +197,11 @@ impl Asker<'_> {
                     })
                     .collect();
                 if !parts.is_empty() {
-                    out.push(tag(&format!("({})", parts.join(" or ")), &format!("h.{id}{suffix}")));
+                    out.push((Tag::Histogram(id, series), format!("({})", parts.join(" or "))));
                 }
             }
         }
-        cut_by_pods(out)
+        parts(Cut::Pods, out)
     }
 
     /// What several figures tell together, bin by bin.
@@ -203,17 +213,17 @@ impl Asker<'_> {
         };
         let replicas = by_stem("count", &running);
         for (stat, text) in [
-            ("low", format!("quantile_over_time(0.05,({replicas}){wb})")),
-            ("p50", format!("quantile_over_time(0.5,({replicas}){wb})")),
-            ("max", format!("max_over_time(({replicas}){wb})")),
-            ("n", format!("count_over_time(({replicas}){wb})")),
+            (Stat::P50, format!("quantile_over_time(0.5,({replicas}){wb})")),
+            (Stat::Max, format!("max_over_time(({replicas}){wb})")),
+            (Stat::Bins, format!("count_over_time(({replicas}){wb})")),
         ] {
-            out.push(tag(&text, &format!("w.rep.{stat}")));
+            out.push((Tag::Workload(Load::Replicas, stat), text));
         }
+        out.push((Tag::WorkloadLeast, format!("quantile_over_time(0.05,({replicas}){wb})")));
         let served = format!("{running}>0");
-        out.push(tag(
-            &format!("sum_over_time(({}){wb})", by_stem("count", &served)),
-            "w.traffic",
+        out.push((
+            Tag::WorkloadValue(Value::Traffic),
+            format!("sum_over_time(({}){wb})", by_stem("count", &served)),
         ));
         let on = "on(namespace,pod)";
         if let Some(kv) = self.gauge(Gauge::Kv) {
@@ -225,9 +235,9 @@ impl Asker<'_> {
             if !queue.is_empty() {
                 let full = self.scope.limits.kv_full;
                 let bad = format!("({kv}>={full})and {on}({served})and {on}({})", queue.join("or"));
-                out.push(tag(
-                    &format!("sum_over_time(({}){wb})", by_stem("count", &bad)),
-                    "w.kvbad",
+                out.push((
+                    Tag::WorkloadValue(Value::KvBad),
+                    format!("sum_over_time(({}){wb})", by_stem("count", &bad)),
                 ));
             }
         }
@@ -237,9 +247,9 @@ impl Asker<'_> {
                 .map(|kv| format!("unless {on}({kv}>{})", self.scope.limits.kv_calm))
                 .unwrap_or_default();
             let best = format!("max_over_time((({output}unless {on}({waiting}>0)){calm}){wb})");
-            out.push(tag(&by_stem("max", &best), "w.cap"));
+            out.push((Tag::WorkloadValue(Value::Capacity), by_stem("max", &best)));
         }
-        cut_by_pods(out)
+        parts(Cut::Pods, out)
     }
 
     /// Work of each hour: the profile of a week, 168 values a workload.

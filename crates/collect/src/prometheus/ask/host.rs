@@ -1,7 +1,8 @@
 //! Questions about what is around the GPU: CPU, throttling, restarts, devices handed out.
 
 use super::engines::Gauge;
-use super::{Asker, Cut, MAX_QUERY, Part, by_stem, tag, workload_stats};
+use super::{Asker, Cut, MAX_QUERY, Part, Tagged, by_stem, parts, workload_stats};
+use crate::prometheus::tag::{Handed, Load, Stat, Tag, Value};
 
 impl Asker<'_> {
     fn containers(&self) -> String {
@@ -73,7 +74,7 @@ impl Asker<'_> {
         let mut out = Vec::new();
         let wb = self.wb();
         let (share, throttled) = (self.cpu_share(), self.throttled());
-        for (expression, id) in [(&share, "cpu"), (&throttled, "thr")] {
+        for (expression, id) in [(&share, Load::Cpu), (&throttled, Load::Throttled)] {
             if let Some(pods) = expression {
                 out.extend(workload_stats(&by_stem("max", pods), &wb, id));
             }
@@ -83,25 +84,24 @@ impl Asker<'_> {
             .busy_union()
             .map(|u| format!("avg by(namespace,pod)({})", self.device_by_pod(&u, "")));
         if let Some(busy) = &busy {
-            out.extend(workload_stats(&by_stem("avg", busy), &wb, "busy"));
+            out.extend(workload_stats(&by_stem("avg", busy), &wb, Load::Busy));
         }
         if let Some(active) = self.active_union("max_over_time", &bin) {
             let stems = by_stem("max", &self.device_by_pod(&active, ""));
-            out.push(tag(&format!("max_over_time(({stems}){wb})"), "w.eng.max"));
-            out.push(tag(&format!("count_over_time(({stems}){wb})"), "w.eng.n"));
-            out.push(tag(&format!("min_over_time(timestamp({stems}){wb})"), "w.engfirst"));
+            let of = |stat| Tag::Workload(Load::Engine, stat);
+            out.push((of(Stat::Max), format!("max_over_time(({stems}){wb})")));
+            out.push((of(Stat::Bins), format!("count_over_time(({stems}){wb})")));
+            out.push((
+                Tag::WorkloadValue(Value::EngineFirst),
+                format!("min_over_time(timestamp({stems}){wb})"),
+            ));
         }
         out.extend(self.starved_parts(busy.as_deref(), throttled.as_deref(), share.as_deref()));
-        out.into_iter()
-            .map(|text| Part {
-                cut: Cut::Nothing,
-                text,
-            })
-            .collect()
+        parts(Cut::Nothing, out)
     }
 
     /// Bins in which CPU was short and the GPU not busy although there was work, and other bins with requests.
-    fn starved_parts(&self, busy: Option<&str>, throttled: Option<&str>, share: Option<&str>) -> Vec<String> {
+    fn starved_parts(&self, busy: Option<&str>, throttled: Option<&str>, share: Option<&str>) -> Vec<Tagged> {
         let (limits, wb, on) = (self.scope.limits, self.wb(), "on(namespace,pod)");
         let short: Vec<String> = [
             throttled.map(|t| format!("({t}>={})", limits.throttled)),
@@ -134,25 +134,26 @@ impl Asker<'_> {
             return Vec::new();
         };
         let fed = format!("({busy}and {on}({running}>0))unless {on}({short})");
+        let told = |value, text: String| (Tag::WorkloadValue(value), text);
         vec![
-            tag(
-                &format!("sum_over_time(({}){wb})", by_stem("count", &starved)),
-                "w.starved",
+            told(
+                Value::Starved,
+                format!("sum_over_time(({}){wb})", by_stem("count", &starved)),
             ),
-            tag(
-                &format!("avg_over_time(({}){wb})", by_stem("avg", &starved)),
-                "w.starvedbusy",
+            told(
+                Value::StarvedBusy,
+                format!("avg_over_time(({}){wb})", by_stem("avg", &starved)),
             ),
-            tag(&format!("sum_over_time(({}){wb})", by_stem("count", &fed)), "w.fed"),
-            tag(
-                &format!("quantile_over_time(0.5,({}){wb})", by_stem("avg", &fed)),
-                "w.fedbusy",
+            told(Value::Fed, format!("sum_over_time(({}){wb})", by_stem("count", &fed))),
+            told(
+                Value::FedBusy,
+                format!("quantile_over_time(0.5,({}){wb})", by_stem("avg", &fed)),
             ),
         ]
     }
 
     /// Restarts that ended in an error, not for host memory, soon after a full cache or a queue.
-    fn crash_part(&self) -> Option<String> {
+    fn crash_part(&self) -> Option<Tagged> {
         let (restarts, reason, code) = (
             "kube_pod_container_status_restarts_total",
             "kube_pod_container_status_last_terminated_reason",
@@ -194,10 +195,8 @@ impl Asker<'_> {
             "({count})and {on}({})and {on}({failed})",
             pressed.join(&format!("or {on}"))
         );
-        Some(tag(
-            &format!("sum_over_time(({}){})", by_stem("sum", &crashed), self.wb()),
-            "w.crash",
-        ))
+        let counted = format!("sum_over_time(({}){})", by_stem("sum", &crashed), self.wb());
+        Some((Tag::WorkloadValue(Value::Crashes), counted))
     }
 
     /// Restarts and OOM kills of GPU containers; devices handed out by node.
@@ -207,16 +206,18 @@ impl Asker<'_> {
         let by_pod = |inner: String| by_stem("sum", &format!("max by(namespace,pod,container)({inner})"));
         if self.words.has("kube_pod_container_status_restarts_total") {
             let restarts = self.words.selector("kube_pod_container_status_restarts_total", &more);
-            out.push(tag(&by_pod(format!("increase({restarts}{})", self.w())), "w.restarts"));
+            let restarts = by_pod(format!("increase({restarts}{})", self.w()));
+            out.push((Tag::WorkloadValue(Value::Restarts), restarts));
         }
         if self.words.has("kube_pod_container_status_last_terminated_reason") {
             let reason = self.words.selector(
                 "kube_pod_container_status_last_terminated_reason",
                 &format!("reason=\"OOMKilled\",{more}"),
             );
-            out.push(tag(&by_pod(format!("max_over_time({reason}{})", self.w())), "w.oom"));
+            let kills = by_pod(format!("max_over_time({reason}{})", self.w()));
+            out.push((Tag::WorkloadValue(Value::OomKills), kills));
         }
-        out.extend(self.crash_part().filter(|t| t.len() <= MAX_QUERY));
+        out.extend(self.crash_part().filter(|(tag, text)| tag.of(text).len() <= MAX_QUERY));
         if self.words.has("kube_pod_container_resource_requests") && self.words.has("kube_pod_status_phase") {
             let requests = self.words.selector(
                 "kube_pod_container_resource_requests",
@@ -229,14 +230,12 @@ impl Asker<'_> {
                 "sum by(node)(max by(namespace,pod,container,resource,node)({requests})and on(namespace,pod)(max by(namespace,pod)({running})==1))"
             );
             let day = format!("[1d:{}s]", self.scope.bin);
-            out.push(tag(&format!("quantile_over_time(0.8,({held}){day})"), "n.p80"));
-            out.push(tag(&format!("count_over_time(({held}){day})"), "n.n"));
+            out.push((
+                Tag::Handed(Handed::P80),
+                format!("quantile_over_time(0.8,({held}){day})"),
+            ));
+            out.push((Tag::Handed(Handed::Bins), format!("count_over_time(({held}){day})")));
         }
-        out.into_iter()
-            .map(|text| Part {
-                cut: Cut::Nothing,
-                text,
-            })
-            .collect()
+        parts(Cut::Nothing, out)
     }
 }

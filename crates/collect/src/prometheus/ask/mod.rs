@@ -1,14 +1,16 @@
 //! The queries of a scan, in PromQL: aggregated on the server, their number independent of pods, nodes and GPUs.
 //!
-//! Every result row carries its figure and statistic in the label `s` ("run.p95"), so that many of them share a query.
+//! Every result row carries its figure and statistic in the label `s` (`Tag`), so that many of them share a query.
 
 mod devices;
 mod engines;
 mod host;
 
+use super::tag::{Load, Size, Stat, Tag};
 use super::words::{DEVICE_FIGURES, Words};
 use crate::engine::metrics::figures::LoadFigure;
 use crate::snapshot::history::{BinLimits, STEM_PATTERN};
+use std::collections::BTreeSet;
 
 /// A query is kept under this, so that a GET through proxies passes (they refuse URLs over about 8 kB).
 pub(super) const MAX_QUERY: usize = 4000;
@@ -40,24 +42,45 @@ pub(super) struct Scope {
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) cut: Cut,
+    pub(super) tag: Tag,
     pub(super) text: String,
 }
 
-fn tag(text: &str, s: &str) -> String {
-    format!("label_replace({text},\"s\",\"{s}\",\"\",\"\")")
+/// What several parts ask for together.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub(super) query: String,
+    pub(super) tags: BTreeSet<Tag>,
+}
+
+/// An expression and what its rows tell.
+type Tagged = (Tag, String);
+
+fn parts(cut: Cut, all: impl IntoIterator<Item = Tagged>) -> Vec<Part> {
+    let part = |(tag, expression): Tagged| Part {
+        cut,
+        tag,
+        text: tag.of(&expression),
+    };
+    all.into_iter().map(part).collect()
 }
 
 /// Parts into as few queries as fit, the long ones first.
-pub(super) fn pack(mut parts: Vec<Part>) -> Vec<String> {
+pub(super) fn pack(mut parts: Vec<Part>) -> Vec<Packed> {
     parts.sort_by_key(|p| std::cmp::Reverse(p.text.len()));
-    let mut queries: Vec<String> = Vec::new();
+    let mut queries: Vec<Packed> = Vec::new();
     for part in parts {
-        match queries.iter_mut().find(|q| q.len() + part.text.len() + 4 <= MAX_QUERY) {
-            Some(query) => {
-                query.push_str(" or ");
-                query.push_str(&part.text);
+        let room = |q: &&mut Packed| q.query.len() + part.text.len() + 4 <= MAX_QUERY;
+        match queries.iter_mut().find(room) {
+            Some(packed) => {
+                packed.query.push_str(" or ");
+                packed.query.push_str(&part.text);
+                packed.tags.insert(part.tag);
             }
-            None => queries.push(part.text),
+            None => queries.push(Packed {
+                query: part.text,
+                tags: BTreeSet::from([part.tag]),
+            }),
         }
     }
     queries
@@ -82,7 +105,7 @@ impl Asker<'_> {
     pub(super) fn size(&self) -> String {
         let mut parts = Vec::new();
         if let Some(alive) = self.presence() {
-            parts.push(tag(&format!("count({alive})"), "size.devices"));
+            parts.push(Tag::Size(Size::Devices).of(&format!("count({alive})")));
         }
         let engine = self
             .words
@@ -91,13 +114,13 @@ impl Asker<'_> {
             .chain(self.words.groups(LoadFigure::Requests))
             .next();
         if let Some(engine) = &engine {
-            parts.push(tag(&format!("count({engine})"), "size.engines"));
+            parts.push(Tag::Size(Size::Engines).of(&format!("count({engine})")));
         }
         // Pinned to the time of the question: a store that does not know `@` refuses here, in the cheapest question.
         let pin = if self.words.pins { " @ end()" } else { "" };
-        for (selector, id) in [(self.any_device(), "size.gpuscrapes"), (engine, "size.enginescrapes")] {
+        for (selector, id) in [(self.any_device(), Size::GpuScrapes), (engine, Size::EngineScrapes)] {
             if let Some(selector) = selector {
-                parts.push(tag(&format!("max(count_over_time({selector}[1h]{pin}))"), id));
+                parts.push(Tag::Size(id).of(&format!("max(count_over_time({selector}[1h]{pin}))")));
             }
         }
         // Where both are found, a device that carries a foreign pod in `pod` itself.
@@ -105,14 +128,11 @@ impl Asker<'_> {
             && let Some(device) = self.any_device_name()
         {
             let plain = "exported_pod=\"\",pod!=\"\",pod!~\".*dcgm.*|.*exporter.*\",";
-            parts.push(tag(
-                &format!(
-                    "count(count by(pod)(last_over_time({}{})))",
-                    self.words.selector(device, plain),
-                    self.w()
-                ),
-                "size.plain",
-            ));
+            parts.push(Tag::Size(Size::Plain).of(&format!(
+                "count(count by(pod)(last_over_time({}{})))",
+                self.words.selector(device, plain),
+                self.w()
+            )));
         }
         parts.join(" or ")
     }
@@ -146,10 +166,6 @@ fn coalesced(union: &str) -> String {
     )
 }
 
-fn cut_by_pods(texts: Vec<String>) -> Vec<Part> {
-    texts.into_iter().map(|text| Part { cut: Cut::Pods, text }).collect()
-}
-
 fn stemmed(pods: &str) -> String {
     format!("label_replace({pods},\"w\",\"$1\",\"pod\",\"{STEM_PATTERN}\")")
 }
@@ -158,23 +174,21 @@ fn by_stem(with: &str, pods: &str) -> String {
     format!("{with} by(namespace,w)({})", stemmed(pods))
 }
 
-fn distribution(each: &str, wb: &str, id: &str) -> Vec<String> {
-    let mut out: Vec<String> = [("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99")]
-        .iter()
-        .map(|(q, name)| {
-            tag(
-                &format!("quantile_over_time({q},({each}){wb})"),
-                &format!("{id}.{name}"),
-            )
-        })
-        .collect();
-    out.push(tag(&format!("avg_over_time(({each}){wb})"), &format!("{id}.mean")));
-    out.push(tag(&format!("count_over_time(({each}){wb})"), &format!("{id}.n")));
-    out
+/// A figure's statistics over the window's bins, but its peak.
+fn distribution(each: &str, wb: &str, of: impl Fn(Stat) -> Tag) -> Vec<Tagged> {
+    let over = |function: &str| format!("{function}(({each}){wb})");
+    let quantile = |q: &str| format!("quantile_over_time({q},({each}){wb})");
+    vec![
+        (of(Stat::P50), quantile("0.5")),
+        (of(Stat::P95), quantile("0.95")),
+        (of(Stat::P99), quantile("0.99")),
+        (of(Stat::Mean), over("avg_over_time")),
+        (of(Stat::Bins), over("count_over_time")),
+    ]
 }
 
-fn workload_stats(stems: &str, wb: &str, id: &str) -> Vec<String> {
-    let mut out = distribution(stems, wb, &format!("w.{id}"));
-    out.push(tag(&format!("max_over_time(({stems}){wb})"), &format!("w.{id}.max")));
+fn workload_stats(stems: &str, wb: &str, load: Load) -> Vec<Tagged> {
+    let mut out = distribution(stems, wb, |stat| Tag::Workload(load, stat));
+    out.push((Tag::Workload(load, Stat::Max), format!("max_over_time(({stems}){wb})")));
     out
 }

@@ -281,6 +281,14 @@ pub(super) fn groups(report: &Report) -> Markup {
                 td.n { (text::per_million(r.unit_costs.usd_per_million_output_tokens_used)) }
                 td.n { (text::per_million(r.unit_costs.usd_per_million_input_tokens)) }
             } } }
+            @let t = &report.totals;
+            tfoot { tr {
+                th { "all" } td.n { (text::count(t.gpus)) } td.n { (text::known(t.spend_usd_per_hour)) }
+                td.n { (text::known(t.waste_usd_per_hour)) } td.n { (text::known(t.at_risk_usd_per_hour)) }
+                td.n { (text::per_million(t.unit_costs.usd_per_million_output_tokens)) }
+                td.n { (text::per_million(t.unit_costs.usd_per_million_output_tokens_used)) }
+                td.n { (text::per_million(t.unit_costs.usd_per_million_input_tokens)) }
+            } }
         } }
     }
 }

@@ -110,6 +110,7 @@ fn top(report: &Report) -> Markup {
             @if t.gpus_allocated > 0.0 && !text::of_manifests(report) {
                 " " (text::percent(t.allocated_without_traffic_percent)) " " (text::of_allocated(t)) "."
             }
+            @if let Some((cost, of)) = text::token_costs(t) { " Tokens: " (cost) " " (of) "." }
         }
         @for (name, money, what) in super::decision::lines(report) { p.decided { b { (name) } " " (money) " " small { (what) } } }
         (charts::states(t))

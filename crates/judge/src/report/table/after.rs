@@ -52,6 +52,16 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
             ]
         })
         .collect();
+    let t = &report.totals;
+    let all = [
+        "all".to_owned(),
+        text::count(t.gpus),
+        text::known_amount(t.spend_usd_per_hour),
+        text::known_amount(t.waste_usd_per_hour),
+        text::known_amount(t.at_risk_usd_per_hour),
+        text::per_million(t.unit_costs.usd_per_million_output_tokens),
+        text::per_million(t.unit_costs.usd_per_million_output_tokens_used),
+    ];
     let head = [
         &plain(&groups.by),
         "GPUs",
@@ -62,13 +72,19 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         "in use",
     ]
     .map(str::to_owned);
-    let wide = |i: usize| rows.iter().chain([&head]).map(|r| width_of(&r[i])).max().unwrap_or(0);
+    let wide = |i: usize| {
+        rows.iter()
+            .chain([&head, &all])
+            .map(|r| width_of(&r[i]))
+            .max()
+            .unwrap_or(0)
+    };
     let widths: [usize; 7] = std::array::from_fn(wide);
     let figures: usize = widths[1..].iter().map(|w| w + 2).sum();
     let name = widths[0].min(options.width.saturating_sub(figures + 2).max(8));
     let paint = Paint(options.color);
     writeln!(out)?;
-    for (at, row) in [&head].into_iter().chain(&rows).enumerate() {
+    for (at, row) in [&head].into_iter().chain(&rows).chain([&all]).enumerate() {
         let lines = wrap(&row[0], name);
         for (i, line) in lines.iter().enumerate() {
             let mut text = format!("  {line}");
@@ -78,7 +94,15 @@ fn groups(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
                     text.push_str(&format!("  {cell:>width$}"));
                 }
             }
-            writeln!(out, "{}", if at == 0 { paint.bold(&text) } else { text })?;
+            writeln!(
+                out,
+                "{}",
+                if at == 0 || at > rows.len() {
+                    paint.bold(&text)
+                } else {
+                    text
+                }
+            )?;
         }
     }
     if groups.rows.len() > top {

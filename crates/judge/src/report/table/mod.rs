@@ -105,6 +105,9 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         false,
         "spend whose work is failing",
     )?;
+    if let Some((cost, of)) = text::token_costs(t) {
+        row(out, "Tokens", &cost, false, &of)?;
+    }
     let states = text::states(t);
     let states: Vec<String> = states
         .iter()
