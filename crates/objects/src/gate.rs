@@ -113,12 +113,12 @@ impl Gate {
         if parts.status.is_success() {
             let most = if list { MOST_SAID } else { MOST_OF_OBJECT };
             let gate = self.clone();
-            let body = Limited::new(body, most).map_err(move |e| match e.downcast::<reqwest::Error>() {
-                Ok(e) => gate.lost(&host, *e),
-                Err(_) => {
-                    gate.note(Trouble::Lost(format!("it is larger than {} MiB", most >> 20)));
-                    HttpError::new(HttpErrorKind::Unknown, Refused)
+            let body = Limited::new(body, most).map_err(move |e| {
+                if let Ok(e) = e.downcast::<reqwest::Error>() {
+                    return gate.lost(&host, *e);
                 }
+                gate.note(Trouble::Lost(format!("it is larger than {} MiB", most >> 20)));
+                HttpError::new(HttpErrorKind::Unknown, Refused)
             });
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }

@@ -57,9 +57,12 @@ fn s3(bucket: &str) -> Result<(Arc<dyn Both>, Gate), Failure> {
 
 fn gcs(bucket: &str) -> Result<(Arc<dyn Both>, Gate), Failure> {
     // The variable of Google's own libraries; an emulator asks nobody who he is.
-    let emulator = variable("STORAGE_EMULATOR_HOST").map(|host| match host.contains("://") {
-        true => host,
-        false => format!("http://{host}"),
+    let emulator = variable("STORAGE_EMULATOR_HOST").map(|host| {
+        if host.contains("://") {
+            host
+        } else {
+            format!("http://{host}")
+        }
     });
     let endpoint = first(&["GOOGLE_BASE_URL"]).or_else(|| emulator.clone());
     let gate = gate(endpoint.as_deref(), None)?;
