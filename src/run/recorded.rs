@@ -484,16 +484,16 @@ pub(super) fn apart(a: Timestamp, b: Timestamp) -> Option<Gap> {
 /// `--dry-run`: what would be asked for these.
 pub(super) fn dry_run(paths: &[PathBuf]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
+    #[cfg(feature = "object-store")]
     for path in paths {
-        let text = path.to_string_lossy();
-        #[cfg(feature = "object-store")]
-        if let Some(address) = Address::parse(&text) {
+        if let Some(address) = Address::parse(&path.to_string_lossy()) {
             let address = address.map_err(|why| anyhow!(why))?;
-            let list = !is_snapshot(&address.key);
-            lines.extend(gpuwaste_objects::dry_run(&address, list));
-            continue;
+            lines.extend(gpuwaste_objects::dry_run(&address, !is_snapshot(&address.key)));
         }
-        lines.push(format!("{text}  # read on this machine: no network"));
+    }
+    if lines.is_empty() {
+        named(paths)?;
+        lines.push("no network at all: snapshots are files".into());
     }
     Ok(lines)
 }

@@ -41,6 +41,11 @@ def tainted(made, key, value="", effect="NoSchedule", hours=1):
     return made
 
 
+def condition(made, kind, status, reason="Found", hours=5):
+    made["status"]["conditions"].append({"type": kind, "status": status, "reason": reason, "lastTransitionTime": fake.stamp(NOW - hours * 3600)})
+    return made
+
+
 class Situations(unittest.TestCase):
     def judge(self, objects, pages=None, *args):
         with fake.serve(fake.World(objects, pages=pages or {})) as server, fake.config(server) as config:
@@ -103,7 +108,55 @@ class Situations(unittest.TestCase):
         self.assertEqual(self.states["free"], 0)
         self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
 
+    # --- is the device sound, and how many are there ---
+
+    def test_a_monitor_calls_the_gpus_of_a_node_broken(self):
+        """EKS' and AKS' agents, node-problem-detector, NVSentinel: what nobody holds there is to be repaired, not to be given away."""
+        for kind, status in (("AcceleratedHardwareReady", "False"), ("GPUMissing", "True"), ("XIDErrors", "True"), ("GpuNvlinkWatch", "True")):
+            with self.subTest(kind):
+                self.judge([condition(node("gpu-1"), kind, status)])
+                [broken] = self.found("dark-capacity", "unhealthy")
+                self.assertEqual((broken["usd_per_hour"], broken["grade"], self.states["free"]), (NODE, "reusable", 0))
+                self.assertIn(kind, broken["fix"]["summary"])
+        # The other side of each: sound, or not about GPUs, or a moment old.
+        for kind, status in (("AcceleratedHardwareReady", "True"), ("GPUMissing", "False"), ("KernelDeadlock", "True"), ("GPUDriverVersion", "True")):
+            with self.subTest(kind):
+                self.judge([condition(node("gpu-1"), kind, status)])
+                self.assertEqual(self.states["free"], 8)
+        self.judge([condition(node("gpu-1"), "XIDErrors", "True", hours=0.1)])
+        self.assertFalse([f for f in self.report["findings"] if f["usd_per_hour"]], self.report["findings"])
+        # A server at work there is at work.
+        self.judge([condition(node("gpu-1"), "XIDErrors", "True"), owned("web", "gpu-1", gpus=1), *deployment("web")], {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(90000, running=1)})
+        self.assertEqual((self.states["working"], self.states["unhealthy"]), (1, 7))
+
+    def test_an_exporter_shows_fewer_devices_than_are_handed_out(self):
+        """One fell off the bus after the plugin counted it, or the exporter leaves it out: seven are free, of the eighth nobody knows."""
+        self.judge([node("gpu-1"), exporter("gpu-1")], shown("gpu-1", {}, gpus=7))
+        self.assertEqual((self.states["free"], self.states["unknown"]), (7, 1))
+        self.judge([node("gpu-1"), exporter("gpu-1")], shown("gpu-1", {}))
+        self.assertEqual(self.states["free"], 8)
+
+    def test_two_exporters_of_which_one_sees_work(self):
+        """One shows nothing, the other 90 % and 500 W on the same device: no second source can deny that."""
+        second = exporter("gpu-1")
+        second["metadata"].update(name="other-gpu-1", uid="uid-other")
+        objects = [node("gpu-1"), exporter("gpu-1"), second, owned("web", "gpu-1", gpus=1), *deployment("web")]
+        of = lambda first, other: {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(0), **shown("gpu-1", {0: ("ml", "web-5d9c-aaaaa", first)}), ("gpu-operator", "other-gpu-1", 9400, "/metrics"): dcgm({0: ("ml", "web-5d9c-aaaaa", other)})}
+        for first, other in ((0, 1), (1, 0)):
+            self.judge(objects, of(first, other))
+            self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
+        self.judge(objects, of(0, 0))
+        self.assertTrue(self.found("dark-capacity", "idle"))
+
     # --- servers ---
+
+    def test_requests_that_wait_were_sent(self):
+        """Fifty wait and none has finished in six days: the server hangs. Nobody may say that it got no request."""
+        objects = [node("gpu-1"), owned("web", "gpu-1", gpus=1), *deployment("web")]
+        waiting = page(0).replace('num_requests_waiting{engine="0",model_name="served"} 0', 'num_requests_waiting{engine="0",model_name="served"} 50')
+        self.assertNotEqual(waiting, page(0))
+        self.judge(objects, {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): waiting})
+        self.assertFalse(self.found("dark-capacity", "idle"), self.report["findings"])
 
     def test_a_server_as_a_daemonset(self):
         """Idle on every node: waste, but a DaemonSet has no replicas to scale to 0."""

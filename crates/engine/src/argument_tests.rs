@@ -20,7 +20,16 @@ const PROGRAMS: &[Program] = &[
         image: "internal/llm:1",
         command: &["vllm", "serve", "org/model-7B"],
         flags: &[
-            (&["--tensor-parallel-size", "--tensor_parallel_size", "-tp"], "4"),
+            (
+                &[
+                    "--tensor-parallel-size",
+                    "--tensor_parallel_size",
+                    "-tp",
+                    "--tensor-parallel",
+                    "--tensor_par",
+                ],
+                "4",
+            ),
             (&["--pipeline-parallel-size", "-pp"], "2"),
             (&["--data-parallel-size", "-dp"], "2"),
             (&["--max-model-len", "--max_model_len"], "32k"),
@@ -44,7 +53,7 @@ const PROGRAMS: &[Program] = &[
             (&["--tp", "--tp-size", "--tensor-parallel-size"], "8"),
             (&["--dp-size", "--dp"], "2"),
             (&["--context-length"], "8192"),
-            (&["--mem-fraction-static"], "0.8"),
+            (&["--mem-fraction-static", "--mem-fraction"], "0.8"),
             (&["--enable-metrics"], ""),
             (&["--disable-radix-cache"], ""),
             (&["--quantization"], "fp8"),

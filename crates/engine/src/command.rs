@@ -29,8 +29,9 @@ pub(crate) fn launch(spec: &ContainerSpec, places: &Places) -> Launch {
         .collect();
     if words.iter().take(12).any(|w| shell::is_shell(w)) || !spec.files.is_empty() {
         let file = |path: &str| spec.files.iter().find(|(p, _)| p == path).map(|(_, text)| text.clone());
-        if let Some((text, params)) = shell::nested(&words, file).and_then(|n| Some((n.text?, n.params))) {
-            let mut shell_env = Env::new(spec.open_place(), params);
+        if let Some((text, name, params)) = shell::nested(&words, file).and_then(|n| Some((n.text?, n.name, n.params)))
+        {
+            let mut shell_env = Env::new(spec.open_place(), name, params);
             for (name, value) in &env {
                 shell_env.set(name, value.clone());
             }

@@ -116,6 +116,8 @@ pub struct Variable {
 pub enum Form {
     /// A whole number: "4", "32k".
     Count,
+    /// A whole number above 0 in digits alone: what is written otherwise ("4.0", "four", "auto") is no value, and no default.
+    Plain,
     /// Between 0 and 1.
     Share,
     /// A model: an id, a path.

@@ -174,6 +174,21 @@ impl<'a> Candidate<'a> {
         flags
     }
 
+    /// The words of a server that Python's `argparse` parses: abbreviated flags are written out.
+    pub fn written_out(words: &[String], switches: &[&'static str]) -> Vec<String> {
+        let mut all = words.to_vec();
+        for word in &mut all {
+            let Some(body) = word.strip_prefix("--") else { continue };
+            let (name, value) = body
+                .split_once('=')
+                .map_or((body, None), |(name, value)| (name, Some(value)));
+            if let Some(full) = names::abbreviated(&name.replace('_', "-"), switches) {
+                *word = value.map_or_else(|| format!("--{full}"), |value| format!("--{full}={value}"));
+            }
+        }
+        all
+    }
+
     /// A setting is stated there, and could not be read.
     pub fn is_unread(&self, setting: Setting, place: impl Into<String>) {
         self.unread.borrow_mut().push(UnreadSetting {

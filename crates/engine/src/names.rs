@@ -9,19 +9,26 @@ const FLAGS: &[(&[&str], Setting, Form)] = &[
     (
         &["tensor-parallel-size", "tp-size", "tp", "num-shard", "world-size"],
         Setting::TensorParallel,
-        Form::Count,
+        Form::Plain,
     ),
+    (&["sharded", "split-mode", "sm"], Setting::TensorParallel, Form::Word),
     (
         &["pipeline-parallel-size", "pp-size", "pp"],
         Setting::PipelineParallel,
-        Form::Count,
+        Form::Plain,
     ),
     (
         &["data-parallel-size", "dp-size", "dp"],
         Setting::DataParallel,
+        Form::Plain,
+    ),
+    (&["nnodes"], Setting::FurtherParallel, Form::Plain),
+    // Ranks of this pod alone, and which of all it is: with them the pod's own GPUs are not TP × PP × DP.
+    (
+        &["data-parallel-size-local", "dpl"],
+        Setting::FurtherParallel,
         Form::Count,
     ),
-    (&["nnodes"], Setting::FurtherParallel, Form::Count),
     // Ranks that TP × PP × DP does not count: vLLM's and SGLang's context parallelism, TensorRT-LLM's, the sequence
     // parallelism of diffusion models.
     (
@@ -222,7 +229,6 @@ const VALUED: &[&str] = &[
     "data-parallel-backend",
     "data-parallel-rank",
     "data-parallel-rpc-port",
-    "data-parallel-size-local",
     "data-parallel-start-rank",
     "dist-init-addr",
     "distributed-executor-backend",
@@ -257,6 +263,22 @@ pub(crate) fn of_flag(name: &str) -> Option<(Setting, Form)> {
     let (_, setting, form) = FLAGS.iter().find(|(names, ..)| names.contains(&name))?;
     Some((*setting, *form))
 }
+
+/// The flag that an abbreviation stands for, as Python's `argparse` takes it: the one name that begins so. Of several it is
+/// none, and the engine refuses it.
+pub(crate) fn abbreviated(name: &str, switches: &[&'static str]) -> Option<&'static str> {
+    let known = FLAGS.iter().flat_map(|(names, ..)| names.iter());
+    let all = || known.clone().chain(VALUED).chain(switches).copied();
+    if name.len() < MIN_ABBREVIATION || all().any(|full| full == name) {
+        return None;
+    }
+    let mut found = all().filter(|full| full.starts_with(name));
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
+/// Shorter ones begin many names.
+const MIN_ABBREVIATION: usize = 6;
 
 /// What follows is its value, whatever it is.
 pub(crate) fn takes_value(name: &str) -> bool {

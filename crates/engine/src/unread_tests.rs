@@ -82,6 +82,9 @@ fn values_that_stand_elsewhere_are_unread() {
         ("${EXTRA_ARGS}", Setting::Any),
         ("--${NAME}=2", Setting::Any),
         ("--hf-overrides=$(X)", Setting::MaxModelLen),
+        ("--tensor-parallel-size=4.0", Setting::TensorParallel),
+        ("--data-parallel-size=two", Setting::DataParallel),
+        ("--hf-overrides={\"num_hidden_layers\": 4}", Setting::Sizing),
     ] {
         assert_eq!(unread(&args(&["org/m", flag])), [setting], "{flag}");
     }
@@ -92,6 +95,8 @@ fn values_that_stand_elsewhere_are_unread() {
         "--prefill-context-parallel-size=1",
         "--quantization=None",
         "--enforce-eager",
+        "--hf-overrides={\"max_position_embeddings\": 4096}",
+        "--hf-overrides={\"text_config\": {\"rope_theta\": 1e6}}",
     ] {
         assert_eq!(unread(&args(&["org/m", fine])), [], "{fine}");
     }

@@ -76,6 +76,7 @@ fn missing(candidate: &Candidate<'_>, form: Form, value: &str) -> Option<Option<
     let unsaid = matches!(value.to_ascii_lowercase().as_str(), "" | "none" | "null" | "default");
     let read = match form {
         Form::Count => unsaid || human_count(value).is_some_and(|n| value.parse::<u64>().is_err() || n > 0),
+        Form::Plain => unsaid || value.parse().is_ok_and(|n: u32| n > 0),
         Form::Share => unsaid || value.parse().is_ok_and(|s: f64| (0.0..=1.0).contains(&s)),
         Form::Factor => unsaid || value == "1",
         Form::Model => !unread::has_stand_in(value),

@@ -89,6 +89,23 @@ fn simple(replicas: &Value, template: &Value, path: &str) -> Vec<Unit> {
     }]
 }
 
+/// Pods of a Job that run at once: never more than it has to complete.
+fn at_once(job: &Value) -> Value {
+    match (number(&job["parallelism"]), number(&job["completions"])) {
+        (Some(parallel), Some(all)) if all < parallel => all.into(),
+        _ => job["parallelism"].clone(),
+    }
+}
+
+/// Its status, where it was read from a cluster, says that it completed or failed.
+fn has_ended(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|c| {
+        let ends = matches!(c["type"].as_str(), Some("Complete" | "Failed"));
+        ends && c["status"].as_str() == Some("True")
+    })
+}
+
 /// The workloads of one object; empty for what runs no pods.
 pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let object = &document.value;
@@ -97,15 +114,24 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let version = object["apiVersion"].as_str().unwrap_or_default();
     let of = |group: &str| version.is_empty() || version.starts_with(group);
     match object["kind"].as_str().unwrap_or_default() {
+        // Of what was read from a cluster: what has ended holds nothing.
         "Pod" => vec![Unit {
-            replicas: 1.into(),
+            replicas: u64::from(!matches!(
+                object["status"]["phase"].as_str(),
+                Some("Succeeded" | "Failed")
+            ))
+            .into(),
             members: vec![member(1, json!({"metadata": object["metadata"], "spec": spec}), "spec")],
             ..Unit::default()
         }],
-        "Job" if of("batch/") => simple(&spec["parallelism"], &spec["template"], "spec.template"),
+        "Job" if of("batch/") && has_ended(object) => vec![Unit {
+            replicas: 0.into(),
+            ..Unit::default()
+        }],
+        "Job" if of("batch/") => simple(&at_once(spec), &spec["template"], "spec.template"),
         "CronJob" => {
             let job = &spec["jobTemplate"]["spec"];
-            simple(&job["parallelism"], &job["template"], "spec.jobTemplate.spec.template")
+            simple(&at_once(job), &job["template"], "spec.jobTemplate.spec.template")
         }
         "LeaderWorkerSet" => vec![leader_worker(spec, "spec")],
         "DisaggregatedSet" => disaggregated(spec),

@@ -177,9 +177,16 @@ fn chosen(pod: &Pod) -> (BTreeMap<String, String>, Option<String>) {
     if of_kind.is_none() && !names_a_gpu(&labels) {
         let mut tolerated = placement.tolerations.iter().filter_map(|t| t.value.as_deref());
         // A toleration only lets the pod onto such nodes: what selects comes first.
+        // "a2" is a family of Google's machines, "p4" one of Amazon's, and each the name of a card, too.
+        let of_machines = |key: &str| {
+            ["family", "category", "generation", "size", "zone"]
+                .iter()
+                .any(|w| key.ends_with(w))
+        };
         let gpu = all
-            .values()
-            .find_map(|values| one_gpu(values))
+            .iter()
+            .filter(|(key, _)| !of_machines(key))
+            .find_map(|(_, values)| one_gpu(values))
             .or_else(|| kind.as_deref().and_then(in_words))
             .or_else(|| tolerated.find_map(gpus::find));
         if let Some(gpu) = gpu {

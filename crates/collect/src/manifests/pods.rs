@@ -17,7 +17,7 @@ use crate::snapshot::cluster::{
 use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// More pods of one workload say nothing new, and a mistyped number must not fill the memory.
 const MAX_PODS: u64 = 2_000;
@@ -27,8 +27,12 @@ const MAX_ALL: u64 = 40_000;
 pub(super) fn build(documents: &[Document], all: &mut Manifests) {
     let store = Store::of(documents);
     let places = environments::of(documents, all);
+    let makers = makers(documents, &store);
     for (document, place) in documents.iter().zip(&places) {
         let Some(place) = place else { continue };
+        if made_by(&document.value).is_some_and(|owner| makers.contains(&owner)) {
+            continue;
+        }
         let around = store.around(document, place.twin);
         let before = (all.made(), all.gaps.len());
         let units = kinds::units(document, &around);
@@ -56,6 +60,30 @@ pub(super) fn build(documents: &[Document], all: &mut Manifests) {
             .pods
             .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     }
+}
+
+/// Kind, namespace and name.
+type Maker = (String, String, String);
+
+/// Objects that make pods: what is read from a cluster has these pods, and the sets between, beside them.
+fn makers(documents: &[Document], store: &Store<'_>) -> HashSet<Maker> {
+    if !documents.iter().any(|d| made_by(&d.value).is_some()) {
+        return HashSet::new();
+    }
+    let makes = |d: &&Document| !kinds::units(d, &store.around(d, false)).is_empty();
+    let of = |d: &Document| {
+        let kind = d.value["kind"].as_str().unwrap_or_default().to_string();
+        (kind, namespace(&d.value), name(&d.value))
+    };
+    documents.iter().filter(makes).map(of).collect()
+}
+
+/// The object that made this one, as its owner reference says.
+fn made_by(object: &Value) -> Option<Maker> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|o| o["controller"] == true)?;
+    let text = |key: &str| Some(owner[key].as_str()?.to_string());
+    Some((text("kind")?, namespace(object), text("name")?))
 }
 
 /// One workload while it is made into pods.

@@ -207,7 +207,13 @@ pub(super) fn asks_for_gpus(value: &Value, is_device: fn(&str) -> bool, depth: u
             let amounts = matches!(key.as_str(), "limits" | "requests");
             let devices =
                 |m: &serde_json::Map<String, Value>| m.iter().any(|(k, v)| (is_device(k) || says_gpu(k)) && asked(v));
-            amounts && below.as_object().is_some_and(devices)
+            // KubeVirt: cards that a machine is given by name.
+            let given = matches!(key.as_str(), "gpus" | "hostDevices")
+                && below
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|g| g["deviceName"].is_string()));
+            given
+                || amounts && below.as_object().is_some_and(devices)
                 || (says_gpu(key) && (below.is_number() || below["quantity"].is_number()) && asked(below))
                 || asks_for_gpus(below, is_device, depth + 1)
         }),
@@ -229,6 +235,8 @@ fn says_gpu(key: &str) -> bool {
         "gpunum",
         "gpunumber",
         "acceleratorcount",
+        // The vLLM production stack's values.
+        "requestgpu",
     ];
     known.contains(&lower.as_str()) || (lower.starts_with("gpusper") || lower.starts_with("gpuper"))
 }

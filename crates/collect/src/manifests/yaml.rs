@@ -66,7 +66,17 @@ impl Document {
         let at = self.value.as_object().and_then(|m| m.keys().position(|k| k == "items"));
         let lines = at.and_then(|at| self.lines.below.get_mut(at)).map(std::mem::take);
         let mut lines = lines.unwrap_or_default().below.into_iter();
-        let items = items.into_iter().map(|value| {
+        // The items of a typed list ("PodList", as the API itself answers) do not repeat what they are.
+        let kind = self.value["kind"].as_str().and_then(|k| k.strip_suffix("List"));
+        let kind = kind.filter(|k| !k.is_empty()).map(String::from);
+        let version = self.value["apiVersion"].clone();
+        let items = items.into_iter().map(|mut value| {
+            if let (Some(kind), Some(map)) = (&kind, value.as_object_mut())
+                && !map.contains_key("kind")
+            {
+                map.insert("kind".into(), Value::String(kind.clone()));
+                map.entry("apiVersion").or_insert_with(|| version.clone());
+            }
             let lines = lines.next().unwrap_or_default();
             Self {
                 file: self.file.clone(),

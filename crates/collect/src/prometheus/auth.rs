@@ -1,7 +1,7 @@
 //! How a store wants to be asked: headers, tokens, certificates, AWS signatures. Nothing of it is ever printed.
 
 use crate::input;
-use crate::options::{CONNECT_TIMEOUT, StoreAuth};
+use crate::options::{CONNECT_TIMEOUT, StoreAuth, goes_without_proxies};
 use anyhow::{Context, Result, bail};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -126,8 +126,9 @@ fn signer(region: &str) -> Result<Signer> {
     })
 }
 
-/// A client for URLs that the user gave. Redirects are not followed: they lead to login pages, with the credentials.
-pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+/// A client for a URL that the user gave. Redirects are not followed: they lead to login pages, with the credentials. Proxies of
+/// the environment are for TLS alone: what goes through them in the clear they read.
+pub(super) fn client(url: &str, auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
     // No client is made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -135,6 +136,9 @@ pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Cli
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
+    if !url.starts_with("https://") || goes_without_proxies() {
+        builder = builder.no_proxy();
+    }
     if let Some(path) = &auth.ca_file {
         let flag = "--prometheus-ca-file";
         let pem =

@@ -112,6 +112,12 @@ impl Store {
         parameters: &[(&str, &str)],
         post: bool,
     ) -> Result<Told<T>, AskError> {
+        // What `--dry-run` does not list is not asked.
+        if !super::PATHS.iter().any(|(known, _)| *known == path) {
+            return Err(AskError::NotPrometheus(format!(
+                "{path} is nothing that a store is asked for"
+            )));
+        }
         let form: Vec<String> = parameters
             .iter()
             .map(|(k, v)| format!("{k}={}", utf8_percent_encode(v, QUERY)))

@@ -20,6 +20,7 @@ static FACTS: Facts = Facts {
         reads("LLAMA_ARG_ALIAS", Setting::Other, Form::Word),
         reads("LLAMA_ARG_CTX_SIZE", Setting::MaxModelLen, Form::Count),
         reads("LLAMA_ARG_N_PARALLEL", Setting::MaxNumSeqs, Form::Count),
+        reads("LLAMA_ARG_SPLIT_MODE", Setting::TensorParallel, Form::Word),
         reads("LLAMA_ARG_N_GPU_LAYERS", Setting::Sizing, Form::Word),
         reads("LLAMA_ARG_PORT", Setting::Other, Form::Count),
     ],
@@ -105,6 +106,12 @@ impl Engine for Llamacpp {
                 .or_else(|| env("LLAMA_ARG_ALIAS"))
                 .into_iter()
                 .collect(),
+            // "--split-mode none": one GPU alone (tools/server/README.md).
+            tensor_parallel: flags
+                .owned(&["split-mode", "sm"])
+                .or_else(|| env("LLAMA_ARG_SPLIT_MODE"))
+                .filter(|m| m == "none")
+                .map(|_| 1),
             max_model_len: count(&["ctx-size", "c", "n-ctx"], "LLAMA_ARG_CTX_SIZE"),
             kv_cache_dtype: flags.owned(&["cache-type-k", "ctk"]),
             slots: count(&["parallel", "np"], "LLAMA_ARG_N_PARALLEL"),

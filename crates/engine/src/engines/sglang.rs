@@ -124,11 +124,17 @@ impl Engine for Sglang {
             }
             None => return None,
         };
+        let words = &Candidate::written_out(words, SWITCHES);
         let given = Flags::parse(words, SWITCHES);
         // What the command line says wins over its configuration file.
         let mut all = candidate.config_words(given.text(&["config"]), None);
         all.extend(words.iter().cloned());
         let flags = candidate.flags(&all, SWITCHES);
+        if let Some(overrides) = flags.text(&["json-model-override-args"])
+            && super::vllm::reshapes(overrides)
+        {
+            candidate.is_unread(Setting::Sizing, "the overrides of its configuration");
+        }
         let role = match flags.text(&["disaggregation-mode"]) {
             Some("prefill") => Some(ServerRole::Prefill),
             Some("decode") => Some(ServerRole::Decode),

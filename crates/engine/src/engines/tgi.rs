@@ -17,7 +17,8 @@ static FACTS: Facts = Facts {
     variables: &[
         reads("MODEL_ID", Setting::Model, Form::Model),
         reads("SERVED_MODEL_NAME", Setting::Other, Form::Word),
-        reads("NUM_SHARD", Setting::TensorParallel, Form::Count),
+        reads("SHARDED", Setting::TensorParallel, Form::Word),
+        reads("NUM_SHARD", Setting::TensorParallel, Form::Plain),
         reads("MAX_TOTAL_TOKENS", Setting::MaxModelLen, Form::Count),
         reads("MAX_BATCH_SIZE", Setting::MaxNumSeqs, Form::Count),
         reads("MAX_BATCH_PREFILL_TOKENS", Setting::MaxNumBatchedTokens, Form::Count),
@@ -90,7 +91,9 @@ impl Engine for Tgi {
         Some(EngineSettings {
             model: either("model-id", "MODEL_ID"),
             served_names: either("served-model-name", "SERVED_MODEL_NAME").into_iter().collect(),
-            tensor_parallel: small("num-shard", "NUM_SHARD"),
+            // "--sharded false": one shard, whatever it sees (launcher, `find_num_shards`).
+            tensor_parallel: small("num-shard", "NUM_SHARD")
+                .or_else(|| (either("sharded", "SHARDED").as_deref() == Some("false")).then_some(1)),
             max_model_len: count("max-total-tokens", "MAX_TOTAL_TOKENS"),
             max_num_seqs: count("max-batch-size", "MAX_BATCH_SIZE"),
             max_num_batched_tokens: count("max-batch-prefill-tokens", "MAX_BATCH_PREFILL_TOKENS"),

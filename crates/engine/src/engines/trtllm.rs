@@ -24,7 +24,7 @@ static FACTS: Facts = Facts {
     variables: &[
         reads("DYN_TRTLLM_MODEL", Setting::Model, Form::Model),
         reads("DYN_TRTLLM_MODEL_PATH", Setting::Model, Form::Model),
-        reads("DYN_TRTLLM_TENSOR_PARALLEL_SIZE", Setting::TensorParallel, Form::Count),
+        reads("DYN_TRTLLM_TENSOR_PARALLEL_SIZE", Setting::TensorParallel, Form::Plain),
         reads(
             "DYN_TRTLLM_PIPELINE_PARALLEL_SIZE",
             Setting::PipelineParallel,

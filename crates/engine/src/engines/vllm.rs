@@ -171,6 +171,7 @@ impl Engine for Vllm {
             .env("VLLM_ADDITIONAL_ARGS")
             .and_then(shlex::split)
             .unwrap_or_default();
+        let words = &Candidate::written_out(words, SWITCHES);
         // What the command line says wins over its configuration file.
         let given = Flags::parse(words, SWITCHES);
         let mut all = candidate.config_words(given.text(&["config"]), None);
@@ -178,6 +179,15 @@ impl Engine for Vllm {
         all.extend(words.iter().cloned().chain(extra));
         let flags = candidate.flags(&all, SWITCHES);
         let mut settings = settings(&flags, candidate);
+        if let Some(overrides) = flags.text(&["hf-overrides"])
+            && reshapes(overrides)
+        {
+            candidate.is_unread(Setting::Sizing, "the overrides of its configuration");
+        }
+        // A wrapper that takes the model from a variable may take anything from variables.
+        if words.is_empty() && settings.model.is_some() && flags.text(&["config"]).is_none() {
+            candidate.is_unread(Setting::Any, "the entry point of its image, which reads variables");
+        }
         if image.contains("vllm-omni") || flags.has(&["omni", "stage-configs-path"]) {
             in_stages(&mut settings, candidate);
         }
@@ -302,7 +312,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
             .switch("enable-lora")
             .or_else(|| flags.has(&["lora-modules"]).then_some(true)),
         max_loras: flags.count(&["max-loras"]),
-        nodes: flags.small(&["nnodes"]),
+        nodes: flags.small(&["nnodes"]).or_else(|| nodes_of_ranks(flags)),
         speculative: flags.has(&speculative).then_some(true),
         sleep_mode: flags.switch("enable-sleep-mode"),
         cpu_offload: flags
@@ -328,6 +338,17 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
     settings
 }
 
+/// Over how many pods the data-parallel ranks are spread, where each is told its part: so many of its own, one by its number,
+/// or one behind a balancer that is not vLLM's (docs/serving/data_parallel_deployment.md).
+fn nodes_of_ranks(flags: &Flags) -> Option<u32> {
+    let ranks = flags.small(&["data-parallel-size", "dp"])?;
+    let alone = flags.has(&["data-parallel-rank", "dpr", "data-parallel-external-lb"]);
+    let own = flags
+        .small(&["data-parallel-size-local", "dpl"])
+        .or_else(|| alone.then_some(1))?;
+    Some(ranks.div_ceil(own)).filter(|n| *n > 1)
+}
+
 /// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.
 fn stretched(flags: &Flags, allowed: Option<&str>) -> bool {
     let overrides = flags.text(&["hf-overrides"]).unwrap_or_default();
@@ -335,6 +356,27 @@ fn stretched(flags: &Flags, allowed: Option<&str>) -> bool {
         || overrides.contains("max_position_embeddings")
         || flags.has(&["rope-scaling"])
         || allowed.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true"))
+}
+
+/// Whether overrides of the model's configuration may change what its weights and cache take: any but those of length and class.
+pub(super) fn reshapes(overrides: &str) -> bool {
+    const OF_LENGTH: &[&str] = &[
+        "rope_scaling",
+        "rope_parameters",
+        "rope_theta",
+        "max_position_embeddings",
+        "original_max_position_embeddings",
+        "model_max_length",
+        "architectures",
+    ];
+    let Ok(serde_json::Value::Object(map)) = serde_json::from_str(overrides) else {
+        return !overrides.trim().is_empty();
+    };
+    let harmless = |key: &str| OF_LENGTH.contains(&key);
+    map.iter().any(|(key, value)| match value.as_object() {
+        Some(part) if key.ends_with("_config") => part.keys().any(|k| !harmless(k)),
+        _ => !harmless(key),
+    })
 }
 
 /// Whether a connector carries KV cache to or from other servers. One that only moves blocks to the host's own memory does

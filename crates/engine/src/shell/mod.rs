@@ -86,14 +86,17 @@ pub(crate) struct Env {
     open: Option<Place>,
     /// `$1`, `$2`, …; `None`: not known.
     params: Option<Vec<String>>,
+    /// `$0`; `None`: nothing that a server is told.
+    name: Option<String>,
 }
 
 impl Env {
-    pub(crate) fn new(open: Option<Place>, params: Vec<String>) -> Self {
+    pub(crate) fn new(open: Option<Place>, name: Option<String>, params: Vec<String>) -> Self {
         Self {
             values: BTreeMap::new(),
             open,
             params: Some(params),
+            name,
         }
     }
 

@@ -55,8 +55,8 @@ impl Shell<'_> {
             ("#", Some(params)) => Expansion::Text(params.len().to_string()),
             (digit, Some(params)) if digit.starts_with(|c: char| c.is_ascii_digit()) => {
                 let at = digit.parse::<usize>().unwrap_or(usize::MAX);
-                // $0 is the shell's own name.
-                let found = at.checked_sub(1).and_then(|at| params.get(at));
+                // $0 is the shell's own name, or the word behind the script.
+                let found = at.checked_sub(1).map_or(self.env.name.as_ref(), |at| params.get(at));
                 Expansion::Text(found.cloned().unwrap_or_default())
             }
             (digit, None) if digit.starts_with(|c: char| c.is_ascii_digit()) => Expansion::Text(missing(false)),

@@ -199,8 +199,7 @@ impl Shell<'_> {
                 self.record(simple);
                 return Status::Works;
             };
-            let params = nested.params;
-            self.child(&unread::unquoted(&text), params);
+            self.child(&unread::unquoted(&text), nested.name, nested.params);
             return Status::Works;
         }
         self.record(simple);
@@ -219,8 +218,9 @@ impl Shell<'_> {
     }
 
     /// A script in a shell of its own: it leaves the variables as they are.
-    pub(super) fn child(&mut self, text: &str, params: Vec<String>) {
+    pub(super) fn child(&mut self, text: &str, name: Option<String>, params: Vec<String>) {
         let before = self.env.clone();
+        self.env.name = name;
         self.env.params = Some(params);
         self.script(text);
         self.env = before;
@@ -256,6 +256,8 @@ pub(super) fn assignment(word: &str) -> Option<(&str, How, &str)> {
 pub(crate) struct Nested {
     /// `None`: it reads the script.
     pub(crate) text: Option<String>,
+    /// What the script sees as `$0`: the word behind the text of `-c`.
+    pub(crate) name: Option<String>,
     pub(crate) params: Vec<String>,
 }
 
@@ -284,6 +286,7 @@ pub(crate) fn nested(words: &[String], file: impl Fn(&str) -> Option<String>) ->
         let named = [".sh", ".bash"].iter().any(|e| words[at].ends_with(e));
         return (runs || named).then(|| Nested {
             text: Some(text),
+            name: None,
             params: rest_of(at),
         });
     };
@@ -308,15 +311,17 @@ pub(crate) fn nested(words: &[String], file: impl Fn(&str) -> Option<String>) ->
     match words.get(at) {
         Some(script) if reads => Some(Nested {
             text: Some(script.clone()),
-            // The first word behind a script is its name.
+            name: words.get(at + 1).cloned(),
             params: rest_of(at + 1),
         }),
         Some(path) => file(path).map(|text| Nested {
             text: Some(text),
+            name: None,
             params: rest_of(at),
         }),
         None => (!reads).then(|| Nested {
             text: None,
+            name: None,
             params: Vec::new(),
         }),
     }

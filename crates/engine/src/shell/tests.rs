@@ -26,7 +26,7 @@ fn shown(done: &Done) -> Vec<String> {
 }
 
 fn done(script: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> Done {
-    let mut own = Env::new(None, Vec::new());
+    let mut own = Env::new(None, None, Vec::new());
     for (name, value) in env {
         own.set(name, (*value).into());
     }

@@ -278,7 +278,12 @@ pub struct Node {
     pub ignore: Option<Ignore>,
 }
 
-/// A node that an administrator or the scheduler took out of service.
+impl Outage {
+    /// The state that a monitor of the node's health (EKS' and AKS' agents, node-problem-detector, NVSentinel) gives to its GPUs.
+    pub const GPUS_BROKEN: &'static str = "gpus-broken";
+}
+
+/// A node that an administrator or the scheduler took out of service, or whose GPUs a monitor of its health calls broken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Outage {

@@ -36,12 +36,20 @@ pub struct GpuScrape {
     pub readings: Vec<GpuReading>,
 }
 
-/// Every device once: where several exporters of a node show it, by the one that tells most. Those without a UUID cannot be
-/// told apart and stay as they are.
+/// A device of which more is shown is in use (ours: drivers at rest show none).
+const IN_USE: f64 = 0.01;
+
+/// Every device once: where several exporters of a node show it, by the one that sees work on it, which no other can deny, else
+/// by the one that tells most. Those without a UUID cannot be told apart and stay as they are.
 pub fn each_once(all: &[GpuScrape]) -> Vec<&GpuScrape> {
     let tells = |g: &GpuScrape| {
         let inside = |r: &GpuReading| [r.gr_engine, r.sm_active, r.tensor, r.dram].iter().any(Option::is_some);
-        (g.readings.iter().any(inside), g.maps_pods, g.readings.len())
+        let works = |r: &GpuReading| {
+            let all = [r.gr_engine, r.gpu_util, r.sm_active, r.tensor, r.dram];
+            all.into_iter().flatten().any(|share| share.0 > IN_USE)
+        };
+        let works = g.readings.iter().any(works);
+        (works, g.readings.iter().any(inside), g.maps_pods, g.readings.len())
     };
     let mut best: HashMap<(&str, &str, Option<&str>), &GpuScrape> = HashMap::new();
     for gpu in all {

@@ -20,7 +20,7 @@ use crate::catalog::instances;
 use crate::catalog::prices::{CapacityType, NodePrice, PriceBook, PriceQuery, PriceSource, price_of};
 use crate::fleet::slot::SlotModel;
 use crate::fleet::state::Reason;
-use crate::snapshot::cluster::Node as Seen;
+use crate::snapshot::cluster::{Node as Seen, Outage};
 use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
@@ -216,9 +216,11 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         ready: seen.ready.clone(),
         unread: seen.unread || device_amounts_unread(seen),
         unschedulable: seen.unschedulable,
-        unschedulable_since: cordon
-            .and_then(|t| t.since)
-            .or(seen.outage.as_ref().and_then(|o| o.since)),
+        unschedulable_since: cordon.and_then(|t| t.since).or(seen
+            .outage
+            .as_ref()
+            .filter(|o| o.state != Outage::GPUS_BROKEN)
+            .and_then(|o| o.since)),
         being_removed: seen
             .taints
             .iter()

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::engine::{self, LoadFigure, Tells};
 use crate::settings::{Settings, Thresholds};
+use crate::snapshot::cluster::Outage;
 use jiff::Timestamp;
 
 /// Why a slot is in its state.
@@ -30,6 +31,8 @@ pub enum Reason {
     Cordoned,
     /// Taken out of service by somebody, or something, that says why.
     Drained,
+    /// A monitor of the node's health calls its GPUs broken.
+    CalledBroken,
     /// Free, and spoken for: a reservation, a planned job, a node that is being powered.
     Kept,
     /// Its job is paused: that is somebody's decision.
@@ -179,7 +182,7 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
         return (SlotState::Unknown, Reason::Unmanaged, None);
     }
-    if slot.facts.works.doubted_by.is_some() {
+    if slot.facts.works.doubted_by.is_some() || is_not_shown(fleet, id) {
         return (SlotState::Unknown, Reason::Contradicted, None);
     }
     if slot.facts.held.says.iter().any(|w| w.says) {
@@ -194,6 +197,9 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
             SlotState::Unknown
         };
         return (state, Reason::MemoryHeld, None);
+    }
+    if let Some(outage) = node.outage.as_ref().filter(|o| o.state == Outage::GPUS_BROKEN) {
+        return (SlotState::Unhealthy, Reason::CalledBroken, outage.since);
     }
     if node.unschedulable {
         let reason = if node.outage.is_some() {
@@ -226,6 +232,23 @@ fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
     let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && open(s)).collect();
     let place = nobodys.iter().rev().position(|s| *s == id);
     place.is_some_and(|p| p < unheld.max(at_work.saturating_sub(held)))
+}
+
+/// The node's exporter shows fewer devices than are handed out there: of the slots that nobody holds, so many are on none
+/// (a GPU that fell off the bus after the device plugin counted it), or the exporter was told to leave them out.
+fn is_not_shown(fleet: &Fleet, id: SlotId) -> bool {
+    let node = fleet.node(fleet.slot(id).node);
+    let slots = || node.slot_ids().map(|s| fleet.slot(s));
+    if node.devices.is_empty() || slots().any(|s| s.mig_profile.is_some() || s.dra || s.resource.is_none()) {
+        return false;
+    }
+    let healthy = || node.slot_ids().filter(|s| fleet.slot(*s).state != SlotState::Unhealthy);
+    let missing = healthy().count().saturating_sub(node.devices.len());
+    let named = |s: &SlotId| node.devices.iter().any(|d| d.uuid == fleet.slot(*s).name);
+    let nobodys: Vec<SlotId> = healthy()
+        .filter(|s| !named(s) && !fleet.slot(*s).is_allocated())
+        .collect();
+    nobodys.iter().rev().position(|s| *s == id).is_some_and(|p| p < missing)
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.
@@ -438,6 +461,11 @@ pub fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
 /// Why counters that say idle are not believed. Every GPU of the workload must be calm. Where no exporter runs there is no
 /// witness, and counters stand alone (R6); where one runs and could not be read, nobody can say that it would not have objected.
 fn objection(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Option<Reason> {
+    // Requests that wait now were sent, whatever the counters of finished ones say; over a window a gauge may hang.
+    let o = &workload.observed;
+    if o.by == ObservedBy::LifetimeCounters && o.waiting.and_then(|s| s.max).is_some_and(|n| n > 0.0) {
+        return Some(Reason::Contradicted);
+    }
     let slots = workload.replicas.iter().flat_map(|r| &r.slots);
     slots.filter_map(|s| objection_of(fleet, workload, *s, t)).min()
 }

@@ -5,7 +5,7 @@ use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::spec::resources;
-use crate::snapshot::cluster::{Node, Taint};
+use crate::snapshot::cluster::{Node, Outage, Taint};
 use crate::snapshot::resources::is_device;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -84,6 +84,47 @@ impl ApiObject for RawNode {
     }
 }
 
+/// What a monitor of the node's health says of its GPUs. There is no standard of these conditions: names that speak of GPUs
+/// count, by whether they name what is right ("AcceleratedHardwareReady") or what is wrong ("GPUMissing", "XIDErrors").
+fn broken(conditions: &[RawCondition]) -> Option<Outage> {
+    const OF_GPUS: &[&str] = &["gpu", "xid", "nvlink", "acceleratedhardware"];
+    const WRONG: &[&str] = &[
+        "unhealthy",
+        "missing",
+        "error",
+        "fail",
+        "fault",
+        "lost",
+        "inactive",
+        "problem",
+        "degraded",
+        "watch",
+    ];
+    const RIGHT: &[&str] = &["ready", "healthy", "ok"];
+    let says_broken = |c: &&RawCondition| {
+        let name = c.kind.to_ascii_lowercase();
+        if !OF_GPUS.iter().any(|w| name.contains(w)) {
+            return false;
+        }
+        let status = |s: &str| c.status == s;
+        if WRONG.iter().any(|w| name.contains(w)) {
+            status("True")
+        } else {
+            RIGHT.iter().any(|w| name.ends_with(w)) && status("False")
+        }
+    };
+    let found = conditions
+        .iter()
+        .filter(says_broken)
+        .min_by_key(|c| c.last_transition_time)?;
+    let reason = found.reason.as_deref().filter(|r| !r.is_empty());
+    Some(Outage {
+        state: Outage::GPUS_BROKEN.into(),
+        reason: Some(reason.map_or_else(|| found.kind.clone(), |r| format!("{}: {r}", found.kind))),
+        since: found.last_transition_time,
+    })
+}
+
 /// Amazon's ids end in an instance's ("i-0abc"); where the end is another word, it names no machine (Fargate, virtual nodes).
 fn names_a_machine(provider_id: &str) -> bool {
     let last = provider_id.rsplit('/').next().unwrap_or_default();
@@ -150,7 +191,7 @@ impl RawNode {
             allocatable: resources(&self.status.allocatable),
             planned: false,
             registered,
-            outage: None,
+            outage: broken(&self.status.conditions),
             kept: None,
             unused_since: None,
             ignore,

@@ -15,6 +15,7 @@ fn cause(reason: Reason) -> &'static str {
         Reason::NodeNotReady => "node not ready",
         Reason::Cordoned => "node cordoned",
         Reason::Drained => "node drained",
+        Reason::CalledBroken => "called broken by the node's health monitor",
         Reason::Tainted => "device tainted by its driver",
         Reason::NotAdvertised => "not handed out by a device plugin",
         Reason::MigLayout => "MIG layout does not suit its strategy",
@@ -43,7 +44,7 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let since = age(fleet.taken_at, slot.since);
         let long = |seconds: u64| since.is_some_and(|s| s >= seconds as f64);
         let fires = match slot.reason {
-            Reason::NodeNotReady | Reason::Drained => long(t.unhealthy_seconds),
+            Reason::NodeNotReady | Reason::Drained | Reason::CalledBroken => long(t.unhealthy_seconds),
             Reason::Cordoned => long(t.cordon_seconds),
             Reason::Tainted => since.is_none() || long(t.unhealthy_seconds),
             _ => true,
@@ -53,7 +54,12 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 .entry((pool_key(fleet, SlotId(index)), slot.reason))
                 .or_default()
                 .push(SlotId(index));
-        } else if since.is_none() && matches!(slot.reason, Reason::NodeNotReady | Reason::Cordoned | Reason::Drained) {
+        } else if since.is_none()
+            && matches!(
+                slot.reason,
+                Reason::NodeNotReady | Reason::Cordoned | Reason::Drained | Reason::CalledBroken
+            )
+        {
             out.not_assessed(
                 "since when a node is unhealthy is not told",
                 "scan again later, or look at the node's conditions",
@@ -138,6 +144,10 @@ fn advice(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> String {
         ),
         Reason::Cordoned => format!(
             "{nodes} works, and takes no new pods: uncordon it (kubectl uncordon), or drain it ({used}) and delete it."
+        ),
+        Reason::CalledBroken => format!(
+            "Look at the condition that {nodes} reports ({}), then repair, reboot or replace it: the GPUs are paid for, and pods that land there fail.",
+            words::outages(fleet, slots).unwrap_or_default()
         ),
         Reason::NotAdvertised => format!(
             "The device plugin on {nodes} hands out fewer GPUs than the machine has: look at the plugin's pod, its configuration and the driver there{}.",

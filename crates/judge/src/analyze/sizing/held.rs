@@ -120,6 +120,8 @@ pub(in crate::analyze) fn memory_unread(settings: &EngineSettings) -> Option<Lac
         (Setting::MaxNumSeqs, "the number of sequences"),
         (Setting::MaxNumBatchedTokens, "the number of batched tokens"),
         (Setting::MemoryShare, "the share of memory"),
+        // Offloaded weights, drafts, adapters, overrides of the model's shape.
+        (Setting::Sizing, "what else takes or spares memory"),
     ];
     MEMORY.iter().find_map(|(setting, what)| {
         let unread = settings.unread(*setting)?;

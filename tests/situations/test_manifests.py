@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Manifests as people have them, each with what is true of it said first, judged from outside.
+
+usage: GPUWASTE=target/debug/gpuwaste python3 tests/situations/test_manifests.py
+"""
+import json, os, pathlib, subprocess, unittest
+
+BINARY = str(pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve())
+GPU = 55.04 / 8  # p5.48xlarge, us-east-1, on demand, as the catalogue has it
+LARGE, SMALL = "meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen2.5-7B-Instruct"
+VLLM, TGI, LLAMACPP, SGLANG = "vllm/vllm-openai:v0.11.0", "ghcr.io/huggingface/text-generation-inference:3.3.4", "ghcr.io/ggml-org/llama.cpp:server-cuda-b5000", "lmsysorg/sglang:v0.5.3-cu129"
+H100 = {"node.kubernetes.io/instance-type": "p5.48xlarge"}
+
+
+def spec(args=None, command=None, gpus=1, image=VLLM, env=None, select=None, resource="nvidia.com/gpu"):
+    amounts = {resource: str(gpus), "cpu": "96", "memory": "900Gi"}
+    container = {"name": "server", "image": image, "resources": {"limits": amounts, "requests": amounts}}
+    container.update({k: v for k, v in (("args", args), ("command", command), ("env", env and [{"name": n, "value": v} for n, v in env.items()])) if v is not None})
+    return {"nodeSelector": H100 if select is None else select, "containers": [container]}
+
+
+def of(kind, name, more, version="apps/v1", owner=None, **rest):
+    meta = {"name": name, "namespace": "ml", **({"ownerReferences": [{"kind": owner[0], "name": owner[1], "uid": "u", "apiVersion": "apps/v1", "controller": True}]} if owner else {})}
+    return {"apiVersion": version, "kind": kind, "metadata": meta, "spec": more, **rest}
+
+
+def deployment(name="web", replicas=1, **more):
+    labels = {"app": name}
+    return of("Deployment", name, {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec(**more)}})
+
+
+def job(more, **rest):
+    return of("Job", "batch", {"template": {"spec": {**spec(image="acme/train:1"), "restartPolicy": "Never"}}, **more}, version="batch/v1", **rest)
+
+
+class Manifests(unittest.TestCase):
+    def check(self, *objects):
+        done = subprocess.run([BINARY, "check", "-", "--format", "json"], input="\n---\n".join(map(json.dumps, objects)), capture_output=True, text=True, timeout=60)
+        self.assertIn(done.returncode, (0, 1, 3), done.stderr)
+        self.report = json.loads(done.stdout)
+        self.totals = self.report["totals"]
+        return self.report
+
+    def found(self, check, part=None):
+        return [f for f in self.report["findings"] if f["check"] == check and f["part"] == part]
+
+    def alone(self):
+        [workload] = self.report["workloads"]
+        return workload
+
+    def no_dollars(self):
+        self.assertFalse([f["title"] for f in self.report["findings"] if f["usd_per_hour"]])
+
+    def tensor(self, expected, **more):
+        self.check(deployment(**more))
+        self.assertEqual(self.alone()["tensor_parallel"], expected, more)
+
+    # --- the parallelism in odd spellings ---
+
+    def test_flags_that_are_cut_short(self):
+        """argparse takes any beginning that only one flag has: the parallelism is 4."""
+        self.tensor(4, args=["--model", LARGE, "--tensor-parallel", "4"], gpus=4)
+        self.no_dollars()
+        self.tensor(4, args=["--model", LARGE, "--tensor-par=4", "--gpu-memory", "0.9"], gpus=4)
+        self.tensor(8, command=["python3", "-m", "sglang.launch_server", "--model-path", LARGE, "--tensor-parallel", "8", "--mem-fraction", "0.8"], gpus=8, image=SGLANG)
+
+    def test_arguments_behind_a_script(self):
+        """The word behind the text of `sh -c` is its $0, and is split where it is not quoted."""
+        self.tensor(4, command=["sh", "-c", "vllm serve $0"], args=[f"{LARGE} --tensor-parallel-size 4"], gpus=4)
+        self.assertEqual(self.alone()["model"], LARGE)
+        self.no_dollars()
+
+    def test_a_number_that_is_none(self):
+        """vLLM refuses "4.0": how many GPUs it would use nobody can say, least of all that it is one."""
+        for value in ("4.0", "four", "4k", "0x4"):
+            self.tensor(None, args=["--model", LARGE, "--tensor-parallel-size", value], gpus=8)
+            self.no_dollars()
+            self.assertTrue([g for g in self.report["gaps"] if "parallel" in json.dumps(g)], value)
+
+    def test_one_part_of_the_data_parallel_ranks(self):
+        """Each pod runs a part of the ranks: that a pod asks for fewer GPUs than all of them is no fault of it."""
+        for more in (["--data-parallel-size-local", "4", "--data-parallel-address", "head"], ["-dpl", "4", "--data-parallel-start-rank", "4", "--headless"]):
+            self.check(deployment(args=["--model", SMALL, "-dp", "8", *more], gpus=4))
+            self.no_dollars()
+        for more in (["--data-parallel-rank", "0"], ["--data-parallel-external-lb"]):
+            self.check(deployment(args=["--model", SMALL, "-dp", "4", *more], gpus=1))
+            self.no_dollars()
+        # All ranks in one pod: what it lacks is told.
+        self.check(deployment(args=["--model", SMALL, "-dp", "8", "--data-parallel-size-local", "8"], gpus=4))
+        self.assertTrue(self.found("parallelism-mismatch", "too-few"))
+
+    def test_engines_that_are_told_to_use_one_gpu(self):
+        """TGI without shards, llama.cpp without a split: three of four, one of two are never touched."""
+        self.check(deployment(args=["--model-id", SMALL, "--sharded", "false"], gpus=4, image=TGI))
+        self.assertAlmostEqual(self.found("parallelism-mismatch")[0]["usd_per_hour"], 3 * GPU, places=4)
+        self.check(deployment(args=["-hf", "unsloth/Qwen3-8B-GGUF:Q4_K_M", "-ngl", "99", "-sm", "none"], gpus=2, image=LLAMACPP))
+        self.assertAlmostEqual(self.found("parallelism-mismatch")[0]["usd_per_hour"], GPU, places=4)
+        self.check(deployment(args=["-hf", "unsloth/Qwen3-8B-GGUF:Q4_K_M", "-ngl", "99", "-sm", "row"], gpus=2, image=LLAMACPP))
+        self.assertFalse(self.found("parallelism-mismatch"))
+
+    # --- which model ---
+
+    def test_a_configuration_that_is_overridden(self):
+        """Four layers of eighty: what the model takes is not what its name says. A longer rope changes nothing of its weights."""
+        self.check(deployment(args=["--model", LARGE, "--hf-overrides", '{"num_hidden_layers": 4}']))
+        self.no_dollars()
+        self.check(deployment(args=["--model", LARGE, "--hf-overrides", '{"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}', "--max-model-len", "8192"]))
+        self.assertTrue(self.found("undersized-tier"))
+
+    def test_a_wrapper_that_reads_variables(self):
+        """No arguments, and the model in a variable: the wrapper may take the parallelism from one, too."""
+        self.check(deployment(args=[], gpus=8, env={"MODEL_NAME": LARGE, "TP_SIZE": "8"}))
+        self.no_dollars()
+        self.assertTrue([g for g in self.report["gaps"] if "reads variables" in json.dumps(g)], self.report["gaps"])
+
+    # --- what is counted ---
+
+    def test_no_more_pods_than_a_job_has_to_complete(self):
+        self.check(job({"parallelism": 4, "completions": 2}))
+        self.assertEqual(self.totals["gpus"], 2)
+        self.check(job({"parallelism": 2, "completions": 4}))
+        self.assertEqual(self.totals["gpus"], 2)
+        self.check(job({"parallelism": 4}))
+        self.assertEqual(self.totals["gpus"], 4)
+
+    def test_what_has_ended_holds_nothing(self):
+        """Objects read from a cluster tell it: a finished Job, a pod that succeeded or was evicted."""
+        self.check(job({"parallelism": 1}, status={"conditions": [{"type": "Complete", "status": "True"}]}))
+        self.assertEqual(self.totals["gpus"], 0)
+        for phase, gpus in (("Succeeded", 0), ("Failed", 0), ("Running", 1)):
+            self.check(of("Pod", "one", spec(args=["--model", SMALL]), version="v1", status={"phase": phase}))
+            self.assertEqual(self.totals["gpus"], gpus, phase)
+
+    def test_what_one_object_made_is_counted_once(self):
+        """`kubectl get all -o yaml`: a Deployment, its ReplicaSet and its pod are one GPU. A pod whose owner is not there counts."""
+        web = deployment(args=["--model", SMALL])
+        between = of("ReplicaSet", "web-1", {"replicas": 1, "selector": {}, "template": web["spec"]["template"]}, owner=("Deployment", "web"))
+        made = of("Pod", "web-1-x", spec(args=["--model", SMALL]), version="v1", owner=("ReplicaSet", "web-1"))
+        self.check(web, between, made)
+        self.assertEqual((self.totals["gpus"], len(self.report["workloads"])), (1, 1))
+        self.check(made)
+        self.assertEqual(self.totals["gpus"], 1)
+        # A quota or a node makes no pods.
+        self.check({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-1", "namespace": "ml"}}, of("Pod", "one", spec(args=["--model", SMALL]), version="v1", owner=("Node", "gpu-1")))
+        self.assertEqual(self.totals["gpus"], 1)
+
+    def test_lists_as_the_api_answers_them(self):
+        """A PodList's items do not say that they are pods."""
+        pods = [{k: v for k, v in of("Pod", n, spec(args=["--model", SMALL])).items() if k not in ("kind", "apiVersion")} for n in ("a", "b")]
+        self.check({"apiVersion": "v1", "kind": "PodList", "items": pods})
+        self.assertEqual(self.totals["gpus"], 2)
+
+    def test_a_virtual_machine_with_a_card(self):
+        """KubeVirt gives cards by a device's name: not judged, and said."""
+        self.check(of("VirtualMachine", "vm", {"template": {"spec": {"domain": {"devices": {"gpus": [{"name": "g", "deviceName": "nvidia.com/GH100_H100_SXM5_80GB"}]}}}}}, version="kubevirt.io/v1"))
+        self.assertTrue([g for g in self.report["gaps"] if "VirtualMachine vm" in g["what"]], self.report["gaps"])
+
+    def test_a_family_of_machines_is_no_card(self):
+        """a2 is Google's family of A100 machines, and the name of a small card."""
+        self.check(deployment(args=["--model", SMALL], select={"cloud.google.com/gke-accelerator": "nvidia-tesla-a100", "cloud.google.com/machine-family": "a2"}))
+        self.assertIn("A100", self.alone()["gpu"])
+        self.assertFalse(self.found("undersized-tier"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
