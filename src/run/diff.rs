@@ -113,7 +113,7 @@ pub(super) fn report_of(one: &Recorded, settings: &Settings) -> Result<Report> {
         let mut report: Report = serde_json::from_slice(&bytes)
             .with_context(|| format!("{name} is no report that this gpuwaste can read"))?;
         if totals.gpus_uncounted.is_none() {
-            old_report(&mut report, &name.to_string())?;
+            old_report(&mut report, name)?;
         }
         return Ok(report);
     }

@@ -105,24 +105,9 @@ fn path_of_url(url: &str) -> Result<PathBuf> {
     if !rest.starts_with('/') {
         bail!("{url}: file:///PATH is expected, with the whole path");
     }
-    let bytes = rest.as_bytes();
-    let mut path = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
-        match (byte, hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                path.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                path.push(byte);
-                at += 1;
-            }
-        }
-    }
-    let path = String::from_utf8(path).map_err(|_| anyhow!("{url}: it is no UTF-8 text once decoded"))?;
-    Ok(PathBuf::from(path))
+    let path = percent_encoding::percent_decode_str(rest).decode_utf8();
+    let path = path.map_err(|_| anyhow!("{url}: it is no UTF-8 text once decoded"))?;
+    Ok(PathBuf::from(path.as_ref()))
 }
 
 fn is_snapshot(name: &str) -> bool {
@@ -168,13 +153,12 @@ impl Series {
     /// An address that ends as snapshots do is one; any other is a folder, or an object if nothing lies below it.
     #[cfg(feature = "object-store")]
     fn objects(&mut self, address: &Address, stores: &mut Vec<Rc<Store>>) -> Result<()> {
-        let store = match stores.iter().find(|s| s.holds(address)) {
-            Some(store) => store.clone(),
-            None => {
-                let store = Rc::new(Store::open(address).map_err(|why| anyhow!("{address}: {why}"))?);
-                stores.push(store.clone());
-                store
-            }
+        let store = if let Some(store) = stores.iter().find(|s| s.holds(address)) {
+            store.clone()
+        } else {
+            let store = Rc::new(Store::open(address).map_err(|why| anyhow!("{address}: {why}"))?);
+            stores.push(store.clone());
+            store
         };
         let key = &address.key;
         if is_snapshot(key) {
