@@ -49,6 +49,9 @@ def wait(port, child):
 class Front:
     """Stands before a server; `script(line)` may answer a request itself (bytes), cut the answer (an int), or let it pass (None)."""
 
+    # A server that tells its APIs apart by the Host header, which nothing signs.
+    rename = False
+
     def __init__(self, upstream, script):
         self.upstream, self.script, self.asked = upstream, script, []
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -78,7 +81,10 @@ class Front:
                 client.sendall(told)
                 return
             with socket.create_connection(("127.0.0.1", self.upstream)) as server:
-                server.sendall(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+                head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+                if self.rename:
+                    head = head.replace(f"127.0.0.1:{self.port}\r\n".encode(), f"127.0.0.1:{self.upstream}\r\n".encode())
+                server.sendall(head)
                 sent = 0
                 while more := server.recv(65536):
                     more = more if told is None else more[: told - sent]
@@ -172,7 +178,8 @@ class Store:
             self.assertIn(wanted, told.stderr)
             self.assertIn(self.url(key), told.stderr)
         told = self.run_on("scan", "--snapshot", f"{self.scheme}://nosuchbucket/x/", rc=2)
-        self.assertIn("no bucket nosuchbucket", told.stderr)
+        # fake-gcs-server answers 500 there.
+        self.assertIn("try later" if self.scheme == "gs" else "no bucket nosuchbucket", told.stderr)
 
     def test_a_dry_run_asks_nobody(self):
         front = Front(self.port, lambda line: answer("500 No"))
@@ -185,7 +192,7 @@ class Store:
         cut = {"left": 1}
 
         def once(line):
-            if "whole.json" in line and cut["left"] > 0:
+            if "whole" in line and cut["left"] > 0:
                 cut["left"] -= 1
                 return 100_000
             return None
@@ -194,8 +201,8 @@ class Store:
         here = json.loads(gpuwaste("scan", "--snapshot", self.dir / "whole.json", "-q", "--format", "json").stdout)
         there = json.loads(self.run_on("scan", "--snapshot", self.url("whole.json"), "-q", "--format", "json", env=self.by(front.port)).stdout)
         self.assertEqual(here["totals"], there["totals"])
-        self.assertEqual(len([line for line in front.asked if "whole.json" in line]), 2)
-        always = Front(self.port, lambda line: 100_000 if "whole.json" in line else None)
+        self.assertEqual(len([line for line in front.asked if "whole" in line]), 2)
+        always = Front(self.port, lambda line: 100_000 if "whole" in line else None)
         told = self.run_on("scan", "--snapshot", self.url("whole.json"), env=self.by(always.port), rc=2)
         self.assertIn("try again", told.stderr)
         self.assertNotIn("damaged", told.stderr)
@@ -338,6 +345,8 @@ class Gcs(Store, unittest.TestCase):
     @classmethod
     def start(cls):
         (cls.dir / "data/fleet").mkdir(parents=True)
+        cls.addClassCleanup(setattr, Front, "rename", False)
+        Front.rename = True
         (cls.dir / "data/fleet/first.txt").write_text("a bucket")
         cls.env = {"STORAGE_EMULATOR_HOST": f"127.0.0.1:{cls.port}"}
         cls.spawn(cls.bin / "fake-gcs-server", "-scheme", "http", "-host", "127.0.0.1", "-port", cls.port, "-backend", "memory", "-data", cls.dir / "data", "-public-host", f"127.0.0.1:{cls.port}")
