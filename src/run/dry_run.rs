@@ -6,6 +6,7 @@ use crate::cli::SourceArgs;
 use crate::collect::kube::connect::{self, Destination};
 use crate::collect::kube::plan::Plan;
 use crate::collect::options::{CollectOptions, StoreMode};
+use crate::collect::slurm::Place;
 use crate::collect::{self, prometheus};
 use crate::snapshot::history::BinLimits;
 use crate::text::message;
@@ -44,15 +45,15 @@ pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
 }
 
 fn slurm(args: &SourceArgs, lines: &mut Vec<String>) {
-    if slurm_places(args).is_empty() {
-        return;
-    }
-    if args.slurm {
-        lines.extend(collect::slurm::dry_run());
-    }
-    for folder in &args.slurm_dir {
-        let named = collect::slurm::NAMES.iter();
-        lines.extend(named.map(|(name, what)| format!("{}  # {what}", folder.join(name).display())));
+    for place in slurm_places(args) {
+        match place {
+            Place::Commands => lines.extend(collect::slurm::dry_run()),
+            Place::Rest(rest) => lines.extend(rest.dry_run()),
+            Place::Folder(folder) => {
+                let named = collect::slurm::NAMES.iter();
+                lines.extend(named.map(|(name, what)| format!("{}  # {what}", folder.join(name).display())));
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{recorded, snapshot_file};
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
-use crate::collect::slurm::Place;
+use crate::collect::slurm::{Place, Rest};
 use crate::collect::{self};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Snapshot, Source, SourceKind, SourceStatus};
@@ -84,7 +84,10 @@ fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Res
 
 pub(super) fn slurm_places(args: &SourceArgs) -> Vec<Place> {
     let own = args.slurm.then_some(Place::Commands);
+    let rest = args.slurm_rest.clone().zip(args.slurm_token_file.clone());
+    let rest = rest.map(|(url, token_file)| Place::Rest(Rest { url, token_file }));
     own.into_iter()
+        .chain(rest)
         .chain(args.slurm_dir.iter().cloned().map(Place::Folder))
         .collect()
 }

@@ -20,7 +20,9 @@ use super::options::{CollectOptions, StoreMode};
 use crate::snapshot::cluster::{ClockOf, Cluster, ServerClock, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use answer::AskError;
+pub(crate) use auth::plain_client;
 use client::Store;
+pub(crate) use client::cause;
 use jiff::{SignedDuration, Timestamp};
 
 /// All that a store is ever asked for; a [`client::Store`] asks nothing else.
@@ -183,7 +185,7 @@ fn remedy(error: &AskError) -> String {
 }
 
 /// Scheme, host and path; never user, password or query.
-fn without_credentials(url: &str) -> String {
+pub(crate) fn without_credentials(url: &str) -> String {
     // Whatever has no scheme may be a user and a password all the same.
     let url = if url.contains("://") {
         url
