@@ -150,6 +150,24 @@ class Manifests(unittest.TestCase):
         self.check({"apiVersion": "v1", "kind": "PodList", "items": pods})
         self.assertEqual(self.totals["gpus"], 2)
 
+    def test_a_template_with_parameters(self):
+        """OpenShift's Template holds objects; parameters with a value are filled in, the others nobody knows."""
+        template = lambda **value: {"apiVersion": "template.openshift.io/v1", "kind": "Template", "metadata": {"name": "t"}, "parameters": [{"name": "TP", **value}, {"name": "N", "value": "2"}],
+                                    "objects": [deployment(args=["--model", LARGE, "--tensor-parallel-size", "${TP}"], gpus=8, replicas="${{N}}")]}
+        self.check(template(value="8"))
+        self.assertEqual((self.totals["gpus"], self.alone()["replicas"], self.alone()["tensor_parallel"]), (16, 2, 8))
+        self.check(template())
+        self.assertEqual((self.totals["gpus"], self.alone()["tensor_parallel"]), (16, None))
+        self.no_dollars()
+
+    def test_roles_of_one_server_in_a_list(self):
+        """A kind that is not known, with a leader and a worker of four GPUs each: tensor 4 x pipeline 2 over both, and nothing is unused."""
+        role = lambda name, args: {"name": name, "replicas": 1, "template": {"spec": spec(args=args, gpus=4)}}
+        self.check(of("ModelGroup", "big", {"replicas": 2, "roles": [role("leader", ["--model", LARGE, "-tp", "4", "-pp", "2"]), role("worker", ["worker"])]}, version="acme.ai/v1"))
+        self.no_dollars()
+        self.assertEqual(self.totals["gpus"], 16)
+        self.assertEqual((self.alone()["replicas"], self.alone()["gpus_per_replica"]), (2, 8))
+
     def test_a_virtual_machine_with_a_card(self):
         """KubeVirt gives cards by a device's name: not judged, and said."""
         self.check(of("VirtualMachine", "vm", {"template": {"spec": {"domain": {"devices": {"gpus": [{"name": "g", "deviceName": "nvidia.com/GH100_H100_SXM5_80GB"}]}}}}}, version="kubevirt.io/v1"))

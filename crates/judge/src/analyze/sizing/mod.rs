@@ -34,6 +34,7 @@ use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
+use crate::snapshot::figure::Figure;
 use crate::snapshot::server::{EngineSettings, Setting};
 use crate::units::UsdPerHour;
 use candidates::{Wanted, target};
@@ -240,6 +241,9 @@ fn place(fleet: &Fleet, workload: &Workload, held: &Held<'_>, gaps: &mut Vec<Gap
     ))
 }
 
+/// Requests that wait, as a share of those that run, at the busiest twentieth of the time: fewer come and go with every burst (ours).
+const QUEUE: f64 = 0.25;
+
 fn plan(
     context: &Context<'_>,
     (market, known): (&Market, &Known),
@@ -260,6 +264,19 @@ fn plan(
             "its KV cache is too small for what it is asked (kv-pressure): less would be no saving",
             "see kv-pressure first",
         ));
+    }
+    if demand.history {
+        let p95 = |f: Option<Figure>| f.and_then(|f| f.p95.or(f.max));
+        let (waiting, running) = (p95(workload.observed.waiting), p95(workload.observed.running));
+        if lacks(held.settings, LoadFigure::Waiting, waiting) {
+            return Err(lack("whether requests wait in its queue could not be read", SCRAPE));
+        }
+        if waiting.is_some_and(|w| w >= (QUEUE * running.unwrap_or(0.0)).max(1.0)) {
+            return Err(lack(
+                "requests wait in its queue: what it is asked is more than what it was seen to do",
+                "see what holds them up first: its KV cache, --max-num-seqs, one replica that gets more than the others",
+            ));
+        }
     }
     let ready = if workload.planned {
         (0..workload.replicas.len()).collect()
