@@ -113,6 +113,29 @@ class Manifests(unittest.TestCase):
         self.no_dollars()
         self.assertTrue([g for g in self.report["gaps"] if "reads variables" in json.dumps(g)], self.report["gaps"])
 
+    # --- advice that can be done ---
+
+    def sized(self, asks=None, **select):
+        made = deployment(args=["--model", SMALL, "--max-model-len", "4096", "--max-num-seqs", "8"], select=select or None)
+        amounts = made["spec"]["template"]["spec"]["containers"][0]["resources"]
+        amounts["limits"] = amounts["requests"] = {"nvidia.com/gpu": "1", "cpu": "6", "memory": "24Gi", **(asks or {})}
+        self.check(made)
+        return self.found("oversized-tier")
+
+    def test_what_a_pod_asks_for_beside_its_gpu(self):
+        """Network cards for RDMA, huge pages: no instance of a smaller card is known to have them."""
+        self.assertTrue(self.sized())
+        for name in ("rdma/ib", "vpc.amazonaws.com/efa", "hugepages-1Gi"):
+            self.assertFalse(self.sized({name: "4Gi" if "huge" in name else "1"}), name)
+            [lacks] = [n for c in self.report["checks"] if c["id"] == "oversized-tier" for n in c["not_assessed"]]
+            self.assertIn(name, lacks["reason"])
+
+    def test_old_cards_beside_arm(self):
+        """Images for arm64 have no kernels for T4G: a server on GH200 is not sent there."""
+        arm = {"kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-480GB"}
+        self.assertFalse([f["fix"]["placement"]["gpu"] for f in self.sized(**arm) if f["fix"]["placement"]["gpu"] == "T4G"])
+        self.assertIn("GH200", self.alone()["gpu"])
+
     # --- what is counted ---
 
     def test_no_more_pods_than_a_job_has_to_complete(self):

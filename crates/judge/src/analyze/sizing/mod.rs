@@ -297,9 +297,22 @@ fn plan(
     let slots: Vec<SlotId> = stay.iter().flat_map(|r| used(workload, *r, held.spread.gpus)).collect();
     let price: Option<UsdPerHour> = slots.iter().map(|s| fleet.slot(*s).price).sum();
     let first = slots.first().map(|s| fleet.slot(*s));
+    let beside = stay
+        .iter()
+        .flat_map(|r| &workload.replicas[*r].pods)
+        .find_map(|p| fleet.pod(*p).extended.first());
     let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(lack.clone()),
+        // No instance of the catalogue says whether it has such things.
+        _ if beside.is_some() => Err(Lack {
+            reason: format!(
+                "it asks for {}, too: which hosts of other cards have it is not known",
+                beside.map_or("", String::as_str)
+            )
+            .into(),
+            remedy: "look by hand at smaller cards on hosts that have it".into(),
+        }),
         // Where the engine tells it: without it a slow server would be taken for as fast as the model of its card.
         _ if !demand.on_paper
             && (lacks(held.settings, LoadFigure::InterTokenLatency, demand.inter_token_latency)
