@@ -9,6 +9,7 @@ mod completions;
 mod decide;
 mod diff;
 mod doctor;
+mod dry_run;
 mod facts;
 mod file;
 mod fit;
@@ -16,6 +17,7 @@ mod fleet;
 mod group;
 mod ignored;
 mod learned;
+mod memory;
 mod output;
 mod page;
 mod plan;
@@ -52,6 +54,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { COULD_NOT } else { 0 });
         }
     };
+    memory::watch();
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

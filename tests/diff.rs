@@ -119,6 +119,28 @@ fn the_gate_passes_over_nothing_that_was_not_read() {
 }
 
 #[test]
+fn a_report_of_before_failed_reads_were_told_passes_no_gate() {
+    let (dir, mut old, mut new) = reports();
+    let gate = ["diff", "old.json", "new.json", "--max-new-waste", "100000"];
+    run(dir.path(), &gate).expect(0, &[]);
+    for (name, report) in [("old.json", &mut old), ("new.json", &mut new)] {
+        let totals = report["totals"].as_object_mut().unwrap();
+        assert!(totals.remove("gpus_uncounted").is_some());
+        totals.remove("doubted_usd_per_hour");
+        report["tool"]["version"] = json!("0.1.0");
+        std::fs::write(dir.path().join(name), report.to_string()).unwrap();
+    }
+    run(dir.path(), &gate).expect(3, &["no verdict", "new.json is a report of gpuwaste 0.1.0"]);
+    // Where nothing failed there is nothing that it could hide.
+    new["gaps"] = json!([]);
+    for source in new["sources"].as_array_mut().unwrap() {
+        source["status"] = json!("ok");
+    }
+    std::fs::write(dir.path().join("new.json"), new.to_string()).unwrap();
+    run(dir.path(), &gate).expect(0, &[]);
+}
+
+#[test]
 fn what_is_no_report_is_named() {
     let (dir, ..) = reports();
     std::fs::write(dir.path().join("other.json"), r#"{"schema":9,"totals":{}}"#).unwrap();

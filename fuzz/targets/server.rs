@@ -182,7 +182,7 @@ fn scan(answers: &Arc<BTreeMap<String, Answer>>) -> Option<Snapshot> {
         is_gpu_instance: |_| false,
     };
     let read = runtime.block_on(async {
-        let api = Api::new(kube::Client::new(served, "default"), Duration::from_secs(2));
+        let api = Api::new(kube::Client::new(served, "default"), &options);
         let target = Target {
             name: "fuzz".into(),
             named: true,

@@ -37,6 +37,18 @@ pub(crate) struct SourceArgs {
     /// Read Slurm's outputs that an administrator saved in this folder (repeatable; see the docs for the files' names).
     #[arg(long, value_name = "DIR", conflicts_with_all = ["demo", "local", "selector"], help_heading = "Sources")]
     pub(crate) slurm_dir: Vec<PathBuf>,
+    /// Read Slurm through slurmrestd at this URL (needs --slurm-token-file).
+    #[arg(long, value_name = "URL", requires = "slurm_token_file", conflicts_with_all = ["demo", "local", "selector"], help_heading = "Sources", hide_short_help = true)]
+    pub(crate) slurm_rest: Option<String>,
+    /// File with a token for slurmrestd, as 'scontrol token' prints it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "slurm_rest",
+        help_heading = "Sources",
+        hide_short_help = true
+    )]
+    pub(crate) slurm_token_file: Option<PathBuf>,
     /// Do not read exporters and engines through the API server's pod proxy.
     #[arg(long, help_heading = "Sources", hide_short_help = true)]
     pub(crate) no_scrape: bool,

@@ -80,7 +80,13 @@ fn undecided(new: &Report, settings: &Settings, grown: f64, limit: f64) -> Optio
 #[derive(serde::Deserialize)]
 struct Head {
     schema: Option<u32>,
-    totals: Option<serde::de::IgnoredAny>,
+    totals: Option<TotalsHead>,
+}
+
+#[derive(serde::Deserialize)]
+struct TotalsHead {
+    /// Reports of 0.1.0 have it not: they tell gaps, and not what hangs on them.
+    gpus_uncounted: Option<bool>,
 }
 
 /// A report as it is, a snapshot judged by this gpuwaste.
@@ -93,16 +99,36 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
     };
     if let Ok(Head {
         schema,
-        totals: Some(_),
+        totals: Some(totals),
     }) = serde_json::from_slice::<Head>(&bytes)
     {
         if schema.is_none_or(|s| s > SCHEMA) {
             bail!("{name} is a report of a newer gpuwaste: use that one, or a newer one");
         }
-        return serde_json::from_slice(&bytes)
-            .with_context(|| format!("{name} is no report that this gpuwaste can read"));
+        let mut report: Report = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{name} is no report that this gpuwaste can read"))?;
+        if totals.gpus_uncounted.is_none() {
+            old_report(&mut report, &name.to_string())?;
+        }
+        return Ok(report);
     }
     let snapshot = snapshot_file::decode(bytes.as_slice())
         .with_context(|| format!("{name} is neither a report (scan --format json) nor a snapshot (collect)"))?;
     Ok(crate::judge::report_of(&snapshot, settings))
+}
+
+/// A report that does not tell what hangs on reads that failed: where one did, any GPU may, and no gate passes by it.
+fn old_report(report: &mut Report, name: &str) -> Result<()> {
+    use crate::snapshot::SourceStatus;
+    let failed = report.sources.iter().any(|s| s.status != SourceStatus::Ok);
+    if !failed && report.gaps.is_empty() {
+        return Ok(());
+    }
+    report.totals.gpus_uncounted = true;
+    let line = format!(
+        "{name} is a report of gpuwaste {}, which does not tell what its gaps may hide: what is new or gone by it is no verdict; judge the snapshot again, or scan anew",
+        report.tool.version
+    );
+    let told = writeln!(io::stderr(), "gpuwaste: {}", plain(&line));
+    output::unless_closed(told.map_err(Into::into))
 }

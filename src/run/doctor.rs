@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::default();

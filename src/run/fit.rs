@@ -27,7 +27,7 @@ pub(super) fn fit(args: &FitArgs) -> Result<ExitCode> {
         memory::bands(path)?;
     }
     if args.source.dry_run {
-        super::source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !args.compare.is_empty() {

@@ -32,7 +32,7 @@ pub(super) fn doubts(args: &SourceArgs, fleet: &Fleet) -> Vec<String> {
     if recorded {
         let what = if args.demo { "--demo" } else { "--snapshot" };
         // Conflicts with --demo; beside a snapshot it is read as ever.
-        let slurm = args.slurm || !args.slurm_dir.is_empty();
+        let slurm = args.slurm || args.slurm_rest.is_some() || !args.slurm_dir.is_empty();
         let unused = |o: &&String| CLUSTER.contains(&o.as_str()) || !slurm && LIVE.contains(&o.as_str());
         for option in args.given.iter().filter(unused) {
             // Snapshots are renamed by it.

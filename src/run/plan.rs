@@ -1,7 +1,7 @@
 //! plan: which moves, in which order, give which bill. It prints; nothing is carried out.
 
 use super::fleet::Read;
-use super::{output, source};
+use super::output;
 use crate::cli::{AllowArg, PlanArgs, PlanFormat};
 use crate::plan::{self, Format, Options, model::Headroom};
 use crate::report::text::plain;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = options(args)?;

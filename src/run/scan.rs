@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let outputs = output::parse(&args.report)?;
@@ -161,7 +161,7 @@ pub(super) fn baseline(path: &Path) -> Result<Baseline> {
 
 pub(super) fn collect(args: &CollectArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let limits = policy::file(args.policy.as_deref())?.thresholds.bin_limits();

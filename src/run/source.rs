@@ -4,8 +4,8 @@ use super::snapshot_file;
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
-use crate::collect::slurm::Place;
-use crate::collect::{self, kube::rights, prometheus};
+use crate::collect::slurm::{Place, Rest};
+use crate::collect::{self};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use crate::snapshot::{bounds, secrets};
@@ -82,9 +82,12 @@ fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Res
     live(args, keep_labels, limits)
 }
 
-fn slurm_places(args: &SourceArgs) -> Vec<Place> {
+pub(super) fn slurm_places(args: &SourceArgs) -> Vec<Place> {
     let own = args.slurm.then_some(Place::Commands);
+    let rest = args.slurm_rest.clone().zip(args.slurm_token_file.clone());
+    let rest = rest.map(|(url, token_file)| Place::Rest(Rest { url, token_file }));
     own.into_iter()
+        .chain(rest)
         .chain(args.slurm_dir.iter().cloned().map(Place::Folder))
         .collect()
 }
@@ -150,7 +153,7 @@ fn merge(mut a: Snapshot, mut b: Snapshot) -> Snapshot {
     a
 }
 
-fn options(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> CollectOptions {
+pub(super) fn options(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> CollectOptions {
     CollectOptions {
         contexts: args.context.clone(),
         all_contexts: args.all_contexts,
@@ -170,7 +173,7 @@ fn options(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Co
     }
 }
 
-fn store(args: &SourceArgs) -> StoreOptions {
+pub(super) fn store(args: &SourceArgs) -> StoreOptions {
     StoreOptions {
         mode: match args.prometheus.as_str() {
             "auto" => StoreMode::Auto,
@@ -268,54 +271,4 @@ fn progress(args: &SourceArgs) -> Option<indicatif::ProgressBar> {
     });
     bar.enable_steady_tick(std::time::Duration::from_millis(120));
     Some(bar)
-}
-
-/// `--dry-run`: what would be read, and nothing else.
-pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
-    let mut out = io::stdout().lock();
-    if args.demo || !args.snapshot.is_empty() {
-        writeln!(
-            out,
-            "no network at all: {}",
-            if args.demo {
-                "the demo fleet is built in"
-            } else {
-                "snapshots are files"
-            }
-        )?;
-        return Ok(());
-    }
-    if !slurm_places(args).is_empty() {
-        if args.slurm {
-            for line in collect::slurm::dry_run() {
-                writeln!(out, "{line}")?;
-            }
-        }
-        for folder in &args.slurm_dir {
-            for (name, what) in collect::slurm::NAMES {
-                writeln!(out, "{}  # {what}", folder.join(name).display())?;
-            }
-        }
-        if let StoreMode::Url(_) = store(args).mode {
-            for line in prometheus::dry_run(&store(args).mode) {
-                writeln!(out, "{line}")?;
-            }
-        }
-        if args.context.is_empty() && !args.all_contexts && args.kubeconfig.is_none() {
-            return Ok(());
-        }
-    }
-    if args.local {
-        for line in collect::local::dry_run() {
-            writeln!(out, "{line}")?;
-        }
-        return Ok(());
-    }
-    for line in rights::dry_run(!args.no_scrape) {
-        writeln!(out, "{line}")?;
-    }
-    for line in prometheus::dry_run(&store(args).mode) {
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! show and ls: one finding whole, and what there is.
 
 use super::fleet::Read;
-use super::{output, policy, source};
+use super::{output, policy};
 use crate::cli::{ColorArg, JudgeArgs, LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat, SourceArgs};
 use crate::report::inventory::{self, Level};
 use crate::report::{RenderOptions, show as finding};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 pub(super) fn show(args: &ShowArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (report, code) = if let Some(path) = &args.report {
@@ -34,7 +34,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<ExitCode> {
 
 pub(super) fn ls(args: &LsArgs) -> Result<ExitCode> {
     if args.source.dry_run {
-        source::dry_run(&args.source)?;
+        super::dry_run::dry_run(&args.source)?;
         return Ok(ExitCode::SUCCESS);
     }
     let read = Read::of(&args.source, &args.judge)?;

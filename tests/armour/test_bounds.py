@@ -101,6 +101,44 @@ class Bounds(unittest.TestCase):
         with fake.serve(fake.World(FLEET), {"code": 429, "headers": {"Retry-After": "86400"}, "body": ""}, fake.re.compile("/api/v1/pods").search) as server, fake.config(server) as config:
             self.bounded(run("scan", *ARGS, config=config), "429")
 
+    def test_more_gpu_pods_than_are_held(self):
+        """Page after page of pods that each hold a GPU: the list is given up with a gap, and no gate passes."""
+        def pods(query):
+            start = int(query.get("continue") or 0)
+            page = tiny_pods(2000).replace(b'"p', b'"p%d-' % start)
+            return page.replace(b'"metadata":{},"items"', b'"metadata":{"continue":"%d"},"items"' % (start + 2000), 1) if start < 398000 else page
+        with fake.serve(Hostile(FLEET, [("/api/v1/pods", pods)])) as server, fake.config(server) as config:
+            self.bounded(run("scan", *ARGS, "--max-waste", "0", config=config), "more than 50000 objects", codes=(3,))
+
+    def test_objects_that_are_large(self):
+        """Few pods of many containers: by the memory in use, where counting pods tells nothing."""
+        containers = ",".join('{"name":"c%d","resources":{"limits":{"nvidia.com/gpu":"1"}}}' % i for i in range(400))
+        each = '{"metadata":{"name":"p%d-%d","namespace":"n","uid":"u%d-%d","creationTimestamp":"2026-11-01T00:00:00Z"},"spec":{"nodeName":"gpu-1","containers":[' + containers + ']},"status":{"phase":"Running"}}'
+        def pods(query):
+            start = int(query.get("continue") or 0)
+            items = ",".join(each % (start, i, start, i) for i in range(50))
+            return ('{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"%d"},"items":[%s]}' % (start + 1, items)).encode()
+        with fake.serve(Hostile(FLEET, [("/api/v1/pods", pods)])) as server, fake.config(server) as config:
+            self.bounded(run("scan", *ARGS, "--max-waste", "0", config=config), "takes more memory than reading may", codes=(3,))
+
+    def test_a_snapshot_of_many_tiny_objects(self):
+        """A few bytes each in the file, a kilobyte each when read: the process ends, and says so."""
+        with fake.serve(fake.World(FLEET)) as server, fake.config(server) as config, tempfile.TemporaryDirectory() as folder:
+            seed = pathlib.Path(folder) / "seed.json"
+            self.assertEqual(run("collect", *ARGS[:-2], "-q", "-o", seed, config=config)[0], 0)
+            whole = json.loads(seed.read_text())
+        pods, gap = whole["clusters"][0]["pods"], {"source": "", "what": "", "reason": "", "effect": "", "remedy": ""}
+        tiny = {k: v for k, v in pods[0].items() if k in ("namespace", "name", "uid", "phase")} | {"containers": []}
+        for what, place, each in (("gaps", whole.setdefault("gaps", []), gap), ("pods", pods, tiny), ("containers", pods[0]["containers"], {"name": "c"})):
+            with self.subTest(what), tempfile.TemporaryDirectory() as folder:
+                place.append("HERE")
+                text, _ = json.dumps(whole).encode(), place.pop()
+                one = json.dumps(each, separators=(",", ":")).encode()
+                path = pathlib.Path(folder) / "tiny.json.gz"
+                with gzip.open(path, "wb", 1) as out:
+                    out.write(text.replace(b'"HERE"', b",".join([one] * (100_000_000 // len(one)))))
+                self.bounded(run("scan", "--snapshot", path, "--format", "json", "--max-waste", "0"), "MiB of memory" if what != "gaps" else "", codes=(2,) if what != "gaps" else (2, 3))
+
     def test_a_snapshot_that_swells(self):
         """More than is held as text: the rest is decoded as it comes."""
         with tempfile.TemporaryDirectory() as folder:

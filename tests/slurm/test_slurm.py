@@ -9,6 +9,9 @@ usage: GPUWASTE=target/debug/gpuwaste python3 tests/slurm/test_slurm.py
 """
 import json, os, pathlib, shutil, socket, subprocess, sys, tempfile, time, unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from hpc import free_ports, until
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve()
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel")
@@ -48,26 +51,6 @@ NodeName=cpu1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 Real
 PartitionName=serving Nodes=gpu1 Default=YES MaxTime=INFINITE State=UP
 PartitionName=batch Nodes=cpu1 MaxTime=INFINITE State=UP
 """
-
-
-def free_ports(count):
-    taken = [socket.socket() for _ in range(count)]
-    for s in taken:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in taken]
-    for s in taken:
-        s.close()
-    return ports
-
-
-def until(what, ask, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = ask()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: not within {seconds} s")
 
 
 class Slurm:

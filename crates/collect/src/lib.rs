@@ -5,6 +5,7 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+pub mod held;
 pub mod input;
 pub mod kube;
 pub mod local;

@@ -78,5 +78,36 @@ impl CollectOptions {
     }
 }
 
+/// `NO_PROXY=*`: no proxy of the environment at all, for addresses either.
+pub(crate) fn goes_without_proxies() -> bool {
+    let set = |name: &&str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let named = ["NO_PROXY", "no_proxy"].iter().find_map(set).unwrap_or_default();
+    named.split(',').any(|part| part.trim() == "*")
+}
+
+#[cfg(test)]
+impl CollectOptions {
+    /// As a plain scan has them.
+    pub(crate) fn test() -> Self {
+        Self {
+            contexts: Vec::new(),
+            all_contexts: false,
+            kubeconfig: None,
+            namespaces: Vec::new(),
+            selector: None,
+            cluster_name: None,
+            scrape: true,
+            scrape_budget: Duration::from_secs(60),
+            observe: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            store: StoreOptions::default(),
+            window: Duration::from_secs(7 * 86_400),
+            limits: BinLimits::default(),
+            keep_labels: Vec::new(),
+            is_gpu_instance: |_| false,
+        }
+    }
+}
+
 /// Connecting takes at most this long, whatever the request's own limit.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

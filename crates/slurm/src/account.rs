@@ -1,13 +1,15 @@
-//! `sacct -P`: jobs of the past, summed up by who answers for them. No job of it is kept by itself.
+//! `sacct -P`, or slurmdbd's jobs by slurmrestd: jobs of the past, summed up by who answers for them. No job of it is kept by itself.
 
 use crate::gres;
 use crate::jobstats;
-use crate::lenient::told;
+use crate::lenient::{Num, Texts, told};
 use crate::text;
 use gpuwaste_facts::snapshot::cluster::PastUse;
 use gpuwaste_facts::snapshot::owners::USER;
 use gpuwaste_facts::text::harmless;
 use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 
 /// Fields that are asked for, in this order; a header names them in any.
@@ -34,7 +36,7 @@ struct Record {
 #[derive(Clone, Debug, Default)]
 pub struct Accounting {
     jobs: HashMap<String, Record>,
-    /// Lines that are not what sacct prints.
+    /// Lines or entries that are not what Slurm prints.
     pub odd: usize,
 }
 
@@ -77,6 +79,93 @@ fn record(fields: &[&str], place: &HashMap<&str, usize>, zone: &TimeZone) -> Opt
         summary: jobstats::summary(get("admincomment")),
     };
     Some((id.to_string(), record))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    job_id: Num,
+    user: Texts,
+    account: Texts,
+    partition: Texts,
+    time: Times,
+    tres: Tres,
+    comment: Comment,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Times {
+    elapsed: Num,
+    start: Num,
+    end: Num,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Tres {
+    allocated: Vec<Resource>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Resource {
+    r#type: Texts,
+    name: Texts,
+    count: Num,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Comment {
+    administrator: Texts,
+}
+
+/// Adds one answer of `/slurmdb/VERSION/jobs`.
+///
+/// # Errors
+/// What is no JSON, or no list of jobs, in words for people.
+pub fn add_json(text: &str, all: &mut Accounting) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        jobs: Vec<&'a RawValue>,
+    }
+    let answer: Answer<'_> =
+        serde_json::from_str(text).map_err(|e| format!("it is no list of slurmdbd's jobs: {e}"))?;
+    for raw in answer.jobs {
+        let entry = serde_json::from_str::<Entry>(raw.get()).ok();
+        match entry.and_then(|e| Some((e.job_id.positive()?, e.time.elapsed.0?, e))) {
+            Some((id, elapsed, entry)) => {
+                all.jobs.insert(id.to_string(), entry.record(elapsed));
+            }
+            None => all.odd += 1,
+        }
+    }
+    Ok(())
+}
+
+impl Entry {
+    fn record(&self, elapsed: u64) -> Record {
+        // As AllocTRES writes it: what counts as a GPU is decided in one place.
+        let written = self.tres.allocated.iter().filter_map(|r| {
+            let count = r.count.0?;
+            let name = r.name.text();
+            let slash = if name.is_empty() { "" } else { "/" };
+            Some(format!("{}{slash}{name}={count}", r.r#type.text()))
+        });
+        let written: Vec<String> = written.collect();
+        Record {
+            user: self.user.text().into(),
+            account: self.account.text().into(),
+            partition: self.partition.text().into(),
+            gpus: gres::tres(&written.join(",")).gpus.unwrap_or(0),
+            start: self.time.start.time(),
+            end: self.time.end.time(),
+            elapsed: i64::try_from(elapsed).unwrap_or(i64::MAX),
+            summary: jobstats::summary(self.comment.administrator.text()),
+        }
+    }
 }
 
 impl Accounting {
@@ -152,6 +241,30 @@ garbage
         // 2 GPUs for 2 h, and the part of the long job that lies in the window.
         assert_eq!((of("ann").jobs, of("ann").gpu_hours), (2, 4.0 + 168.0));
         assert_eq!(of("ann").watched_gpu_hours, 0.0, "nobody said what they did");
+    }
+
+    /// As a slurmrestd 22.05.8 answered, and the same in the form of 23.02 and later.
+    #[test]
+    fn answers_of_the_api_are_summed_like_lines() {
+        const OLD: &str = r#"{"errors":[],"jobs":[
+            {"job_id":1,"user":"ann","account":"ml","partition":"train","time":{"elapsed":7200,"start":1796000000,"end":1796007200},
+             "comment":{"administrator":null},"tres":{"allocated":[{"type":"cpu","name":null,"count":1},{"type":"gres","name":"gpu","count":2},
+             {"type":"gres","name":"gpu:h100","count":2},{"type":"energy","name":null,"count":null}]}},
+            {"job_id":3,"user":"ann","time":{"elapsed":0,"start":0,"end":0},"tres":{"allocated":[]}},
+            {"job_id":"x"}]}"#;
+        const NEW: &str = r#"{"jobs":[{"job_id":1,"user":"ann","account":"ml","partition":"train",
+            "time":{"elapsed":7200,"start":{"set":true,"infinite":false,"number":1796000000},"end":1796007200},
+            "comment":{"administrator":""},"tres":{"allocated":[{"type":"gres","name":"gpu:h100","count":{"set":true,"number":2}}]}}]}"#;
+        for (text, odd) in [(OLD, 1), (NEW, 0)] {
+            let mut all = Accounting::default();
+            add_json(text, &mut all).unwrap();
+            add_json(text, &mut all).unwrap();
+            let sums = all.by_owner(1_796_007_200);
+            assert_eq!((all.odd, sums.len()), (2 * odd, 1), "{text}");
+            assert_eq!((sums[0].jobs, sums[0].gpu_hours), (1, 4.0), "{text}");
+        }
+        let error = add_json("<html>", &mut Accounting::default()).unwrap_err();
+        assert!(error.contains("slurmdbd"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod job;
 pub mod jobstats;
 mod lenient;
 pub mod node;
+pub mod rest;
 mod text;
 
 /// What was read of one output.

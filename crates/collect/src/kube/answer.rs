@@ -37,6 +37,8 @@ pub enum ReadError {
     Body(String),
     /// More than gpuwaste reads of anything.
     TooMuch(String),
+    /// Not sent: it is not in the run's plan, which `--dry-run` prints.
+    Unplanned(String),
 }
 
 impl fmt::Display for ReadError {
@@ -58,6 +60,7 @@ impl fmt::Display for ReadError {
             Self::Connect { reason, remedy } => write!(f, "{reason}; {remedy}"),
             Self::Body(reason) => write!(f, "the answer could not be read: {reason}"),
             Self::TooMuch(what) => f.write_str(what),
+            Self::Unplanned(path) => write!(f, "{path} was not asked for: --dry-run does not list it"),
         }
     }
 }
@@ -111,6 +114,7 @@ impl ReadError {
             Self::NotServed(_) => "install it, or do without".into(),
             Self::TimedOut(_) => "raise --timeout, or check the network between you and the API server".into(),
             Self::Connect { remedy, .. } => remedy.clone(),
+            Self::Unplanned(_) => "report it: gpuwaste asks for something that it does not list".into(),
             Self::TooMuch(_) => "look at what the server sends: no cluster has that much".into(),
             Self::Body(_) => {
                 "try again; if it persists, look at what answers at the server's address (a proxy?) and at its health"

@@ -3,6 +3,9 @@
 use super::answer::{self, Answer, ApiObject, Odd, Page, Served, Wanted};
 use super::clock::{Clock, Look};
 use super::path::{ApiPath, Name, Resource};
+use super::plan::Plan;
+use crate::held;
+use crate::options::CollectOptions;
 use futures::StreamExt;
 use http::Request;
 use http_body_util::BodyExt;
@@ -28,6 +31,8 @@ const RESTARTS: u32 = 3;
 const MAX_PAGE_BYTES: usize = 128 << 20;
 /// Objects of one list. Kubernetes itself is tested to 150,000 pods; more is a list that never ends.
 const MAX_OBJECTS: usize = 400_000;
+/// Of them, objects that are kept: pods with GPUs, nodes with GPUs, owners. Each takes about 9 kB until it is printed.
+const MAX_KEPT: usize = 50_000;
 /// Pages of one list: servers may send fewer objects than were asked for.
 const MAX_PAGES: usize = 1_600;
 /// One list, with all its pages and waits.
@@ -41,6 +46,8 @@ pub struct Api {
     /// Wait before the second try; it doubles.
     pub first_wait: Duration,
     pub(crate) clock: Clock,
+    /// What may be asked at all.
+    pub(crate) plan: Arc<Plan>,
 }
 
 impl fmt::Debug for Api {
@@ -134,12 +141,13 @@ impl<U> Listed<U> {
 }
 
 impl Api {
-    pub fn new(client: kube::Client, timeout: Duration) -> Self {
+    pub fn new(client: kube::Client, options: &CollectOptions) -> Self {
         Self {
             client,
-            timeout,
+            timeout: options.timeout,
             first_wait: Duration::from_millis(400),
             clock: Clock::default(),
+            plan: Arc::new(Plan::of(options)),
         }
     }
 
@@ -170,12 +178,27 @@ impl Api {
         resource: Resource<'_>,
         namespaces: &[Name],
     ) -> Result<Listed<T>, ReadError> {
+        self.some_in(resource, namespaces, |_: &T| true).await
+    }
+
+    /// Those of them that are wanted; the others are dropped as they come.
+    pub(crate) async fn some_in<T: ApiObject + Send + 'static>(
+        &self,
+        resource: Resource<'_>,
+        namespaces: &[Name],
+        wanted: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> Result<Listed<T>, ReadError> {
+        let wanted = Arc::new(wanted);
+        let keep = || {
+            let wanted = Arc::clone(&wanted);
+            move |object: T| wanted(&object).then_some(object)
+        };
         if namespaces.is_empty() {
-            return self.objects(&List::all(resource)).await;
+            return self.list(&List::all(resource), keep()).await;
         }
         let mut all = Listed::new();
         for namespace in namespaces {
-            all.extend(self.objects(&List::within(resource, namespace)).await?);
+            all.extend(self.list(&List::within(resource, namespace), keep()).await?);
         }
         Ok(all)
     }
@@ -239,7 +262,7 @@ impl Api {
             } else {
                 decoding = Some(task);
             }
-            if token.is_empty() {
+            if token.is_empty() && listed.items.len() <= MAX_KEPT {
                 return Ok(Some(listed));
             }
             bounds(&listed, &mut tokens, &token, begun)?;
@@ -285,6 +308,9 @@ impl Api {
         limit: usize,
         headers: &[(&str, &str)],
     ) -> Result<Answer, ReadError> {
+        if !self.plan.allows(path) {
+            return Err(ReadError::Unplanned(path.path().into()));
+        }
         let mut request = Request::get(path.as_str());
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -362,6 +388,14 @@ fn bounds<U>(listed: &Listed<U>, tokens: &mut HashSet<String>, token: &str, begu
     }
     if listed.seen > MAX_OBJECTS {
         return too_much(format!("a list of more than {MAX_OBJECTS} objects"));
+    }
+    if listed.items.len() > MAX_KEPT {
+        return too_much(format!(
+            "a list of more than {MAX_KEPT} objects that have to do with GPUs"
+        ));
+    }
+    if held::is_full() {
+        return too_much("a list that takes more memory than reading may".into());
     }
     if tokens.len() >= MAX_PAGES {
         return too_much(format!("a list of more than {MAX_PAGES} pages"));

@@ -84,7 +84,7 @@ impl Wants {
     }
 }
 
-const CONFIG_MAPS: Resource<'_> = Resource::new("", "v1", "configmaps", "ConfigMap");
+pub(super) const CONFIG_MAPS: Resource<'_> = Resource::new("", "v1", "configmaps", "ConfigMap");
 
 #[derive(Deserialize)]
 struct RawConfigMap {

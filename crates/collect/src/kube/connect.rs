@@ -40,6 +40,118 @@ impl std::error::Error for NoCluster {}
 /// A kubeconfig that cannot be read, a context that does not exist (the known ones are listed), no context at all.
 pub fn targets(options: &CollectOptions) -> Result<Vec<Target>> {
     install_tls();
+    let (kubeconfig, wanted) = match chosen(options)? {
+        Chosen::Contexts(kubeconfig, wanted) => (kubeconfig, wanted),
+        Chosen::Inside(config) => {
+            return Ok(vec![Target {
+                name: INSIDE.into(),
+                named: false,
+                inside: true,
+                client: build(*config, options),
+            }]);
+        }
+    };
+    Ok(wanted
+        .into_iter()
+        .map(|name| Target {
+            client: client(&kubeconfig, &name, options),
+            named: options.contexts.contains(&name),
+            inside: false,
+            name,
+        })
+        .collect())
+}
+
+/// A pod's own account, as a context is called.
+const INSIDE: &str = "in-cluster";
+
+/// What the options choose.
+enum Chosen {
+    Contexts(Box<Kubeconfig>, Vec<String>),
+    Inside(Box<Config>),
+}
+
+/// Where a run would go, for `--dry-run`: nothing is asked, no plugin runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub context: String,
+    /// Without credentials.
+    pub server: String,
+    pub proxy: Option<String>,
+    /// A program that the kubeconfig's user runs for credentials.
+    pub plugin: Option<String>,
+    /// Pods are reached at their addresses.
+    pub inside: bool,
+}
+
+/// The servers of the contexts that the options name.
+///
+/// # Errors
+/// As [`targets`].
+pub fn destinations(options: &CollectOptions) -> Result<Vec<Destination>> {
+    let harmless = |url: &str| gpuwaste_facts::text::without_secrets(url);
+    let (kubeconfig, wanted) = match chosen(options)? {
+        Chosen::Contexts(kubeconfig, wanted) => (kubeconfig, wanted),
+        Chosen::Inside(config) => {
+            return Ok(vec![Destination {
+                context: INSIDE.into(),
+                server: harmless(&config.cluster_url.to_string()),
+                proxy: None,
+                plugin: None,
+                inside: true,
+            }]);
+        }
+    };
+    let of = |context: String| {
+        let cluster = cluster_of(&kubeconfig, &context);
+        let server = cluster.and_then(|c| c.server.clone()).unwrap_or_default();
+        let named = cluster.and_then(|c| c.proxy_url.as_deref());
+        let proxy = server.parse().ok().and_then(|uri| proxy(named, &uri));
+        Destination {
+            server: harmless(&server),
+            proxy: proxy.map(|p| harmless(&p.to_string())),
+            plugin: exec_of(&kubeconfig, &context).and_then(|e| e.command),
+            inside: false,
+            context,
+        }
+    };
+    Ok(wanted.into_iter().map(of).collect())
+}
+
+fn cluster_of<'k>(kubeconfig: &'k Kubeconfig, context: &str) -> Option<&'k kube::config::Cluster> {
+    let named = kubeconfig.contexts.iter().find(|c| c.name == context)?;
+    let cluster = &named.context.as_ref()?.cluster;
+    kubeconfig
+        .clusters
+        .iter()
+        .find(|c| c.name == *cluster)?
+        .cluster
+        .as_ref()
+}
+
+/// What the way to a server leads through: the kubeconfig's own proxy; else the environment's (HTTPS_PROXY, ALL_PROXY, but for
+/// what NO_PROXY names), and that with TLS alone, since a proxy reads what goes through it in the clear, the token among it.
+fn proxy(named: Option<&str>, server: &http::Uri) -> Option<http::Uri> {
+    if let Some(named) = named.filter(|n| !n.is_empty()) {
+        return named.parse().ok();
+    }
+    if server.scheme_str() != Some("https") || crate::options::goes_without_proxies() {
+        return None;
+    }
+    hyper_util::client::proxy::matcher::Matcher::from_env().intercept(server)?;
+    let set = |name: &&str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let url = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .find_map(set)?;
+    let url = if url.contains("://") {
+        url
+    } else {
+        format!("http://{url}")
+    };
+    url.parse().ok()
+}
+
+fn chosen(options: &CollectOptions) -> Result<Chosen> {
     let kubeconfig = match &options.kubeconfig {
         Some(path) => Kubeconfig::read_from(path)
             .map_err(|e| anyhow::anyhow!("could not read the kubeconfig {}: {}", path.display(), unquoted(&e)))?,
@@ -68,15 +180,7 @@ pub fn targets(options: &CollectOptions) -> Result<Vec<Target>> {
     if wanted.is_empty() {
         bail!("the kubeconfig has no contexts: 'kubectl config get-contexts' shows what kubectl sees");
     }
-    Ok(wanted
-        .into_iter()
-        .map(|name| Target {
-            client: client(&kubeconfig, &name, options),
-            named: options.contexts.contains(&name),
-            inside: false,
-            name,
-        })
-        .collect())
+    Ok(Chosen::Contexts(Box::new(kubeconfig), wanted))
 }
 
 /// What is wrong with a kubeconfig, and where, without what stands there: a parser's error quotes the line, token and all.
@@ -111,7 +215,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// No kubeconfig: a pod's service account, else the error that says both ways.
-fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -> Result<Vec<Target>> {
+fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -> Result<Chosen> {
     if !matches!(
         error,
         kube::config::KubeconfigError::ReadConfig(..) | kube::config::KubeconfigError::FindPath
@@ -125,12 +229,7 @@ fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -
         );
     }
     match Config::incluster() {
-        Ok(config) => Ok(vec![Target {
-            name: "in-cluster".into(),
-            named: false,
-            inside: true,
-            client: build(config, options),
-        }]),
+        Ok(config) => Ok(Chosen::Inside(Box::new(config))),
         Err(_) => Err(NoCluster(
             "no cluster to read: there is no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) and this is no pod with a service account\n  \
              without a cluster: 'gpuwaste scan --prometheus URL' (GPU exporters of hosts), 'gpuwaste scan --local', 'gpuwaste scan --demo', 'gpuwaste scan --snapshot FILE'"
@@ -142,6 +241,7 @@ fn in_cluster(options: &CollectOptions, error: &kube::config::KubeconfigError) -
 
 fn client(kubeconfig: &Kubeconfig, context: &str, options: &CollectOptions) -> Result<Api, ReadError> {
     let exec = exec_of(kubeconfig, context);
+    let named = cluster_of(kubeconfig, context).and_then(|c| c.proxy_url.clone());
     let choice = KubeConfigOptions {
         context: Some(context.into()),
         cluster: None,
@@ -161,12 +261,13 @@ fn client(kubeconfig: &Kubeconfig, context: &str, options: &CollectOptions) -> R
         }
     }
     // Loading may start an exec plugin's check; it blocks, and contexts are few.
-    let config = futures::executor::block_on(Config::from_custom_kubeconfig(kubeconfig, &choice)).map_err(|e| {
+    let mut config = futures::executor::block_on(Config::from_custom_kubeconfig(kubeconfig, &choice)).map_err(|e| {
         ReadError::Connect {
             reason: format!("the kubeconfig's entry is not usable: {}", unquoted(&e)),
             remedy: "compare with 'kubectl config view'".into(),
         }
     })?;
+    config.proxy_url = proxy(named.as_deref(), &config.cluster_url);
     build(config, options).map_err(|error| match (error, exec) {
         (ReadError::Connect { reason, .. }, Some(exec)) if reason.contains("exec") => plugin_error(&exec, &reason),
         (error, _) => error,
@@ -204,7 +305,7 @@ fn build(mut config: Config, options: &CollectOptions) -> Result<Api, ReadError>
     // Retries are `Api::get`'s: it knows which answers are worth waiting for, and a dead pod behind the proxy (503) is none.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|e| explain(&e))?;
-    Ok(Api::new(client, options.timeout))
+    Ok(Api::new(client, options))
 }
 
 /// What the credential plugin's own entry says about getting it.

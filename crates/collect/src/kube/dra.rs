@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 /// Versions with structured parameters, newest first: GA in Kubernetes 1.34, 1.33, 1.32.
 const VERSIONS: &[&str] = &["v1", "v1beta2", "v1beta1"];
-const GROUP: &str = "resource.k8s.io";
+pub(super) const GROUP: &str = "resource.k8s.io";
 pub(super) const SLICES: Resource<'_> = Resource::new(GROUP, "v1", "resourceslices", "ResourceSlice");
 pub(super) const CLASSES: Resource<'_> = Resource::new(GROUP, "v1", "deviceclasses", "DeviceClass");
 pub(super) const CLAIMS: Resource<'_> = Resource::new(GROUP, "v1", "resourceclaims", "ResourceClaim");

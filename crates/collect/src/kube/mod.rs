@@ -10,6 +10,7 @@ mod dra;
 mod labels;
 mod owners;
 pub mod path;
+pub mod plan;
 mod pods;
 pub(crate) mod quantity;
 pub(crate) mod raw;
@@ -124,7 +125,7 @@ pub async fn read_cluster(
         owners::read(api, &read.pods, within, served.as_ref(), options),
         api.objects_in::<RawAutoscaler>(AUTOSCALERS, within),
         api.objects_in::<RawBudget>(BUDGETS, within),
-        api.objects_in::<RawPodMetrics>(POD_METRICS, within),
+        api.some_in::<RawPodMetrics>(POD_METRICS, within, of_pods(&read.pods)),
     );
     config_maps::apply(api, &mut read.pods, std::mem::take(&mut read.wants), &mut gaps).await;
     described::apply(&mut read.pods, &owners.described);
@@ -147,7 +148,7 @@ pub async fn read_cluster(
     if let Some(nodes) = &mut nodes {
         nodes.keep_selected(&read.pods);
     }
-    let pod_usage = pod_usage(usage, &read.pods, &mut gaps);
+    let pod_usage = pod_usage(usage, &mut gaps);
     let (all, gpu) = nodes.as_ref().map_or((0, 0), |n| (n.total, n.gpu.len()));
     let detail = format!(
         "{}, {gpu} GPU nodes of {all}, {} pods on them or waiting for GPUs",
@@ -257,22 +258,19 @@ async fn identity(api: &Api) -> Result<Option<String>, ReadError> {
     }
 }
 
+/// Usage of these pods alone: that of all others is dropped as it comes.
+fn of_pods(pods: &[Pod]) -> impl Fn(&RawPodMetrics) -> bool + Send + Sync + 'static {
+    let held: HashSet<(String, String)> = pods.iter().map(|p| (p.namespace.clone(), p.name.clone())).collect();
+    move |usage| held.contains(&(usage.meta().namespace.clone(), usage.meta().name.clone()))
+}
+
 fn pod_usage(
     usage: Result<Listed<RawPodMetrics>, ReadError>,
-    pods: &[Pod],
     gaps: &mut Gaps,
 ) -> Option<Vec<crate::snapshot::cluster::PodUsage>> {
-    let held: BTreeSet<(&str, &str)> = pods.iter().map(|p| (p.namespace.as_str(), p.name.as_str())).collect();
     let effect = "CPU use is unknown: cpu-gpu-imbalance judges specifications only";
     match usage {
-        Ok(listed) => {
-            let usage = listed.items.into_iter().map(RawPodMetrics::into_usage);
-            Some(
-                usage
-                    .filter(|u| held.contains(&(u.namespace.as_str(), u.name.as_str())))
-                    .collect(),
-            )
-        }
+        Ok(listed) => Some(listed.items.into_iter().map(RawPodMetrics::into_usage).collect()),
         // Most clusters serve no metrics.k8s.io to speak of: nothing was lost that was there.
         Err(error) if error.is_nowhere() => {
             gaps.add(&error, "metrics.k8s.io", effect);

@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// More owners of one kind than this are read by one list.
 const BY_NAME: usize = 60;
@@ -23,7 +24,7 @@ pub(super) struct Kind {
     /// it the pods and their labels stand for themselves. An opt-out on it does not count, since it may be unreadable.
     pub(super) custom: bool,
     /// Served by every API server.
-    built_in: bool,
+    pub(super) built_in: bool,
 }
 
 const fn kind(group: &'static str, kind: &'static str, version: &'static str, plural: &'static str) -> Kind {
@@ -302,20 +303,18 @@ async fn read_kind<T: ApiObject + Send + 'static>(
     let mut read = Read::default();
     let mut left = wanted.clone();
     if wanted.len() > BY_NAME {
-        match api.objects_in::<T>(*resource, within).await {
+        let key = |o: &T| {
+            Some((
+                Name::parse(&o.meta().namespace).ok()?,
+                Name::parse(&o.meta().name).ok()?,
+            ))
+        };
+        let names = Arc::new(wanted.clone());
+        let is_wanted = move |o: &T| key(o).is_some_and(|k| names.contains(&k));
+        match api.some_in::<T>(*resource, within, is_wanted).await {
             Ok(listed) => {
-                let key = |o: &T| {
-                    Some((
-                        Name::parse(&o.meta().namespace).ok()?,
-                        Name::parse(&o.meta().name).ok()?,
-                    ))
-                };
-                read.found.extend(
-                    listed
-                        .items
-                        .into_iter()
-                        .filter(|o| key(o).is_some_and(|k| left.remove(&k))),
-                );
+                let first = |o: &T| key(o).is_some_and(|k| left.remove(&k));
+                read.found.extend(listed.items.into_iter().filter(first));
             }
             Err(error) => {
                 read.missed.push((error, wanted.iter().map(all).collect()));

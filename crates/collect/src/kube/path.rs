@@ -184,6 +184,13 @@ impl ApiPath {
         &self.0
     }
 
+    /// Names of the query's parameters.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let query = self.0.split_once('?').map_or("", |(_, query)| query);
+        let parts = query.split('&').filter(|p| !p.is_empty());
+        parts.map(|p| p.split_once('=').map_or(p, |(key, _)| key))
+    }
+
     /// Without the query.
     pub fn path(&self) -> &str {
         self.0.split('?').next().unwrap_or(&self.0)

@@ -1,4 +1,4 @@
-//! What is read, with which verb: one table for the collector's documentation, `--dry-run` and `gpuwaste rbac`.
+//! What is read, with which verb: one table for `gpuwaste rbac` and for the plan of each run, which `--dry-run` prints.
 
 use super::path::Resource;
 use super::{AUTOSCALERS, BUDGETS, NAMESPACES, NODES, POD_METRICS};
@@ -72,28 +72,8 @@ pub const SCRAPE: Right = right(
     "metrics of exporters and engines",
 );
 
-/// Every read of a scan, for `--dry-run`: "GET /api/v1/nodes?limit=500  (list nodes)".
-pub fn dry_run(scrape: bool) -> Vec<String> {
-    let line = |r: &Right| {
-        let path = match r.name.map(super::path::Name::parse) {
-            Some(Ok(name)) => r.resource.one(None, &name),
-            _ => r.resource.all(),
-        };
-        format!(
-            "GET {path}{}  # {} {}: {}",
-            if r.verbs.contains(&"list") { "?limit=500" } else { "" },
-            r.verbs.join("/"),
-            r.resource.plural,
-            r.why
-        )
-    };
-    let mut lines = vec!["GET /version  # no right needed".to_string()];
-    lines.extend(reads().iter().map(line));
-    if scrape {
-        lines.push("GET /api/v1/namespaces/NAMESPACE/pods/POD:PORT/proxy/metrics  # get pods/proxy: metrics of exporters and engines".into());
-    }
-    lines
-}
+/// What reaching a store through the API server needs.
+pub(crate) const PROXIED_STORE: &str = "services/proxy";
 
 /// The YAML of `gpuwaste rbac`.
 #[derive(Clone, Debug, Default)]

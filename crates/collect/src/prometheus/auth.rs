@@ -1,7 +1,7 @@
 //! How a store wants to be asked: headers, tokens, certificates, AWS signatures. Nothing of it is ever printed.
 
 use crate::input;
-use crate::options::{CONNECT_TIMEOUT, StoreAuth};
+use crate::options::{CONNECT_TIMEOUT, StoreAuth, goes_without_proxies};
 use anyhow::{Context, Result, bail};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -126,15 +126,31 @@ fn signer(region: &str) -> Result<Signer> {
     })
 }
 
-/// A client for URLs that the user gave. Redirects are not followed: they lead to login pages, with the credentials.
-pub(super) fn client(auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+/// Redirects are not followed: they lead to login pages, and a header with a token goes to the named host alone. Proxies of the
+/// environment are for TLS alone: what goes through them in the clear they read.
+fn builder(url: &str, timeout: Duration) -> reqwest::ClientBuilder {
     // No client is made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
+    if !url.starts_with("https://") || goes_without_proxies() {
+        builder.no_proxy()
+    } else {
+        builder
+    }
+}
+
+/// For another server that the user named.
+pub(crate) fn plain_client(url: &str, timeout: Duration) -> Result<reqwest::Client> {
+    builder(url, timeout).build().context("could not make an HTTP client")
+}
+
+/// A client for a URL that the user gave.
+pub(super) fn client(url: &str, auth: &StoreAuth, timeout: Duration) -> Result<reqwest::Client> {
+    let mut builder = builder(url, timeout);
     if let Some(path) = &auth.ca_file {
         let flag = "--prometheus-ca-file";
         let pem =

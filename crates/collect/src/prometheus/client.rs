@@ -112,6 +112,12 @@ impl Store {
         parameters: &[(&str, &str)],
         post: bool,
     ) -> Result<Told<T>, AskError> {
+        // What `--dry-run` does not list is not asked.
+        if !super::PATHS.iter().any(|(known, _)| *known == path) {
+            return Err(AskError::NotPrometheus(format!(
+                "{path} is nothing that a store is asked for"
+            )));
+        }
         let form: Vec<String> = parameters
             .iter()
             .map(|(k, v)| format!("{k}={}", utf8_percent_encode(v, QUERY)))
@@ -310,16 +316,30 @@ async fn direct(
     })
 }
 
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Why a server that the user named did not answer. Without the URL: it may hold credentials.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let cause = innermost(error);
+    match () {
+        () if error.is_timeout() && !error.is_connect() => "no answer in time (--timeout)".into(),
+        () if error.is_connect() => format!("no connection ({cause})"),
+        () => format!("the request failed ({cause})"),
+    }
+}
+
 /// Without the URL: it may hold credentials.
 fn explain(error: &reqwest::Error, limit: Duration) -> AskError {
     if error.is_timeout() && !error.is_connect() {
         return AskError::TimedOut(limit);
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    let cause = cause.to_string();
+    let cause = innermost(error);
     AskError::Connect(if cause.contains("UnknownIssuer") {
         "TLS: its certificate is signed by a CA that this machine does not know; name it with --prometheus-ca-file"
             .into()

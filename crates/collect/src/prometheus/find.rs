@@ -158,7 +158,7 @@ pub fn selectors() -> Vec<String> {
 
 /// Where charts, operators and distributions put a store by their own documentation: kube-prometheus-stack, Prometheus
 /// Operator's and Bitnami's examples, Thanos, VictoriaMetrics, Mimir, Rancher, OpenShift, GKE.
-const MONITORING: &[&str] = &[
+pub(crate) const MONITORING: &[&str] = &[
     "monitoring",
     "prometheus",
     "observability",
@@ -189,6 +189,9 @@ fn is_monitoring(namespace: &str) -> bool {
             .split('-')
             .any(|part| PARTS.iter().any(|p| part.starts_with(p)))
 }
+
+/// Below which paths stores have Prometheus' API: most, Mimir, VictoriaMetrics' vmselect.
+pub(crate) const PREFIXES: [&str; 3] = ["", "/prometheus", "/select/0/prometheus"];
 
 /// What a search came upon.
 #[derive(Debug, Default)]
@@ -301,10 +304,11 @@ impl Candidate {
 
     /// The API's path prefix below the proxy.
     fn prefix(&self) -> &'static str {
+        let [plain, mimir, select] = PREFIXES;
         match self.flavour {
-            Flavour::VmSelect => "/select/0/prometheus",
-            Flavour::Mimir => "/prometheus",
-            _ => "",
+            Flavour::VmSelect => select,
+            Flavour::Mimir => mimir,
+            _ => plain,
         }
     }
 

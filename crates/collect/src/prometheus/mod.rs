@@ -20,37 +20,34 @@ use super::options::{CollectOptions, StoreMode};
 use crate::snapshot::cluster::{ClockOf, Cluster, ServerClock, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
 use answer::AskError;
+pub(crate) use auth::plain_client;
 use client::Store;
+pub(crate) use client::cause;
 use jiff::{SignedDuration, Timestamp};
 
-/// Every request to a store, for `--dry-run`.
+/// All that a store is ever asked for; a [`client::Store`] asks nothing else.
+pub(crate) const PATHS: &[(&str, &str)] = &[
+    ("/api/v1/label/__name__/values", "which metric names it has"),
+    ("/api/v1/labels", "how devices and pods are labelled"),
+    ("/api/v1/label/cluster/values", "which clusters it holds"),
+    ("/api/v1/label/k8s_cluster/values", "which clusters it holds"),
+    ("/api/v1/label/cluster_name/values", "which clusters it holds"),
+    ("/api/v1/label/k8s_cluster_name/values", "which clusters it holds"),
+    ("/api/v1/status/buildinfo", "what it is"),
+    ("/api/v1/status/runtimeinfo", "how long it keeps data"),
+    ("/api/v1/query", "aggregates over the window, and its time"),
+    ("/api/v1/query_range", "hourly work of the window"),
+];
+
+/// Every request to a store that was named, for `--dry-run`. What is searched for in a cluster is in the cluster's plan.
 pub fn dry_run(mode: &StoreMode) -> Vec<String> {
-    let paths = [
-        ("GET", "/api/v1/label/__name__/values", "which metric names it has"),
-        ("GET", "/api/v1/labels", "how devices and pods are labelled"),
-        ("GET", "/api/v1/label/cluster/values", "which clusters it holds"),
-        ("GET", "/api/v1/status/buildinfo", "what it is"),
-        ("GET", "/api/v1/status/runtimeinfo", "how long it keeps data"),
-        ("QUERY", "/api/v1/query", "aggregates over the window"),
-        ("QUERY", "/api/v1/query_range", "hourly work of the window"),
-    ];
-    let (base, query) = match mode {
-        StoreMode::None => return Vec::new(),
-        StoreMode::Auto => (
-            "/api/v1/namespaces/NAMESPACE/services/NAME:PORT/proxy".to_string(),
-            "GET",
-        ),
-        StoreMode::Url(url) => (without_credentials(url.trim_end_matches('/')), "POST"),
-    };
-    let search = matches!(mode, StoreMode::Auto).then(|| {
-        "GET /api/v1/namespaces/NAMESPACE/services  # where those of the cluster may not be listed: of -n and of monitoring"
-            .to_string()
-    });
-    let asked = paths.iter().map(|(verb, path, why)| {
-        let verb = if *verb == "QUERY" { query } else { verb };
+    let StoreMode::Url(url) = mode else { return Vec::new() };
+    let base = without_credentials(open::base(url));
+    let line = |(path, why): &(&str, &str)| {
+        let verb = if path.contains("/query") { "POST" } else { "GET" };
         format!("{verb} {base}{path}  # {why}")
-    });
-    search.into_iter().chain(asked).collect()
+    };
+    PATHS.iter().map(line).collect()
 }
 
 /// What a cluster's store gave.
@@ -188,7 +185,7 @@ fn remedy(error: &AskError) -> String {
 }
 
 /// Scheme, host and path; never user, password or query.
-fn without_credentials(url: &str) -> String {
+pub(crate) fn without_credentials(url: &str) -> String {
     // Whatever has no scheme may be a user and a password all the same.
     let url = if url.contains("://") {
         url

@@ -18,14 +18,19 @@ use std::collections::BTreeSet;
 /// Services that are tried before the search is given up.
 const MOST_CANDIDATES: usize = 6;
 
+/// What stands before "/api/v1".
+pub(super) fn base(url: &str) -> &str {
+    let url = url.trim_end_matches('/');
+    url.strip_suffix("/api/v1").unwrap_or(url)
+}
+
 pub(super) async fn named(
     url: &str,
     options: &CollectOptions,
     at: Timestamp,
     out: &mut HistoryRead,
 ) -> Option<(Store, Words, Flavoured)> {
-    let base = url.trim_end_matches('/');
-    let base = base.strip_suffix("/api/v1").unwrap_or(base);
+    let base = base(url);
     if !base.starts_with("http://") && !base.starts_with("https://") {
         let reason = "it is no URL: http:// or https:// is missing".to_string();
         let shown = without_credentials(base);
@@ -41,7 +46,7 @@ pub(super) async fn named(
     }
     let name = without_credentials(base);
     let opened = auth::Auth::new(&options.store.auth)
-        .and_then(|a| Ok((a, auth::client(&options.store.auth, options.timeout * 2)?)));
+        .and_then(|a| Ok((a, auth::client(base, &options.store.auth, options.timeout * 2)?)));
     let (auth, client) = match opened {
         Ok(both) => both,
         Err(error) => {

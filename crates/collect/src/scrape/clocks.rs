@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names shown in a gap.
 const SHOWN: usize = 3;
 
-/// By whose they are: an exporter speaks for its node, which tenants have no say in; a server for itself alone.
+/// By whose they are: an exporter speaks for its node where it is more than a tenant's pod; every other for itself alone.
 #[derive(Default)]
 pub(super) struct Clocks {
     told: BTreeMap<(ClockOf, String, String), Vec<Clock>>,
@@ -25,10 +25,10 @@ impl Clocks {
             self.silent.insert(format!("{}/{}", job.namespace, job.pod));
             return;
         };
-        let whose = if job.engine.is_some() {
-            (ClockOf::Pod, job.namespace.clone(), job.pod.clone())
-        } else {
+        let whose = if job.vouches {
             (ClockOf::Node, String::new(), job.node.clone())
+        } else {
+            (ClockOf::Pod, job.namespace.clone(), job.pod.clone())
         };
         let own = Clock::default();
         own.keep(look);
@@ -158,6 +158,7 @@ mod tests {
             engine,
             identity: &[],
             devices: 1,
+            vouches: engine.is_none(),
         }
     }
 
@@ -224,6 +225,28 @@ mod tests {
             let way = if skew > 0 { "30 min ahead of" } else { "30 min behind" };
             assert!(gaps.iter().all(|g| g.reason.contains(way)), "{gaps:?}");
         }
+    }
+
+    #[test]
+    fn a_tenants_exporter_moves_and_doubts_nothing_of_its_node() {
+        let (mut clocks, mut cluster) = (Clocks::default(), cluster());
+        let tenants = Job {
+            vouches: false,
+            ..job("n1", "exporter-of-a-tenant", None)
+        };
+        clocks.add(&tenants, &ahead(-7200));
+        let before = cluster.clone();
+        let gaps = clocks.settle("kubernetes c", &mut cluster);
+        assert_eq!((&cluster.pods, &cluster.engines), (&before.pods, &before.engines));
+        assert!(
+            cluster.clocks.iter().all(|c| c.of == ClockOf::Pod),
+            "{:?}",
+            cluster.clocks
+        );
+        assert!(
+            gaps.len() == 1 && gaps[0].what.contains("ml/exporter-of-a-tenant"),
+            "{gaps:?}"
+        );
     }
 
     #[test]

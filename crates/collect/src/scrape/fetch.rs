@@ -7,6 +7,7 @@ use crate::kube::path::{ApiPath, Name};
 use crate::options::{CONNECT_TIMEOUT, CollectOptions};
 use futures::StreamExt;
 use jiff::Timestamp;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A page is read to here; what is longer is a gap (a 200 MB page has been seen from a mislabelled exporter).
@@ -16,11 +17,34 @@ const MAX_PAGE_BYTES: usize = 8 << 20;
 pub(super) enum Fetcher<'a> {
     /// Through the API server: from a laptop.
     Proxy(&'a Api),
-    /// Straight to pod addresses: inside the cluster.
-    Direct(reqwest::Client, Duration),
+    /// Straight to addresses: of pods inside the cluster, or of this host's servers.
+    Direct(reqwest::Client, Duration, Reach),
 }
 
-pub(super) fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Pods,
+    Host,
+}
+
+/// Where clouds serve metadata and credentials beside link-local addresses: AWS over IPv6, Alibaba, Azure, Oracle (their docs).
+const METADATA: &[&str] = &["fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"];
+
+impl Reach {
+    /// The address, where it is one that a pod can have: not this machine's own, not everybody's, not a cloud's metadata.
+    fn address(self, ip: &str) -> Option<IpAddr> {
+        let ip = ip.parse::<IpAddr>().ok()?.to_canonical();
+        let odd = match ip {
+            IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        let metadata = METADATA.iter().any(|m| m.parse() == Ok(ip));
+        let own = ip.is_loopback() && self == Self::Pods;
+        (!odd && !metadata && !own && !ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
+    }
+}
+
+pub(super) fn direct<'a>(options: &CollectOptions, reach: Reach) -> Option<Fetcher<'a>> {
     // Metrics are plain HTTP, but a client cannot be made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -29,7 +53,7 @@ pub(super) fn direct<'a>(options: &CollectOptions) -> Option<Fetcher<'a>> {
         .connect_timeout(CONNECT_TIMEOUT)
         .build()
         .ok()?;
-    Some(Fetcher::Direct(client, options.timeout))
+    Some(Fetcher::Direct(client, options.timeout, reach))
 }
 
 /// A page, and what its Date tells of the clock of whoever wrote it.
@@ -57,17 +81,15 @@ pub(super) async fn fetch(fetcher: &Fetcher<'_>, job: &Job, path: &'static str) 
             let body = answer.ok(&full)?;
             Ok(Page { body, cut, look })
         }
-        Fetcher::Direct(client, timeout) => {
-            let ip = job
-                .ip
-                .as_deref()
-                .ok_or_else(|| ReadError::Body("the pod has no address".into()))?;
-            let host = if ip.contains(':') {
-                format!("[{ip}]")
-            } else {
-                ip.to_string()
+        Fetcher::Direct(client, timeout, reach) => {
+            let ip = job.ip.as_deref().unwrap_or_default();
+            let Some(ip) = reach.address(ip) else {
+                let shown: String = ip.chars().filter(|c| !c.is_control()).take(60).collect();
+                return Err(ReadError::Body(format!(
+                    "the pod has no address that a pod can have: '{shown}'"
+                )));
             };
-            let url = format!("http://{host}:{}{path}", job.port);
+            let url = format!("http://{}{path}", SocketAddr::new(ip, job.port));
             let read = async {
                 let begun = Timestamp::now();
                 let response = client.get(url).send().await.map_err(|e| ReadError::Body(plain(&e)))?;
@@ -108,4 +130,44 @@ fn plain(error: &reqwest::Error) -> String {
         "the answer was cut off"
     };
     kind.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_a_pod_can_have_are_asked() {
+        for ip in [
+            "10.0.0.7",
+            "192.168.3.4",
+            "100.64.9.9",
+            "fd12::7",
+            "2001:db8::1",
+            "::ffff:10.0.0.7",
+        ] {
+            assert!(Reach::Pods.address(ip).is_some(), "{ip}");
+        }
+        for ip in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "255.255.255.255",
+            "metadata.google.internal",
+            "10.0.0.7@evil.example",
+            "10.0.0.7/x?",
+            "",
+        ] {
+            assert!(Reach::Pods.address(ip).is_none(), "{ip}");
+            assert!(Reach::Host.address(ip).is_none(), "{ip}");
+        }
+        let own = "127.0.0.1";
+        assert!(Reach::Pods.address(own).is_none() && Reach::Host.address(own).is_some());
+    }
 }

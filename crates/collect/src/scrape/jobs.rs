@@ -2,6 +2,7 @@
 
 use crate::engine::{self, IdentityPath, exporters};
 use crate::snapshot::cluster::{Cluster, Container, ContainerState, Pod, PodPhase};
+use crate::snapshot::constraints::Constraints;
 use crate::snapshot::server::{EngineKind, EngineSettings};
 use std::collections::BTreeSet;
 
@@ -24,6 +25,8 @@ pub(super) struct Job {
     pub(super) engine: Option<EngineKind>,
     pub(super) identity: &'static [IdentityPath],
     pub(super) devices: u64,
+    /// An exporter that may speak for its node: see [`vouches`].
+    pub(super) vouches: bool,
 }
 
 pub(super) type Key = (String, String, u16);
@@ -52,32 +55,66 @@ pub(super) fn jobs(cluster: &Cluster) -> Vec<Job> {
     jobs
 }
 
-/// Where the cluster's operators run an exporter, a tenant's pod with an exporter's name tells nothing of that node.
+/// Where somebody with a say in the node runs an exporter, a tenant's pod with an exporter's name tells nothing of that node.
 fn own_exporters(jobs: &mut Vec<Job>) {
     let own: BTreeSet<String> = jobs
         .iter()
-        .filter(|j| j.engine.is_none() && is_operators(&j.namespace))
+        .filter(|j| j.engine.is_none() && j.vouches)
         .map(|j| j.node.clone())
         .collect();
-    jobs.retain(|j| j.engine.is_some() || is_operators(&j.namespace) || !own.contains(&j.node));
+    jobs.retain(|j| j.engine.is_some() || j.vouches || !own.contains(&j.node));
 }
 
-/// Namespaces that GPU operators, clouds and monitoring are installed to, by their names.
+/// Whether what a pod says of its node is more than a tenant's word: it runs in a namespace of operators, or it reaches into the
+/// node's files, which Pod Security's *baseline* keeps from tenants; whoever may do that rules the node already. A DaemonSet
+/// proves nothing: tenants may make one.
+fn vouches(pod: &Pod) -> bool {
+    let reaches = |c: &Constraints| c.volumes.iter().any(|kind| kind == "hostPath");
+    is_operators(&pod.namespace) || pod.constraints.as_deref().is_some_and(reaches)
+}
+
+/// Namespaces that GPU operators, clouds and monitoring are installed to: each part of their names is one of these words
+/// ("gpu-operator", "kube-amd-gpu", "gke-managed-system", but not "gpu-research").
 fn is_operators(namespace: &str) -> bool {
-    const PARTS: &[&str] = &[
+    const WORDS: &[&str] = &[
         "gpu",
         "nvidia",
         "amd",
+        "rocm",
+        "intel",
+        "habana",
         "dcgm",
+        "smi",
         "kube",
+        "gmp",
+        "gke",
+        "aks",
+        "eks",
+        "openshift",
+        "cattle",
+        "managed",
+        "operator",
+        "operators",
+        "system",
+        "public",
+        "device",
+        "plugin",
+        "exporter",
+        "exporters",
+        "metrics",
+        "monitoring",
         "monitor",
         "prometheus",
+        "victoria",
+        "grafana",
         "observability",
-        "gmp",
+        "telemetry",
+        "stack",
+        "user",
+        "workload",
+        "infra",
     ];
-    namespace
-        .split('-')
-        .any(|part| PARTS.iter().any(|known| part.starts_with(known)))
+    namespace.split('-').all(|part| WORDS.contains(&part))
 }
 
 fn of_pod(pod: &Pod) -> Vec<Job> {
@@ -101,6 +138,7 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
         engine,
         identity,
         devices,
+        vouches: engine.is_none() && vouches(pod),
     };
     let claims = !pod.resource_claims.is_empty();
     let mut jobs = Vec::new();
@@ -326,13 +364,22 @@ mod tests {
                 exporter("team-a", "n1", 0),
                 exporter("team-a", "n2", 0),
                 exporter("team-b", "n3", 4),
+                // By what it reaches, whatever its namespace is called.
+                Pod {
+                    constraints: Some(Box::new(Constraints {
+                        volumes: vec!["hostPath".into()],
+                        ..Constraints::default()
+                    })),
+                    ..exporter("platform", "n4", 0)
+                },
+                exporter("gpu-research", "n4", 0),
             ],
             ..Cluster::default()
         };
         let asked: Vec<String> = jobs(&cluster).into_iter().map(|j| j.pod).collect();
         assert_eq!(
             asked,
-            ["gpu-operator-n1", "team-a-n2"],
+            ["gpu-operator-n1", "platform-n4", "team-a-n2"],
             "and none that asks for GPUs itself"
         );
     }

@@ -11,7 +11,7 @@ use super::options::CollectOptions;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, Source};
 use clocks::Clocks;
-use fetch::{Fetcher, direct, fetch};
+use fetch::{Fetcher, Reach, direct, fetch};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use jobs::{Job, jobs, key};
@@ -51,7 +51,7 @@ pub(super) async fn scrape(
     options: &CollectOptions,
 ) -> (Vec<Source>, Vec<Gap>) {
     let fetcher = if inside {
-        direct(options).unwrap_or(Fetcher::Proxy(api))
+        direct(options, Reach::Pods).unwrap_or(Fetcher::Proxy(api))
     } else {
         Fetcher::Proxy(api)
     };
@@ -67,7 +67,7 @@ pub(super) async fn scrape_host(
     cluster: &mut Cluster,
     options: &CollectOptions,
 ) -> (Vec<Source>, Vec<Gap>) {
-    match direct(options) {
+    match direct(options, Reach::Host) {
         // They have this machine's clock.
         Some(fetcher) => {
             let (sources, gaps, _) = run(&fetcher, origin, cluster, options).await;

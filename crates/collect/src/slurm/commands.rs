@@ -1,9 +1,9 @@
 //! The commands themselves: nothing that changes anything, each with a time limit and a bound.
 
-use super::{Output, Outputs};
+use super::{NO_CONFIG, Output, Outputs};
 use crate::options::CollectOptions;
 use anyhow::{Result, bail};
-use gpuwaste_slurm::config::version;
+use gpuwaste_slurm::config::{self, Config, version};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::io::{ErrorKind, Read};
@@ -64,7 +64,7 @@ pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
     // An unknown release is asked as a new one; what it refuses is asked as of an old one.
     let at_least = |wanted: (u32, u32)| release.is_none_or(|r| r >= wanted);
     let limit = options.timeout;
-    let config = run(CONFIG, limit).ok();
+    let config = run(CONFIG, limit).map_or_else(|_| Config::default(), |text| config::parse(&text));
     let at = Timestamp::now();
     let nodes = if at_least(SCONTROL_JSON) {
         either(NODES_JSON, NODES_TEXT, limit)
@@ -82,6 +82,7 @@ pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
         at,
         at_unsure: None,
         config,
+        hidden: NO_CONFIG,
         nodes,
         jobs,
         accounting: accounting(at, limit),
@@ -89,24 +90,28 @@ pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
     })
 }
 
-/// A day at a time; the first day that fails is the last that is asked.
-fn accounting(at: Timestamp, limit: Duration) -> Vec<Result<String, String>> {
-    let mut days = Vec::new();
-    for day in 0..DAYS {
+/// The days that are asked for, each from and to as Slurm reads it: "uts", seconds since 1970 (Slurm 20.02 and later).
+pub(super) fn days(at: Timestamp) -> impl Iterator<Item = (String, String)> {
+    (0..DAYS).map(move |day| {
         let ends = at - SignedDuration::from_hours(24 * day);
         let begins = ends - SignedDuration::from_hours(24);
-        let (from, to) = (begins.as_second().to_string(), ends.as_second().to_string());
-        // "uts": seconds since 1970 (Slurm 20.02 and later).
-        let (from, to) = (format!("uts{from}"), format!("uts{to}"));
+        (format!("uts{}", begins.as_second()), format!("uts{}", ends.as_second()))
+    })
+}
+
+/// A day at a time; the first day that fails is the last that is asked.
+fn accounting(at: Timestamp, limit: Duration) -> Vec<Result<Output, String>> {
+    let mut told = Vec::new();
+    for (from, to) in days(at) {
         let command = [PAST, &["-S", &from, "-E", &to]].concat();
-        let read = run(&command, limit).map_err(Failure::words);
+        let read = run(&command, limit).map(Output::Text).map_err(Failure::words);
         let failed = read.is_err();
-        days.push(read);
+        told.push(read);
         if failed {
             break;
         }
     }
-    days
+    told
 }
 
 fn either(json: &[&str], text: &[&str], limit: Duration) -> Result<Output, String> {

@@ -1,8 +1,9 @@
 //! Outputs that an administrator saved.
 
-use super::{Output, Outputs};
+use super::{NO_CONFIG, Output, Outputs};
 use crate::input;
 use anyhow::{Result, bail};
+use gpuwaste_slurm::config::{self, Config};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fs;
@@ -56,7 +57,8 @@ pub(super) fn read(folder: &Path) -> Result<Outputs> {
     Ok(Outputs {
         at,
         at_unsure,
-        config: text_of(&folder.join("config.txt")).ok(),
+        config: text_of(&folder.join("config.txt")).map_or_else(|_| Config::default(), |t| config::parse(&t)),
+        hidden: NO_CONFIG,
         nodes: nodes.map(|(output, _)| output),
         jobs: jobs.map(|(output, _)| output),
         accounting: accounting(folder),
@@ -90,7 +92,7 @@ fn taken(folder: &Path, nodes: Option<&(Output, String)>) -> Result<(Timestamp, 
     Ok((at, Some(format!("nothing says it: it is the date of the file {name}"))))
 }
 
-fn accounting(folder: &Path) -> Vec<Result<String, String>> {
+fn accounting(folder: &Path) -> Vec<Result<Output, String>> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
@@ -107,7 +109,10 @@ fn accounting(folder: &Path) -> Vec<Result<String, String>> {
     if names.is_empty() {
         return vec![Err(format!("no sacct.txt is in {}", folder.display()))];
     }
-    let read = |name: &String| text_of(&folder.join(name)).map_err(|why| format!("{name}: {why}"));
+    let read = |name: &String| {
+        let text = text_of(&folder.join(name));
+        text.map(Output::Text).map_err(|why| format!("{name}: {why}"))
+    };
     names.iter().map(read).collect()
 }
 

@@ -1,8 +1,9 @@
-//! Slurm: what its commands print on a login node, or printed when an administrator saved it. Read only, a few calls, never
-//! one a job.
+//! Slurm: what its commands print on a login node, or printed when an administrator saved it, or slurmrestd tells. Read only, a few
+//! calls, never one a job.
 
 mod commands;
 mod folder;
+mod rest;
 
 use crate::options::{CollectOptions, StoreMode};
 use crate::prometheus;
@@ -11,14 +12,18 @@ use crate::snapshot::{Gap, SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Result, anyhow, bail};
 use gpuwaste_slurm::account::{self, Accounting};
 use gpuwaste_slurm::cluster::{Built, Input, build};
-use gpuwaste_slurm::{Listed, activity, config, job, node};
+use gpuwaste_slurm::config::Config;
+use gpuwaste_slurm::{Listed, activity, job, node};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 
 pub use commands::dry_run;
 pub use folder::NAMES;
+pub use rest::Rest;
 
+/// Why what is hidden is not known.
+const NO_CONFIG: &str = "'scontrol show config' was not read";
 /// Outputs older than this do not meet a store that is asked now.
 const TOGETHER: i64 = 3600;
 
@@ -29,6 +34,7 @@ pub enum Place {
     Commands,
     /// A folder of saved outputs.
     Folder(PathBuf),
+    Rest(Rest),
 }
 
 impl Place {
@@ -36,6 +42,7 @@ impl Place {
         match self {
             Self::Commands => "this host's commands".into(),
             Self::Folder(folder) => folder.display().to_string(),
+            Self::Rest(rest) => rest.name(),
         }
     }
 }
@@ -45,11 +52,13 @@ struct Outputs {
     at: Timestamp,
     /// Why that is not certain.
     at_unsure: Option<String>,
-    config: Option<String>,
+    config: Config,
+    /// Why `config` does not tell what is hidden, where it does not.
+    hidden: &'static str,
     nodes: Result<Output, String>,
     jobs: Result<Output, String>,
     /// One text a day, and why the others are missing.
-    accounting: Vec<Result<String, String>>,
+    accounting: Vec<Result<Output, String>>,
     /// Local times are of this zone.
     zone: TimeZone,
 }
@@ -65,12 +74,12 @@ enum Output {
 /// # Errors
 /// When its nodes could not be read; anything else that is missing is a gap.
 pub async fn collect(place: &Place, options: &CollectOptions) -> Result<Snapshot> {
-    let (asked, known) = (place.clone(), options.clone());
-    let outputs = tokio::task::spawn_blocking(move || match &asked {
-        Place::Commands => commands::read(&known),
-        Place::Folder(folder) => folder::read(folder),
-    })
-    .await??;
+    let known = options.clone();
+    let outputs = match place.clone() {
+        Place::Commands => tokio::task::spawn_blocking(move || commands::read(&known)).await??,
+        Place::Folder(folder) => tokio::task::spawn_blocking(move || folder::read(&folder)).await??,
+        Place::Rest(rest) => rest::read(&rest, options.timeout).await?,
+    };
     let taken_at = outputs.at;
     let mut gaps = Vec::new();
     let mut built = joined(&outputs, options, &mut gaps)?;
@@ -183,7 +192,7 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
     if nodes.items.is_empty() {
         bail!("the list of nodes names none: is it the output of 'scontrol show nodes --json' or 'sinfo --json'?");
     }
-    let config = outputs.config.as_deref().map(config::parse).unwrap_or_default();
+    let config = outputs.config.clone();
     let source = options
         .cluster_name
         .clone()
@@ -207,7 +216,7 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
     if !config.read {
         unread(
             "what is hidden",
-            "'scontrol show config' was not read".into(),
+            outputs.hidden.into(),
             "whether PrivateData hides jobs or nodes is not known",
             "let 'scontrol show config' be run, or save its output as config.txt",
         );
@@ -241,15 +250,23 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
 /// Jobs that have ended, by who answers for them.
 fn past(outputs: &Outputs, source: &str, gaps: &mut Vec<Gap>) -> Vec<crate::snapshot::cluster::PastUse> {
     let mut all = Accounting::default();
-    for text in outputs.accounting.iter().flatten() {
-        account::add(text, &outputs.zone, &mut all);
+    let mut missing: Vec<String> = Vec::new();
+    for day in &outputs.accounting {
+        let added = match day {
+            Ok(Output::Text(text)) => {
+                account::add(text, &outputs.zone, &mut all);
+                Ok(())
+            }
+            Ok(Output::Json(text)) => account::add_json(text, &mut all),
+            Err(why) => Err(why.clone()),
+        };
+        missing.extend(added.err());
     }
-    let missing: Vec<&String> = outputs.accounting.iter().filter_map(|day| day.as_ref().err()).collect();
     if let Some(why) = missing.first() {
         gaps.push(gap(
             source,
             "jobs that have ended",
-            (*why).clone(),
+            why.clone(),
             "GPU-hours of the past by user are not told",
             "let 'sacct' be run (it needs slurmdbd), or save its output as sacct.txt",
         ));
