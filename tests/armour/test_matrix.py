@@ -12,6 +12,9 @@ from world import DAY, NOW, dcgm, deployment, node, owned, page, pod, scan
 #: Columns, as faults.json calls them, and clocks.
 FAULTS = ["401", "403", "404-bare", "404-status", "410", "429", "500", "reset", "black-hole", "cut", "garbage", "empty-body", "other-kind", "slow"]
 CLOCKS = {"+1 h": 3600, "-1 h": -3600}
+#: A read of a store that was named, not of one behind the API server.
+NAMED = "named store: "
+NAMED_READS = {"named-names": "^/api/v1/label/", "named-labels": "^/api/v1/labels", "named-status": "^/api/v1/status/", "named-queries": "^/api/v1/query"}
 #: Reads that this fleet has no use for: a ReplicaSet's Deployment is in its pods' labels.
 NOT_ASKED = {"replicasets"}
 SETTINGS_MAP = {"kind": "ConfigMap", "metadata": {"name": "args", "namespace": "ml"}, "data": {"MODEL": "Qwen/Qwen2.5-7B-Instruct"}}
@@ -86,6 +89,8 @@ class Matrix(unittest.TestCase):
 
     def scan(self, fault=None, path=None, *args, ahead=0):
         store = fake.Store(names=["gpu-1", "hot-5d9c-aaaaa"])
+        if path and path.startswith(NAMED):
+            return self.scan_named(store, fault, path.removeprefix(NAMED), *args)
         world = fake.World(self.fleet, pages=self.pages, store=store, ahead=ahead)
         if ahead:
             # Who is ahead writes the times of its objects so.
@@ -97,6 +102,14 @@ class Matrix(unittest.TestCase):
             done, report = scan(config, "--observe", "0", "--timeout", "1s", "--min-coverage", "0.001", *args)
             self.assertFalse(re.search("panicked|RUST_BACKTRACE", done.stderr), done.stderr)
             return done, report, {p.split("?")[0] for _, p, _ in server.asked if where and where(p)}
+
+    def scan_named(self, store, fault, path, *args):
+        """The store at an address of its own, given with --prometheus; it is the one that fails."""
+        where = re.compile(path).search
+        with fake.serve(fake.World(self.fleet, pages=self.pages)) as server, fake.config(server) as config, fake.serve(store, *([fault, where] if fault else [])) as own:
+            done, report = scan(config, "--observe", "0", "--timeout", "1s", "--min-coverage", "0.001", "--prometheus", own.url, *args)
+            self.assertFalse(re.search("panicked|RUST_BACKTRACE", done.stderr), done.stderr)
+            return done, report, {p.split("?")[0] for _, p, _ in own.asked if where(p)}
 
     def cell(self, whole, gates, fault, path, ahead=0):
         """("1 3" …, what is wrong) of one cell: each gate's verdict."""
@@ -116,8 +129,9 @@ class Matrix(unittest.TestCase):
             if "0" in verdicts or done.returncode not in (1, 3):
                 wrong.append(f"{level}: {[(g['name'], g['limit'], g['actual']) for g in report['gates']]}, exit {done.returncode}")
             wrong += self.risen(whole, report)
-            new = [g for g in report["gaps"] if g not in whole["gaps"]]
             quiet = lambda s: re.sub(r"[\d.]+", "N", json.dumps(s))
+            same = quiet if path and path.startswith(NAMED) else json.dumps
+            new = [g for g in report["gaps"] if same(g) not in map(same, whole["gaps"])]
             failed = [s for s in report["sources"] if quiet(s) not in map(quiet, whole["sources"])]
             if not new and not failed:
                 wrong.append("no gap and no source tells of it")
@@ -141,6 +155,8 @@ class Matrix(unittest.TestCase):
 
     def test_every_read_failing_in_every_way(self):
         _, whole, _ = self.scan()
+        _, by_name, _ = self.scan(None, NAMED)
+        self.assertEqual(self.risen(whole, by_name), [])
         parts = {(f["check"], f["part"]) for f in whole["findings"]}
         for wanted in [("dark-capacity", "idle"), ("dark-capacity", "stuck"), ("dark-capacity", "unallocated"), ("kv-pressure", None)]:
             self.assertIn(wanted, parts)
@@ -155,11 +171,12 @@ class Matrix(unittest.TestCase):
             gates[level] = limits
             self.assertEqual(self.scan(None, None, *limits, "--gate-confidence", level)[0].returncode, 1)
         jobs = [(r["name"], f, r["path"], fake.FAILURES[f], 0) for r in fake.TABLE["reads"] for f in FAULTS if not r.get("quiet")]
+        jobs += [(name, f, NAMED + path, fake.FAILURES[f], 0) for name, path in NAMED_READS.items() for f in FAULTS]
         jobs += [("clock", name, None, None, ahead) for name, ahead in CLOCKS.items()]
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             # Each read under both levels, each cell under one; clocks under both.
             levels = lambda place, job: list(gates.items()) if job[4] else [list(gates.items())[(place + place // len(FAULTS)) % 2]]
-            cells = list(pool.map(lambda x: self.cell(whole, levels(*x), x[1][3], x[1][2], x[1][4]), enumerate(jobs)))
+            cells = list(pool.map(lambda x: self.cell(by_name if x[1][0] in NAMED_READS else whole, levels(*x), x[1][3], x[1][2], x[1][4]), enumerate(jobs)))
         rows = {}
         for (read, fault, *_), (said, _) in zip(jobs, cells):
             rows.setdefault(read, {})[fault] = said

@@ -277,6 +277,51 @@ class Release(Base):
             self.assertTrue((ROOT / script).is_file(), script)
 
 
+VALIDATOR = "cyclonedx-python-lib[json-validation]==11.12.0"
+VALIDATE = "import sys; from cyclonedx.schema import SchemaVersion as V; from cyclonedx.validation.json import JsonStrictValidator as J; e = J(V.V1_5).validate_str(open(sys.argv[1]).read()); sys.exit(str(e) if e else 0)"
+
+
+def validator():
+    """A Python with CycloneDX's own validator and its schemas, and why there is none."""
+    cache = setting.cached("cyclonedx-validator", sys.version + VALIDATOR)
+    if not (cache / "done").exists():
+        done = subprocess.run([sys.executable, "-m", "venv", str(cache)], capture_output=True, text=True)
+        if done.returncode == 0:
+            done = subprocess.run([cache / "bin/pip", "install", "-q", "--disable-pip-version-check", VALIDATOR], capture_output=True, text=True)
+        if done.returncode:
+            return None, "CycloneDX's validator could not be installed: " + (done.stderr or done.stdout).strip()[-300:]
+        (cache / "done").touch()
+    return cache / "bin/python", None
+
+
+class Sbom(Base):
+    """What the binary is made of, as a release lists it."""
+
+    def test_it_is_valid_whole_and_the_same_twice(self):
+        if not shutil.which("cargo"):
+            setting.need("the SBOM", "cargo is not installed")
+        texts = []
+        for name in ("one", "two"):
+            # The first time the tool is built: minutes.
+            subprocess.run(["bash", str(HERE / "sbom.sh"), str(self.home / name)], check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=2000)
+            texts.append((self.home / name / "sbom.cdx.json").read_text())
+        self.assertEqual(*texts)
+        self.assertFalse([place for place in (str(ROOT), str(pathlib.Path.home()) + "/") if place in texts[0]], "a path of this machine")
+        python, why = validator()
+        setting.need("CycloneDX's validator", why)
+        run(python, "-c", VALIDATE, self.home / "one/sbom.cdx.json")
+        told = json.loads(texts[0])
+        self.assertEqual((told["metadata"]["component"]["name"], told["metadata"]["component"]["version"]), ("gpuwaste", VERSION))
+        listed = {(c["name"], c["version"]) for c in told["components"]} | {("gpuwaste", VERSION)}
+        tree = run("cargo", "tree", "--locked", "--package", "gpuwaste", "--edges", "normal", "--target", "all", "--prefix", "none", "--no-dedupe", "--format", "{p}", cwd=ROOT).stdout
+        linked = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
+        self.assertEqual({(n, v.removeprefix("v")) for n, v in linked} - listed, set(), "each crate that is linked in")
+        licences = {c["name"] for c in told["components"] if not c.get("licenses")}
+        self.assertEqual(licences, set(), "each with its licence")
+        left = run("git", "status", "--porcelain", "--untracked-files=all", cwd=ROOT).stdout
+        self.assertNotIn("sbom.cdx.json", left, "nothing is left in the clone")
+
+
 class Chart(Base):
     """The Helm chart, rendered by Helm, against the real API server."""
 
@@ -420,5 +465,5 @@ class Monitoring(Base):
 if __name__ == "__main__":
     if sys.argv[1:] == ["--tools"]:
         found, reason = tools()
-        sys.exit(reason)
+        sys.exit(reason or validator()[1])
     unittest.main()
