@@ -22,6 +22,7 @@ mod output;
 mod page;
 mod plan;
 mod policy;
+mod recorded;
 mod scan;
 mod settle;
 mod slips;

@@ -8,7 +8,8 @@ pub(crate) struct LearnedArgs {
     /// The ledger's folder.
     #[arg(long, value_name = "DIR", default_value = gpuwaste_decisions::store::DEFAULT)]
     pub(crate) ledger: PathBuf,
-    /// Measured facts instead of decisions: what the servers of these snapshots told of their memory and speed.
+    /// Measured facts instead of decisions: what the servers of these snapshots (files, folders, s3://, gs://, az://) told of their memory
+    /// and speed.
     #[arg(long, value_name = "SNAPSHOT", num_args = 1.., conflicts_with_all = ["ledger", "replay"], help_heading = "Sharing")]
     pub(crate) from: Vec<PathBuf>,
     /// What others wrote with -o, joined: records, whose votes count half, or measured facts (repeatable).

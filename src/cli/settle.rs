@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SettleArgs {
-    /// Reports (scan --format json) or snapshots (collect), in order of time; the first shows what was there before.
+    /// Reports (scan --format json) or snapshots (collect), in order of time, or folders of them, also s3://, gs://, az://; the first
+    /// shows what was there before.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) series: Vec<PathBuf>,
     /// The ledger's folder.

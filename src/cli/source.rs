@@ -22,8 +22,8 @@ pub(crate) struct SourceArgs {
     /// Limit findings to pods with these labels.
     #[arg(short = 'l', long, value_name = "SELECTOR", help_heading = "Sources")]
     pub(crate) selector: Option<String>,
-    /// Read a recorded snapshot instead (repeatable; `-` is stdin).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo"], help_heading = "Sources")]
+    /// Read a recorded snapshot instead, or all of a folder or of s3://, gs://, az:// (repeatable; `-` is stdin).
+    #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["context", "all_contexts", "kubeconfig", "demo"], help_heading = "Sources")]
     pub(crate) snapshot: Vec<PathBuf>,
     /// Scan the built-in demo fleet.
     #[arg(long, conflicts_with_all = ["context", "all_contexts", "kubeconfig"], help_heading = "Sources")]

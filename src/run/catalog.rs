@@ -164,7 +164,7 @@ type Priced = (String, Option<String>, prices::CapacityType);
 
 /// Instance types of a snapshot's nodes, each once, with region and capacity type.
 fn types_of(path: &std::path::Path) -> Result<Vec<Priced>> {
-    let report = report_of(&super::snapshot_file::read(path)?, &Settings::default());
+    let report = report_of(&super::recorded::fleet(&[path.into()], None)?, &Settings::default());
     let of = |n: &crate::report::document::ReportNode| {
         let capacity = n.capacity_type.as_deref().and_then(prices::CapacityType::parse);
         Some((n.instance_type.clone()?, n.region.clone(), capacity.unwrap_or_default()))

@@ -1,8 +1,8 @@
 //! diff: two reports or snapshots, in dollars per hour and in work done.
 
+use super::recorded::{self, Recorded};
 use super::{output, policy, snapshot_file};
 use crate::cli::{DiffArgs, DiffFormat};
-use crate::collect::input;
 use crate::report::difference::{self, Difference};
 use crate::report::document::{Report, SCHEMA};
 use crate::report::text::{of_manifests, plain};
@@ -89,14 +89,19 @@ struct TotalsHead {
     gpus_uncounted: Option<bool>,
 }
 
-/// A report as it is, a snapshot judged by this gpuwaste.
+/// A report as it is, a snapshot judged by this gpuwaste; the snapshots of a folder or a prefix as one fleet.
 pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
-    let name = path.display();
-    let bytes = if path.as_os_str() == "-" {
-        input::read(io::stdin().lock(), input::PRINTED).context("could not read stdin")?
-    } else {
-        input::named(path, input::PRINTED).with_context(|| format!("could not read {name}"))?
-    };
+    let named = [path.to_path_buf()];
+    if let [one] = recorded::named(&named)?.all.as_slice() {
+        return report_of(one, settings);
+    }
+    Ok(crate::judge::report_of(&recorded::fleet(&named, None)?, settings))
+}
+
+/// A report as it is, a snapshot judged by this gpuwaste.
+pub(super) fn report_of(one: &Recorded, settings: &Settings) -> Result<Report> {
+    let name = &one.name;
+    let bytes = one.bytes()?;
     if let Ok(Head {
         schema,
         totals: Some(totals),
@@ -108,7 +113,7 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
         let mut report: Report = serde_json::from_slice(&bytes)
             .with_context(|| format!("{name} is no report that this gpuwaste can read"))?;
         if totals.gpus_uncounted.is_none() {
-            old_report(&mut report, &name.to_string())?;
+            old_report(&mut report, name)?;
         }
         return Ok(report);
     }

@@ -1,5 +1,6 @@
 //! `--dry-run`: what a run with these options would read, where, and nothing else.
 
+use super::recorded;
 use super::source::{options, slurm_places, store};
 use crate::cli::SourceArgs;
 use crate::collect::kube::connect::{self, Destination};
@@ -19,12 +20,11 @@ use std::io::{self, Write};
 pub(super) fn dry_run(args: &SourceArgs) -> Result<()> {
     let mut lines = Vec::new();
     if args.demo || !args.snapshot.is_empty() {
-        let why = if args.demo {
-            "the demo fleet is built in"
+        if args.demo {
+            lines.push("no network at all: the demo fleet is built in".into());
         } else {
-            "snapshots are files"
-        };
-        lines.push(format!("no network at all: {why}"));
+            lines.extend(recorded::dry_run(&args.snapshot)?);
+        }
         // Slurm is read beside snapshots.
         slurm(args, &mut lines);
     } else if args.local {

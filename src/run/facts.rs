@@ -1,7 +1,8 @@
 //! The book of measured facts: made of snapshots, joined, and told.
 
 use super::learned::Others;
-use super::{file, output, policy, print, snapshot_file};
+use super::recorded::{self, Recorded};
+use super::{file, output, policy, print};
 use crate::analyze::{self, LeftOut};
 use crate::cli::{LearnedArgs, LearnedFormat};
 use crate::fit::book::facts::{Combination, Fact, Facts};
@@ -24,13 +25,13 @@ pub(super) fn learned(args: &LearnedArgs, others: Others) -> Result<ExitCode> {
     let mut all: Vec<Fact> = others.facts.into_iter().map(|l| l.fact).collect();
     let mut left_out: Vec<LeftOut> = Vec::new();
     // One at a time: a thousand clusters fit where one does.
-    for path in &args.from {
-        let snapshot = snapshot_file::read(path)?;
+    let lost = recorded::named(&args.from)?.each(Recorded::snapshot, |_, snapshot| {
         let fleet = crate::judge::join(&snapshot, &settings);
         let (told, left) = analyze::facts(&fleet, &settings);
         all.extend(told.facts);
         left_out.extend(left);
-    }
+        Ok(())
+    })?;
     let facts = Facts::of(all);
     output::unless_closed(tell(&left_out).map_err(Into::into))?;
     let text = serde_json::to_string_pretty(&facts)? + "\n";
@@ -39,10 +40,11 @@ pub(super) fn learned(args: &LearnedArgs, others: Others) -> Result<ExitCode> {
             .with_context(|| format!("could not write {}", path.display()))?;
     }
     match args.format {
-        LearnedFormat::Json => print(text),
-        LearnedFormat::Table => print(table(&facts)),
+        LearnedFormat::Json => print(text)?,
+        LearnedFormat::Table => print(table(&facts))?,
         LearnedFormat::Html => bail!("--format html is of decisions: facts are told as a table or as JSON"),
-    }
+    };
+    output::lost(&lost)
 }
 
 /// The book of what files tell, for a command that reads no fleet; what is refused is said on stderr.

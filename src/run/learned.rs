@@ -2,7 +2,8 @@
 
 mod html;
 
-use super::{clock, facts, file, policy, print, slips, snapshot_file};
+use super::recorded::{self, Recorded};
+use super::{clock, facts, file, output, policy, print, slips};
 use crate::cli::{LearnedArgs, LearnedFormat};
 use crate::collect::input;
 use crate::report::document::Status;
@@ -107,8 +108,7 @@ fn change(own: &str, proposal: &str, snapshots: &[PathBuf]) -> Result<Change> {
     let laid = laid_over(own, proposal).map_err(|why| anyhow!("the proposal does not go with the policy: {why}"))?;
     let (now, then) = (settings(own)?, settings(&laid)?);
     let mut change = Change::default();
-    for path in snapshots {
-        let snapshot = snapshot_file::read(path)?;
+    let lost = recorded::named(snapshots)?.each(Recorded::snapshot, |_, snapshot| {
         let counted = |s: &Settings| {
             let report = crate::judge::report_of(&snapshot, s);
             let open = report.findings.iter().filter(|f| f.status != Status::Suppressed);
@@ -118,7 +118,9 @@ fn change(own: &str, proposal: &str, snapshots: &[PathBuf]) -> Result<Change> {
         let (before, after) = (counted(&now), counted(&then));
         change.findings += before.0.saturating_sub(after.0);
         change.waste_usd_per_hour += (before.1 - after.1).usd();
-    }
+        Ok(())
+    })?;
+    output::lost(&lost)?;
     Ok(change)
 }
 
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(nothing, Change::default());
         let all = change(own, "[thresholds.oversized-tier]\nmin_saving_usd = 1000.0\n", &demo).unwrap();
         let judged = crate::judge::report_of(
-            &snapshot_file::read(&demo[0]).unwrap(),
+            &recorded::fleet(&demo, None).unwrap(),
             &policy::parsed(own, Path::new("own")).unwrap(),
         );
         let oversized: Vec<_> = judged.findings.iter().filter(|f| f.check == "oversized-tier").collect();

@@ -1,5 +1,6 @@
 //! Where a report goes: formats to stdout and files, gates and gaps to stderr.
 
+use super::recorded::Lost;
 use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, Status, SuppressionState};
 use crate::report::text::{self, plain, same_gaps};
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Columns where there is no terminal.
 const PIPE_WIDTH: usize = 120;
@@ -189,6 +191,16 @@ pub(super) fn gaps(gaps: &[Gap]) -> Result<()> {
         writeln!(err, "gpuwaste: {}", plain(&line))?;
     }
     Ok(())
+}
+
+/// Snapshots of a folder or a store that could not be read, where there is no report that tells it; the exit code of that.
+pub(super) fn lost(lost: &[Lost]) -> Result<ExitCode> {
+    let mut err = io::stderr().lock();
+    for one in lost {
+        let line = format!("not read: {}: {}", one.name, one.reason());
+        unless_closed(writeln!(err, "gpuwaste: {}", plain(&line)).map_err(Into::into))?;
+    }
+    Ok(ExitCode::from(if lost.is_empty() { 0 } else { 3 }))
 }
 
 /// Suppressions go on working; with a ledger they can become decisions, which expire and are counted.

@@ -1,6 +1,6 @@
 //! settle: what was done and what it saved, from a series of reports, into the ledger of decisions.
 
-use super::{diff, output, policy};
+use super::{diff, output, policy, recorded};
 use crate::cli::SettleArgs;
 use crate::report::text::{money, plain};
 use anyhow::{Result, anyhow};
@@ -19,12 +19,10 @@ pub(super) fn settle(args: &SettleArgs) -> Result<ExitCode> {
     let folder = Folder::new(&args.ledger);
     let mut settler = Settler::new(folder.read_or_empty().map_err(|why| anyhow!(why))?);
     // One at a time: a series of a thousand fits where one report does.
-    for path in &args.series {
-        let report = diff::read(path, &settings)?;
-        settler
-            .step(&report)
-            .map_err(|why| anyhow!("{}: {why}", path.display()))?;
-    }
+    let lost = recorded::named(&args.series)?.in_time().each(
+        |one| diff::report_of(one, &settings),
+        |one, report| settler.step(&report).map_err(|why| anyhow!("{}: {why}", one.name)),
+    )?;
     let reports = settler.reports;
     let mut out = io::stdout().lock();
     let appends = settler.finish();
@@ -39,7 +37,7 @@ pub(super) fn settle(args: &SettleArgs) -> Result<ExitCode> {
     if appends.is_empty() {
         writeln!(out, "nothing new to settle in {reports} reports")?;
     }
-    Ok(ExitCode::SUCCESS)
+    output::lost(&lost)
 }
 
 fn lines(add: &Append) -> Vec<String> {

@@ -57,6 +57,15 @@ pub(crate) fn document(bytes: &[u8]) -> Document {
     }
 }
 
+/// When it was taken, by its first bytes: gpuwaste writes that before anything that others named.
+pub(crate) fn taken_at(head: &[u8]) -> Option<jiff::Timestamp> {
+    const KEY: &[u8] = b"\"taken_at\"";
+    let at = head.windows(KEY.len()).position(|w| w == KEY)?;
+    let rest = std::str::from_utf8(head.get(at + KEY.len()..)?.get(..64)?).ok()?;
+    let value = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    value.split_once('"')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +77,26 @@ mod tests {
         assert!(instead(b"apiVersion: v1\n").is_some_and(|t| t.contains("gpuwaste check")));
         assert_eq!(instead(b"{\"schema\": 1}"), None);
         assert_eq!(without_mark("\u{feff}{}".as_bytes()), b"{}");
+    }
+
+    #[test]
+    fn a_time_is_read_from_the_beginning() {
+        let head = |text: &str| taken_at(format!("{text:<200}").as_bytes()).map(|t| t.to_string());
+        let wanted = Some("2026-11-25T22:00:00Z".to_owned());
+        assert_eq!(
+            head(r#"{"schema":1,"tool_version":"0.1.0","taken_at":"2026-11-25T22:00:00Z","#),
+            wanted
+        );
+        assert_eq!(
+            head("{\n  \"schema\": 1,\n  \"taken_at\": \"2026-11-25T22:00:00Z\",\n"),
+            wanted
+        );
+        assert_eq!(
+            head(r#"{"tool_version":"\"taken_at\":\"2026-11-25T22:00:00Z\""}"#),
+            None
+        );
+        assert_eq!(head(r#"{"clusters":[]}"#), None);
+        assert_eq!(taken_at(b"{\"taken_at\":"), None);
     }
 
     #[test]

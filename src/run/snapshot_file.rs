@@ -4,7 +4,6 @@ use super::file;
 use super::slips::{self, Document};
 use crate::snapshot::{SCHEMA, Snapshot, bounds, secrets};
 use anyhow::{Context, Result, bail};
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
@@ -13,35 +12,48 @@ const MAX_BYTES: u64 = 2 << 30;
 /// What is held as text: of a larger one the rest is decoded as it comes, which is slower.
 const HELD_BYTES: u64 = 256 << 20;
 
+/// `taken_at` stands in them where gpuwaste wrote it.
+const HEAD_BYTES: usize = 4 << 10;
+
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Reads a snapshot from a file, or from stdin for `-`.
-pub(crate) fn read(path: &Path) -> Result<Snapshot> {
-    let name = path.display();
-    if path.as_os_str() == "-" {
-        return decode(io::stdin().lock()).context("could not read a snapshot from stdin");
-    }
-    let file = File::open(path).with_context(|| format!("could not open the snapshot {name}"))?;
-    decode(file).with_context(|| format!("could not read the snapshot {name}"))
-}
-
 /// Decodes a snapshot, whatever its compression.
 pub(crate) fn decode(source: impl Read) -> Result<Snapshot> {
+    whole_or_stream(unpacked(source).map_err(broken)?)
+}
+
+fn unpacked<'r>(source: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let mut source = BufReader::new(source);
     let mut magic = [0; 4];
     let seen = read_up_to(&mut source, &mut magic)?;
     let whole = io::Cursor::new(magic[..seen].to_vec()).chain(source);
-    if magic.starts_with(&GZIP) {
-        whole_or_stream(flate2::read::MultiGzDecoder::new(whole))
+    Ok(if magic.starts_with(&GZIP) {
+        Box::new(flate2::read::MultiGzDecoder::new(whole))
     } else if magic == ZSTD {
-        whole_or_stream(zstd::Decoder::new(whole)?)
+        Box::new(zstd::Decoder::new(whole)?)
     } else {
-        whole_or_stream(whole)
-    }
+        Box::new(whole)
+    })
+}
+
+/// So much of the beginning, unpacked, as holds what a document says of itself.
+pub(crate) fn head(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; HEAD_BYTES];
+    let seen = read_up_to(&mut unpacked(source)?, &mut head)?;
+    head.truncate(seen);
+    Ok(head)
 }
 
 const DAMAGED: &str = "the file is cut off or damaged: record it again with 'gpuwaste collect'";
+
+/// A connection that broke off is no damaged file.
+fn broken(error: io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return error.into();
+    }
+    anyhow::Error::from(error).context(DAMAGED)
+}
 
 fn whole_or_stream(mut source: impl Read) -> Result<Snapshot> {
     let mut text = Vec::new();
@@ -49,7 +61,7 @@ fn whole_or_stream(mut source: impl Read) -> Result<Snapshot> {
         .by_ref()
         .take(HELD_BYTES)
         .read_to_end(&mut text)
-        .context(DAMAGED)?;
+        .map_err(broken)?;
     if (text.len() as u64) < HELD_BYTES {
         return parse(&text);
     }
@@ -59,7 +71,7 @@ fn whole_or_stream(mut source: impl Read) -> Result<Snapshot> {
         bail!("it is larger than 2 GiB decompressed, which no snapshot is");
     }
     match read {
-        Err(error) if error.is_io() => Err(error).context(DAMAGED),
+        Err(error) if error.is_io() => Err(broken(error.into())),
         Err(error) => Err(explain(&error)),
         Ok(snapshot) => checked(snapshot),
     }
@@ -180,6 +192,11 @@ fn encode(snapshot: &Snapshot, out: impl Write, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+
+    fn read(path: &Path) -> Result<Snapshot> {
+        decode(File::open(path)?).with_context(|| path.display().to_string())
+    }
 
     fn sample() -> Snapshot {
         Snapshot {

@@ -1,13 +1,13 @@
 //! Where the snapshot comes from: a live fleet, files, or the demo.
 
-use super::snapshot_file;
+use super::{recorded, snapshot_file};
 use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::slurm::{Place, Rest};
 use crate::collect::{self};
 use crate::snapshot::history::BinLimits;
-use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
+use crate::snapshot::{Snapshot, Source, SourceKind, SourceStatus};
 use crate::snapshot::{bounds, secrets};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -77,7 +77,7 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinL
 /// What is read where Slurm is not, or beside it.
 fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if !args.snapshot.is_empty() {
-        return recorded(args);
+        return recorded::fleet(&args.snapshot, args.cluster_name.as_deref());
     }
     live(args, keep_labels, limits)
 }
@@ -102,50 +102,10 @@ pub(crate) fn demo() -> Result<Snapshot> {
     snapshot_file::decode(DEMO).context("the built-in demo is damaged")
 }
 
-/// Several snapshots are one fleet; the report is dated by the newest.
-fn recorded(args: &SourceArgs) -> Result<Snapshot> {
-    let mut merged: Option<Snapshot> = None;
-    for path in &args.snapshot {
-        let mut one = snapshot_file::read(path)?;
-        if let Some(name) = &args.cluster_name {
-            one.clusters.iter_mut().for_each(|c| c.name.clone_from(name));
-        }
-        one.sources.push(Source {
-            kind: SourceKind::Snapshot,
-            name: path.display().to_string(),
-            status: SourceStatus::Ok,
-            detail: format!(
-                "recorded {} by gpuwaste {}",
-                one.taken_at.strftime("%Y-%m-%d %H:%M UTC"),
-                one.tool_version
-            ),
-            named: true,
-        });
-        merged = Some(match merged {
-            None => one,
-            Some(known) => merge(known, one),
-        });
-    }
-    merged.context("no snapshot was named")
-}
-
 fn merge(mut a: Snapshot, mut b: Snapshot) -> Snapshot {
-    let apart = a.taken_at.duration_since(b.taken_at).as_secs().abs();
-    if apart > 3600 {
-        a.gaps.push(Gap {
-            source: "snapshots".into(),
-            what: "one moment for the whole fleet".into(),
-            reason: format!("the snapshots were taken {} h apart", apart / 3600),
-            effect: "ages are counted to the newest one".into(),
-            remedy: "record them together".into(),
-        });
-    }
-    for snapshot in [&mut a, &mut b] {
-        let at = snapshot.taken_at;
-        for cluster in &mut snapshot.clusters {
-            cluster.read_at.get_or_insert(at);
-        }
-    }
+    a.gaps.extend(recorded::apart(a.taken_at, b.taken_at));
+    recorded::date(&mut a);
+    recorded::date(&mut b);
     a.taken_at = a.taken_at.max(b.taken_at);
     a.clusters.extend(b.clusters);
     a.sources.extend(b.sources);

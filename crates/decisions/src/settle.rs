@@ -83,6 +83,8 @@ pub struct Settler {
     watches: BTreeMap<String, Watch>,
     book: Book,
     last: Option<Timestamp>,
+    /// Clusters that reports of this moment told of.
+    told: BTreeSet<String>,
     /// Reports that were read.
     pub reports: u64,
 }
@@ -97,6 +99,7 @@ impl Settler {
             watches: watches.collect(),
             book,
             last: None,
+            told: BTreeSet::new(),
             reports: 0,
         }
     }
@@ -113,9 +116,19 @@ impl Settler {
                     report.taken_at
                 ));
             }
-            // The same report twice says nothing new.
-            Some(last) if report.taken_at == last && self.reports > 0 => return Ok(()),
             _ => {}
+        }
+        // The same report twice says nothing new; clusters may be recorded at the same moment, each in a snapshot of its own.
+        if self.last != Some(report.taken_at) {
+            self.told.clear();
+        }
+        let again = !self.told.is_empty();
+        let mut new = false;
+        for cluster in clusters(report) {
+            new |= self.told.insert(cluster);
+        }
+        if again && !new {
+            return Ok(());
         }
         self.last = Some(report.taken_at);
         self.reports += 1;
@@ -708,6 +721,24 @@ impl Applied {
             watched: BTreeSet::new(),
         }
     }
+}
+
+/// What a report is about. One without nodes is told by its sources, or by nothing.
+fn clusters(report: &Report) -> BTreeSet<String> {
+    let of_nodes: BTreeSet<String> = report
+        .nodes
+        .iter()
+        .map(|n| n.cluster.clone().unwrap_or_default())
+        .collect();
+    if of_nodes.is_empty() {
+        return report
+            .sources
+            .iter()
+            .map(|s| s.name.clone())
+            .chain([String::new()])
+            .collect();
+    }
+    of_nodes
 }
 
 /// Where the GPUs of an entry were, if `at` is within a time that is settled.

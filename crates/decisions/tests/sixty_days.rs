@@ -598,3 +598,20 @@ fn reports_out_of_order_are_refused() {
     assert!(settler.step(&report(&cases, 6)).unwrap_err().contains("order of time"));
     assert_eq!(settler.reports, 1);
 }
+
+/// Each cluster's own snapshot, of the same moment as another's: each counts once.
+#[test]
+fn clusters_that_are_recorded_at_one_moment_all_count() {
+    let one = report(&cases(12), 12);
+    let mut other = one.clone();
+    for node in &mut other.nodes {
+        node.cluster = Some("another".into());
+    }
+    let mut settler = Settler::new(Book::default());
+    for told in [&one, &other, &one, &other] {
+        settler.step(told).unwrap();
+    }
+    assert_eq!(settler.reports, 2);
+    settler.step(&report(&cases(12), 13)).unwrap();
+    assert_eq!(settler.reports, 3);
+}

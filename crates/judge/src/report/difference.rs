@@ -292,7 +292,11 @@ pub fn table(d: &Difference, out: &mut dyn Write) -> io::Result<()> {
         ("USD per 1M tokens", &d.work.usd_per_million_tokens),
     ] {
         let number = |v: Option<f64>| v.map_or_else(|| "not known".into(), |v| format!("{v:.2}"));
-        let change_text = change.delta.map_or_else(String::new, |c| format!("{c:+.2}"));
+        let change_text = change.delta.map_or_else(String::new, |c| {
+            // Sums in another order: less than nothing by the last bit.
+            let text = format!("{c:+.2}");
+            if text == "-0.00" { "+0.00".into() } else { text }
+        });
         writeln!(
             out,
             "{name:<22} {:>14} {:>14} {change_text:>15}",
