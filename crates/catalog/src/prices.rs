@@ -6,6 +6,7 @@ use crate::units::UsdPerHour;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
+use wildmatch::WildMatchPattern;
 
 /// How a node is paid for (R5: only on-demand and spot nodes can be handed back at once).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -378,20 +379,8 @@ impl CapacityType {
 
 /// `*` matches any run of characters; everything else itself, whatever its case.
 pub fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
+    // No single-character wildcard: a name may hold a question mark, and none holds NUL.
+    WildMatchPattern::<'*', '\0'>::new_case_insensitive(pattern).matches(text)
 }
 
 /// R1, and the index of the user's entry that decided (so that entries nobody used can be named).
@@ -718,6 +707,8 @@ mod tests {
         assert!(glob("*h100*", "aks-h100-vmss01"));
         assert!(glob("exact", "exact"));
         assert!(!glob("exact", "exactly"));
+        assert!(!glob("gpu-?", "gpu-1"), "a question mark is itself");
+        assert!(glob("", "") && !glob("", "a") && glob("*", ""));
         assert!(!glob("a*b*c", "abd"));
         assert!(!glob("ab*ba", "aba"), "parts do not overlap");
     }

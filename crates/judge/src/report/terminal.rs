@@ -1,6 +1,7 @@
 //! Text on a terminal: widths, lines, colours.
 
 use std::io::{self, Write};
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 /// Columns that a text takes on a terminal.
 pub fn width_of(text: &str) -> usize {
@@ -9,35 +10,13 @@ pub fn width_of(text: &str) -> usize {
 
 /// Lines of at most `width` columns, broken at spaces; a word longer than a line is broken anywhere.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let mut word = word.to_owned();
-        let last = lines.last().map_or(0, |l| width_of(l));
-        if last > 0 && last + 1 + width_of(&word) > width {
-            lines.push(String::new());
-        }
-        while width_of(&word) > width.max(1) {
-            let mut head = String::new();
-            for c in word.chars() {
-                if width_of(&head) + width_of(c.encode_utf8(&mut [0; 4])) > width.max(2) {
-                    break;
-                }
-                head.push(c);
-            }
-            word = word[head.len()..].to_owned();
-            if let Some(line) = lines.last_mut() {
-                *line = head;
-            }
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(&word);
-        }
-    }
-    lines
+    let options = Options::new(width.max(1))
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = textwrap::wrap(&words, options);
+    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
 }
 
 /// One line of at most `width` columns; an ellipsis says that there was more.
