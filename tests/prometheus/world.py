@@ -69,9 +69,9 @@ class World:
         taken, node["free"] = node["free"][:gpus], node["free"][gpus:]
         return node, taken
 
-    def workload(self, name, replicas, gpus, load, kind="Deployment", engine="vllm", image=None, age=40 * DAY, replaced=None, missing=None, crashes=None, ended="Error"):
+    def workload(self, name, replicas, gpus, load, kind="Deployment", engine="vllm", image=None, age=40 * DAY, replaced=None, missing=None, crashes=None, ended="Error", limited=True):
         """`load(t)` gives what each replica does; `replaced`: when replica 0's pod was replaced; `missing(t)`: not scraped then; `crashes`: hours of the day at which each container restarts, having `ended` so."""
-        w = {"name": name, "gpus": gpus, "replicas": replicas, "load": load, "engine": engine, "kind": kind, "pods": [], "missing": missing, "age": age, "crashes": crashes, "ended": ended}
+        w = {"name": name, "gpus": gpus, "replicas": replicas, "load": load, "engine": engine, "kind": kind, "pods": [], "missing": missing, "age": age, "crashes": crashes, "ended": ended, "limited": limited}
         hash_ = "".join("bcdfghjklmnpqrstvwxz2456789"[(ord(c) * 7 + i * 3) % 27] for i, c in enumerate((name * 10)[:10]))
         image = image or {"vllm": "vllm/vllm-openai:v0.11.0", "sglang": "lmsysorg/sglang:v0.5.3", "tgi": "ghcr.io/huggingface/text-generation-inference:3.3.0",
                           None: "pytorch/pytorch:2.5"}[engine]
@@ -127,6 +127,8 @@ class World:
             self.workload(f"pressed{tail}", 2, 4, lambda t: Load(2, kv=0.99, waiting=12, preempt=0.2, busy=0.8, power=600) if pressed(t) else Load(1, kv=0.4, busy=0.5))
             starved = lambda t: time.gmtime(t).tm_hour < 12
             self.workload(f"starved{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1, busy=0.6, throttle=0.01))
+            # Containers without a CPU limit are never throttled: they wait where the whole machine is full.
+            self.workload(f"unlimited{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, cpu=0.97) if starved(t) else Load(1, busy=0.6, cpu=0.3), limited=False)
             # No queue, but as many running as ever; and throttled where there is hardly any load, which starves nobody.
             self.workload(f"unqueued{tail}", 1, 1, lambda t: Load(2, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1.2, busy=0.6, throttle=0.01))
             self.workload(f"light{tail}", 1, 1, lambda t: Load(0.05, busy=0.05, power=150, throttle=0.6, cpu=0.97) if starved(t) else Load(2, busy=0.6, throttle=0.01))
@@ -222,16 +224,26 @@ class World:
         base = f'namespace="ml",pod="{pod["name"]}",container="server"'
         if w["engine"]:
             yield from self.engine_series(pod, loads, every, base, ha)
-        for name, value in (("container_cpu_cfs_periods_total", lambda l: 10.0), ("container_cpu_cfs_throttled_periods_total", lambda l: 10.0 * l.throttle), ("container_cpu_usage_seconds_total", lambda l: 16 * l.cpu)):
+        machine = f'job="kubelet",node="{node["name"]}",instance="{node["name"]}:10250"'
+        cpu = [("container_cpu_usage_seconds_total", f"{base},{machine}", lambda l: 16 * l.cpu)]
+        if w["limited"]:
+            cpu += [("container_cpu_cfs_periods_total", f"{base},{machine}", lambda l: 10.0), ("container_cpu_cfs_throttled_periods_total", f"{base},{machine}", lambda l: 10.0 * l.throttle)]
+        else:
+            # The whole machine, as cAdvisor's root shows it: as full as this workload says.
+            cpu.append(("container_cpu_usage_seconds_total", f'id="/",{machine}', lambda l: 192 * l.cpu))
+            for labels in self.copies(machine, ha):
+                yield f"machine_cpu_cores{{{labels}}}", [(t, 192) for t, _ in every]
+        for name, labelled, value in cpu:
             total, samples = 0.0, []
             for t, l in loads:
                 total += value(l) * self.step
                 samples.append((t, round(total, 3)))
-            for labels in self.copies(f'{base},job="kubelet",node="{node["name"]}"', ha):
+            for labels in self.copies(labelled, ha):
                 yield f"{name}{{{labels}}}", samples
         alive = [(t, 1) for t, _ in every]
         ksm = base + ',job="kube-state-metrics",uid="u"'
-        yield f'kube_pod_container_resource_limits{{{ksm},node="{node["name"]}",resource="cpu",unit="core"}}', [(t, 16) for t, _ in every]
+        if w["limited"]:
+            yield f'kube_pod_container_resource_limits{{{ksm},node="{node["name"]}",resource="cpu",unit="core"}}', [(t, 16) for t, _ in every]
         yield f'kube_pod_container_resource_requests{{{ksm},node="{node["name"]}",resource="nvidia_com_gpu",unit="integer"}}', [(t, w["gpus"]) for t, _ in every]
         yield f'kube_pod_status_phase{{namespace="ml",pod="{pod["name"]}",phase="Running",job="kube-state-metrics",uid="u"}}', alive
         if w["crashes"]:

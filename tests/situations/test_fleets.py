@@ -87,6 +87,31 @@ class Fleets(unittest.TestCase):
         self.assertGreater(week["usd_per_hour"], 4)
         self.assertLessEqual(day["usd_per_hour"], week["usd_per_hour"] + 1e-6)
 
+    def test_a_queue_is_no_spare_capacity(self):
+        """Six replicas in whose queues twenty requests wait: what they served is less than what they were asked."""
+        def queue(length):
+            def change(snapshot):
+                waiting = snapshot["clusters"][0]["history"]["workloads"][0]["waiting"]
+                waiting.update(mean=length / 4, p50=0.0, p95=length, p99=length, max=2.0 * length)
+            return change
+        for length, expected in ((20.0, 0), (0.5, 1)):
+            report = self.scan("over-replicated-balanced", queue(length))
+            self.assertEqual(len([f for f in report["findings"] if f["check"] in ("over-replicated", "oversized-tier")]), expected, length)
+        # A queue that was not read may be there.
+        report = self.scan("over-replicated-balanced", lambda s: s["clusters"][0]["history"]["workloads"][0].pop("waiting"))
+        self.assertFalse([f for f in report["findings"] if f["check"] in ("over-replicated", "oversized-tier")])
+
+    def test_work_that_no_slot_shows(self):
+        """The store's device rows could be put on none of the server's GPUs; together they worked all week: not idle, whatever counters say."""
+        def elsewhere(busy):
+            def change(snapshot):
+                history = snapshot["clusters"][0]["history"]
+                history["gpus"] = []
+                history["workloads"][0]["gpu_busy"] = {"mean": busy / 2, "p50": busy / 2, "p95": busy, "p99": busy, "max": busy, "bins": 1007.0}
+            return change
+        for busy, idle in ((0.6, 0), (0.0, 4)):
+            self.assertEqual(self.scan("outage-half-window", elsewhere(busy))["totals"]["gpus_idle"], idle, busy)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)

@@ -113,6 +113,29 @@ class Manifests(unittest.TestCase):
         self.no_dollars()
         self.assertTrue([g for g in self.report["gaps"] if "reads variables" in json.dumps(g)], self.report["gaps"])
 
+    # --- advice that can be done ---
+
+    def sized(self, asks=None, **select):
+        made = deployment(args=["--model", SMALL, "--max-model-len", "4096", "--max-num-seqs", "8"], select=select or None)
+        amounts = made["spec"]["template"]["spec"]["containers"][0]["resources"]
+        amounts["limits"] = amounts["requests"] = {"nvidia.com/gpu": "1", "cpu": "6", "memory": "24Gi", **(asks or {})}
+        self.check(made)
+        return self.found("oversized-tier")
+
+    def test_what_a_pod_asks_for_beside_its_gpu(self):
+        """Network cards for RDMA, huge pages: no instance of a smaller card is known to have them."""
+        self.assertTrue(self.sized())
+        for name in ("rdma/ib", "vpc.amazonaws.com/efa", "hugepages-1Gi"):
+            self.assertFalse(self.sized({name: "4Gi" if "huge" in name else "1"}), name)
+            [lacks] = [n for c in self.report["checks"] if c["id"] == "oversized-tier" for n in c["not_assessed"]]
+            self.assertIn(name, lacks["reason"])
+
+    def test_old_cards_beside_arm(self):
+        """Images for arm64 have no kernels for T4G: a server on GH200 is not sent there."""
+        arm = {"kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-480GB"}
+        self.assertFalse([f["fix"]["placement"]["gpu"] for f in self.sized(**arm) if f["fix"]["placement"]["gpu"] == "T4G"])
+        self.assertIn("GH200", self.alone()["gpu"])
+
     # --- what is counted ---
 
     def test_no_more_pods_than_a_job_has_to_complete(self):
@@ -149,6 +172,24 @@ class Manifests(unittest.TestCase):
         pods = [{k: v for k, v in of("Pod", n, spec(args=["--model", SMALL])).items() if k not in ("kind", "apiVersion")} for n in ("a", "b")]
         self.check({"apiVersion": "v1", "kind": "PodList", "items": pods})
         self.assertEqual(self.totals["gpus"], 2)
+
+    def test_a_template_with_parameters(self):
+        """OpenShift's Template holds objects; parameters with a value are filled in, the others nobody knows."""
+        template = lambda **value: {"apiVersion": "template.openshift.io/v1", "kind": "Template", "metadata": {"name": "t"}, "parameters": [{"name": "TP", **value}, {"name": "N", "value": "2"}],
+                                    "objects": [deployment(args=["--model", LARGE, "--tensor-parallel-size", "${TP}"], gpus=8, replicas="${{N}}")]}
+        self.check(template(value="8"))
+        self.assertEqual((self.totals["gpus"], self.alone()["replicas"], self.alone()["tensor_parallel"]), (16, 2, 8))
+        self.check(template())
+        self.assertEqual((self.totals["gpus"], self.alone()["tensor_parallel"]), (16, None))
+        self.no_dollars()
+
+    def test_roles_of_one_server_in_a_list(self):
+        """A kind that is not known, with a leader and a worker of four GPUs each: tensor 4 x pipeline 2 over both, and nothing is unused."""
+        role = lambda name, args: {"name": name, "replicas": 1, "template": {"spec": spec(args=args, gpus=4)}}
+        self.check(of("ModelGroup", "big", {"replicas": 2, "roles": [role("leader", ["--model", LARGE, "-tp", "4", "-pp", "2"]), role("worker", ["worker"])]}, version="acme.ai/v1"))
+        self.no_dollars()
+        self.assertEqual(self.totals["gpus"], 16)
+        self.assertEqual((self.alone()["replicas"], self.alone()["gpus_per_replica"]), (2, 8))
 
     def test_a_virtual_machine_with_a_card(self):
         """KubeVirt gives cards by a device's name: not judged, and said."""

@@ -150,6 +150,25 @@ class Situations(unittest.TestCase):
 
     # --- servers ---
 
+    def test_ranks_in_pods_of_their_own(self):
+        """Each pod runs one of two ranks, with a page of its own: both were read. Idle together, and at work together."""
+        ranks = [owned("web", "gpu-1", replica=i, gpus=1, args=("--model", "Qwen/Qwen2.5-7B-Instruct", "-dp", "2", "--data-parallel-rank", str(i))) for i in (0, 1)]
+        of = lambda *requests: {("ml", f"web-5d9c-{'ab'[i] * 5}", 8000, "/metrics"): page(n) for i, n in enumerate(requests)}
+        for requests, state in (((0, 0), "idle"), ((0, 9000), "working")):
+            self.judge([node("gpu-1"), *ranks, *deployment("web", replicas=2)], of(*requests))
+            self.assertEqual(self.states[state], 2, requests)
+        # One page of two: of the other rank nobody knows.
+        self.judge([node("gpu-1"), *ranks, *deployment("web", replicas=2)], of(0))
+        self.assertFalse(self.found("dark-capacity", "idle"))
+
+    def test_the_front_answered_and_the_engine_counts_nothing(self):
+        """90,000 completions went out by HTTP: the counters of zero are another process'. Probes are no work."""
+        objects = [node("gpu-1"), owned("web", "gpu-1", gpus=1), *deployment("web")]
+        for handler, idle in (("/v1/chat/completions", 0), ("/health", 1)):
+            method = "POST" if idle == 0 else "GET"
+            self.judge(objects, {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(0) + f'http_requests_total{{handler="{handler}",method="{method}",status="2xx"}} 90000\n'})
+            self.assertEqual(self.states["idle"], idle, handler)
+
     def test_requests_that_wait_were_sent(self):
         """Fifty wait and none has finished in six days: the server hangs. Nobody may say that it got no request."""
         objects = [node("gpu-1"), owned("web", "gpu-1", gpus=1), *deployment("web")]

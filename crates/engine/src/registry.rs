@@ -148,7 +148,8 @@ impl<'a> Registry<'a> {
         if name.ends_with("_created") {
             return false;
         }
-        name == super::metrics::PROCESS_START || self.all().any(|v| has_name(v, name))
+        [super::metrics::PROCESS_START, super::metrics::ANSWERED].contains(&name)
+            || self.all().any(|v| has_name(v, name))
     }
 
     fn all(&self) -> impl Iterator<Item = &'a Vocabulary> + use<'a> {

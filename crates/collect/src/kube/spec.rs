@@ -446,7 +446,14 @@ pub(super) fn resources(map: &BTreeMap<String, String>) -> Resources {
                 all.devices.extend(count.map(|n| (name.to_string(), n)));
                 count.is_some()
             }
-            _ => true,
+            name => {
+                let any = quantity::parse(text).is_some_and(|n| n > 0.0);
+                let names = (name.contains('/') || name.starts_with("hugepages-")) && name.len() <= 120;
+                if any && names && !name.starts_with("attachable-volumes-") {
+                    all.extended.insert(name.to_string());
+                }
+                true
+            }
         };
         if !read {
             all.unread.push(name.clone());

@@ -283,7 +283,13 @@ fn flatten(document: Document, out: &mut Vec<Document>, depth: usize) {
         return;
     };
     if kind.ends_with("List") && depth < 4 && document.value["items"].is_array() {
-        for item in document.into_items() {
+        for item in document.into_items("items") {
+            flatten(item, out, depth + 1);
+        }
+    } else if kind == "Template" && depth < 4 && document.value["objects"].is_array() {
+        let filled = template::parameters(&document.value);
+        for mut item in document.into_items("objects") {
+            template::fill(&mut item.value, &filled, 0);
             flatten(item, out, depth + 1);
         }
     } else {

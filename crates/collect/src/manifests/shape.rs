@@ -119,7 +119,16 @@ fn walk(value: &Value, path: &str, above: &Above<'_>, depth: usize, found: &mut 
             }
         }
         Value::Array(items) => {
-            for (i, item) in items.iter().enumerate() {
+            let group = listed_group(items, path);
+            if let Some(group) = &group {
+                found.push(Found {
+                    members: group.members.clone(),
+                    replicas: above.replicas.clone(),
+                    name: above.name.map(String::from),
+                });
+            }
+            let taken = |i: &usize| group.as_ref().is_some_and(|g| g.keys.contains(&i.to_string()));
+            for (i, item) in items.iter().enumerate().filter(|(i, _)| !taken(i)) {
                 walk(item, &format!("{path}[{i}]"), above, depth + 1, found);
             }
         }
@@ -192,6 +201,32 @@ fn group(value: &Value, path: &str) -> Option<Group> {
             member(workers, worker.2.clone(), &worker.3),
         ],
         keys: vec![leader.0.clone(), worker.0.clone()],
+    })
+}
+
+/// Roles in a list that are called leader and worker, each with its template and its number: one server over several pods.
+fn listed_group(items: &[Value], path: &str) -> Option<Group> {
+    let of = |words: &[&str]| {
+        items.iter().enumerate().find_map(|(i, item)| {
+            let name = ["name", "role", "groupName"]
+                .iter()
+                .find_map(|k| text(&item[*k]))?
+                .to_ascii_lowercase();
+            let key = ["template", "podTemplate"].iter().find(|k| is_template(&item[**k]))?;
+            words.iter().any(|w| name == *w || name == format!("{w}s")).then(|| {
+                let member = member(
+                    Count::of(&item["replicas"], 1),
+                    item[*key].clone(),
+                    &format!("{path}[{i}].{key}.spec"),
+                );
+                (i.to_string(), member)
+            })
+        })
+    };
+    let (leader, worker) = (of(LEADERS)?, of(WORKERS)?);
+    Some(Group {
+        members: vec![leader.1, worker.1],
+        keys: vec![leader.0, worker.0],
     })
 }
 

@@ -1,5 +1,7 @@
 //! Texts that are to be rendered before they are manifests: Helm's, and placeholders of other tools.
 
+use serde_json::Value;
+
 /// The line of the first Helm directive. KServe's own templates (`{{ .Spec… }}` in a string) are valid YAML and stay.
 pub(super) fn helm(text: &str) -> Option<u64> {
     const WORDS: &[&str] = &[
@@ -24,6 +26,38 @@ pub(super) fn helm(text: &str) -> Option<u64> {
             })
         })
         .map(|at| at as u64 + 1)
+}
+
+/// The parameters of an OpenShift Template that have a value; the others are filled in by whoever processes it.
+pub(super) fn parameters(template: &Value) -> Vec<(String, String)> {
+    let all = template["parameters"].as_array().into_iter().flatten();
+    let named = all.filter_map(|p| Some((p["name"].as_str()?.to_string(), p["value"].as_str()?.to_string())));
+    named.collect()
+}
+
+/// Objects nest some ten levels deep.
+const MAX_DEPTH: usize = 48;
+
+/// Fills parameters in: `${NAME}` in a text, and `${{NAME}}` alone, which is what its value is as JSON.
+pub(super) fn fill(value: &mut Value, parameters: &[(String, String)], depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::String(text) if text.contains("${") => {
+            for (name, given) in parameters {
+                if *text == format!("${{{{{name}}}}}") {
+                    let parsed = serde_json::from_str(given);
+                    *value = parsed.unwrap_or_else(|_| Value::String(given.clone()));
+                    return;
+                }
+                *text = text.replace(&format!("${{{name}}}"), given);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| fill(v, parameters, depth + 1)),
+        Value::Object(map) => map.values_mut().for_each(|v| fill(v, parameters, depth + 1)),
+        _ => {}
+    }
 }
 
 /// The documents of a text, each with the number of lines before it. Three dashes at the beginning of a line begin one,

@@ -59,11 +59,11 @@ impl Document {
     }
 
     /// The items of a list, each as a document of its own.
-    pub(super) fn into_items(mut self) -> Vec<Self> {
-        let Some(Value::Array(items)) = self.value.get_mut("items").map(Value::take) else {
+    pub(super) fn into_items(mut self, key: &str) -> Vec<Self> {
+        let Some(Value::Array(items)) = self.value.get_mut(key).map(Value::take) else {
             return Vec::new();
         };
-        let at = self.value.as_object().and_then(|m| m.keys().position(|k| k == "items"));
+        let at = self.value.as_object().and_then(|m| m.keys().position(|k| k == key));
         let lines = at.and_then(|at| self.lines.below.get_mut(at)).map(std::mem::take);
         let mut lines = lines.unwrap_or_default().below.into_iter();
         // The items of a typed list ("PodList", as the API itself answers) do not repeat what they are.
@@ -421,7 +421,7 @@ mod tests {
             [2, 4, 5, 1, 1]
         );
         assert!(list.has_line("items[1].a[1]") && !list.has_line("items[1].a[2]") && !list.has_line("spec.b.x"));
-        let items = list.into_items();
+        let items = list.into_items("items");
         assert_eq!(
             (items[1].line, items[1].line_of("a[1]"), items[0].line_of("z")),
             (10, 13, 9)

@@ -439,8 +439,9 @@ mod tests {
         "DCGM_FI_DEV_FB_USED",
         "DCGM_FI_DEV_FB_USED_BYTES",
     ];
-    const CLUSTER: [&str; 9] = [
+    const CLUSTER: [&str; 10] = [
         "container_cpu_usage_seconds_total",
+        "machine_cpu_cores",
         "container_cpu_cfs_periods_total",
         "container_cpu_cfs_throttled_periods_total",
         "kube_pod_container_resource_limits",

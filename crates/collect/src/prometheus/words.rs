@@ -126,6 +126,7 @@ const OTHERS: &[&str] = &[
     "container_cpu_cfs_throttled_periods_total",
     "container_spec_cpu_quota",
     "container_spec_cpu_period",
+    "machine_cpu_cores",
     "kube_pod_container_resource_limits",
     "kube_pod_container_resource_requests",
     "kube_pod_status_phase",

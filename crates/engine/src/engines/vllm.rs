@@ -330,7 +330,13 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
                     .or(flags.small(&["data-parallel-size", "dp"]))
             })
             .flatten(),
-        api_per_node: flags.has(&["data-parallel-hybrid-lb", "data-parallel-external-lb"]),
+        // A rank by its number is behind a balancer of somebody else's.
+        api_per_node: flags.has(&[
+            "data-parallel-hybrid-lb",
+            "data-parallel-external-lb",
+            "data-parallel-rank",
+            "dpr",
+        ]),
         port: flags.small(&["port"]).and_then(|p| u16::try_from(p).ok()),
         ..EngineSettings::default()
     };

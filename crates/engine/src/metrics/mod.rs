@@ -68,6 +68,7 @@ impl Registry<'_> {
         for platform in self.platforms() {
             complete(&mut reading, self::reading(&page, platform, at));
         }
+        answered(&page, &mut reading);
         let impossible = drop_impossible(&mut reading);
         let mut identity = ServerIdentity::default();
         engine.identify(&page, &mut identity);
@@ -93,6 +94,36 @@ impl Registry<'_> {
 }
 
 pub(crate) const PROCESS_START: &str = "process_start_time_seconds";
+
+/// Requests that the server's HTTP front answered (prometheus-fastapi-instrumentator; vLLM and others run it).
+pub(crate) const ANSWERED: &str = "http_requests_total";
+
+/// What the HTTP front answered is work, where the engine itself counts none: its counters are another process' or switched off.
+fn answered(page: &Page, reading: &mut EngineReading) {
+    let serves = |label: &page::Labels<'_>| {
+        let path = label("handler").unwrap_or_default();
+        // "/v1/chat/completions", "/v1/embeddings", "/generate"; no probes, lists of models or tokenizers.
+        let of_models = [
+            "completions",
+            "embeddings",
+            "responses",
+            "messages",
+            "generate",
+            "score",
+            "rerank",
+            "pooling",
+            "transcriptions",
+        ]
+        .iter()
+        .any(|w| path.ends_with(w));
+        of_models && label("method") == Some("POST") && label("status").is_some_and(|s| s.starts_with('2'))
+    };
+    if reading.requests == Some(0.0)
+        && let Some(n) = page.sum_where(ANSWERED, serves).filter(|n| *n > 0.0)
+    {
+        reading.requests = Some(n);
+    }
+}
 
 fn process_start(page: &Page) -> Option<Timestamp> {
     let seconds = page.max(&[PROCESS_START])?;

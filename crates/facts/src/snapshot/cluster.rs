@@ -10,7 +10,7 @@ use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One cluster, or what of it could be read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -337,6 +337,9 @@ pub struct Resources {
     pub storage: Option<Bytes>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u64>,
+    /// Names of further resources of which there are any: "vpc.amazonaws.com/efa", "rdma/hca", "hugepages-1Gi".
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub extended: BTreeSet<String>,
     /// Resources that are named with an amount that is none (negative, absurd, a fraction of a device, no number).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
@@ -788,6 +791,7 @@ impl Resources {
             let own = self.devices.entry(name.clone()).or_insert(0);
             *own = with(*own, *count);
         }
+        self.extended.extend(other.extended.iter().cloned());
         for name in other
             .unread
             .iter()

@@ -20,8 +20,9 @@ documented! {
     since "0.1.0";
     /// What it finds. GPUs that are paid for and do nothing, in four parts, and GPUs that nobody holds and that work:
     ///   unallocated  on a Ready, schedulable node older than an hour, and no pod or claim holds them
-    ///   unhealthy    the node has not been Ready for an hour, is cordoned for a day, or devices are missing from its allocatable,
-    ///                tainted by their driver, or full of what dead processes left
+    ///   unhealthy    the node has not been Ready for an hour, is cordoned for a day, or its health monitor has called its GPUs broken
+    ///                for an hour (and nobody holds them); devices are missing from its allocatable, tainted by their driver, or full of
+    ///                what dead processes left
     ///   stuck        held by a pod that has not been Ready for an hour (longer where its startup probe or its weights need longer):
     ///                image pulls, crash loops of five restarts and more, init containers, deletions that do not end
     ///   idle         held by a server whose counters show no request and no token in all its replicas since it started (a day at

@@ -18,7 +18,7 @@ documented! {
     /// the autoscaler's minimum, a disruption budget, or two.
     ///
     /// When it is wrong. Replicas that are not alike (one model or adapter each, routing by prefix) cannot replace each other: annotate
-    /// them. StatefulSets and prefill or decode roles are left out. Without history peaks are a rule (3 x the mean): estimated.
+    /// them. StatefulSets, prefill or decode roles, and servers in whose queue requests wait are left out. Without history peaks are a rule (3 x the mean): estimated.
     ///
     /// What to do. Lower spec.replicas, or the autoscaler's target; watch the queue for a day.
     pub(crate) struct OverReplicated;

@@ -355,6 +355,11 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         device_containers: seen.containers.iter().filter(|c| c.has_devices()).count(),
         device_container: device.map(|c| c.name.clone()),
         device_cpu: device.and_then(|c| c.limits.cpu.or(c.requests.cpu)),
+        extended: seen
+            .containers
+            .iter()
+            .flat_map(|c| c.requests.extended.iter().chain(&c.limits.extended).cloned())
+            .collect(),
         device_request_cpu: device.and_then(|c| c.requests.cpu),
         device_request_memory: device.and_then(|c| c.requests.memory),
         oom_killed_at: device

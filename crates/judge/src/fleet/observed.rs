@@ -91,7 +91,9 @@ fn servers_unread(workload: &Workload, engines: u32) -> Option<String> {
             unread.place
         ));
     }
-    let ranks = settings.data_parallel.unwrap_or(1);
+    // Where each pod has an API of its own, its page speaks for its part of the ranks.
+    let pods = settings.nodes.filter(|_| settings.api_per_node).unwrap_or(1).max(1);
+    let ranks = settings.data_parallel.unwrap_or(1).div_ceil(pods);
     // Without a live look a store may have them all; ranks with ports of their own are seldom all scraped.
     let apart = settings.apis.is_some_and(|n| n > 1);
     (engines < ranks && (engines > 0 || apart)).then(|| format!("{engines} of {ranks} data-parallel ranks were read"))

@@ -4,7 +4,7 @@ use super::{NodeId, SlotId, WorkloadId};
 use crate::snapshot::cluster::{Condition, Exit, Ignore, PodPhase, PodPlacement};
 use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A pod with what it asks for.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,8 @@ pub struct Pod {
     pub device_container: Option<String>,
     /// CPU limit of that container, else its request; `None`: neither is set.
     pub device_cpu: Option<MilliCores>,
+    /// Further resources that it asks for: network cards for RDMA, huge pages.
+    pub extended: BTreeSet<String>,
     /// Its requests; `None`: not set.
     pub device_request_cpu: Option<MilliCores>,
     pub device_request_memory: Option<Bytes>,

@@ -466,8 +466,17 @@ fn objection(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Option<Reaso
     if o.by == ObservedBy::LifetimeCounters && o.waiting.and_then(|s| s.max).is_some_and(|n| n > 0.0) {
         return Some(Reason::Contradicted);
     }
-    let slots = workload.replicas.iter().flat_map(|r| &r.slots);
-    slots.filter_map(|s| objection_of(fleet, workload, *s, t)).min()
+    let slots = || workload.replicas.iter().flat_map(|r| &r.slots);
+    // The store's rows of its pods' devices, where they could be put on none of its slots: work is work wherever it was.
+    let own = |s: &SlotId| {
+        let slot = fleet.slot(*s);
+        slot.activity.is_some() || slot.mig_profile.is_some() || slot.sharers > 1 || slot.holders.len() > 1
+    };
+    let busy = o.gpu_busy.and_then(|b| b.p95.or(b.mean).or(b.max));
+    if o.by == ObservedBy::History && !slots().any(own) && busy.is_some_and(|b| b > t.idle_activity) {
+        return Some(Reason::Contradicted);
+    }
+    slots().filter_map(|s| objection_of(fleet, workload, *s, t)).min()
 }
 
 fn objection_of(fleet: &Fleet, workload: &Workload, id: SlotId, t: &Thresholds) -> Option<Reason> {

@@ -40,7 +40,33 @@ impl Asker<'_> {
         ))
     }
 
+    /// CPU used ÷ the container's limit; of one without a limit, how full its whole node is: then nothing but the node holds it.
     fn cpu_share(&self) -> Option<String> {
+        match (self.of_limit(), self.of_node()) {
+            (Some(limit), Some(node)) => Some(format!("({limit}or({node}))")),
+            (limit, node) => limit.or(node),
+        }
+    }
+
+    fn of_node(&self) -> Option<String> {
+        let (used, cores) = ("container_cpu_usage_seconds_total", "machine_cpu_cores");
+        if !self.words.has(used) || !self.words.has(cores) {
+            return None;
+        }
+        // cAdvisor's own row of the whole machine.
+        let whole = format!(
+            "max by(instance)(rate({}[{}s]))/max by(instance)({})",
+            self.words.selector(used, "id=\"/\","),
+            self.scope.rate,
+            self.words.selector(cores, "")
+        );
+        let pods = self.words.selector(used, &self.containers());
+        Some(format!(
+            "max by(namespace,pod)(max by(namespace,pod,instance)({pods})*0+on(instance)group_left()({whole}))"
+        ))
+    }
+
+    fn of_limit(&self) -> Option<String> {
         if !self.words.has("container_cpu_usage_seconds_total") {
             return None;
         }

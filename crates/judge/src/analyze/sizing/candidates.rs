@@ -2,6 +2,7 @@
 
 mod speed;
 
+use super::host::{AMD64, arch_beside};
 use super::market::{Quote, Tier, parts};
 use super::{Demand, Held, Host, HostNeed, Known, Market};
 use crate::analyze::finding::FixPlacement;
@@ -155,7 +156,10 @@ fn runs_alike(held: &Held<'_>, gpu: &GpuFacts) -> bool {
     let has = |peak: Option<f64>, now: Option<f64>| peak.is_some() || now.is_none();
     let fp8 = !computes_in(held.settings, "fp8") || has(gpu.fp8_tflops, held.gpu.fp8_tflops);
     let fp4 = !computes_in(held.settings, "fp4") || has(gpu.fp4_tflops, held.gpu.fp4_tflops);
-    gpu.vendor == held.gpu.vendor && fp8 && fp4
+    // Images for arm64 have no kernels for older cards: vLLM's are built for "8.7 8.9 9.0 10.0+PTX 12.0" (its release pipeline
+    // and the images' own TORCH_CUDA_ARCH_LIST), later ones for 8.0, too.
+    let kernels = arch_beside(&gpu.name) == AMD64 || gpu.compute_capability.is_none_or(|c| c >= (8, 0));
+    gpu.vendor == held.gpu.vendor && fp8 && fp4 && kernels
 }
 
 fn computes_in(settings: &EngineSettings, format: &str) -> bool {

@@ -74,7 +74,7 @@ impl Host {
     }
 }
 
-const AMD64: &str = "amd64";
+pub(super) const AMD64: &str = "amd64";
 const ARM64: &str = "arm64";
 
 /// As its label says, else as the GPU tells.

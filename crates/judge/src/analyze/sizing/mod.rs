@@ -34,6 +34,7 @@ use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
+use crate::snapshot::figure::Figure;
 use crate::snapshot::server::{EngineSettings, Setting};
 use crate::units::UsdPerHour;
 use candidates::{Wanted, target};
@@ -240,6 +241,9 @@ fn place(fleet: &Fleet, workload: &Workload, held: &Held<'_>, gaps: &mut Vec<Gap
     ))
 }
 
+/// Requests that wait, as a share of those that run, at the busiest twentieth of the time: fewer come and go with every burst (ours).
+const QUEUE: f64 = 0.25;
+
 fn plan(
     context: &Context<'_>,
     (market, known): (&Market, &Known),
@@ -261,6 +265,19 @@ fn plan(
             "see kv-pressure first",
         ));
     }
+    if demand.history {
+        let p95 = |f: Option<Figure>| f.and_then(|f| f.p95.or(f.max));
+        let (waiting, running) = (p95(workload.observed.waiting), p95(workload.observed.running));
+        if lacks(held.settings, LoadFigure::Waiting, waiting) {
+            return Err(lack("whether requests wait in its queue could not be read", SCRAPE));
+        }
+        if waiting.is_some_and(|w| w >= (QUEUE * running.unwrap_or(0.0)).max(1.0)) {
+            return Err(lack(
+                "requests wait in its queue: what it is asked is more than what it was seen to do",
+                "see what holds them up first: its KV cache, --max-num-seqs, one replica that gets more than the others",
+            ));
+        }
+    }
     let ready = if workload.planned {
         (0..workload.replicas.len()).collect()
     } else {
@@ -280,9 +297,22 @@ fn plan(
     let slots: Vec<SlotId> = stay.iter().flat_map(|r| used(workload, *r, held.spread.gpus)).collect();
     let price: Option<UsdPerHour> = slots.iter().map(|s| fleet.slot(*s).price).sum();
     let first = slots.first().map(|s| fleet.slot(*s));
+    let beside = stay
+        .iter()
+        .flat_map(|r| &workload.replicas[*r].pods)
+        .find_map(|p| fleet.pod(*p).extended.first());
     let target = match (price, first, &cut) {
         // The tier is for the replicas that stay: how many do is unknown, and a missing read must not raise a claim.
         (_, _, Err(lack)) if *lack == replicas::FLOOR_UNREAD => Err(lack.clone()),
+        // No instance of the catalogue says whether it has such things.
+        _ if beside.is_some() => Err(Lack {
+            reason: format!(
+                "it asks for {}, too: which hosts of other cards have it is not known",
+                beside.map_or("", String::as_str)
+            )
+            .into(),
+            remedy: "look by hand at smaller cards on hosts that have it".into(),
+        }),
         // Where the engine tells it: without it a slow server would be taken for as fast as the model of its card.
         _ if !demand.on_paper
             && (lacks(held.settings, LoadFigure::InterTokenLatency, demand.inter_token_latency)
