@@ -81,13 +81,15 @@ fn values_that_stand_elsewhere_are_unread() {
         ("$(EXTRA_ARGS)", Setting::Any),
         ("${EXTRA_ARGS}", Setting::Any),
         ("--${NAME}=2", Setting::Any),
-        ("--hf-overrides=$(X)", Setting::MaxModelLen),
         ("--tensor-parallel-size=4.0", Setting::TensorParallel),
         ("--data-parallel-size=two", Setting::DataParallel),
         ("--hf-overrides={\"num_hidden_layers\": 4}", Setting::Sizing),
     ] {
         assert_eq!(unread(&args(&["org/m", flag])), [setting], "{flag}");
     }
+    // Overrides may change the length, and the shape.
+    let both = [Setting::MaxModelLen, Setting::Sizing];
+    assert_eq!(unread(&args(&["org/m", "--hf-overrides=$(X)"])), both);
     for fine in [
         "--api-key=$(KEY)",
         "--host=$(POD_IP)",
