@@ -182,7 +182,7 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
         return (SlotState::Unknown, Reason::Unmanaged, None);
     }
-    if slot.facts.works.doubted_by.is_some() || is_not_shown(fleet, id) {
+    if slot.facts.works.doubted_by.is_some() {
         return (SlotState::Unknown, Reason::Contradicted, None);
     }
     if slot.facts.held.says.iter().any(|w| w.says) {
@@ -232,23 +232,6 @@ fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
     let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && open(s)).collect();
     let place = nobodys.iter().rev().position(|s| *s == id);
     place.is_some_and(|p| p < unheld.max(at_work.saturating_sub(held)))
-}
-
-/// The node's exporter shows fewer devices than are handed out there: of the slots that nobody holds, so many are on none
-/// (a GPU that fell off the bus after the device plugin counted it), or the exporter was told to leave them out.
-fn is_not_shown(fleet: &Fleet, id: SlotId) -> bool {
-    let node = fleet.node(fleet.slot(id).node);
-    let slots = || node.slot_ids().map(|s| fleet.slot(s));
-    if node.devices.is_empty() || slots().any(|s| s.mig_profile.is_some() || s.dra || s.resource.is_none()) {
-        return false;
-    }
-    let healthy = || node.slot_ids().filter(|s| fleet.slot(*s).state != SlotState::Unhealthy);
-    let missing = healthy().count().saturating_sub(node.devices.len());
-    let named = |s: &SlotId| node.devices.iter().any(|d| d.uuid == fleet.slot(*s).name);
-    let nobodys: Vec<SlotId> = healthy()
-        .filter(|s| !named(s) && !fleet.slot(*s).is_allocated())
-        .collect();
-    nobodys.iter().rev().position(|s| *s == id).is_some_and(|p| p < missing)
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.
