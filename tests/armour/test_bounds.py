@@ -77,7 +77,8 @@ class Bounds(unittest.TestCase):
 
     def test_tokens_without_end(self):
         count = iter(range(10 ** 9))
-        body = lambda _: ('{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"%d"},"items":[]}' % next(count)).encode()
+        one = json.loads(tiny_pods(1))
+        body = lambda _: json.dumps(one | {"metadata": {"continue": str(next(count))}}).encode()
         self.bounded(self.scan([("/api/v1/pods$", body)]), "more than 1600 pages")
 
     def test_answers_of_a_store(self):
@@ -168,7 +169,7 @@ class Bounds(unittest.TestCase):
     def test_devices_are_read_to_a_bound(self):
         for args in (("scan", "--demo", "--policy"), ("scan", "--demo", "--prices"), ("scan", "--demo", "--baseline"), ("show", "1", "--report"), ("scan", "--snapshot"), ("check",)):
             with self.subTest(args):
-                self.bounded(run(*args, "/dev/zero"), "larger than|not a gpuwaste snapshot|NUL|binary", codes=(2,))
+                self.bounded(run(*args, "/dev/zero"), "larger than|not a gpuwaste snapshot|NUL|binary|more than 520 MiB of memory", codes=(2,))
 
     def test_pipes_in_folders_are_not_waited_for(self):
         with tempfile.TemporaryDirectory() as name:
