@@ -1,7 +1,7 @@
 //! What lies in object storage: listed and read, never written. One bucket is a [`Store`]; an object is a [`Reader`].
 //!
 //! Nothing is asked of anybody but the endpoint of the named bucket and whoever hands out the tokens that the environment names
-//! (see [`gate`]). No error repeats what a store said beyond its status and its own word for it.
+//! (see `gate`). No error repeats what a store said beyond its status and its own word for it.
 
 mod address;
 mod gate;
