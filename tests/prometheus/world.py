@@ -127,8 +127,10 @@ class World:
             self.workload(f"pressed{tail}", 2, 4, lambda t: Load(2, kv=0.99, waiting=12, preempt=0.2, busy=0.8, power=600) if pressed(t) else Load(1, kv=0.4, busy=0.5))
             starved = lambda t: time.gmtime(t).tm_hour < 12
             self.workload(f"starved{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1, busy=0.6, throttle=0.01))
-            # Containers without a CPU limit are never throttled: they wait where the whole machine is full.
-            self.workload(f"unlimited{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, cpu=0.97) if starved(t) else Load(1, busy=0.6, cpu=0.3), limited=False)
+            # Containers without a CPU limit are never throttled: they wait where the whole machine is full. One says how full its
+            # machine is: two on one would contradict each other.
+            if self.scale == 1:
+                self.workload(f"unlimited{tail}", 1, 4, lambda t: Load(2, waiting=4, busy=0.12, util=0.98, power=250, cpu=0.97) if starved(t) else Load(1, busy=0.6, cpu=0.3), limited=False)
             # No queue, but as many running as ever; and throttled where there is hardly any load, which starves nobody.
             self.workload(f"unqueued{tail}", 1, 1, lambda t: Load(2, busy=0.12, util=0.98, power=250, throttle=0.6, cpu=0.97) if starved(t) else Load(1.2, busy=0.6, throttle=0.01))
             self.workload(f"light{tail}", 1, 1, lambda t: Load(0.05, busy=0.05, power=150, throttle=0.6, cpu=0.97) if starved(t) else Load(2, busy=0.6, throttle=0.01))
