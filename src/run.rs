@@ -55,8 +55,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { COULD_NOT } else { 0 });
         }
     };
-    memory::watch();
-    match run(cli.command) {
+    match memory::watch().and_then(|()| run(cli.command)) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<source::Interrupted>() => ExitCode::from(INTERRUPTED),

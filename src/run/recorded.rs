@@ -3,13 +3,13 @@
 //! Who names a file wants that file, and an error where it cannot be read. Of a folder, and of a store, which may be away for a
 //! while, what can be read is read; the rest is told and is a failed source.
 
+mod fleet;
+
 use super::{slips, snapshot_file};
 use crate::collect::input;
-use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use gpuwaste_objects::{Address, Store};
 #[cfg(feature = "object-store")]
 use std::rc::Rc;
 
+pub(super) use fleet::{fleet, whole};
+
 /// By which names snapshots and reports are known where nobody named them.
 const NAMES: [&str; 3] = [".json", ".json.gz", ".json.zst"];
 /// In a folder, with those below it: more is no folder of snapshots.
 const MOST_FILES: usize = 100_000;
 const DEEPEST: usize = 16;
-/// Seconds within which snapshots tell of one moment.
-const ONE_MOMENT: i64 = 3600;
 
 /// One snapshot or report, not opened yet.
 pub(super) struct Recorded {
@@ -337,132 +337,6 @@ impl Lost {
         };
         (source, gap)
     }
-}
-
-/// Several snapshots are one fleet; the report is dated by the newest. Of a cluster that a folder or a prefix holds several times
-/// the newest counts.
-pub(super) fn fleet(paths: &[PathBuf], cluster_name: Option<&str>) -> Result<Snapshot> {
-    let series = named(paths)?;
-    let mut fleet = Fleet::default();
-    let lost = series.each(Recorded::snapshot, |one, mut snapshot| {
-        if let Some(name) = cluster_name {
-            snapshot.clusters.iter_mut().for_each(|c| name.clone_into(&mut c.name));
-        }
-        snapshot.sources.push(Source {
-            kind: SourceKind::Snapshot,
-            name: one.name.clone(),
-            status: SourceStatus::Ok,
-            detail: format!(
-                "recorded {} by gpuwaste {}",
-                snapshot.taken_at.strftime("%Y-%m-%d %H:%M UTC"),
-                snapshot.tool_version
-            ),
-            named: true,
-        });
-        fleet.take(snapshot, !one.is_needed());
-        Ok(())
-    })?;
-    let mut all = fleet.whole().context("no snapshot was named")?;
-    for one in lost {
-        let (source, gap) = one.told();
-        all.sources.push(source);
-        all.gaps.push(gap);
-    }
-    Ok(all)
-}
-
-/// Snapshots that are read one by one, of which what is newest is held.
-#[derive(Default)]
-struct Fleet {
-    held: Vec<Snapshot>,
-    /// Of each cluster: whose is held, when it was taken.
-    newest: BTreeMap<String, (usize, Timestamp)>,
-}
-
-/// Two of one name and moment that share no node only claim to be one: the join tells them apart.
-fn share_nodes(a: &Cluster, b: &Cluster) -> bool {
-    let names = |c: &Cluster| -> BTreeSet<String> { c.nodes.iter().flatten().map(|n| n.name.clone()).collect() };
-    !names(a).is_disjoint(&names(b))
-}
-
-fn identity(cluster: &Cluster) -> String {
-    cluster.uid.clone().unwrap_or_else(|| cluster.name.clone())
-}
-
-impl Fleet {
-    /// `by_time`: a cluster that is held already counts once.
-    fn take(&mut self, mut snapshot: Snapshot, by_time: bool) {
-        let (at, own) = (snapshot.taken_at, self.held.len());
-        let had_some = !snapshot.clusters.is_empty();
-        if by_time {
-            let mut kept = Vec::new();
-            for cluster in snapshot.clusters {
-                let id = identity(&cluster);
-                if let Some((whose, known)) = self.newest.get(&id).copied().filter(|(whose, _)| *whose != own) {
-                    let old = &mut self.held[whose];
-                    let same = |c: &Cluster| {
-                        identity(c) == id
-                            && (known.duration_since(at).as_secs().abs() > ONE_MOMENT || share_nodes(c, &cluster))
-                    };
-                    if old.clusters.iter().any(same) {
-                        if known >= at {
-                            continue;
-                        }
-                        old.clusters.retain(|c| !same(c));
-                        if old.clusters.is_empty() {
-                            // Of it nothing counts any more.
-                            (old.sources, old.gaps) = (Vec::new(), Vec::new());
-                        }
-                    }
-                }
-                self.newest.insert(id, (own, at));
-                kept.push(cluster);
-            }
-            snapshot.clusters = kept;
-            if snapshot.clusters.is_empty() && had_some {
-                return;
-            }
-        }
-        self.held.push(snapshot);
-    }
-
-    fn whole(self) -> Option<Snapshot> {
-        let mut all = self.held.into_iter().filter(|s| !s.sources.is_empty());
-        let mut whole = all.next()?;
-        let (mut oldest, mut newest) = (whole.taken_at, whole.taken_at);
-        date(&mut whole);
-        for mut one in all {
-            oldest = oldest.min(one.taken_at);
-            newest = newest.max(one.taken_at);
-            date(&mut one);
-            whole.clusters.extend(one.clusters);
-            whole.sources.extend(one.sources);
-            whole.gaps.extend(one.gaps);
-        }
-        whole.gaps.extend(apart(oldest, newest));
-        whole.taken_at = newest;
-        Some(whole)
-    }
-}
-
-/// Says of each cluster when it was read, before it stands beside others.
-pub(super) fn date(snapshot: &mut Snapshot) {
-    let at = snapshot.taken_at;
-    for cluster in &mut snapshot.clusters {
-        cluster.read_at.get_or_insert(at);
-    }
-}
-
-/// Snapshots that do not tell of one moment.
-pub(super) fn apart(a: Timestamp, b: Timestamp) -> Option<Gap> {
-    let apart = a.duration_since(b).as_secs().abs();
-    (apart > ONE_MOMENT).then(|| Gap {
-        source: "snapshots".into(),
-        what: "one moment for the whole fleet".into(),
-        reason: format!("the snapshots were taken {} h apart", apart / 3600),
-        effect: "ages are counted to the newest one".into(),
-        remedy: "record them together".into(),
-    })
 }
 
 /// `--dry-run`: what would be asked for these.

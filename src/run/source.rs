@@ -47,23 +47,19 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinL
     }
     let clusters =
         !args.snapshot.is_empty() || !args.context.is_empty() || args.all_contexts || args.kubeconfig.is_some();
-    let mut known = clusters
-        .then(|| beside(args, keep_labels.clone(), limits))
-        .transpose()?;
+    let mut known = Vec::new();
+    if clusters {
+        known.push(beside(args, keep_labels.clone(), limits)?);
+    }
     let mut lost = Vec::new();
     for place in slurm {
         match read_slurm(args, &place, keep_labels.clone(), limits) {
-            Ok(one) => {
-                known = Some(match known {
-                    None => one,
-                    Some(known) => merge(known, one),
-                });
-            }
+            Ok(one) => known.push(one),
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => lost.push((place, error)),
         }
     }
-    let Some(mut all) = known else {
+    let Some(mut all) = recorded::whole(known) else {
         return Err(lost.swap_remove(0).1);
     };
     for (place, error) in lost {
@@ -100,17 +96,6 @@ fn read_slurm(args: &SourceArgs, place: &Place, keep_labels: Vec<String>, limits
 /// The demo fleet as it was recorded.
 pub(crate) fn demo() -> Result<Snapshot> {
     snapshot_file::decode(DEMO).context("the built-in demo is damaged")
-}
-
-fn merge(mut a: Snapshot, mut b: Snapshot) -> Snapshot {
-    a.gaps.extend(recorded::apart(a.taken_at, b.taken_at));
-    recorded::date(&mut a);
-    recorded::date(&mut b);
-    a.taken_at = a.taken_at.max(b.taken_at);
-    a.clusters.extend(b.clusters);
-    a.sources.extend(b.sources);
-    a.gaps.extend(b.gaps);
-    a
 }
 
 pub(super) fn options(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> CollectOptions {

@@ -188,6 +188,13 @@ class Store:
         self.assertIn("list", told.stdout)
         self.assertEqual(front.asked, [])
 
+    def test_what_goes_in_the_clear_goes_through_no_proxy(self):
+        """It would read the signatures; the way of TLS is the library's, which shows a proxy whom it calls alone."""
+        proxy = Front(self.port, lambda line: answer("502 No"))
+        every = {name: f"http://127.0.0.1:{proxy.port}" for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")}
+        self.run_on("scan", "--snapshot", self.url("whole.json"), "-q", env=self.env | every | {"NO_PROXY": "", "no_proxy": ""})
+        self.assertEqual(proxy.asked, [])
+
     def test_what_breaks_off_is_taken_up_again_or_told(self):
         cut = {"left": 1}
 

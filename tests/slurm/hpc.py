@@ -2,8 +2,9 @@
 
 Needs root and Debian's packages slurm-wlm, slurmdbd, mariadb-server and munge; with `rest`, slurmrestd and slurm-wlm-jwt-plugin.
 """
-import os, pathlib, shutil, socket, subprocess, tempfile, time
+import json, os, pathlib, shutil, socket, subprocess, tempfile, time
 
+BINARY = pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve()
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "munged", "sbatch", "sacctmgr")
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
@@ -39,8 +40,8 @@ def until(what, ask, seconds=60):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-CONF = """
-ClusterName=hpc
+# What every cluster here has: one host, munge with a key of its own, and files in a folder of its own.
+DAEMONS = """
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -54,16 +55,20 @@ SlurmctldPidFile={folder}/ctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/log/ctld
 SlurmdLogFile={folder}/log/%n
-ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
-JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-GresTypes=gpu,shard
 ReturnToService=2
 SlurmdParameters=config_overrides
+"""
+
+CONF = DAEMONS + """
+ClusterName=hpc
+ProctrackType=proctrack/linuxproc
+JobAcctGatherType=jobacct_gather/none
+SelectTypeParameters=CR_Core_Memory
+GresTypes=gpu,shard
 SchedulerParameters=sched_min_interval=1000,bf_interval=2
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -164,6 +169,12 @@ class Cluster:
         self.run("mariadb", "--no-defaults", f"--socket={sock}", "-u", "root", "-e", grants)
 
     def start(self):
+        try:
+            self.start_all()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
+
+    def start_all(self):
         munge = self.folder / "munge"
         self.daemon("munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket", f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed")
         until("munged", lambda: (munge / "socket").exists())
@@ -240,3 +251,20 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 child.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Asks:
+    """What runs gpuwaste beside the cluster `slurm` of its class."""
+
+    binary = BINARY
+
+    @classmethod
+    def gpuwaste(cls, *arguments, expect=(0, 1), user=None):
+        done = subprocess.run([cls.binary, *map(str, arguments)], env=cls.slurm.env, cwd=cls.slurm.folder, capture_output=True, text=True, timeout=120, user=user)
+        if done.returncode not in expect:
+            raise AssertionError(f"exit {done.returncode}: {done.stderr}\n{cls.slurm.log()}")
+        return done
+
+    @classmethod
+    def collect(cls, *arguments, **how):
+        return json.loads(cls.gpuwaste("collect", *arguments, "-q", "-o", "-", **how).stdout)

@@ -11,8 +11,7 @@ usage: GPUWASTE=target/debug/gpuwaste python3 tests/slurm/test_scan_slurm.py
 import json, os, pathlib, pwd, shutil, subprocess, sys, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-BINARY = pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve()
-from hpc import Cluster, skip, until  # noqa: E402
+from hpc import BINARY, Asks, Cluster, skip, until  # noqa: E402
 
 SKIP = skip()
 
@@ -41,15 +40,12 @@ as_of = "2026-11-01"
 
 
 @unittest.skipIf(SKIP, f"SKIPPED LOUDLY: {SKIP}")
-class Scan(unittest.TestCase):
+class Scan(Asks, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.slurm = s = Cluster()
         cls.addClassCleanup(s.stop)
-        try:
-            s.start()
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{s.log()}") from None
+        s.start()
         # Another user runs it too: where it was built may be closed to him.
         cls.binary = shutil.copy(BINARY, s.folder / "gpuwaste")
         jobs = cls.jobs = {}
@@ -80,17 +76,6 @@ class Scan(unittest.TestCase):
         cls.snapshot = cls.collect("--slurm")
         cls.later = cls.aged(cls.snapshot, hours=30)
         cls.report = cls.scan("--snapshot", cls.later)
-
-    @classmethod
-    def gpuwaste(cls, *arguments, expect=(0, 1), user=None):
-        done = subprocess.run([cls.binary, *map(str, arguments)], env=cls.slurm.env, cwd=cls.slurm.folder, capture_output=True, text=True, timeout=120, user=user)
-        if done.returncode not in expect:
-            raise AssertionError(f"exit {done.returncode}: {done.stderr}")
-        return done
-
-    @classmethod
-    def collect(cls, *arguments, **how):
-        return json.loads(cls.gpuwaste("collect", *arguments, "-q", "-o", "-", **how).stdout)
 
     @classmethod
     def scan(cls, *arguments, **how):

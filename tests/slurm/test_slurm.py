@@ -10,7 +10,7 @@ usage: GPUWASTE=target/debug/gpuwaste python3 tests/slurm/test_slurm.py
 import json, os, pathlib, shutil, socket, subprocess, sys, tempfile, time, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from hpc import free_ports, until
+from hpc import DAEMONS, free_ports, until
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve()
@@ -22,30 +22,11 @@ if MISSING or os.geteuid() != 0:
     if os.environ.get("CI"):
         raise SystemExit(f"FAILED: {SKIP}")
 
-CONF = """
+CONF = DAEMONS + """
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool/%n
-SlurmctldPidFile={folder}/ctld.pid
-SlurmdPidFile={folder}/%n.pid
-SlurmctldLogFile={folder}/log/ctld
-SlurmdLogFile={folder}/log/%n
 ProctrackType={track}
-TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
-ReturnToService=2
-SlurmdParameters=config_overrides
 NodeName=gpu1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=1000 Gres=gpu:h100:4
 NodeName=cpu1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=1000
 PartitionName=serving Nodes=gpu1 Default=YES MaxTime=INFINITE State=UP

@@ -6,11 +6,10 @@ skipped and says so; with CI set it fails instead.
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/slurm/test_slurm_rest.py
 """
-import base64, http.server, json, os, pathlib, shutil, subprocess, sys, threading, time, unittest
+import base64, http.server, json, os, pathlib, sys, threading, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-BINARY = pathlib.Path(os.environ.get("GPUWASTE", "target/debug/gpuwaste")).resolve()
-from hpc import Cluster, skip, until  # noqa: E402
+from hpc import Asks, Cluster, skip, until  # noqa: E402
 
 SKIP = skip("slurmrestd")
 SECRET = "CANARY" + base64.urlsafe_b64encode(os.urandom(12)).decode()
@@ -45,16 +44,13 @@ def relay(test, answer, elsewhere=""):
 
 
 @unittest.skipIf(SKIP, f"SKIPPED LOUDLY: {SKIP}")
-class Rest(unittest.TestCase):
+class Rest(Asks, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.slurm = s = Cluster()
         cls.addClassCleanup(s.stop)
         s.accept_tokens()
-        try:
-            s.start()
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{s.log()}") from None
+        s.start()
         one = s.submit("one", "-w", "gpu1", "--gres=gpu:2", "-c", "4", "--mem=20000")
         array = s.submit("array", "-w", "gpu1", "--array=0-1", "--gres=gpu:1")
         gang = s.submit("gang", "-w", "gpu1,gpu2", "-N", "2", "--ntasks-per-node=1", "--gres=gpu:h100:2", account="bio")
@@ -66,17 +62,6 @@ class Rest(unittest.TestCase):
         cls.token = s.folder / "token"
         cls.token.write_text(token)
         until("accounting", lambda: s.run("sacct", "-a", "-X", "-n", "-o", "jobid").split())
-
-    @classmethod
-    def gpuwaste(cls, *arguments, expect=(0, 1)):
-        done = subprocess.run([BINARY, *map(str, arguments)], env=cls.slurm.env, cwd=cls.slurm.folder, capture_output=True, text=True, timeout=120)
-        if done.returncode not in expect:
-            raise AssertionError(f"exit {done.returncode}: {done.stderr}\n{cls.slurm.log()}")
-        return done
-
-    @classmethod
-    def collect(cls, *arguments, **how):
-        return json.loads(cls.gpuwaste("collect", *arguments, "-q", "-o", "-", **how).stdout)
 
     def over(self, url=None, token=None):
         return ["--slurm-rest", url or self.url, "--slurm-token-file", token or self.token]

@@ -38,7 +38,10 @@ pub(crate) enum Trouble {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
+    /// Of TLS: through the environment's proxies, which see whom is called, and no signature.
     client: reqwest::Client,
+    /// Of what goes in the clear: a proxy would read signatures and credentials.
+    direct: reqwest::Client,
     /// `host` or `host:port` of an endpoint that was named with http://.
     plain: Option<String>,
     /// `host` or `host:port` of metadata services that the environment names beside the known ones.
@@ -49,10 +52,16 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(client: reqwest::Client, endpoint: Option<&str>, metadata: &[String], instance: bool) -> Self {
+    pub(crate) fn new(
+        [client, direct]: [reqwest::Client; 2],
+        endpoint: Option<&str>,
+        metadata: &[String],
+        instance: bool,
+    ) -> Self {
         let place = |rest: &str| rest.split(['/', '?']).next().unwrap_or_default().to_ascii_lowercase();
         Self {
             client,
+            direct,
             plain: endpoint.and_then(|e| e.strip_prefix("http://")).map(place),
             metadata: metadata
                 .iter()
@@ -108,7 +117,12 @@ impl Gate {
             *ask.body_mut() = Some(bytes.clone().into());
         }
         let host = parts.uri.host().unwrap_or_default().to_owned();
-        let answer = self.client.execute(ask).await.map_err(|e| self.lost(&host, e))?;
+        let client = if parts.uri.scheme_str() == Some("https") {
+            &self.client
+        } else {
+            &self.direct
+        };
+        let answer = client.execute(ask).await.map_err(|e| self.lost(&host, e))?;
         let (parts, body) = http::Response::<reqwest::Body>::from(answer).into_parts();
         if parts.status.is_success() {
             let most = if list { MOST_SAID } else { MOST_OF_OBJECT };
@@ -220,7 +234,7 @@ mod tests {
     fn gate(endpoint: Option<&str>, instance: bool) -> Gate {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Gate::new(
-            reqwest::Client::new(),
+            [(); 2].map(|()| reqwest::Client::new()),
             endpoint,
             &["http://own.metadata:8080/".into()],
             instance,

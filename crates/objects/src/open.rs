@@ -123,22 +123,27 @@ fn azure(container: &str) -> Result<(Arc<dyn Both>, Gate), Failure> {
 fn gate(endpoint: Option<&str>, authorities: Option<&str>) -> Result<Gate, Failure> {
     // No client is made without a TLS provider; one that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(SILENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        // What lies there is unpacked by its content, not by a header.
-        .no_gzip()
-        .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")));
+    let builder = || {
+        reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            // What lies there is unpacked by its content, not by a header.
+            .no_gzip()
+            .user_agent(concat!("gpuwaste/", env!("CARGO_PKG_VERSION")))
+    };
+    let mut client = builder();
     if let Some(path) = authorities {
         let pem = certificates(path).map_err(|why| Failure(format!("AWS_CA_BUNDLE: {path}: {why}")))?;
         client = client.tls_certs_merge(pem);
     }
-    let client = client
-        .build()
-        .map_err(|e| Failure(format!("could not make a client: {}", e.without_url())))?;
+    let made = |builder: reqwest::ClientBuilder| {
+        let client = builder.build();
+        client.map_err(|e| Failure(format!("could not make a client: {}", e.without_url())))
+    };
+    let clients = [made(client)?, made(builder().no_proxy())?];
     let metadata: Vec<String> = METADATA.iter().filter_map(|name| variable(name)).collect();
-    Ok(Gate::new(client, endpoint, &metadata, instance_allowed()))
+    Ok(Gate::new(clients, endpoint, &metadata, instance_allowed()))
 }
 
 fn certificates(path: &str) -> Result<Vec<reqwest::Certificate>, String> {

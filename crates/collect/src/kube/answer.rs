@@ -4,6 +4,7 @@
 use super::clock::Look;
 use super::path::{ApiPath, Resource, is_name, is_version};
 use super::raw::RawMeta;
+use crate::held;
 use crate::snapshot::Gap;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, SeqAccess, Visitor};
@@ -37,6 +38,8 @@ pub enum ReadError {
     Body(String),
     /// More than gpuwaste reads of anything.
     TooMuch(String),
+    /// More than this process may hold; there are clusters that have as much.
+    TooLarge(String),
     /// Not sent: it is not in the run's plan, which `--dry-run` prints.
     Unplanned(String),
 }
@@ -59,7 +62,7 @@ impl fmt::Display for ReadError {
             Self::TimedOut(limit) => write!(f, "no answer within {} s; {}", limit.as_secs(), self.remedy("")),
             Self::Connect { reason, remedy } => write!(f, "{reason}; {remedy}"),
             Self::Body(reason) => write!(f, "the answer could not be read: {reason}"),
-            Self::TooMuch(what) => f.write_str(what),
+            Self::TooMuch(what) | Self::TooLarge(what) => f.write_str(what),
             Self::Unplanned(path) => write!(f, "{path} was not asked for: --dry-run does not list it"),
         }
     }
@@ -115,6 +118,10 @@ impl ReadError {
             Self::TimedOut(_) => "raise --timeout, or check the network between you and the API server".into(),
             Self::Connect { remedy, .. } => remedy.clone(),
             Self::Unplanned(_) => "report it: gpuwaste asks for something that it does not list".into(),
+            Self::TooLarge(_) => format!(
+                "allow more memory where there is so much ({}=2048), or look at what the server sends",
+                held::VARIABLE
+            ),
             Self::TooMuch(_) => "look at what the server sends: no cluster has that much".into(),
             Self::Body(_) => {
                 "try again; if it persists, look at what answers at the server's address (a proxy?) and at its health"

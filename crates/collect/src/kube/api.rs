@@ -35,8 +35,6 @@ const MAX_OBJECT_BYTES: usize = 9 << 20;
 const MAX_EMPTY: usize = 100;
 /// Objects of one list. Kubernetes itself is tested to 150,000 pods; more is a list that never ends.
 const MAX_OBJECTS: usize = 400_000;
-/// Of them, objects that are kept: pods with GPUs, nodes with GPUs, owners. Each takes about 9 kB until it is printed.
-const MAX_KEPT: usize = 50_000;
 /// Pages of one list: servers may send fewer objects than were asked for.
 const MAX_PAGES: usize = 1_600;
 /// One list, with all its pages and waits.
@@ -270,7 +268,7 @@ impl Api {
             } else {
                 decoding = Some(task);
             }
-            if token.is_empty() && listed.items.len() <= MAX_KEPT {
+            if token.is_empty() && listed.items.len() <= held::max_kept() {
                 return Ok(Some(listed));
             }
             bounds(&listed, &mut tokens, &token, begun)?;
@@ -398,13 +396,15 @@ fn bounds<U>(listed: &Listed<U>, tokens: &mut HashSet<String>, token: &str, begu
     if listed.seen > MAX_OBJECTS {
         return too_much(format!("a list of more than {MAX_OBJECTS} objects"));
     }
-    if listed.items.len() > MAX_KEPT {
-        return too_much(format!(
-            "a list of more than {MAX_KEPT} objects that have to do with GPUs"
-        ));
+    let most = held::max_kept();
+    if listed.items.len() > most {
+        let what = format!("a list of more than {most} objects that have to do with GPUs");
+        return Err(ReadError::TooLarge(what));
     }
     if held::is_full() {
-        return too_much("a list that takes more memory than reading may".into());
+        return Err(ReadError::TooLarge(
+            "a list that takes more memory than reading may".into(),
+        ));
     }
     if listed.empty >= MAX_EMPTY {
         return too_much(format!("a list of {MAX_EMPTY} empty pages in a row"));

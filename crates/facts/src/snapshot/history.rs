@@ -187,7 +187,7 @@ pub struct LoadHistory {
     /// Most output tokens/s that one replica served in a bin without a queue and with its cache not near full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica_capacity: Option<f64>,
-    /// CPU used ÷ limit of the GPU containers.
+    /// CPU used ÷ limit of the GPU containers; of a pod without a limit how full its whole machine is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_share: Option<Figure>,
     /// Throttled periods ÷ periods.

@@ -28,6 +28,15 @@ pub(super) fn by_other_limits(workload: &Workload) -> bool {
     bins.is_some_and(|b| b.starved_by_other_limits)
 }
 
+/// Only what has a limit is throttled; a container without one waits for what its machine has left.
+fn advice(limited: bool) -> &'static str {
+    if limited {
+        "Raise the container's CPU limit (or remove it) and keep other pods off its cores: the engine's core loop starves first, and the GPU then waits while it looks busy."
+    } else {
+        "Keep other pods off its cores, and raise its CPU limit if it has one: its share of the CPU, or without a limit its whole node, is full; the engine's core loop starves first, and the GPU then waits while it looks busy."
+    }
+}
+
 pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
     let o = &workload.observed;
     let bins = o.bins.as_ref()?;
@@ -86,7 +95,7 @@ pub(super) fn starved(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &
         evidence,
         claims,
         fix: Fix {
-            summary: "Raise the container's CPU limit (or remove it) and keep other pods off its cores: the engine's core loop starves first, and the GPU then waits while it looks busy.".into(),
+            summary: advice(o.cpu_throttled.is_some()).into(),
             ..Fix::default()
         },
         ignored: None,

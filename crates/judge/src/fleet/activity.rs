@@ -88,7 +88,7 @@ pub struct Observed {
     pub output_length_p95: Option<f64>,
     /// Prefix cache hits ÷ queries.
     pub prefix_hit_rate: Option<f64>,
-    /// CPU used by the GPU container ÷ its limit (else request).
+    /// CPU used by the GPU container ÷ its limit; without one, how full its machine is.
     pub cpu_share: Option<Figure>,
     pub cpu_throttled: Option<Figure>,
     pub asleep: Option<bool>,
