@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 READS = {"release": ("sinfo", "--version"), "config": ("scontrol", "config"), "nodes": ("scontrol", "nodes"), "jobs": ("squeue", "--json"), "accounting": ("sacct", "-X")}
 FAULTS = {
     "missing": "exit 127", "refused": "echo 'slurm_load: Access/permission denied' >&2; exit 1", "away": "echo 'Unable to contact slurm controller' >&2; exit 1", "empty": "exit 0", "garbage": "head -c 4096 /dev/urandom",
-    "cut": 'answer | head -c "$(($(answer | wc -c) / 2))"', "other kind": "echo '{\"meta\":{},\"reservations\":[]}'", "null": "echo null", "no items": "echo '{\"nodes\":null,\"jobs\":null}'", "errors": "echo '{\"nodes\":[],\"jobs\":[],\"errors\":[{\"error\":\"denied\"}]}'; exit 1", "html": "echo '<html>log in</html>'", "hangs": "sleep 60", "endless": "yes '{' | head -c 3000000000",
+    "cut": 'answer | head -c "$(($(answer | wc -c) / 2))"', "other kind": "echo '{\"meta\":{},\"reservations\":[]}'", "null": "echo null", "no items": "echo '{\"nodes\":null,\"jobs\":null}'", "errors": "echo '{\"nodes\":[],\"jobs\":[],\"errors\":[{\"error\":\"denied\"}]}'; exit 1", "html": "echo '<html>log in</html>'", "hangs": "sleep 60", "lingers": "answer; sleep 60 & exit 0", "endless": "yes '{' | head -c 3000000000",
 }
 
 

@@ -54,6 +54,16 @@ pub(crate) fn max_kept() -> usize {
     (MAX_KEPT * share()) as usize
 }
 
+/// Bytes of one text that is read whole before it is judged. 10,000 Slurm nodes are 15 MB of JSON, 60,000 jobs 240 MB.
+pub(crate) fn max_read() -> u64 {
+    (READING * share()) as u64
+}
+
+/// Says that a text is longer than that.
+pub(crate) fn too_much(most: u64) -> String {
+    format!("it is more than {} MiB: {VARIABLE}=2048 allows more", most >> 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

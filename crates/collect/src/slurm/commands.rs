@@ -1,6 +1,7 @@
 //! The commands themselves: nothing that changes anything, each with a time limit and a bound.
 
 use super::{NO_CONFIG, Output, Outputs};
+use crate::held;
 use crate::options::CollectOptions;
 use anyhow::{Result, bail};
 use gpuwaste_slurm::config::{self, Config, version};
@@ -8,11 +9,12 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::io::{ErrorKind, Read};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// 10,000 nodes are 15 MB of JSON, 100,000 jobs 400 MB.
-const MOST_BYTES: u64 = 1 << 30;
 /// What a command says of its failure.
 const MOST_WORDS: usize = 300;
 /// Days of accounting that are asked for, one call each: large windows hurt slurmdbd.
@@ -160,47 +162,74 @@ fn run(command: &[&str], limit: Duration) -> Result<String, Failure> {
         ErrorKind::NotFound => Failure::Missing,
         _ => Failure::Failed(error.to_string()),
     })?;
-    let out = child
-        .stdout
-        .take()
-        .map(|pipe| thread::spawn(move || whole(pipe, MOST_BYTES)));
-    let err = child
-        .stderr
-        .take()
-        .map(|pipe| thread::spawn(move || whole(pipe, 1 << 16)));
+    let most = held::max_read();
+    let over = Arc::new(AtomicBool::new(false));
+    let out = child.stdout.take().map(|pipe| aside(pipe, most, &over));
+    let err = child.stderr.take().map(|pipe| aside(pipe, 1 << 16, &over));
     let until = Instant::now() + limit;
-    let status = loop {
+    let ended = loop {
         match child.try_wait() {
-            Ok(Some(status)) => break status,
+            Ok(Some(status)) => break Ok(status),
             Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(Failure::Failed(format!(
-                    "it took longer than {} s (--timeout)",
-                    limit.as_secs()
-                )));
-            }
-            Err(error) => return Err(Failure::Failed(error.to_string())),
+            Ok(None) => break Err(late(limit)),
+            Err(error) => break Err(Failure::Failed(error.to_string())),
         }
     };
-    let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| pipe.and_then(|t| t.join().ok()).unwrap_or_default();
-    let (out, err) = (text(out), text(err));
+    // What a command started may outlive it and hold its pipes: nobody waits for that longer than for the command.
+    let text = |pipe: Option<Receiver<Vec<u8>>>| match pipe {
+        None => Ok(Vec::new()),
+        Some(pipe) => pipe
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+            .map_err(|_| late(limit)),
+    };
+    let read = ended.and_then(|status| Ok((status, text(out)?, text(err)?)));
+    if read.is_err() {
+        over.store(true, Ordering::Relaxed);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (status, out, err) = read?;
     if !status.success() {
         let said: String = String::from_utf8_lossy(&err).trim().chars().take(MOST_WORDS).collect();
         let said = if said.is_empty() { status.to_string() } else { said };
         return Err(Failure::Failed(said));
     }
-    if out.len() as u64 >= MOST_BYTES {
-        return Err(Failure::Failed("it printed more than 1 GiB".into()));
+    if out.len() as u64 >= most {
+        return Err(Failure::Failed(held::too_much(most)));
     }
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
-/// All of a pipe up to a bound; what is behind it is read and dropped, so that nobody waits on a full pipe.
-fn whole(mut pipe: impl Read, most: u64) -> Vec<u8> {
+fn late(limit: Duration) -> Failure {
+    Failure::Failed(format!("it took longer than {} s (--timeout)", limit.as_secs()))
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn aside(pipe: impl Read + Send + 'static, most: u64, over: &Arc<AtomicBool>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    let over = Arc::clone(over);
+    thread::spawn(move || {
+        // Who asked may have gone.
+        let _ = sender.send(whole(pipe, most, &over));
+    });
+    receiver
+}
+
+/// All of a pipe up to a bound; what is behind it is read and dropped, so that nobody waits on a full pipe. Once it is `over`
+/// nothing more is read, or held.
+fn whole(mut pipe: impl Read, most: u64, over: &AtomicBool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let _ = pipe.by_ref().take(most).read_to_end(&mut bytes);
-    let _ = std::io::copy(&mut pipe, &mut std::io::sink());
+    let mut part = vec![0; 1 << 16];
+    while !over.load(Ordering::Relaxed) {
+        match pipe.read(&mut part) {
+            Ok(0) => break,
+            Ok(n) => {
+                let left = usize::try_from(most).unwrap_or(usize::MAX) - bytes.len();
+                bytes.extend_from_slice(&part[..n.min(left)]);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
     bytes
 }

@@ -1,7 +1,7 @@
 //! Outputs that an administrator saved.
 
 use super::{NO_CONFIG, Output, Outputs};
-use crate::input;
+use crate::{held, input};
 use anyhow::{Result, bail};
 use gpuwaste_slurm::config::{self, Config};
 use jiff::Timestamp;
@@ -9,9 +9,6 @@ use jiff::tz::TimeZone;
 use std::fs;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
-
-/// One file holds no more.
-const MOST_BYTES: u64 = 1 << 30;
 
 /// What the files of the folder are called, best first, and what each holds.
 pub const NAMES: [(&str, &str); 10] = [
@@ -117,6 +114,10 @@ fn accounting(folder: &Path) -> Vec<Result<Output, String>> {
 }
 
 fn text_of(path: &Path) -> Result<String, String> {
-    let bytes = input::found(path, MOST_BYTES).map_err(|e| e.to_string())?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let most = held::max_read();
+    if path.metadata().is_ok_and(|m| m.is_file() && m.len() > most) {
+        return Err(held::too_much(most));
+    }
+    let bytes = input::found(path, most).map_err(|e| e.to_string())?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }

@@ -2,8 +2,8 @@
 
 use super::commands::days;
 use super::{Output, Outputs};
-use crate::input;
 use crate::prometheus::{cause, plain_client, without_credentials};
+use crate::{held, input};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use futures::StreamExt;
@@ -17,8 +17,6 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// 100,000 jobs are 400 MB.
-const MOST_BYTES: usize = 1 << 30;
 /// Its own description.
 const MOST_WORDS: usize = 16 << 20;
 const DESCRIPTIONS: [&str; 2] = ["/openapi/v3", "/openapi"];
@@ -179,7 +177,9 @@ struct Server {
 impl Server {
     /// An answer of the API, without errors of its own.
     async fn json(&self, path: &str) -> Result<String, String> {
-        let text = self.get(path, MOST_BYTES).await?;
+        let text = self
+            .get(path, usize::try_from(held::max_read()).unwrap_or(usize::MAX))
+            .await?;
         rest::refusal(&text).map_or(Ok(text), Err)
     }
 
@@ -205,7 +205,7 @@ impl Server {
             let chunk = chunk.map_err(|_| format!("the answer was cut off after {} bytes", body.len()))?;
             body.extend_from_slice(&chunk);
             if body.len() > most {
-                return Err(format!("the answer is larger than {} MiB", most >> 20));
+                return Err(held::too_much(most as u64));
             }
         }
         let text = String::from_utf8(body).map_err(|_| "the answer is no text".to_owned())?;
