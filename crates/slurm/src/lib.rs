@@ -17,6 +17,7 @@ pub mod job;
 pub mod jobstats;
 mod lenient;
 pub mod node;
+pub mod past;
 pub mod rest;
 mod text;
 

@@ -3,7 +3,7 @@
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
     ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, doubt, dra, history, identity,
-    observed, state, witness, workloads,
+    observed, past, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::engine::metrics::plausible;
@@ -195,6 +195,7 @@ fn join_cluster(
     unused(fleet, index);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+    past::attach(fleet, cluster, index);
 }
 
 /// Nothing of a node was given to anybody for a day, as its scheduler tells.
