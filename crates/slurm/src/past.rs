@@ -78,7 +78,7 @@ fn machine(node: &Node) -> Machine {
     let devices: u64 = node.capacity.devices.values().fold(0, |a, b| a.saturating_add(*b));
     Machine {
         name: node.name.clone(),
-        cpus: node.capacity.cpu.map_or(0.0, |c| c.cores()),
+        cpus: node.capacity.cpu.map_or(0.0, gpuwaste_facts::units::MilliCores::cores),
         memory: node.capacity.memory.map_or(0.0, |m| m.0 as f64),
         gpus: cards.unwrap_or(devices as f64),
         whole: node.capacity.devices.keys().all(|k| k == crate::cluster::GPU),

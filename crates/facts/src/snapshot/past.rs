@@ -70,7 +70,6 @@ pub struct Asked {
 }
 
 impl Asked {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -86,16 +85,19 @@ fn is_nothing(n: &f64) -> bool {
     *n == 0.0
 }
 
+/// See [`like`].
+pub type Like = (String, Vec<(String, String)>);
+
 /// What machines of one kind have in common: what they are called without their numbers, and what their labels say. Whoever prices
 /// machines by their names may still price them apart.
-pub fn like(name: &str, labels: &BTreeMap<String, String>) -> (String, Vec<(String, String)>) {
+pub fn like(name: &str, labels: &BTreeMap<String, String>) -> Like {
     let stem: String = name.chars().filter(|c| !c.is_ascii_digit()).collect();
     (stem, labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 impl Node {
     /// See [`like`].
-    pub fn like(&self) -> (String, Vec<(String, String)>) {
+    pub fn like(&self) -> Like {
         like(&self.name, &self.labels)
     }
 }

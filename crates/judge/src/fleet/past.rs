@@ -2,7 +2,7 @@
 
 use super::{Fleet, NodeId, Slot, SlotId};
 use crate::snapshot::cluster::Cluster;
-use crate::snapshot::past::PastUse;
+use crate::snapshot::past::{Like, PastUse, like};
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -31,11 +31,11 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
     if cluster.past.is_empty() {
         return;
     }
-    let mut alike: HashMap<(String, Vec<(String, String)>), Vec<NodeId>> = HashMap::new();
-    let mut like_of = HashMap::new();
+    let mut alike: HashMap<Like, Vec<NodeId>> = HashMap::new();
+    let mut like_of: HashMap<String, Like> = HashMap::new();
     let mut partitions: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
     for (n, node) in fleet.nodes.iter().enumerate().filter(|(_, n)| n.cluster == index) {
-        let key = crate::snapshot::past::like(&node.name, &node.labels);
+        let key = like(&node.name, &node.labels);
         like_of.insert(node.name.clone(), key.clone());
         alike.entry(key).or_default().push(NodeId(n));
         for partition in node

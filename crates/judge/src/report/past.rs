@@ -48,7 +48,7 @@ fn sum(all: &[&Past]) -> GroupPast {
     let usd = |of: fn(&PastUse) -> f64| {
         let priced = all.iter().filter(|p| of(&p.used) > 0.0);
         let each = priced.map(|p| Some(p.price?.usd() * of(&p.used)));
-        each.sum::<Option<f64>>().map(|usd| (usd * 100.0).round() / 100.0)
+        each.sum::<Option<f64>>().map(|usd| (usd * 100.0).round() / 100.0 + 0.0)
     };
     GroupPast {
         window_seconds: all.iter().map(|p| p.used.window_seconds).max().unwrap_or(0),

@@ -312,7 +312,7 @@ thresholds! {
         past_share: Share = 0.02,
         /// GPU-hours of jobs that a smaller GPU would have carried (Job Defense Shield: 24).
         past_smaller_gpu_hours: Count = 24,
-        /// Unused GPU-hours of time limits (Job Defense Shield: 1,000)
+        /// Unused GPU-hours of time limits (Job Defense Shield: 1,000) and more,
         past_limit_gpu_hours: Count = 1000,
         /// of which at most this was used (Job Defense Shield: 0.2).
         past_limit_used: Share = 0.2,
