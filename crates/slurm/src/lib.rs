@@ -19,6 +19,7 @@ mod lenient;
 pub mod node;
 pub mod past;
 pub mod rest;
+pub mod steps;
 mod text;
 
 /// What was read of one output.

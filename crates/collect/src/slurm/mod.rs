@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow, bail};
 use gpuwaste_slurm::account::{self, Accounting};
 use gpuwaste_slurm::cluster::{Built, Input, build};
 use gpuwaste_slurm::config::Config;
-use gpuwaste_slurm::{Listed, activity, job, node};
+use gpuwaste_slurm::{Listed, activity, job, node, steps};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
@@ -58,6 +58,8 @@ struct Outputs {
     hidden: &'static str,
     nodes: Result<Output, String>,
     jobs: Result<Output, String>,
+    /// Steps that run; `None`: they were not listed.
+    steps: Option<String>,
     /// One text a day, and why the others are missing.
     accounting: Vec<Result<Output, String>>,
     /// Local times are of this zone.
@@ -242,6 +244,7 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
         config,
         nodes,
         jobs: jobs.ok(),
+        steps: outputs.steps.as_deref().map(steps::of_text),
         is_instance: options.is_gpu_instance,
     });
     built.cluster.past = past(

@@ -399,6 +399,9 @@ pub struct Pod {
     /// Somebody paused it, and it keeps what it holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// The most GPUs of its node that its steps which run can have; `None`: all, or it is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_gpus: Option<u64>,
     /// How long it may run, from its start; `None`: without end, or not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_seconds: Option<u64>,

@@ -1,6 +1,7 @@
 //! low-utilization: GPUs that are at work, and little of the time: by owner, with what they cost. It claims nothing.
 
 mod past;
+mod steps;
 
 use super::finding::{ClaimRank, Evidence, Finding, FindingKind, Fix, Subject};
 use super::support::{self, Judged, gpus, span};
@@ -22,12 +23,13 @@ documented! {
     /// (idle-hours, from past_idle_gpu_hours); a mean activity as above of the others, in jobs of more than half an hour and by who held
     /// at least 2 % of the partitions' GPU-hours (low-hours); jobs with so little activity and memory that a smaller GPU or MIG instance
     /// of this cluster would have carried them (smaller-gpu); and time limits of which a fifth or less was used (time-limit).
+    /// Of running ones: GPUs on which no step of the job runs for an hour of its life and more (no-step), where nothing tells what they did.
     ///
     /// Why it costs. These GPUs are allocated, look busy on a dashboard, and could do several times the work: what fleet studies find most of.
     ///
     /// How the dollars are computed. The price of the time that nothing ran: price x (1 - mean activity). It claims nothing and is in no total:
     /// nobody can take those minutes away. What is past is told as the mean rate over its days; idle-hours: the whole price of these
-    /// hours, low-hours: of what was not used of the others, so that no hour is told twice. smaller-gpu and time-limit have no dollars.
+    /// hours, low-hours: of what was not used of the others, so that no hour is told twice. smaller-gpu, time-limit and no-step have no dollars.
     ///
     /// When it is wrong. Activity is the share of time with any kernel running: low activity is real, high activity may still be little work.
     /// Debugging, checkpointing and work that waits for other machines are not waste of their owner's making. What ended jobs did is
@@ -58,6 +60,7 @@ impl Check for LowUtilization {
             Some(past::LOW),
             Some(past::SMALLER),
             Some(past::LIMIT),
+            Some(steps::STEPS),
         ]
     }
 
@@ -97,6 +100,7 @@ impl Check for LowUtilization {
             out.findings.push(finding(fleet, cluster, &owner, &low));
         }
         past::findings(context, out);
+        steps::findings(context, out);
     }
 }
 

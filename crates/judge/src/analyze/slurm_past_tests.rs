@@ -280,6 +280,32 @@ pub(super) fn young(age: i64, last: Option<i64>, role: Option<ContainerRole>) ->
     snap
 }
 
+#[test]
+fn gpus_in_no_step_are_a_hint() {
+    let with = |steps: Option<u64>, age: i64| {
+        let mut pod = job("7", "n1", &[0, 1, 2, 3], age);
+        pod.started_at = ago(age);
+        pod.step_gpus = steps;
+        let told = report(&cluster(vec![machine("n1")], vec![pod]));
+        part(&told, "no-step")
+            .iter()
+            .map(|f| (f.title.clone(), f.usd_per_hour, f.claims.len()))
+            .collect::<Vec<_>>()
+    };
+    assert!(with(None, 3 * HOUR).is_empty(), "not told, or all of them");
+    assert!(with(Some(4), 3 * HOUR).is_empty());
+    assert!(with(Some(0), HOUR - 60).is_empty(), "it may be about to begin");
+    let [(title, None, 0)] = &with(Some(1), 3 * HOUR)[..] else {
+        panic!("{:?}", with(Some(1), 3 * HOUR))
+    };
+    assert_eq!(title, "7: 3 GPUs of its 4 in no step that runs, on n1");
+    // What the devices did is told: it is idle, with dollars, and no hint beside.
+    let mut seen = young(3 * HOUR, None, None);
+    seen.clusters[0].pods[0].step_gpus = Some(0);
+    let told = report(&seen);
+    assert_eq!((part(&told, "idle").len(), part(&told, "no-step").len()), (1, 0));
+}
+
 /// A person in front of one GPU.
 pub(super) fn alone(age: i64) -> Snapshot {
     let mut snap = young(age, None, Some(ContainerRole::Notebook));

@@ -375,6 +375,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         unread: seen.unread,
         gpu_indices: seen.gpu_indices.clone(),
         suspended: seen.suspended,
+        step_gpus: seen.step_gpus,
         unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }

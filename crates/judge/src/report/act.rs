@@ -90,6 +90,7 @@ pub fn short(f: &ReportFinding) -> String {
         ("cpu-pods-on-gpu-node", _) => "taint the pool for GPU pods only".into(),
         ("low-utilization", "idle-hours") => "ask for the GPUs that a job uses".into(),
         ("low-utilization", "smaller-gpu") => "try such jobs on the smaller GPU".into(),
+        ("low-utilization", "no-step") => "ask its user whether it uses them".into(),
         ("low-utilization", "time-limit") => "ask for shorter --time".into(),
         ("stranded-gpu", "asked-cpus") => "ask for the node's CPUs a GPU (--cpus-per-gpu)".into(),
         ("stranded-gpu", "asked-memory") => "ask for the memory that is used (--mem-per-gpu)".into(),
