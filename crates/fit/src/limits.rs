@@ -74,7 +74,7 @@ fn heads(case: &Case<'_>) -> Option<String> {
             case.engine.rules == Rules::LlamaCpp || case.engine.rules == Rules::Plain || ranks == 0 || kv_heads == 0;
         // Fewer than ranks are replicated, more are divided: vLLM's and SGLang's attention asserts that either comes out even
         // (`vllm/model_executor/models/llama.py`, `sglang/srt/models/llama.py`), TGI and TensorRT-LLM refuse the same.
-        (!whole && kv_heads % ranks != 0 && ranks % kv_heads != 0).then(|| {
+        (!whole && !kv_heads.is_multiple_of(ranks) && !ranks.is_multiple_of(kv_heads)).then(|| {
             format!("{kv_heads} KV heads can neither be divided nor replicated over tensor parallelism {ranks}")
         })
     })

@@ -122,7 +122,9 @@ fn is_off(object: &Value) -> bool {
 pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let mut units = described(document, around);
     if is_off(&document.value) {
-        units.iter_mut().for_each(|unit| unit.replicas = 0.into());
+        for unit in &mut units {
+            unit.replicas = 0.into();
+        }
     }
     units
 }
