@@ -66,6 +66,10 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
     let Some(held) = workload.gpus_per_replica else {
         return;
     };
+    if spread.gpus > held && workload.settings.as_ref().is_some_and(|s| s.ranks_by_ray) {
+        let elsewhere = lack("its ranks are placed by Ray, and may be in other pods", "nothing to do");
+        return out.lacks(&elsewhere, slots);
+    }
     if spread.gpus > held {
         return too_few(fleet, id, workload, spread, held, out);
     }

@@ -188,6 +188,12 @@ fn whole<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
             return Err(support::unread(what, unread, remedy));
         }
     }
+    if held.settings.length_by_memory {
+        return Err(lack(
+            "its context is as long as its memory holds (--max-model-len auto): less memory is a shorter one",
+            "state the length that is needed",
+        ));
+    }
     if held.settings.kv_transfer {
         return Err(lack(
             "a connector carries its KV cache to or from other servers, and its role is not told (kv_both): it may be half of a split server",
