@@ -30,7 +30,7 @@ pub fn of_text(text: &str) -> Steps {
         let told = all.jobs.entry(job.to_owned()).or_default();
         let numbered = step.starts_with(|c: char| c.is_ascii_digit());
         let tres = get("TRES");
-        let gpus = (numbered && crate::lenient::told(tres) != "").then(|| gres::tres(tres).gpus.unwrap_or(0));
+        let gpus = (numbered && !crate::lenient::told(tres).is_empty()).then(|| gres::tres(tres).gpus.unwrap_or(0));
         for node in hostlist::expand(get("NodeList")).unwrap_or_default() {
             let sum = told.entry(node).or_insert(Some(0));
             // How many of several nodes' are on which is not told: all may be on one.
