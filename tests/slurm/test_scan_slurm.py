@@ -196,6 +196,7 @@ class Scan(Asks, unittest.TestCase):
         save = lambda name, *command, env=None: (saved / name).write_text(self.slurm.run(*command, env=env))
         save("nodes.json", "sinfo", "--all", "--json")
         save("jobs.json", "squeue", "--all", "--json")
+        save("steps.txt", "scontrol", "-o", "show", "step")
         save("config.txt", "scontrol", "show", "config")
         save("taken.txt", "date", "+%s")
         again = self.collect("--slurm-dir", saved)
