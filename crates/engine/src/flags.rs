@@ -43,7 +43,34 @@ impl Flags {
             }
             flags.values.insert(name, values);
         }
+        flags.gather();
         flags
+    }
+
+    /// `--hf-overrides.rope_scaling.factor 4`: vLLM's way to write a part of a flag whose value is JSON (`FlexibleArgumentParser`).
+    /// The whole then has it, too.
+    fn gather(&mut self) {
+        let dotted = self.values.iter().filter(|(name, _)| name.contains('.'));
+        let dotted: Vec<(String, Option<String>)> = dotted
+            .map(|(name, values)| (name.clone(), values.first().cloned()))
+            .collect();
+        for (name, value) in dotted {
+            let mut keys = name.split('.');
+            let whole = keys.next().unwrap_or_default();
+            let stated = self.values.get(whole).and_then(|v| v.first());
+            let Ok(mut object @ Value::Object(_)) =
+                stated.map_or(Ok(Value::Object(serde_json::Map::new())), |s| serde_json::from_str(s))
+            else {
+                continue;
+            };
+            let value = match value {
+                None => Value::Bool(true),
+                Some(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            };
+            let pointer: Vec<String> = keys.map(|k| k.replace('-', "_")).collect();
+            put(&mut object, &pointer, value);
+            self.values.insert(whole.to_string(), vec![object.to_string()]);
+        }
     }
 
     pub fn has(&self, names: &[&str]) -> bool {
@@ -126,6 +153,24 @@ impl Flags {
     pub(crate) fn positionals(&self) -> &[String] {
         &self.positionals
     }
+}
+
+/// Puts a value under nested keys.
+fn put(object: &mut Value, keys: &[String], value: Value) {
+    let (Some((key, rest)), Some(map)) = (keys.split_first(), object.as_object_mut()) else {
+        return;
+    };
+    if rest.is_empty() {
+        map.insert(key.clone(), value);
+        return;
+    }
+    let below = map
+        .entry(key.clone())
+        .or_insert_with(|| Value::Object(serde_json::Map::new()));
+    if !below.is_object() {
+        *below = Value::Object(serde_json::Map::new());
+    }
+    put(below, rest, value);
 }
 
 /// The flag without its dashes; `None` for a value. A negative number is a value.

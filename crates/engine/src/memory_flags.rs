@@ -1,7 +1,8 @@
 //! Flags that only the memory model asks for: drafts, towers, adapters, recurrent state, the pools' proportions.
 
+use super::Candidate;
 use super::flags::Flags;
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::server::{EngineSettings, Setting};
 use serde_json::Value;
 
 /// vLLM's, into settings that have the others already.
@@ -54,6 +55,59 @@ pub(super) fn sglang(flags: &Flags, settings: &mut EngineSettings) {
     settings.swa_full_tokens_ratio = ratio(flags, "swa-full-tokens-ratio");
     settings.mamba_full_memory_ratio = ratio(flags, "mamba-full-memory-ratio");
     settings.max_total_tokens = flags.count(&["max-total-tokens"]);
+}
+
+/// llama.cpp's that keep a part of the weights or of the cache off the card, or divide them unevenly (tools/server/README.md).
+/// How much that is hangs on each tensor's size: it is not known here.
+pub(super) fn llamacpp(flags: &Flags, candidate: &Candidate<'_>) {
+    const ELSEWHERE: &[(&str, &[&str], &str)] = &[
+        ("cpu-moe", &["cpu-moe", "cmoe"], "LLAMA_ARG_CPU_MOE"),
+        ("n-cpu-moe", &["n-cpu-moe", "ncmoe"], "LLAMA_ARG_N_CPU_MOE"),
+        (
+            "override-tensor",
+            &["override-tensor", "ot"],
+            "LLAMA_ARG_OVERRIDE_TENSOR",
+        ),
+        ("no-kv-offload", &["no-kv-offload", "nkvo"], "LLAMA_ARG_NO_KV_OFFLOAD"),
+        ("tensor-split", &["tensor-split", "ts"], "LLAMA_ARG_TENSOR_SPLIT"),
+        ("rpc", &["rpc"], "LLAMA_ARG_RPC"),
+    ];
+    for (name, given, variable) in ELSEWHERE {
+        let off = |v: &str| matches!(v, "0" | "false" | "off" | "");
+        let by_flag = flags.has(given) && !flags.text(given).is_some_and(off);
+        if by_flag || candidate.env(variable).is_some_and(|v| !off(v)) {
+            candidate.is_unread(Setting::Sizing, format!("the tensors that --{name} keeps elsewhere"));
+        }
+    }
+}
+
+/// SGLang's that keep weights off the card: prefetched groups of layers, experts that KTransformers computes on the host.
+pub(super) fn sglang_elsewhere(flags: &Flags, candidate: &Candidate<'_>) {
+    for name in [
+        "offload-group-size",
+        "kt-weight-path",
+        "kt-num-gpu-experts",
+        "kt-cpuinfer",
+    ] {
+        if flags.text(&[name]).is_some_and(|v| !matches!(v, "0" | "-1")) {
+            candidate.is_unread(
+                Setting::Sizing,
+                format!("the weights that --{name} keeps in the host's memory"),
+            );
+        }
+    }
+}
+
+/// vLLM's beside `--cpu-offload-gb`: groups of layers that are fetched when they are due (`OffloadConfig`, 0.15).
+pub(super) fn vllm_elsewhere(flags: &Flags, candidate: &Candidate<'_>) {
+    for name in ["offload-group-size", "offload-params", "offload-num-in-group"] {
+        if flags.text(&[name]).is_some_and(|v| v != "0") {
+            candidate.is_unread(
+                Setting::Sizing,
+                format!("the weights that --{name} keeps in the host's memory"),
+            );
+        }
+    }
 }
 
 /// What a draft's name says of the method, as vLLM reads it (`SpeculativeConfig.__post_init__`).

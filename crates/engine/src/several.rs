@@ -106,10 +106,12 @@ fn differences<'s>(
         same!(data_parallel, Setting::DataParallel);
         same!(nodes, Setting::FurtherParallel);
         same!(max_model_len, Setting::MaxModelLen);
+        same!(length_by_memory, Setting::MaxModelLen);
         same!(max_num_seqs, Setting::MaxNumSeqs);
         same!(slots, Setting::MaxNumSeqs);
         same!(max_num_batched_tokens, Setting::MaxNumBatchedTokens);
         same!(chunked_prefill_size, Setting::MaxNumBatchedTokens);
+        same!(chunked_prefill, Setting::MaxNumBatchedTokens);
         same!(gpu_memory_utilization, Setting::MemoryShare);
         same!(mem_fraction_static, Setting::MemoryShare);
         same!(kv_cache_memory, Setting::MemoryShare);

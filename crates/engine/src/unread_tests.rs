@@ -63,8 +63,8 @@ fn values_that_stand_elsewhere_are_unread() {
         ("--pipeline-parallel-size=$(X)", Setting::PipelineParallel),
         ("-dp=$(X)", Setting::DataParallel),
         ("--nnodes=$(X)", Setting::FurtherParallel),
-        ("--max-model-len=auto", Setting::MaxModelLen),
-        ("--max-model-len=-1", Setting::MaxModelLen),
+        ("--max-model-len=long", Setting::MaxModelLen),
+        ("--max-model-len=-2", Setting::MaxModelLen),
         ("--max-num-seqs=${X}", Setting::MaxNumSeqs),
         ("--gpu-memory-utilization=$(X)", Setting::MemoryShare),
         ("--gpu-memory-utilization=90", Setting::MemoryShare),
@@ -91,6 +91,9 @@ fn values_that_stand_elsewhere_are_unread() {
     let both = [Setting::MaxModelLen, Setting::Sizing];
     assert_eq!(unread(&args(&["org/m", "--hf-overrides=$(X)"])), both);
     for fine in [
+        // What its memory holds is stated, too.
+        "--max-model-len=auto",
+        "--max-model-len=-1",
         "--api-key=$(KEY)",
         "--host=$(POD_IP)",
         "--seed=$(S)",

@@ -26,6 +26,9 @@ pub(super) fn of_flags(candidate: &Candidate<'_>, flags: &Flags) {
                 } else {
                     &values[..1]
                 };
+                if means_what_fits(name, value) {
+                    continue;
+                }
                 if let Some(place) = all.iter().find_map(|v| missing(candidate, form, v)) {
                     candidate.is_unread(setting, place.unwrap_or_else(|| format!("the value of --{name}")));
                 }
@@ -52,6 +55,15 @@ pub(super) fn of_flags(candidate: &Candidate<'_>, flags: &Flags) {
         } else {
             candidate.is_unread(Setting::Any, place.text);
         }
+    }
+}
+
+/// Lengths that are no number and stated all the same: vLLM's "auto" and -1 (what the memory holds), llama.cpp's 0 (the model's own).
+fn means_what_fits(name: &str, value: &str) -> bool {
+    match name {
+        "max-model-len" => matches!(value, "auto" | "-1"),
+        "ctx-size" | "c" | "n-ctx" => value == "0",
+        _ => false,
     }
 }
 

@@ -26,14 +26,30 @@ pub(super) struct Judged<'a> {
 /// logged pools.
 const REFUSED_SHARE: f64 = 0.6;
 
+/// A share of the card below it is worth telling: engines take more by themselves.
+const SMALL_SHARE: f64 = 0.8;
+
 type Answer = (FitVerdict, String);
 
 impl Judged<'_> {
     pub(super) fn verdict(&self) -> Answer {
+        let total = self.case.total.0 as f64;
+        let share = self
+            .case
+            .settings
+            .gpu_memory_utilization
+            .or(self.case.settings.mem_fraction_static);
         let loaded = format!(
             "weights take {} of {}",
             gib(self.weights.value),
-            gib(self.case.total.0 as f64)
+            match share.filter(|s| *s < SMALL_SHARE) {
+                Some(share) => format!(
+                    "the {} that the engine may take ({share} of {})",
+                    gib(share * total),
+                    gib(total)
+                ),
+                None => gib(total),
+            }
         );
         let (low, high) = self.ends();
         if high <= 0.0 {
@@ -104,6 +120,8 @@ impl Judged<'_> {
     /// Bytes that a start needs. SGLang starts with any pool: only a stated length counts there.
     fn needed(&self, context: &Context, length: u64) -> f64 {
         match self.case.engine.rules {
+            // "Not enough GPU memory available to serve even a single token" (`estimate_max_model_len`).
+            _ if self.case.settings.length_by_memory => context.request(1),
             Rules::Sglang if self.case.settings.max_model_len.is_none() => {
                 context.request(self.case.step.tokens.min(length))
             }

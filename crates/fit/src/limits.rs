@@ -1,15 +1,19 @@
 //! What forbids a placement whatever its memory: heads and blocks that do not divide, missing units, lengths beyond the model.
 
-use super::defaults::Rules;
+use super::defaults::{Engine, Rules, Version};
 use super::memory::Case;
 use super::quantization;
-use crate::catalog::models::{Attention, LayerKind};
+use crate::catalog::gpus::GpuFacts;
+use crate::catalog::models::{Attention, LayerKind, ModelFacts, Task};
+use crate::snapshot::server::EngineSettings;
 
 /// The first limit that is broken, in words.
 pub(super) fn broken(case: &Case<'_>) -> Option<String> {
     engine(case)
         .or_else(|| quantization::unsupported(&case.scheme, case.settings, case.gpu))
+        .or_else(|| half_precision(case))
         .or_else(|| heads(case))
+        .or_else(|| steps(case))
         .or_else(|| stages(case))
         .or_else(|| blocks(case))
         .or_else(|| length(case))
@@ -58,9 +62,96 @@ fn heads(case: &Case<'_>) -> Option<String> {
         let (Attention::Grouped { heads, .. }
         | Attention::Latent { heads, .. }
         | Attention::Bidirectional { heads, .. }) = *attention;
-        (ranks > 0 && heads > 0 && heads % ranks != 0)
-            .then(|| format!("{heads} attention heads are not divisible by tensor parallelism {ranks}"))
+        if ranks > 0 && heads > 0 && heads % ranks != 0 {
+            return Some(format!(
+                "{heads} attention heads are not divisible by tensor parallelism {ranks}"
+            ));
+        }
+        let Attention::Grouped { kv_heads, .. } = *attention else {
+            return None;
+        };
+        let whole =
+            case.engine.rules == Rules::LlamaCpp || case.engine.rules == Rules::Plain || ranks == 0 || kv_heads == 0;
+        // Fewer than ranks are replicated, more are divided: vLLM's and SGLang's attention asserts that either comes out even
+        // (`vllm/model_executor/models/llama.py`, `sglang/srt/models/llama.py`), TGI and TensorRT-LLM refuse the same.
+        (!whole && !kv_heads.is_multiple_of(ranks) && !ranks.is_multiple_of(kv_heads)).then(|| {
+            format!("{kv_heads} KV heads can neither be divided nor replicated over tensor parallelism {ranks}")
+        })
     })
+}
+
+/// What vLLM's scheduler refuses: a step that holds fewer tokens than sequences, or, without chunked prefill, than a prompt may
+/// have (`SchedulerConfig`, 0.4 to 0.33). Its first engine chunks only where told, or above 32,768 tokens.
+fn steps(case: &Case<'_>) -> Option<String> {
+    if !case.engine.is_vllm() {
+        return None;
+    }
+    let tokens = case.settings.max_num_batched_tokens?;
+    if let Some(sequences) = case.settings.max_num_seqs.filter(|s| *s > tokens) {
+        return Some(format!(
+            "max_num_batched_tokens {tokens} is below max_num_seqs {sequences}"
+        ));
+    }
+    let length = case
+        .settings
+        .max_model_len
+        .or(case.model.max_positions.filter(|_| case.model.verified))?;
+    let generates = case.model.task == Task::Generate;
+    let chunked = case.settings.chunked_prefill.unwrap_or(match case.engine.rules {
+        Rules::VllmV0 => length > 32_768,
+        _ => true,
+    });
+    (generates && !chunked && tokens < length).then(|| {
+        format!("max_num_batched_tokens {tokens} is below max_model_len {length}, and prompts are not chunked: use --enable-chunked-prefill, or more tokens")
+    })
+}
+
+/// Models that vLLM does not run in float16, whose range their activations leave (`_FLOAT16_NOT_SUPPORTED_MODELS`).
+const NO_FLOAT16: &[&str] = &["gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"];
+
+/// The element that weights get where nothing is said, on cards before Ampere, which have no bfloat16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OldCard {
+    /// float16, or whatever the model has.
+    Half,
+    /// float32: the model does not run in float16 (`_resolve_auto_dtype`, 0.9 to 0.33).
+    Full,
+    /// vLLM asks for `--dtype half` (before vllm-project/vllm#17265, in 0.8.5 or the next).
+    Refused,
+}
+
+pub(super) fn on_old_card(engine: &Engine, model: &ModelFacts, settings: &EngineSettings, gpu: &GpuFacts) -> OldCard {
+    let old = gpu.compute_capability.is_some_and(|c| c < (8, 0));
+    let stated = settings.dtype.as_deref().is_some_and(|d| d != "auto");
+    let brain = model.verified && model.dtype.as_deref() == Some("bfloat16");
+    if !engine.is_vllm() || !old || stated {
+        OldCard::Half
+    } else if engine.since(0, 9) && NO_FLOAT16.contains(&model.model_type.as_str()) {
+        OldCard::Full
+    } else if engine.version.is_some_and(|v| v < Version(0, 8, 5)) && brain && model.quantization.is_none() {
+        OldCard::Refused
+    } else {
+        OldCard::Half
+    }
+}
+
+fn half_precision(case: &Case<'_>) -> Option<String> {
+    let (gpu, model) = (&case.gpu.name, &case.model.model_type);
+    let half = matches!(case.settings.dtype.as_deref(), Some("half" | "float16" | "fp16"));
+    if half && case.engine.is_vllm() && case.engine.since(0, 9) && NO_FLOAT16.contains(&model.as_str()) {
+        return Some(format!("vLLM does not run {model} in float16"));
+    }
+    let quantized = case.scheme.family != quantization::Family::None;
+    match on_old_card(&case.engine, case.model, case.settings, case.gpu) {
+        OldCard::Refused => Some(format!(
+            "{gpu} has no bfloat16, which the model is stored in: use --dtype half"
+        )),
+        // Kernels for quantized weights want 16 bit.
+        OldCard::Full if quantized => Some(format!(
+            "{gpu} has no bfloat16, and vLLM does not run {model} in float16"
+        )),
+        _ => None,
+    }
 }
 
 fn stages(case: &Case<'_>) -> Option<String> {

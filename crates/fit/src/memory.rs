@@ -51,6 +51,15 @@ pub(super) fn place(
         data: parallelism.data.clamp(1, 4096),
     };
     let engine = Engine::of(settings, model, gpu);
+    let in_full = EngineSettings {
+        dtype: Some("float32".into()),
+        ..settings.clone()
+    };
+    let unquantized = model.quantization.is_none() && settings.quantization.is_none();
+    let settings = match limits::on_old_card(&engine, model, settings, gpu) {
+        limits::OldCard::Full if unquantized => &in_full,
+        _ => settings,
+    };
     let scheme = match quantization::scheme(model, settings) {
         Ok(scheme) => scheme.as_loaded(&engine),
         Err(contradiction) => {
@@ -90,7 +99,7 @@ impl Case<'_> {
             ..Placement::default()
         };
         self.confidence(&mut placement);
-        if let Some(own) = quantization::unsized_of(self.model) {
+        if let Some(own) = quantization::unsized_of(self.model, self.settings) {
             placement.reason = format!("how many bits '{own}' takes is not known");
             return placement;
         }
@@ -123,6 +132,7 @@ impl Case<'_> {
             left.high -= weights::tables(self);
         }
         self.judge(&mut placement, &contexts, left, &ledger, weights);
+        self.load(&mut placement);
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = limit;
@@ -147,6 +157,31 @@ impl Case<'_> {
             placement.reason.push_str("; ");
             placement.reason.push_str(&self.assumption());
         }
+    }
+
+    /// Weights that are quantized while loading stand on the card at 16 bit first: in vLLM until 0.15 (vllm-project/vllm#7200,
+    /// #31914, #32773), in SGLang (sgl-project/sglang#2895; since which release no more is not known).
+    fn load(&self, placement: &mut Placement) {
+        let sglang = self.engine.rules == Rules::Sglang;
+        let whole = sglang || self.engine.is_vllm() && !self.engine.since(0, 15);
+        let Some(bytes) = weights::before_quantizing(self).filter(|_| whole) else {
+            return;
+        };
+        let total = self.total.0 as f64;
+        if bytes.high <= total || placement.verdict == FitVerdict::DoesNotFit {
+            return;
+        }
+        let surely = bytes.low > total && !sglang;
+        placement.verdict = if surely {
+            FitVerdict::DoesNotFit
+        } else {
+            FitVerdict::Tight
+        };
+        placement.reason = format!(
+            "weights are loaded at 16 bit before they are quantized: {} of {}",
+            pool::gib(bytes.value),
+            pool::gib(total)
+        );
     }
 
     fn assumption(&self) -> String {

@@ -57,7 +57,7 @@ pub(super) struct Scheme {
 }
 
 impl Scheme {
-    fn plain(bits: f64) -> Self {
+    pub(super) fn plain(bits: f64) -> Self {
         Self {
             family: Family::None,
             linear_bits: bits,
@@ -186,6 +186,8 @@ const GGUF_MIXES: &[(&str, f64)] = &[
     ("Q6_K_XL", 7.0),
     ("Q8_0", 8.50),
     ("Q8_K_XL", 10.0),
+    ("F16", 16.0),
+    ("BF16", 16.0),
 ];
 
 /// The family a flag or a checkpoint's description belongs to; words about single parts (`head=nvfp4`) say nothing of it.
@@ -203,7 +205,7 @@ fn family(text: &str) -> Family {
         () if has(&["awq"]) => Family::Awq,
         () if has(&["gptq"]) => Family::Gptq,
         () if is_gguf(text) => Family::Gguf,
-        () if has(&["w8a8", "int8", "w8a16", "quanto-8", "mlx-8bit", "smooth"]) => Family::Int8,
+        () if has(&["w8a8", "int8", "w8a16", "quanto-8", "mlx-8bit", "smooth", "eetq"]) => Family::Int8,
         () if has(&[
             "int4",
             "w4a16",
@@ -266,11 +268,16 @@ pub fn is_known(text: &str) -> bool {
     is_generic(&text) || family(&text) != Family::Other
 }
 
-/// A checkpoint's quantization whose bits no source tells; its weights cannot be sized.
-pub(super) fn unsized_of(model: &ModelFacts) -> Option<&str> {
-    let own = model.quantization.as_deref()?;
-    let text = own.to_ascii_lowercase();
-    (family(&text) == Family::Other && !is_generic(&text) && stated_bits(&text).is_none()).then_some(own)
+/// A quantization whose bits no source tells, the checkpoint's own or what the engine is told to make of one that names none;
+/// its weights cannot be sized.
+pub(super) fn unsized_of<'a>(model: &'a ModelFacts, settings: &'a EngineSettings) -> Option<&'a str> {
+    if let Some(own) = model.quantization.as_deref() {
+        let text = own.to_ascii_lowercase();
+        return (family(&text) == Family::Other && !is_generic(&text) && stated_bits(&text).is_none()).then_some(own);
+    }
+    let asked = settings.quantization.as_deref()?.trim();
+    let text = asked.to_ascii_lowercase();
+    (family(&text) == Family::Other && stated_bits(&text).is_none()).then_some(asked)
 }
 
 /// "exl 4.0bpw": bits per weight, as EXL2's and EXL3's names state them.

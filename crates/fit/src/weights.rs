@@ -96,6 +96,23 @@ pub(super) fn per_gpu(case: &Case<'_>) -> Option<Amount> {
     ))
 }
 
+/// Bytes on the fullest GPU of 16-bit weights that the engine itself quantizes, all of them loaded; `None`: it makes none.
+/// The high end has room for the CUDA context.
+pub(super) fn before_quantizing(case: &Case<'_>) -> Option<Amount> {
+    let sglang = case.engine.rules == Rules::Sglang;
+    let made = match case.scheme.family {
+        Family::Fp8 => true,
+        Family::Int8 | Family::Int4 => sglang,
+        _ => false,
+    };
+    if !made || case.model.quantization.is_some() {
+        return None;
+    }
+    let whole = bytes(case, &parts(case.model)?, &Scheme::plain(16.0));
+    let whole = (whole - case.settings.cpu_offload.map_or(0.0, |b| b.0 as f64)).max(0.0);
+    Some(Amount::new(whole * (1.0 - LESS), whole, whole + 0.5 * Bytes::GIB))
+}
+
 /// Bytes a GPU of lookup tables, which a server may keep in the host's memory instead (`SGLANG_DSV41_ENGRAM_HOST_TABLE`,
 /// vLLM's `--engram-config`; off by default): of two logged starts one had them on the card.
 pub(super) fn tables(case: &Case<'_>) -> f64 {

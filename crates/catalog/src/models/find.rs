@@ -10,6 +10,30 @@ use super::{ModelFacts, ModelSource, Task};
 /// A copy gets its own quantization and the base's shape. Draft heads and adapters are nobody's copy. A name that fits
 /// rows of different shape ("llama3:latest", "deepseek-r1:8b-llama-distill-q4_K_M") is not found.
 pub fn find(name: &str) -> Option<ModelFacts> {
+    found(name).map(|facts| with_native_experts(facts, name))
+}
+
+/// Experts that were trained in MXFP4 stay so in every GGUF (llama.cpp's converter packs them as they are, and `llama-quantize`
+/// leaves them): a "Q4_K_M" or an "F16" is the rest. 12.8 GiB an F16 of gpt-oss-20b.
+fn with_native_experts(mut facts: ModelFacts, name: &str) -> ModelFacts {
+    let own = key(&facts.id.to_ascii_lowercase()).and_then(|row| row.facts.quantization.as_deref());
+    let native = own.is_some_and(|q| q.starts_with("mxfp4 (MoE"));
+    let is_gguf =
+        name.to_ascii_lowercase().contains("gguf") || facts.quantization.as_deref().is_some_and(quantization::is_gguf);
+    let said = facts.quantization.as_deref().is_some_and(|q| q.contains("experts="));
+    if native && is_gguf && !said && facts.quantization.as_deref() != own {
+        let rest = match facts.quantization.as_deref() {
+            None => "F16",
+            // ggml-org's and others' that name no type keep the rest in 8 bit.
+            Some("gguf" | "mxfp4") => "Q8_0",
+            Some(said) => said,
+        };
+        facts.quantization = Some(format!("{rest} experts=mxfp4"));
+    }
+    facts
+}
+
+fn found(name: &str) -> Option<ModelFacts> {
     let name = clean(name)?;
     let (path, tag) = split_tag(&name);
     if let Some(tag) = tag

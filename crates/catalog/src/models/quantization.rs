@@ -179,6 +179,11 @@ fn gguf_word(name: &str) -> Option<(&str, &str)> {
     })
 }
 
+/// A type of llama.cpp's, as [`super::ModelFacts::quantization`] has it.
+pub(super) fn is_gguf(said: &str) -> bool {
+    said == "gguf" || is_gguf_type(&said.to_ascii_lowercase())
+}
+
 fn is_gguf_type(word: &str) -> bool {
     let mut parts = word.split('_');
     let Some(head) = parts.next() else { return false };

@@ -138,6 +138,12 @@ const PARTS: &[&str] = &[
     "elasticgpu.io/",
     "hygon.com/dcu",
     "run.ai/gpu",
+    "koordinator.sh/gpu",
+    "tke.cloud.tencent.com/qgpu",
+    "k8s.amazonaws.com/vgpu",
+    "alibabacloud.com/gpu",
+    "baidu.com/cgpu",
+    "iluvatar.ai/vcuda",
 ];
 
 /// Annotations by which schedulers cut cards (KAI, run:ai).
@@ -170,9 +176,42 @@ fn shares(template: &Value) -> Option<Remark> {
     if let Some(annotation) = by_annotation {
         return Some(remark(format!("annotation {annotation}")));
     }
-    let selector = &template["spec"]["nodeSelector"];
-    let shared = SHARED_NODES.iter().find(|l| !selector[**l].is_null());
-    shared.map(|label| remark(format!("node label {label}")))
+    let shared = wanted_labels(template).find(|(label, value)| is_shared(label, value));
+    shared.map(|(label, _)| remark(format!("node label {label}")))
+}
+
+/// Labels of the nodes that a template asks for, with their value: by its selector, and of required affinity what names one.
+fn wanted_labels(template: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let spec = &template["spec"];
+    let selected = spec["nodeSelector"].as_object().into_iter().flatten();
+    let terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        .as_array();
+    let expressions = terms
+        .into_iter()
+        .flatten()
+        .flat_map(|t| t["matchExpressions"].as_array().into_iter().flatten())
+        .filter(|e| matches!(e["operator"].as_str(), Some("In" | "Exists")));
+    let named = expressions.filter_map(|e| {
+        let values = e["values"].as_array().map_or(&[][..], Vec::as_slice);
+        Some((
+            e["key"].as_str()?,
+            values.first().and_then(Value::as_str).unwrap_or_default(),
+        ))
+    });
+    selected
+        .filter_map(|(label, value)| Some((label.as_str(), value.as_str()?)))
+        .chain(named)
+}
+
+/// GPU Feature Discovery's labels of nodes whose device plugin hands out each card several times: "-SHARED" behind the product,
+/// the strategy, the number of replicas.
+fn is_shared(label: &str, value: &str) -> bool {
+    match label {
+        "nvidia.com/gpu.product" => value.ends_with("-SHARED"),
+        "nvidia.com/gpu.sharing-strategy" => matches!(value, "time-slicing" | "mps"),
+        "nvidia.com/gpu.replicas" => value.parse().is_ok_and(|n: u64| n > 1),
+        _ => SHARED_NODES.contains(&label),
+    }
 }
 
 /// Variables that say which of its GPUs a process sees.

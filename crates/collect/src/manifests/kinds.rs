@@ -106,8 +106,30 @@ fn has_ended(job: &Value) -> bool {
     })
 }
 
+/// It is switched off: suspended (Jobs, JobSets, Kubeflow's and Ray's), or stopped by an annotation (Kubeflow's notebooks, KServe).
+/// What waits in a queue of Kueue's is suspended until it is admitted, and then runs.
+fn is_off(object: &Value) -> bool {
+    let (spec, metadata) = (&object["spec"], &object["metadata"]);
+    let yes = |v: &Value| v == true || v.as_str() == Some("true");
+    let queued = metadata["labels"]["kueue.x-k8s.io/queue-name"].is_string();
+    let suspended = yes(&spec["suspend"]) || yes(&spec["runPolicy"]["suspend"]);
+    let annotations = &metadata["annotations"];
+    let stopped = !annotations["kubeflow-resource-stopped"].is_null() || yes(&annotations["serving.kserve.io/stop"]);
+    suspended && !queued || stopped
+}
+
 /// The workloads of one object; empty for what runs no pods.
 pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
+    let mut units = described(document, around);
+    if is_off(&document.value) {
+        for unit in &mut units {
+            unit.replicas = 0.into();
+        }
+    }
+    units
+}
+
+fn described(document: &Document, around: &Around<'_>) -> Vec<Unit> {
     let object = &document.value;
     let spec = &object["spec"];
     // Items of a live list do not repeat their API version.
@@ -193,7 +215,11 @@ pub(super) fn units(document: &Document, around: &Around<'_>) -> Vec<Unit> {
             let replicas = match (&spec["replicas"], &least) {
                 (Value::Null, Value::Null) => scaled(),
                 (Value::Null, least) => least.clone(),
-                (stated, _) => stated.clone(),
+                // An autoscaler keeps its least, whatever stands in the object; at 0 it is switched off.
+                (stated, _) => match (number(stated), number(&scaled())) {
+                    (Some(own @ 1..), Some(least)) if least > own => least.into(),
+                    _ => stated.clone(),
+                },
             };
             simple(&replicas, &spec["template"], "spec.template")
         }
@@ -319,6 +345,7 @@ fn ray(cluster: &Value, path: &str, serves: Option<Value>) -> Vec<Unit> {
             .map(|k| &group[*k])
             .find(|v| !v.is_null());
         let replicas = Count::of(stated.unwrap_or(&Value::Null), 1);
+        let replicas = if group["suspend"] == true { 0.into() } else { replicas };
         let hosts = Count::of(&group["numOfHosts"], 1).map(|n| n.max(1));
         let path = format!("{path}.workerGroupSpecs[{i}].template.spec");
         members.push(member(replicas.times(hosts), group["template"].clone(), &path));

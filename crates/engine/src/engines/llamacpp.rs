@@ -1,6 +1,7 @@
 //! llama.cpp's server.
 
 use super::prelude::*;
+use crate::memory_flags;
 
 pub(super) struct Llamacpp;
 
@@ -22,6 +23,13 @@ static FACTS: Facts = Facts {
         reads("LLAMA_ARG_N_PARALLEL", Setting::MaxNumSeqs, Form::Count),
         reads("LLAMA_ARG_SPLIT_MODE", Setting::TensorParallel, Form::Word),
         reads("LLAMA_ARG_N_GPU_LAYERS", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_DEVICE", Setting::TensorParallel, Form::Word),
+        reads("LLAMA_ARG_CPU_MOE", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_N_CPU_MOE", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_OVERRIDE_TENSOR", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_NO_KV_OFFLOAD", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_TENSOR_SPLIT", Setting::Sizing, Form::Word),
+        reads("LLAMA_ARG_RPC", Setting::Sizing, Form::Word),
         reads("LLAMA_ARG_PORT", Setting::Other, Form::Count),
     ],
     // `--split-mode layer`: layers over all devices (tools/server/README.md).
@@ -88,11 +96,21 @@ impl Engine for Llamacpp {
                 "jinja",
                 "cont-batching",
                 "embedding",
+                "cpu-moe",
+                "cmoe",
+                "no-kv-offload",
+                "nkvo",
             ],
         );
         let env = |name: &str| candidate.env(name).map(String::from);
         let count = |names: &[&str], name: &str| flags.count(names).or_else(|| candidate.env(name)?.parse().ok());
         let layers = |text: &str| text.parse().ok();
+        memory_flags::llamacpp(&flags, candidate);
+        let devices = flags
+            .text(&["device", "dev"])
+            .or_else(|| candidate.env("LLAMA_ARG_DEVICE"))
+            .filter(|d| *d != "none")
+            .map(|d| d.split(',').count());
         let model = flags
             .owned(&["hf-repo", "hf", "hfr"])
             .or_else(|| env("LLAMA_ARG_HF_REPO"))
@@ -111,7 +129,9 @@ impl Engine for Llamacpp {
                 .owned(&["split-mode", "sm"])
                 .or_else(|| env("LLAMA_ARG_SPLIT_MODE"))
                 .filter(|m| m == "none")
-                .map(|_| 1),
+                .map(|_| 1)
+                // "--device CUDA0": the others are not used.
+                .or_else(|| devices.filter(|n| *n == 1).map(|_| 1)),
             max_model_len: count(&["ctx-size", "c", "n-ctx"], "LLAMA_ARG_CTX_SIZE"),
             kv_cache_dtype: flags.owned(&["cache-type-k", "ctk"]),
             slots: count(&["parallel", "np"], "LLAMA_ARG_N_PARALLEL"),

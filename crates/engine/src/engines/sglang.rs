@@ -2,6 +2,7 @@
 
 use super::prelude::*;
 use crate::memory_flags;
+use crate::units::Bytes;
 
 pub(super) struct Sglang;
 
@@ -110,7 +111,14 @@ impl Engine for Sglang {
 
     fn recognise(&self, candidate: &Candidate<'_>) -> Option<EngineSettings> {
         let launched = candidate.after(|words| {
-            behind_module(words, |m| m == "sglang.launch_server" || m == "dynamo.sglang").or_else(|| {
+            behind_module(words, |m| {
+                // The router that starts the servers behind it takes their arguments.
+                matches!(
+                    m,
+                    "sglang.launch_server" | "dynamo.sglang" | "sglang_router.launch_server"
+                )
+            })
+            .or_else(|| {
                 let at = behind_program(words, "sglang")?;
                 (words.get(at).map(String::as_str) == Some("serve")).then_some(at + 1)
             })
@@ -157,7 +165,14 @@ impl Engine for Sglang {
             max_num_seqs: flags.count(&["max-running-requests"]),
             mem_fraction_static: flags.share(&["mem-fraction-static"]),
             chunked_prefill_size: flags.count(&["chunked-prefill-size"]),
-            quantization: flags.owned(&["quantization"]),
+            quantization: flags
+                .owned(&["quantization"])
+                .or_else(|| flags.text(&["torchao-config"]).and_then(torchao)),
+            cpu_offload: flags
+                .text(&["cpu-offload-gb"])
+                .and_then(|g| g.parse().ok())
+                .filter(|g| *g > 0.0)
+                .map(Bytes::from_gib),
             dtype: flags.owned(&["dtype"]).filter(|d| d != "auto"),
             kv_cache_dtype: flags.owned(&["kv-cache-dtype"]).filter(|d| d != "auto"),
             block_size: flags.count(&["page-size"]),
@@ -177,6 +192,7 @@ impl Engine for Sglang {
             ..EngineSettings::default()
         };
         memory_flags::sglang(&flags, &mut settings);
+        memory_flags::sglang_elsewhere(&flags, candidate);
         Some(settings)
     }
 
@@ -188,4 +204,10 @@ impl Engine for Sglang {
         identity.max_model_len = page.max(&["sglang_context_len"]).map(|l| l as u64);
         identity.engines = page.distinct("sglang_num_running_reqs", "dp_rank");
     }
+}
+
+/// "int4wo-128", "int8dq", "fp8wo", "fp8dq-per_tensor": what torchao makes of 16-bit weights while loading.
+fn torchao(config: &str) -> Option<String> {
+    let kind = ["int4", "int8", "fp8"].into_iter().find(|k| config.starts_with(k))?;
+    Some(format!("torchao {kind}"))
 }

@@ -100,7 +100,11 @@ impl Engine for Tgi {
             gpu_memory_utilization: flags
                 .share(&["cuda-memory-fraction"])
                 .or_else(|| candidate.env("CUDA_MEMORY_FRACTION")?.parse().ok()),
-            quantization: either("quantize", "QUANTIZE"),
+            // Without a suffix it is LLM.int8() (launcher, `Quantization`).
+            quantization: either("quantize", "QUANTIZE").map(|q| match q.as_str() {
+                "bitsandbytes" => "bitsandbytes-int8".into(),
+                _ => q,
+            }),
             dtype: either("dtype", "DTYPE"),
             kv_cache_dtype: either("kv-cache-dtype", "KV_CACHE_DTYPE"),
             lora: either("lora-adapters", "LORA_ADAPTERS").map(|_| true),

@@ -294,9 +294,15 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         data_parallel: flags.small(&["data-parallel-size", "dp"]),
         expert_parallel: flags.switch("enable-expert-parallel").or_else(|| flags.switch("ep")),
         max_model_len: flags.count(&["max-model-len", "max-length"]),
+        length_by_memory: flags
+            .text(&["max-model-len"])
+            .is_some_and(|l| matches!(l, "auto" | "-1")),
         stretched: stretched(flags, candidate.env("VLLM_ALLOW_LONG_MAX_MODEL_LEN")),
         max_num_seqs: flags.count(&["max-num-seqs", "max-num-seq"]),
         max_num_batched_tokens: flags.count(&["max-num-batched-tokens"]),
+        chunked_prefill: flags.switch("enable-chunked-prefill"),
+        ranks_by_ray: flags.text(&["distributed-executor-backend"]) == Some("ray")
+            || candidate.commands.iter().any(|c| joins_ray(c)),
         gpu_memory_utilization: flags.share(&["gpu-memory-utilization"]),
         quantization: flags.owned(&["quantization", "q"]).filter(|q| q != "None"),
         dtype: flags.owned(&["dtype"]).filter(|d| d != "auto"),
@@ -341,6 +347,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
         ..EngineSettings::default()
     };
     memory_flags::vllm(flags, &mut settings);
+    memory_flags::vllm_elsewhere(flags, candidate);
     settings
 }
 
@@ -353,6 +360,12 @@ fn nodes_of_ranks(flags: &Flags) -> Option<u32> {
         .small(&["data-parallel-size-local", "dpl"])
         .or_else(|| alone.then_some(1))?;
     Some(ranks.div_ceil(own)).filter(|n| *n > 1)
+}
+
+/// `ray start`: the script makes a cluster, or joins one.
+fn joins_ray(command: &[String]) -> bool {
+    let at = command.iter().take(8).position(|w| w == "ray" || w.ends_with("/ray"));
+    at.is_some_and(|at| command.get(at + 1).is_some_and(|w| w == "start"))
 }
 
 /// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.

@@ -576,6 +576,9 @@ pub struct Container {
     /// The serving engine found in the image, command, arguments and environment; `None`: not a known server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<Box<EngineSettings>>,
+    /// What it starts is named where it could not be read ("a Secret", "the placeholder ${CMD}"): it may be a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command_unread: Option<String>,
     /// What else it is, as far as the spec tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<ContainerRole>,

@@ -142,10 +142,16 @@ pub struct EngineSettings {
     /// The model's own length is overridden: vLLM's `--hf-overrides` and `--rope-scaling`, `VLLM_ALLOW_LONG_MAX_MODEL_LEN`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stretched: bool,
+    /// The engine takes the longest that its memory holds: vLLM's `--max-model-len auto` (or -1).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub length_by_memory: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_num_seqs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_num_batched_tokens: Option<u64>,
+    /// Its ranks are actors of a Ray cluster, which may be in other pods: vLLM's executor `ray`, a script with `ray start`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ranks_by_ray: bool,
     /// vLLM: share of the card's memory for weights, KV cache and activations, 0–1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_memory_utilization: Option<f64>,
@@ -154,6 +160,9 @@ pub struct EngineSettings {
     pub mem_fraction_static: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunked_prefill_size: Option<u64>,
+    /// vLLM's `--enable-chunked-prefill`; false: a step holds whole prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunked_prefill: Option<bool>,
     /// "awq", "fp8", "bitsandbytes", "Q4_K_M" …, as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
@@ -275,7 +284,7 @@ impl EngineSettings {
             Setting::TensorParallel => self.tensor_parallel.is_some(),
             Setting::PipelineParallel => self.pipeline_parallel.is_some(),
             Setting::DataParallel => self.data_parallel.is_some(),
-            Setting::MaxModelLen => self.max_model_len.is_some(),
+            Setting::MaxModelLen => self.max_model_len.is_some() || self.length_by_memory,
             Setting::MaxNumSeqs => self.max_num_seqs.is_some(),
             Setting::MaxNumBatchedTokens => self.max_num_batched_tokens.is_some(),
             Setting::MemoryShare => {

@@ -345,6 +345,7 @@ fn shared(s: &EngineSettings) -> Result<EngineSettings, String> {
         nodes: None,
         dynamo: false,
         ray: false,
+        ranks_by_ray: false,
         headless: false,
         api_per_node: false,
         apis: None,

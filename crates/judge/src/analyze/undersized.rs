@@ -1,12 +1,13 @@
 //! undersized-tier: a placement that cannot hold the model, so that it fails.
 
-use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, FixPlacement};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, FixPlacement};
 use super::sizing::{self, Held};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, documented};
 use crate::catalog::mig;
-use crate::fit::{FitConfidence, FitVerdict, Placement};
+use crate::fit::{self, FitConfidence, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, StuckReason, Workload, WorkloadClass, WorkloadId};
+use crate::snapshot::server::{EngineSettings, Setting};
 
 documented! {
     since "0.1.0";
@@ -48,6 +49,9 @@ impl Check for UndersizedTier {
             let held = match sizing::held(fleet, workload) {
                 Ok(held) => held,
                 Err(lack) => {
+                    if lack.unread {
+                        out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
+                    }
                     out.lacks(&lack, slots);
                     continue;
                 }
@@ -62,6 +66,10 @@ impl Check for UndersizedTier {
                 FitVerdict::Fits => out.assessed.extend(slots),
                 FitVerdict::DoesNotFit => {
                     out.assessed.extend(slots);
+                    // With the engine's release it might be surer.
+                    if held.settings.unread(Setting::EngineVersion).is_some() {
+                        out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
+                    }
                     out.findings.extend(finding(context, id, workload, &held, &placement));
                 }
             }
@@ -115,6 +123,27 @@ pub(super) fn advice(fix: Option<&FixPlacement>) -> String {
     )
 }
 
+/// What the engine refuses has to be set otherwise where no card takes it; a share of the card that is too small can be raised.
+fn what_to_do(held: &Held<'_>, placement: &Placement, fix: Option<&FixPlacement>) -> String {
+    if placement.forbidden && fix.is_none() {
+        return "No card changes that: it has to be set otherwise.".into();
+    }
+    let of = held.settings;
+    let free = EngineSettings {
+        gpu_memory_utilization: None,
+        mem_fraction_static: None,
+        kv_cache_memory: None,
+        gpu_blocks_override: None,
+        max_total_tokens: None,
+        ..of.clone()
+    };
+    let bounded = free != *of && !placement.forbidden;
+    if bounded && fit::place(held.model, &free, held.gpu, held.parallelism(), None).verdict == FitVerdict::Fits {
+        return "What its settings leave for it is too small: with the engine's own share of memory it fits this card, where nothing else is on it.".into();
+    }
+    advice(fix)
+}
+
 /// Slots at risk: of a plan all, live those of pods that fail and are not told as stuck.
 fn failing(fleet: &Fleet, workload: &Workload) -> Vec<SlotId> {
     if workload.planned {
@@ -160,7 +189,7 @@ fn finding(
         evidence: evidence(fleet, workload, held, placement),
         claims: support::part_of(fleet, workload, &slots, 1.0),
         fix: Fix {
-            summary: format!("{reason}. {}", advice(fix.as_ref())),
+            summary: format!("{reason}. {}", what_to_do(held, placement, fix.as_ref())),
             placement: fix,
             patch: None,
         },

@@ -6,8 +6,9 @@ use crate::analyze::support::{self, Lack, lack};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
 use crate::catalog::models::{ModelFacts, ModelSource};
+use crate::engine::{self, MemoryRules};
 use crate::fit::book::Told;
-use crate::fit::{self, Calibration, Parallelism, Placement, search};
+use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, search};
 use crate::fleet::{Fleet, SlotId, WHOLE_GPU, Workload};
 use crate::snapshot::server::{EngineSettings, Setting};
 
@@ -33,9 +34,86 @@ impl Held<'_> {
         search::gpus_of(self.settings, parallelism)
     }
 
-    /// By the memory model alone, whatever the server says of itself.
+    /// By the memory model alone, whatever the server says of itself. That a model does not fit is no refused start where the
+    /// engine keeps the rest in the host's memory, or loads it in fewer bits, by itself.
     pub(in crate::analyze) fn placed(&self) -> Placement {
-        fit::place(self.model, self.settings, self.gpu, self.parallelism(), None)
+        let own = fit::place(self.model, self.settings, self.gpu, self.parallelism(), None);
+        if let Some(asked) = self.unquantized() {
+            return Placement {
+                verdict: FitVerdict::DoesNotFit,
+                reason: format!(
+                    "the engine is told {asked}, and {} is not quantized: it refuses it",
+                    self.model.id
+                ),
+                forbidden: true,
+                ..own
+            };
+        }
+        if own.verdict != FitVerdict::DoesNotFit || own.forbidden {
+            return own;
+        }
+        let starts = match engine::memory_rules(self.settings.engine) {
+            MemoryRules::LlamaCpp if self.settings.gpu_layers.is_none() => {
+                Some("the layers that do not fit stay in the host's memory")
+            }
+            // NIM picks a profile by the cards that it finds: fp8 from Ada on, nvfp4 from Blackwell on.
+            MemoryRules::Unknown if self.settings.engine.is_some() && self.in_fewer_bits() => {
+                Some("the profile that it picks when it starts may hold the model in fewer bits")
+            }
+            _ => None,
+        };
+        match starts {
+            Some(how) => Placement {
+                verdict: FitVerdict::Tight,
+                reason: format!("{}; {how}", own.reason),
+                ..own
+            },
+            None => own,
+        }
+    }
+
+    /// A way to quantize that engines read from a checkpoint and cannot make while loading, asked of a repository that is known
+    /// to have plain weights ("Cannot find the config file for awq").
+    fn unquantized(&self) -> Option<&str> {
+        const OF_CHECKPOINTS: &[&str] = &[
+            "awq",
+            "awq_marlin",
+            "gptq",
+            "gptq_marlin",
+            "marlin",
+            "exl2",
+            "compressed-tensors",
+        ];
+        let asked = self.settings.quantization.as_deref()?;
+        let reads = matches!(
+            engine::memory_rules(self.settings.engine),
+            MemoryRules::Vllm | MemoryRules::Sglang | MemoryRules::Tgi
+        );
+        let named = self
+            .settings
+            .model
+            .as_deref()
+            .is_some_and(|m| m.eq_ignore_ascii_case(&self.model.id));
+        let plain =
+            self.model.quantization.is_none() && self.model.verified && self.model.source == ModelSource::Catalog;
+        (reads && named && plain && OF_CHECKPOINTS.contains(&asked)).then_some(asked)
+    }
+
+    fn in_fewer_bits(&self) -> bool {
+        let bits = match self.gpu.compute_capability {
+            Some(c) if c >= (10, 0) => "nvfp4",
+            Some(c) if c >= (8, 9) => "fp8",
+            _ => return false,
+        };
+        if self.settings.quantization.is_some() || self.model.quantization.is_some() {
+            return false;
+        }
+        let settings = EngineSettings {
+            quantization: Some(bits.into()),
+            ..self.settings.clone()
+        };
+        let other = fit::place(self.model, &settings, self.gpu, self.parallelism(), None);
+        other.verdict != FitVerdict::DoesNotFit
     }
 
     /// The model's facts are a guess from its name: its weights are known about, its KV cache is not.
@@ -60,10 +138,14 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
         return Err(lack);
     }
     let Some(model) = workload.model.as_ref() else {
-        return Err(lack(
-            "the model is not in the catalogue, or not named",
-            "give its config.json with --models DIR",
-        ));
+        return Err(Lack {
+            // Where nothing names it the server's own word would.
+            unread: workload.identity_unread && workload.model_name.is_none(),
+            ..lack(
+                "the model is not in the catalogue, or not named",
+                "give its config.json with --models DIR",
+            )
+        });
     };
     let spread = spread::of(workload)?;
     let gpu = card(fleet, workload)?;
@@ -125,12 +207,7 @@ pub(in crate::analyze) fn memory_unread(settings: &EngineSettings) -> Option<Lac
     ];
     MEMORY.iter().find_map(|(setting, what)| {
         let unread = settings.unread(*setting)?;
-        Some(Lack {
-            reason: format!("{what} is stated where it could not be read: {}", unread.place).into(),
-            remedy:
-                "let it be read (grant the ConfigMap, render the template, check the file in the same run), or state it in the arguments"
-                    .into(),
-        })
+        Some(support::unread(what, unread, support::LET_IT_BE_READ))
     })
 }
 
