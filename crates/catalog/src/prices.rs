@@ -570,6 +570,7 @@ mod tests {
             capacity_type: CapacityType::OnDemand,
             gpu: gpus::find("H100-SXM5-80GB"),
             gpus: 8,
+            machine: None,
         };
         let paid = |text: &str| price_of(&query, &one(text), now(), 180).0.usd_per_hour.unwrap().usd();
         assert!((paid("cluster = \"prod\"\ndiscount = 0.4") - 55.04 * 0.6).abs() < 1e-6);

@@ -11,13 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names that a message lists.
 const NAMED: usize = 3;
 
-const UNTOLD: &str = "they do not tell which machines they are (spec.providerID of AWS, Azure, Google or Oracle)";
-
 /// What does not join: nodes whose machines are not on the bill, machines with GPUs on the bill that are no node, and
 /// commitments that were paid for nothing.
 pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bill) -> Vec<Gap> {
     let mut gaps = Vec::new();
-    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (index, cluster) in clusters.iter().enumerate() {
         let cluster = cluster.borrow();
@@ -32,28 +30,28 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
             if !with_gpus.contains(node.name.as_str()) {
                 continue;
             }
-            let why = match node.billed_as.as_deref() {
-                _ if node.planned => "manifests name no machines",
-                None => UNTOLD,
+            let because = match node.billed_as.as_deref() {
+                _ if node.planned => ("manifests name no machines", "give prices with --prices"),
+                None => (
+                    "they do not tell which machines they are (spec.providerID of AWS, Azure, Google or Oracle)",
+                    "take the snapshot anew where an older version took it; else give their prices with --prices",
+                ),
                 Some(machine) if bill.machines.contains_key(machine) => continue,
-                Some(machine) => bill
-                    .unpriced
-                    .get(machine)
-                    .copied()
-                    .unwrap_or("their machines are not on it"),
+                Some(machine) => (
+                    bill.unpriced
+                        .get(machine)
+                        .copied()
+                        .unwrap_or("their machines are not on it"),
+                    "export days up to now, of all accounts in which the clusters run; or give their prices with --prices",
+                ),
             };
             missing
-                .entry(why)
+                .entry(because)
                 .or_default()
                 .push(format!("{}/{}", cluster.name, node.name));
         }
     }
-    for (why, nodes) in missing {
-        let remedy = if why == UNTOLD {
-            "take the snapshot anew where an older version took it; else give their prices with --prices"
-        } else {
-            "export days up to now, of all accounts in which the clusters run; or give their prices with --prices"
-        };
+    for ((why, remedy), nodes) in missing {
         gaps.push(Gap {
             source: format!("bill {}", bill.name),
             what: format!(
