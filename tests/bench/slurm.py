@@ -33,6 +33,15 @@ def outputs(folder, nodes, jobs, now):
                 of.update(nodes=f"n{i // 6:05}", gres_detail=[f"gpu:h100:1(IDX:{i % 6})"], job_resources=json.loads(json.dumps(runs["job_resources"]).replace("gpu1", f"n{i // 6:05}")))
             out.write("," * (i > 0) + json.dumps(of))
         out.write("]}")
+    # As JSON 100,000 of them are longer than is read at once: then the text beside it is.
+    lines = (ROOT / "fixtures/slurm/22.05/jobs.txt").read_text().splitlines()
+    runs, waits = (next(l for l in lines if l.startswith(f"JobId={n} ")) for n in (1, 9))
+    with open(folder / "jobs.txt", "w") as out:
+        for i in range(jobs):
+            of = (runs if i < held else waits).replace("JobId=1 ", f"JobId={i + 1} ").replace("JobId=9 ", f"JobId={i + 1} ").replace("root(0)", f"u{i % 500}(7)", 1)
+            if i < held:
+                of = of.replace("gpu1", f"n{i // 6:05}").replace("h100=2", "h100=1").replace("gpu=2", "gpu=1").replace("gpu:h100:2(IDX:0-1)", f"gpu:h100:1(IDX:{i % 6})")
+            out.write(of + "\n")
     (folder / "config.txt").write_text("ClusterName = big\nPrivateData = none\nSLURM_VERSION = 24.05.4\n")
     (folder / "taken.txt").write_text(str(now))
     text = json.dumps({"nodes": {"n": {"used_memory": 1e9, "gpu_utilization": {"0": 12.0}, "gpu_used_memory": {"0": 2e9}, "gpu_total_memory": {"0": 8e10}}}, "total_time": 7200, "gpus": 1})
@@ -56,6 +65,8 @@ def main():
             if done.returncode not in (0, 1):
                 raise SystemExit(f"{what[0]} ended with {done.returncode}: {done.stderr[-800:]}")
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            if what[0] == "collect" and "jobs:" in done.stderr:
+                print("jobs were not read")
             print(f"{what[0]:<12} {nodes} nodes, {jobs} jobs: {wall:.2f} s, peak of all so far {peak:.0f} MiB   target 20 s, 300 MiB", flush=True)
 
 

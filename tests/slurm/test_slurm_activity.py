@@ -130,6 +130,22 @@ class Activity(unittest.TestCase):
         states = {n["name"]: {k: v for k, v in n["states"].items() if v} for n in report["nodes"]}
         self.assertEqual(states["gpu1"], {"unknown": 8})
 
+    def test_what_is_too_long_as_json_is_read_as_text(self):
+        long = self.dir / "long"
+        long.mkdir()
+        recorded = ROOT / "fixtures/slurm/22.05"
+        for name in ("nodes.json", "config.txt"):
+            (long / name).write_bytes((recorded / name).read_bytes())
+        (long / "taken.txt").write_text(f"{int(time.time())}\n")
+        with (long / "jobs.json").open("wb") as out:
+            out.write((recorded / "jobs.json").read_bytes())
+            for _ in range(250):
+                out.write(b" " * (1 << 20))
+        gaps = lambda: [g for g in json.loads(self.run_it("collect", "--slurm-dir", long, "-q", "-o", "-").stdout)["gaps"] if g["what"] == "jobs"]
+        self.assertIn("240 MiB", gaps()[0]["reason"])
+        (long / "jobs.txt").write_bytes((recorded / "jobs.txt").read_bytes())
+        self.assertEqual(gaps(), [])
+
     def test_by_user_in_markdown_and_csv(self):
         out = self.run_it("scan", "--snapshot", self.snapshot, "--prices", self.dir / "prices.toml", "--group-by", "owner", "--format", "markdown", "-q").stdout
         self.assertIn("nobody", out)

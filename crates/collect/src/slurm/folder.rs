@@ -36,10 +36,18 @@ pub(super) fn read(folder: &Path) -> Result<Outputs> {
         Err(error) => bail!("could not open the folder {shown}: {error}"),
     }
     let one = |names: &[&str]| -> Result<(Output, String), String> {
+        let mut unread = None;
         for name in names {
             let path = folder.join(name);
             if path.exists() {
-                let text = text_of(&path).map_err(|why| format!("{name}: {why}"))?;
+                let text = match text_of(&path) {
+                    Ok(text) => text,
+                    // Text is a third of JSON's length: what is too long in one form may be there in the other.
+                    Err(why) => {
+                        unread.get_or_insert(format!("{name}: {why}"));
+                        continue;
+                    }
+                };
                 let json = path.extension().is_some_and(|e| e == "json");
                 return Ok((
                     if json { Output::Json(text) } else { Output::Text(text) },
@@ -47,7 +55,7 @@ pub(super) fn read(folder: &Path) -> Result<Outputs> {
                 ));
             }
         }
-        Err(format!("none of {} is in {shown}", names.join(", ")))
+        Err(unread.unwrap_or_else(|| format!("none of {} is in {shown}", names.join(", "))))
     };
     let nodes = one(&["nodes.json", "sinfo.json", "nodes.txt"]);
     let jobs = one(&["jobs.json", "squeue.json", "jobs.txt"]);
