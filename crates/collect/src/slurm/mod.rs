@@ -78,14 +78,15 @@ enum Output {
 /// When its nodes could not be read; anything else that is missing is a gap.
 pub async fn collect(place: &Place, options: &CollectOptions) -> Result<Snapshot> {
     let known = options.clone();
-    let outputs = match place.clone() {
+    let mut outputs = match place.clone() {
         Place::Commands => tokio::task::spawn_blocking(move || commands::read(&known)).await??,
         Place::Folder(folder) => tokio::task::spawn_blocking(move || folder::read(&folder)).await??,
         Place::Rest(rest) => rest::read(&rest, options.timeout).await?,
     };
     let taken_at = outputs.at;
     let mut gaps = Vec::new();
-    let mut built = joined(&outputs, options, &mut gaps)?;
+    let listed = outputs.jobs.is_ok();
+    let mut built = joined(&mut outputs, options, &mut gaps)?;
     let name = built.cluster.name.clone();
     built.cluster.pods_read.namespaces.clone_from(&options.namespaces);
     let mut sources = Vec::new();
@@ -123,7 +124,7 @@ pub async fn collect(place: &Place, options: &CollectOptions) -> Result<Snapshot
     sources.push(Source {
         kind: SourceKind::Slurm,
         name: name.clone(),
-        status: if outputs.jobs.is_ok() {
+        status: if listed {
             SourceStatus::Ok
         } else {
             SourceStatus::Partial
@@ -183,13 +184,14 @@ fn gap(source: &str, what: &str, reason: String, effect: &str, remedy: &str) -> 
     }
 }
 
-/// Texts into a cluster: no I/O.
-fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> Result<Built> {
-    let nodes: Listed<node::Node> = match &outputs.nodes {
+/// Texts into a cluster: no I/O. Each is let go once it is read: jobs alone may be as long as all that is allowed.
+fn joined(outputs: &mut Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> Result<Built> {
+    let gone = || Err(String::new());
+    let nodes: Listed<node::Node> = match std::mem::replace(&mut outputs.nodes, gone()) {
         Ok(Output::Json(text)) => {
-            node::of_json(text).map_err(|why| anyhow!("could not read the list of nodes: {why}"))?
+            node::of_json(&text).map_err(|why| anyhow!("could not read the list of nodes: {why}"))?
         }
-        Ok(Output::Text(text)) => node::of_text(text, &outputs.zone),
+        Ok(Output::Text(text)) => node::of_text(&text, &outputs.zone),
         Err(why) => bail!("could not list the nodes: {why}"),
     };
     if nodes.items.is_empty() {
@@ -203,10 +205,10 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
         .unwrap_or_else(|| "slurm".into());
     let mut unread =
         |what: &str, why: String, effect: &str, remedy: &str| gaps.push(gap(&source, what, why, effect, remedy));
-    let jobs = match &outputs.jobs {
-        Ok(Output::Json(text)) => job::of_json(text),
-        Ok(Output::Text(text)) => Ok(job::of_text(text, &outputs.zone)),
-        Err(why) => Err(why.clone()),
+    let jobs = match std::mem::replace(&mut outputs.jobs, gone()) {
+        Ok(Output::Json(text)) => job::of_json(&text),
+        Ok(Output::Text(text)) => Ok(job::of_text(&text, &outputs.zone)),
+        Err(why) => Err(why),
     };
     if let Err(why) = &jobs {
         unread(
@@ -244,7 +246,7 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
         config,
         nodes,
         jobs: jobs.ok(),
-        steps: outputs.steps.as_deref().map(steps::of_text),
+        steps: outputs.steps.take().map(|text| steps::of_text(&text)),
         is_instance: options.is_gpu_instance,
     });
     built.cluster.past = past(
