@@ -14,6 +14,7 @@ use std::rc::Rc;
 const GONE_WORK: f64 = 0.1;
 /// A latency that is more than this beyond what it was is harm, unless the finding's own trade was larger (the sizing rule's 1.2).
 const SLOWER: f64 = 1.2;
+
 impl Watch {
     /// GPUs that the fix lets go at most: by the placement where there is one of this card, else as many as are claimed.
     pub(super) fn target(&self) -> f64 {
