@@ -132,6 +132,11 @@ pub fn recognise(spec: &ContainerSpec) -> Option<EngineSettings> {
     ENGINES.recognise(spec)
 }
 
+/// Where the program stands that a container starts, if that could not be read and nothing else tells what it is.
+pub fn unread_program(spec: &ContainerSpec) -> Option<String> {
+    ENGINES.unread_program(spec)
+}
+
 /// What of the settings stands elsewhere too, where nobody read it: it may be otherwise than the container says.
 pub fn leave_unread(settings: &mut EngineSettings, places: &[UnreadSetting]) {
     if places.is_empty() {

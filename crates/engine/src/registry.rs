@@ -27,6 +27,18 @@ pub struct Name<'a> {
     pub series: &'a Series,
 }
 
+/// The word that names what is started: an interpreter's script or module, else the first one.
+fn program(words: &[String]) -> Option<&str> {
+    let mut rest = words.iter().map(String::as_str);
+    let first = rest.next()?;
+    let name = first.rsplit('/').next().unwrap_or(first);
+    let interprets = name.starts_with("python") || matches!(name, "exec" | "env" | "nohup" | "tini" | "uv");
+    if !interprets {
+        return Some(first);
+    }
+    rest.find(|w| !w.starts_with('-') && *w != "run")
+}
+
 impl<'a> Registry<'a> {
     pub const fn new(engines: &'a [&'a dyn Engine], platforms: &'a [&'a Vocabulary]) -> Self {
         Self { engines, platforms }
@@ -60,6 +72,14 @@ impl<'a> Registry<'a> {
         found.unread.sort();
         found.unread.dedup();
         Some(found)
+    }
+
+    /// Where the program stands that a container starts, if that could not be read and nothing else tells what it is.
+    pub fn unread_program(&self, spec: &ContainerSpec) -> Option<String> {
+        let places = Places::default();
+        let launch = command::launch(spec, &places);
+        let hidden = launch.ran.iter().find_map(|ran| places.of(program(&ran.words)?))?;
+        (self.role_of(spec, &launch).is_none() && self.recognise(spec).is_none()).then_some(hidden.text)
     }
 
     /// The settings of the first engine that recognises the candidate, and what is said of it.

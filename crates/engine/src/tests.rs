@@ -335,6 +335,26 @@ fn an_unread_secret_is_no_value() {
     assert_eq!(settings.model.as_deref(), None, "an unresolved variable is no model");
 }
 
+#[test]
+fn a_program_that_was_not_read_may_be_a_server() {
+    let hidden = |command: &[&str], args: &[&str]| {
+        let mut s = spec("registry.example/own:1", command, args, &[]);
+        s.env.push(("START".into(), None));
+        s.env.push(("LR".into(), None));
+        unread_program(&s).is_some()
+    };
+    assert!(hidden(&["$(START)"], &[]));
+    assert!(hidden(&["sh", "-c"], &["$START"]));
+    assert!(hidden(&["bash", "-c", "exec $START --port 80"], &[]));
+    assert!(hidden(&["python3", "-u", "$(START)"], &[]));
+    // What it is is told, whatever it is told to do.
+    assert!(!hidden(&["./train", "--lr", "$(LR)"], &[]));
+    assert!(!hidden(&["python", "train.py", "--lr", "$(LR)"], &[]));
+    assert!(!hidden(&["vllm", "serve", "$(START)"], &[]));
+    assert!(!hidden(&["torchrun", "$(START)"], &[]));
+    assert!(!hidden(&[], &[]));
+}
+
 proptest! {
     #[test]
     fn the_order_of_flags_does_not_matter(order in Just(vec!["--model=o/m", "--tensor-parallel-size=2", "--max-model-len=4096", "--enforce-eager", "--kv-cache-dtype=fp8"]).prop_shuffle()) {

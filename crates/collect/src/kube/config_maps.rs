@@ -196,6 +196,7 @@ fn reread(pod: &mut Pod, want: Wants, maps: &Maps) {
         return;
     };
     let spec = resolved(want, maps);
+    container.command_unread = container.has_devices().then(|| engine::unread_program(&spec)).flatten();
     if let Some(mut settings) = engine::recognise(&spec) {
         if let Some(model) = container.server.as_ref().and_then(|s| s.model.clone()) {
             engine::mounted(&mut settings, &model);

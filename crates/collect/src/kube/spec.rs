@@ -256,8 +256,10 @@ impl RawContainer {
             return None;
         }
         let spec = self.spec();
-        // A script of a map may start anything; variables matter only to what is a server already.
-        if engine::role(&spec).is_some() || (mounts.is_empty() && engine::recognise(&spec).is_none()) {
+        // A script of a map may start anything; variables matter only to what is a server already, or where they name what is
+        // started.
+        let is_told = || engine::recognise(&spec).is_some() || engine::unread_program(&spec).is_some();
+        if engine::role(&spec).is_some() || (mounts.is_empty() && !is_told()) {
             return None;
         }
         Some(Wants {
@@ -377,6 +379,7 @@ impl RawContainer {
         requests.memory = requests.memory.or(limits.memory);
         requests.storage = requests.storage.or(limits.storage);
         let spec = self.spec();
+        let asks = self.asks_for_devices() || !self.resources.claims.is_empty();
         Container {
             name: self.name,
             kind,
@@ -393,6 +396,7 @@ impl RawContainer {
                 })
                 .collect(),
             server: engine::recognise(&spec).map(Box::new),
+            command_unread: asks.then(|| engine::unread_program(&spec)).flatten(),
             role: engine::role(&spec),
             startup_seconds: self.startup_probe.map(|p| {
                 p.initial_delay_seconds

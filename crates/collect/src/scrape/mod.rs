@@ -148,7 +148,7 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     let identities = if first { job.identity } else { &[] };
     let mut at = Timestamp::now();
     let clock = Clock::default();
-    let mut refused = None;
+    let (mut refused, mut unread) = (None, false);
     for path in std::iter::once(&job.path).chain(job.other_paths) {
         pace.wait().await;
         match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
@@ -174,14 +174,21 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     for path in identities.iter().map(|i| i.path).filter(|p| *p != job.path) {
         pace.wait().await;
         // /v1/models behind an API key, an old /version: the metrics page stands on its own.
-        if let Ok(Ok(told)) = tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
-            cut |= told.cut;
-            told.look.into_iter().for_each(|l| clock.keep(l));
-            pages.push((path, told.body));
+        match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+            Ok(Ok(told)) => {
+                cut |= told.cut;
+                told.look.into_iter().for_each(|l| clock.keep(l));
+                pages.push((path, told.body));
+            }
+            // An older server has no such path: there is nothing to read.
+            Ok(Err(ReadError::Status {
+                code: 404 | 405 | 501, ..
+            })) => {}
+            Err(_) | Ok(Err(_)) => unread = true,
         }
     }
     match refused {
         Some(error) if pages.is_empty() => Got::Failed(error),
-        refused => Got::Page(pages, at, cut, refused, clock),
+        refused => Got::Page(pages, at, cut, refused, clock, unread),
     }
 }

@@ -50,8 +50,16 @@ fn lost(job: &Job) -> Unread {
 }
 
 pub(super) enum Got {
-    /// Pages by path, when, whether they were cut, why the metrics are not among them, and the clock of whoever wrote them.
-    Page(Vec<(&'static str, Vec<u8>)>, Timestamp, bool, Option<ReadError>, Clock),
+    /// Pages by path, when, whether they were cut, why the metrics are not among them, the clock of whoever wrote them, and
+    /// whether a path by which servers say what they are did not answer.
+    Page(
+        Vec<(&'static str, Vec<u8>)>,
+        Timestamp,
+        bool,
+        Option<ReadError>,
+        Clock,
+        bool,
+    ),
     Failed(ReadError),
     OutOfTime,
 }
@@ -81,7 +89,7 @@ fn switch_on(engine: Option<EngineKind>) -> String {
 impl Results {
     pub(super) fn add(&mut self, job: &Job, got: Got, first: bool) {
         let name = format!("{}/{}", job.namespace, job.pod);
-        let (pages, at, cut, refused) = match got {
+        let (pages, at, cut, refused, unread) = match got {
             Got::OutOfTime => {
                 self.out_of_time += usize::from(first);
                 self.lost.extend(first.then(|| lost(job)));
@@ -108,9 +116,9 @@ impl Results {
                 }
                 return;
             }
-            Got::Page(pages, at, cut, refused, clock) => {
+            Got::Page(pages, at, cut, refused, clock, unread) => {
                 self.clocks.add(job, &clock);
-                (pages, at, cut, refused)
+                (pages, at, cut, refused, unread)
             }
         };
         if let Some(error) = refused.filter(|_| first) {
@@ -129,6 +137,9 @@ impl Results {
         match job.engine {
             None => self.add_gpus(job, main, at, name),
             Some(engine) => self.add_engine(job, engine, &pages, at, name),
+        }
+        if let Some(scrape) = self.engines.get_mut(&key(job)).filter(|_| unread) {
+            scrape.identity.unread = true;
         }
     }
 

@@ -63,6 +63,10 @@ pub struct ServerIdentity {
     pub engines: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asleep: Option<bool>,
+    /// It was asked at a path that servers of its engine have, and did not answer (an API key before /v1/models): what is not
+    /// told here may be told there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
 }
 
 /// One instant of one endpoint, summed over its engines (max over tensor-parallel ranks). Counters are since process start.

@@ -48,13 +48,13 @@ mod unit_cost_tests;
 mod witness_tests;
 mod words;
 
-use crate::fleet::{Fleet, SlotId};
+use crate::fleet::{Fleet, SlotId, WorkloadId};
 use crate::settings::Settings;
 use crate::snapshot::Gap;
 pub use cost_growth::{Bill, lmdi};
 pub use documented::Documented;
 use documented::documented;
-use finding::{Finding, NotAssessed};
+use finding::{Finding, FindingKind, NotAssessed};
 use sizing::Sizing;
 pub use sizing::{LeftOut, ServerLoad, facts, placed, server_load};
 use std::cell::OnceCell;
@@ -119,6 +119,15 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Slots of which a check might have found more, had a setting of their workload been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Of what it would have found.
+    pub kind: FindingKind,
+    pub workload: WorkloadId,
+    pub slots: Vec<SlotId>,
+}
+
 /// What one check found, judged, and could not judge.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -126,6 +135,8 @@ pub struct Outcome {
     /// Slots that the check could judge, finding or not.
     pub assessed: Vec<SlotId>,
     pub not_assessed: Vec<NotAssessed>,
+    /// Where it could not judge, or not as surely, for a setting that stands where it could not be read.
+    pub in_doubt: Vec<Doubt>,
     /// What the check learnt of its own inputs: contradictions that no read could show.
     pub gaps: Vec<Gap>,
 }
@@ -195,6 +206,7 @@ pub fn run(context: &Context<'_>, wanted: impl Fn(&str) -> bool) -> Vec<(&'stati
                 support::cap_by_clock(fleet, finding);
                 opt_out::apply(fleet, finding);
             }
+            support::settle_doubts(fleet, check.id(), &mut out);
             (check.id(), out)
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use super::CHECKS;
 use super::finding::Finding;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Workload};
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::Ignore;
 use std::collections::BTreeSet;
@@ -114,6 +114,15 @@ pub(super) fn apply(fleet: &Fleet, finding: &mut Finding) {
         ignores.filter(|_| finding.workload.is_none())?.into_iter().next()
     };
     finding.ignored = of_workload.or_else(of_nodes);
+}
+
+/// Its owner opted out of all that the check may find.
+pub(super) fn of_check(workload: &Workload, check: &str) -> bool {
+    let is = |c: &&str| *c == "all" || *c == check;
+    workload.ignore.as_ref().is_some_and(|ignore| {
+        let opt_out = OptOut::of(ignore);
+        !opt_out.reason.is_empty() && opt_out.checks.as_ref().is_none_or(|checks| checks.iter().any(is))
+    })
 }
 
 /// Annotations that do not do what they say.

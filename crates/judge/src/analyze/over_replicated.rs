@@ -44,7 +44,12 @@ impl Check for OverReplicated {
             let slots = support::slots_of(workload);
             match &context.sizing().judgements[id.0] {
                 Judgement::NoServer | Judgement::Dark => {}
-                Judgement::Lacks(lack) => out.lacks(lack, slots),
+                Judgement::Lacks(lack) => {
+                    if lack.unread && workload.replicas.len() > 1 {
+                        out.doubts(FindingKind::Recoverable, id, sizing::doubted(context, workload));
+                    }
+                    out.lacks(lack, slots);
+                }
                 Judgement::Sized(plan) => match &plan.cut {
                     Err(lack) => out.lacks(lack, slots),
                     Ok(cut) => {

@@ -57,12 +57,20 @@ impl Check for OversizedTier {
             let slots = support::slots_of(workload);
             match &sizing.judgements[id.0] {
                 Judgement::NoServer | Judgement::Dark => {}
-                Judgement::Lacks(lack) => out.lacks(lack, slots),
+                Judgement::Lacks(lack) => {
+                    if lack.unread {
+                        out.doubts(FindingKind::Recoverable, id, sizing::doubted(context, workload));
+                    }
+                    out.lacks(lack, slots);
+                }
                 Judgement::Sized(plan) => match &plan.target {
                     Err(lack) => out.lacks(lack, slots),
                     Ok(target) => {
                         out.assessed.extend(slots);
                         if let Some(target) = target {
+                            if sizing::unconfirmed(workload) {
+                                out.doubts(FindingKind::Recoverable, id, support::slots_of(workload));
+                            }
                             let thresholds = &context.settings.thresholds;
                             out.findings
                                 .extend(finding(context.fleet, thresholds, id, workload, plan, target));

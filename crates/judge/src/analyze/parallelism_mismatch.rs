@@ -58,7 +58,10 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
     let spread = match spread::of(workload) {
         Ok(spread) if spread.floating => return out.lacks(&spread::FLOATING, slots),
         Ok(spread) => spread,
-        Err(lack) => return out.lacks(&lack, slots),
+        Err(lack) => {
+            doubt(context, id, workload, &lack, out);
+            return out.lacks(&lack, slots);
+        }
     };
     let Some(held) = workload.gpus_per_replica else {
         return;
@@ -81,6 +84,7 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
     // Whether the model would fit fewer GPUs at all, which would refute it, hangs on these.
     let unread = workload.settings.as_ref().and_then(sizing::memory_unread);
     if let Some(lack) = unread.filter(|_| spread.gpus < held) {
+        doubt(context, id, workload, &lack, out);
         return out.lacks(&lack, slots);
     }
     if let Some(lack) = refuted(fleet, workload, out) {
@@ -90,9 +94,42 @@ fn judge(context: &Context<'_>, id: WorkloadId, workload: &Workload, out: &mut O
         let Some(unused) = unused(context, workload, spread, out) else {
             return;
         };
+        if unused.witness == Witness::Absent && sizing::unconfirmed(workload) {
+            out.doubts(FindingKind::Recoverable, id, unused.slots.iter().copied());
+        }
         out.findings.extend(too_many(context, id, workload, spread, &unused));
     }
     out.assessed.extend(slots);
+}
+
+/// What an unread setting might have told of: all but one of a replica's GPUs that are not seen at work, or ranks without one.
+fn doubt(context: &Context<'_>, id: WorkloadId, workload: &Workload, lack: &support::Lack, out: &mut Outcome) {
+    if !lack.unread {
+        return;
+    }
+    let (fleet, t) = (context.fleet, &context.settings.thresholds);
+    let mut spare = Vec::new();
+    for replica in workload.replicas.iter().filter(|r| r.pods.len() == 1) {
+        let at_work = |s: &SlotId| spread::is_at_work(fleet, *s, t) == Some(true);
+        let unused: Vec<SlotId> = replica
+            .slots
+            .iter()
+            .copied()
+            .filter(|s| support::is_open(fleet, *s) && !at_work(s))
+            .collect();
+        let one_is_used = usize::from(unused.len() == replica.slots.len());
+        spare.extend(unused.into_iter().skip(one_is_used));
+    }
+    out.doubts(FindingKind::Recoverable, id, spare);
+    let fails = workload.planned || workload.pods.iter().any(|p| fleet.pod(*p).stuck.is_some());
+    let unknown = |s: &SlotId| fleet.slot(*s).state == SlotState::Unknown;
+    if fails && workload.replicas.iter().all(|r| r.ready_since.is_none()) {
+        out.doubts(
+            FindingKind::AtRisk,
+            id,
+            support::slots_of(workload).into_iter().filter(unknown),
+        );
+    }
 }
 
 /// A server that runs fits the GPUs that it uses: where the model does not, not all of its parallelism was read.

@@ -1,6 +1,6 @@
 //! How a server is spread over GPUs: one opinion, for every check that asks.
 
-use super::support::{Lack, lack};
+use super::support::{self, Lack, lack};
 use crate::engine::{Width, width};
 use crate::fit::{Parallelism, search};
 use crate::fleet::{Fleet, SlotId, Workload};
@@ -31,10 +31,7 @@ pub(super) fn of(workload: &Workload) -> Result<Spread, Lack> {
         ));
     };
     if let Some(unread) = settings.unread_parallelism() {
-        return Err(Lack {
-            reason: format!("its parallelism is stated where it could not be read: {}", unread.place).into(),
-            remedy: "let it be read (grant the ConfigMap, render the template, check the file in the same run), or state it in the arguments".into(),
-        });
+        return Err(support::unread("its parallelism", unread, support::LET_IT_BE_READ));
     }
     let pods_of_one = workload.replicas.iter().map(|r| r.pods.len()).max().unwrap_or(1);
     if settings.nodes.is_some_and(|n| n > 1) && pods_of_one <= 1 {

@@ -1,8 +1,9 @@
 //! What several checks need: subjects, confidence of prices, scope, claims on a workload's GPUs.
 
-use super::Outcome;
 use super::finding::{Claim, ClaimRank, Confidence, Finding, FindingKind, Fix, Subject};
-use crate::fleet::{Fleet, Node, PriceSource, SlotId, Workload, WorkloadId};
+use super::{Doubt, Outcome, opt_out};
+use crate::fleet::{Fleet, Node, PriceSource, SlotId, SlotState, Workload, WorkloadId};
+use crate::snapshot::server::UnreadSetting;
 use crate::units::UsdPerHour;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,18 +13,40 @@ use std::collections::BTreeSet;
 pub(super) struct Lack {
     pub(super) reason: Cow<'static, str>,
     pub(super) remedy: Cow<'static, str>,
+    /// It is stated, and stands where it could not be read: with it more might have been found.
+    pub(super) unread: bool,
 }
 
 pub(super) const fn lack(reason: &'static str, remedy: &'static str) -> Lack {
     Lack {
         reason: Cow::Borrowed(reason),
         remedy: Cow::Borrowed(remedy),
+        unread: false,
+    }
+}
+
+pub(super) const LET_IT_BE_READ: &str = "let it be read (grant the ConfigMap, render the template, check the file in the same run), or state it in the arguments";
+
+/// What a setting decides that stands where it could not be read.
+pub(super) fn unread(what: &str, setting: &UnreadSetting, remedy: &'static str) -> Lack {
+    Lack {
+        reason: format!("{what} is stated where it could not be read: {}", setting.place).into(),
+        remedy: Cow::Borrowed(remedy),
+        unread: true,
     }
 }
 
 impl Outcome {
     pub(super) fn lacks(&mut self, lack: &Lack, slots: impl IntoIterator<Item = SlotId>) {
         self.not_assessed(&lack.reason, &lack.remedy, slots);
+    }
+
+    /// More might have been found of these slots of the workload, had a setting been read that stands where it could not be.
+    pub(super) fn doubts(&mut self, kind: FindingKind, workload: WorkloadId, slots: impl IntoIterator<Item = SlotId>) {
+        let slots: Vec<SlotId> = slots.into_iter().collect();
+        if !slots.is_empty() {
+            self.in_doubt.push(Doubt { kind, workload, slots });
+        }
     }
 }
 
@@ -408,4 +431,15 @@ pub(super) fn set_aside_unread_owners(fleet: &Fleet, out: &mut Outcome) {
         "grant what 'gpuwaste rbac' prints",
         slots,
     );
+}
+
+/// What its owner opted out of is counted by no gate, and so is what might be found of it.
+pub(super) fn settle_doubts(fleet: &Fleet, check: &str, out: &mut Outcome) {
+    out.in_doubt
+        .retain(|d| !opt_out::of_check(fleet.workload(d.workload), check));
+}
+
+/// It is not claimed as a whole by what is said of its state.
+pub(super) fn is_open(fleet: &Fleet, slot: SlotId) -> bool {
+    matches!(fleet.slot(slot).state, SlotState::Working | SlotState::Unknown)
 }

@@ -1,13 +1,13 @@
 //! undersized-tier: a placement that cannot hold the model, so that it fails.
 
-use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, FixPlacement};
+use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, FixPlacement};
 use super::sizing::{self, Held};
 use super::support::{self, Judged};
 use super::{Check, Context, Outcome, documented};
 use crate::catalog::mig;
 use crate::fit::{self, FitConfidence, FitVerdict, Placement};
 use crate::fleet::{Fleet, SlotId, SlotState, StuckReason, Workload, WorkloadClass, WorkloadId};
-use crate::snapshot::server::EngineSettings;
+use crate::snapshot::server::{EngineSettings, Setting};
 
 documented! {
     since "0.1.0";
@@ -49,6 +49,9 @@ impl Check for UndersizedTier {
             let held = match sizing::held(fleet, workload) {
                 Ok(held) => held,
                 Err(lack) => {
+                    if lack.unread {
+                        out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
+                    }
                     out.lacks(&lack, slots);
                     continue;
                 }
@@ -63,6 +66,10 @@ impl Check for UndersizedTier {
                 FitVerdict::Fits => out.assessed.extend(slots),
                 FitVerdict::DoesNotFit => {
                     out.assessed.extend(slots);
+                    // With the engine's release it might be surer.
+                    if held.settings.unread(Setting::EngineVersion).is_some() {
+                        out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
+                    }
                     out.findings.extend(finding(context, id, workload, &held, &placement));
                 }
             }

@@ -17,8 +17,12 @@ pub(super) fn attach(fleet: &mut Fleet, clusters: &[Cow<'_, Cluster>]) {
             let unread = || cluster.unread.iter().filter(|u| u.refused == is_refused);
             doubts.slots.extend(unread().flat_map(|u| of_unread(fleet, index, u)));
             let theirs = fleet.workloads.iter().enumerate().filter(|(_, w)| w.cluster == index);
-            let about =
-                theirs.filter(|(_, w)| !is_refused && w.owner_unread || unread().any(|u| is_about(fleet, u, w)));
+            let about = theirs.filter(|(_, w)| {
+                // What may be a server may be sized, idle, or fail.
+                (!is_refused && w.owner_unread)
+                    || (is_refused && w.command_unread)
+                    || unread().any(|u| is_about(fleet, u, w))
+            });
             doubts.workloads.extend(about.map(|(i, _)| WorkloadId(i)));
         }
         let info = &fleet.clusters[index];

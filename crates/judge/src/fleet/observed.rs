@@ -63,6 +63,7 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
         if let Some(observed) = merge(&parts, fleet.workloads[w].replicas.len()) {
             fleet.workloads[w].observed = observed;
         }
+        fleet.workloads[w].identity_unread = told.iter().any(|i| i.unread);
         correct(fleet, w, &told);
     }
     if skewed > 0 {

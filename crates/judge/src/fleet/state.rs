@@ -12,6 +12,7 @@ use super::{
 use crate::engine::{self, LoadFigure, Tells};
 use crate::settings::{Settings, Thresholds};
 use crate::snapshot::cluster::Outage;
+use crate::snapshot::server::Setting;
 use jiff::Timestamp;
 
 /// Why a slot is in its state.
@@ -467,6 +468,18 @@ pub fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
         && workload.replicas.iter().all(|r| r.ready_since.is_some());
     let known = matches!(o.by, ObservedBy::LifetimeCounters | ObservedBy::History);
     (nothing && covered && known && o.window_seconds >= t.short_window_seconds as f64).then_some(o.window_seconds)
+}
+
+/// What was read of it did nothing, and would be idle, had its servers' number or its role been read: its group may work, and
+/// servers that nobody read.
+pub fn idle_but_for_unread(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> bool {
+    let unread = |setting| workload.settings.as_ref().is_some_and(|s| s.unread(setting).is_some());
+    let in_group = workload.group.is_some() && unread(Setting::Role);
+    let of_ranks = group(fleet, workload).iter().any(|w| w.servers_unread.is_some());
+    (in_group || of_ranks)
+        && did_work(workload, t) != Some(true)
+        && idle_window(workload, t).is_some()
+        && objection(fleet, workload, t).is_none()
 }
 
 /// Why counters that say idle are not believed. Every GPU of the workload must be calm. Where no exporter runs there is no

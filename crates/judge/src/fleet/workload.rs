@@ -55,6 +55,10 @@ pub struct Workload {
     pub pods: Vec<PodId>,
     /// Its owner could not be read: whether it opted out, and what else it owns, is unknown.
     pub owner_unread: bool,
+    /// Nobody knows what it runs: its program is named where it could not be read.
+    pub command_unread: bool,
+    /// One of its servers did not answer what it is: its model, its length or its release may be told there.
+    pub identity_unread: bool,
     /// Bound replicas; a multi-node group (LWS) is one replica with several pods.
     pub replicas: Vec<Replica>,
     /// spec.replicas where the owner could be read.

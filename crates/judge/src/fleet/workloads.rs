@@ -257,6 +257,7 @@ fn describe(
         .filter_map(|b| b.desired_healthy)
         .max();
     Workload {
+        command_unread: class == WorkloadClass::Unknown && containers().any(|c| c.command_unread.is_some()),
         cluster: cluster_index,
         kind: key.kind.clone(),
         namespace: key.namespace.clone(),

@@ -97,7 +97,7 @@ fn lose_in(snapshot: &mut Snapshot, scope: Scope, lost: Lost, dice: &mut Dice) -
 }
 
 /// The exit code, and of each gate: what it counts, whether it is breached, whether it gives no verdict.
-fn verdict_of(judged: &Judged, gates: &Gates) -> (u8, Vec<(f64, bool, bool)>) {
+pub(super) fn verdict_of(judged: &Judged, gates: &Gates) -> (u8, Vec<(f64, bool, bool)>) {
     let settings = Settings::default();
     let ledger = Ledger::new(&judged.fleet, &judged.outcomes);
     let suppressed = verdict::suppress(&ledger, &settings, |_| true);
@@ -113,7 +113,7 @@ fn verdict_of(judged: &Judged, gates: &Gates) -> (u8, Vec<(f64, bool, bool)>) {
 }
 
 /// One set of gates a confidence that `judged` breaches by a cent each, where it counts anything.
-fn breached(judged: &Judged) -> Vec<Gates> {
+pub(super) fn breached(judged: &Judged) -> Vec<Gates> {
     let mut all = Vec::new();
     for confidence in [Confidence::Assumed, Confidence::Estimated, Confidence::Measured] {
         let mut gates = Gates {

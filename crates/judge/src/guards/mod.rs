@@ -16,6 +16,8 @@ pub mod fuzz;
 mod gates;
 #[cfg(test)]
 mod gone;
+#[cfg(test)]
+mod hidden;
 mod invariants;
 #[cfg(test)]
 #[allow(clippy::similar_names, reason = "a node, its note and its mode")]

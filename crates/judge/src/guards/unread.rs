@@ -25,7 +25,7 @@ const MODELS: &[&str] = &[
 
 /// What stands where nobody could read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Hidden {
+pub(super) enum Hidden {
     /// A setting of the server that was read before.
     Stated(Setting),
     /// One that was never stated on the command line: a file or a variable may have it.
@@ -63,7 +63,7 @@ const SETTINGS: &[Setting] = &[
     Setting::Other,
 ];
 
-fn all() -> Vec<Hidden> {
+pub(super) fn all() -> Vec<Hidden> {
     let each = SETTINGS
         .iter()
         .flat_map(|s| [Hidden::Stated(*s), Hidden::Elsewhere(*s)]);
@@ -78,7 +78,7 @@ fn all() -> Vec<Hidden> {
 }
 
 /// Gives servers models that are known, settings that matter and loads that can be sized.
-fn enrich(snapshot: &mut Snapshot, dice: &mut Dice) {
+pub(super) fn enrich(snapshot: &mut Snapshot, dice: &mut Dice) {
     for cluster in &mut snapshot.clusters {
         let mut more = Vec::new();
         // Pods of one workload are made of one template.
@@ -211,7 +211,7 @@ fn index<T>(of: &[T], dice: &mut Dice, is: impl Fn(&T) -> bool) -> Option<usize>
 }
 
 /// The snapshot as the collector would have written it; `false`: there was nothing of this kind.
-fn hide(snapshot: &mut Snapshot, hidden: Hidden, dice: &mut Dice) -> bool {
+pub(super) fn hide(snapshot: &mut Snapshot, hidden: Hidden, dice: &mut Dice) -> bool {
     let at = dice.below(snapshot.clusters.len() as u64) as usize;
     let cluster = &mut snapshot.clusters[at];
     let place = |setting| UnreadSetting {
@@ -249,6 +249,7 @@ fn hide(snapshot: &mut Snapshot, hidden: Hidden, dice: &mut Dice) -> bool {
                     }
                     _ => {
                         container.server = None;
+                        container.command_unread = Some("a Secret".into());
                         changed = true;
                     }
                 }
@@ -289,7 +290,10 @@ fn hide(snapshot: &mut Snapshot, hidden: Hidden, dice: &mut Dice) -> bool {
         }
         Hidden::Identity => match index(&cluster.engines, dice, |e| e.identity != ServerIdentity::default()) {
             Some(i) => {
-                cluster.engines[i].identity = ServerIdentity::default();
+                cluster.engines[i].identity = ServerIdentity {
+                    unread: true,
+                    ..ServerIdentity::default()
+                };
                 true
             }
             None => false,
@@ -322,10 +326,10 @@ fn label(cluster: &mut Cluster, dice: &mut Dice) -> bool {
     !keys.is_empty() && nodes[i].labels.remove(dice.pick(&keys)).is_some()
 }
 
-type Key = (&'static str, Option<&'static str>, Subject, Option<String>);
+pub(super) type Key = (&'static str, Option<&'static str>, Subject, Option<String>);
 
 /// Dollars, GPUs and confidence of each finding that counts.
-fn findings(judged: &Judged) -> BTreeMap<Key, (i64, usize, Confidence)> {
+pub(super) fn findings(judged: &Judged) -> BTreeMap<Key, (i64, usize, Confidence)> {
     let mut all = BTreeMap::new();
     let found = judged.outcomes.iter().flat_map(|(_, o)| &o.findings);
     for finding in found.filter(|f| f.ignored.is_none()) {
@@ -453,7 +457,7 @@ fn what_was_not_read_is_no_default() {
 }
 
 /// The demo's servers with more replicas than they need, and what reads of them: no generated fleet has one, since none has loads.
-fn with_spare_replicas() -> Snapshot {
+pub(super) fn with_spare_replicas() -> Snapshot {
     let mut demo = super::recorded_demo();
     let whole = judge(&demo, &PriceBook::default());
     let spare = spare(&whole);

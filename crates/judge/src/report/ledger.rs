@@ -2,8 +2,9 @@
 //! judge it: claims are served in the order of their rank and capped at what is left of the price (docs/rules.md).
 
 use super::fingerprint;
-use crate::analyze::Outcome;
+use super::totals::any_known;
 use crate::analyze::finding::{Claim, Confidence, Finding, FindingKind};
+use crate::analyze::{Doubt, Outcome};
 use crate::fleet::{Fleet, Node, Slot, SlotId};
 use crate::units::UsdPerHour;
 use std::cmp::Reverse;
@@ -18,6 +19,8 @@ pub struct Ledger<'a> {
     /// Parallel to the findings, or empty: why one is estimated at best, by the record of such findings. It changes how sure a
     /// finding is said to be, never who gets which GPU-hour.
     pub caps: Vec<Option<String>>,
+    /// What checks might have found more, had a setting been read.
+    pub in_doubt: Vec<&'a Doubt>,
 }
 
 /// What each finding of the ledger gets. Findings outside the resolved subset get nothing.
@@ -61,7 +64,18 @@ impl<'a> Ledger<'a> {
             findings,
             ids,
             caps: Vec::new(),
+            in_doubt: outcomes.iter().flat_map(|(_, o)| &o.in_doubt).collect(),
         }
+    }
+
+    /// What GPUs cost of which more of this kind might have been found: a read failed, or a setting stands where it could not be
+    /// read; `None`: none of them has a known price.
+    pub fn doubted(&self, kind: FindingKind) -> Option<UsdPerHour> {
+        let read = (0..).zip(&self.fleet.slots).filter(|(_, s)| s.doubted || s.unsettled);
+        let mut slots: BTreeSet<SlotId> = read.map(|(i, _)| SlotId(i)).collect();
+        let unread = self.in_doubt.iter().filter(|d| d.kind == kind);
+        slots.extend(unread.flat_map(|d| &d.slots));
+        any_known(slots.into_iter().map(|s| self.fleet.slot(s).price))
     }
 
     /// How sure a finding is, with what its record says of such findings.

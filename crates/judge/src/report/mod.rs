@@ -99,6 +99,8 @@ pub fn build(ledger: &Ledger<'_>, input: &Input<'_>) -> Report {
         // Its nodes are unread: which share of all GPUs the rest is, nobody knows (R9). Manifests run nothing yet.
         report.totals.coverage_percent = None;
     }
+    let priced = report.totals.spend_usd_per_hour;
+    report.totals.doubted_usd_per_hour = priced.and_then(|_| ledger.doubted(FindingKind::Recoverable));
     // Totals are the sum of what is listed: nothing is rounded or computed twice.
     totals::add_up(&mut report);
     report

@@ -45,7 +45,6 @@ pub(crate) fn of(fleet: &Fleet, costs: &[Option<UnitCost>]) -> Totals {
     Totals {
         spend_usd_per_hour: spend(fleet),
         coverage_percent: coverage(fleet),
-        doubted_usd_per_hour: doubted(fleet),
         gpus_uncounted: !fleet.uncounted.is_empty(),
         nodes: fleet.nodes.len() as u64,
         workloads: fleet
@@ -69,12 +68,6 @@ pub(crate) fn of(fleet: &Fleet, costs: &[Option<UnitCost>]) -> Totals {
         unit_costs: UnitCosts::of(&tokens),
         ..Totals::default()
     }
-}
-
-/// What GPUs cost of which a read that failed could have told more.
-fn doubted(fleet: &Fleet) -> Option<UsdPerHour> {
-    let doubted = fleet.slots.iter().filter(|s| s.doubted || s.unsettled);
-    spend(fleet).and_then(|_| any_known(doubted.map(|s| s.price)))
 }
 
 fn weight(fleet: &Fleet, which: impl Fn(&Slot) -> bool) -> u64 {

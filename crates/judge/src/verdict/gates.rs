@@ -32,6 +32,15 @@ enum Counts {
     AtRisk,
 }
 
+impl Counts {
+    fn kind(self) -> FindingKind {
+        match self {
+            Self::Waste | Self::NewWaste => FindingKind::Recoverable,
+            Self::AtRisk => FindingKind::AtRisk,
+        }
+    }
+}
+
 /// A gate on money: its flag, its limit, what it adds up, and whether the limit is a share of spend.
 struct Limit {
     name: &'static str,
@@ -116,7 +125,8 @@ fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate) ->
     if gate.breached {
         return None;
     }
-    let why = doubt(report, gate.actual?, limit.max?, limit.percent)?;
+    let doubted = ledger.doubted(limit.counts.kind());
+    let why = doubt_of(report, doubted, gate.actual?, limit.max?, limit.percent)?;
     let lost = report.sources.iter().filter(|s| {
         let whole = matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm);
         whole && s.status == SourceStatus::Failed
@@ -129,11 +139,15 @@ fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate) ->
 /// Why a gate that counts `actual` under its limit of `max` (dollars an hour, or percent of spend) decides nothing: by what the
 /// report tells of reads that failed.
 pub fn doubt(report: &Report, actual: f64, max: f64, percent: bool) -> Option<String> {
+    doubt_of(report, report.totals.doubted_usd_per_hour, actual, max, percent)
+}
+
+fn doubt_of(report: &Report, doubted: Option<UsdPerHour>, actual: f64, max: f64, percent: bool) -> Option<String> {
     if report.totals.gpus_uncounted {
         return Some("a read failed that could tell of more GPUs".into());
     }
     // No gate counts what has no price.
-    let doubted = report.totals.doubted_usd_per_hour?;
+    let doubted = doubted?;
     let more = if percent {
         let spend = report.totals.spend_usd_per_hour.unwrap_or_default();
         Ratio::of(doubted.usd(), spend.usd()).map_or(0.0, Ratio::percent)
@@ -142,7 +156,7 @@ pub fn doubt(report: &Report, actual: f64, max: f64, percent: bool) -> Option<St
     };
     (doubted.is_positive() && actual + more > max).then(|| {
         format!(
-            "reads failed that could tell more of GPUs for {}, and the gaps name them",
+            "reads failed, or settings stand where they could not be read, that could tell more of GPUs for {}: the gaps and 'not assessed' name them",
             crate::report::text::money(doubted)
         )
     })
@@ -287,11 +301,7 @@ impl Money<'_> {
     /// Money of the findings that a gate counts, with claims resolved among just those (R8). New waste is what GPUs cost more
     /// than the baseline has on them.
     fn sum(&self, ledger: &Ledger<'_>, what: Counts, level: Confidence) -> UsdPerHour {
-        let kind = if what == Counts::AtRisk {
-            FindingKind::AtRisk
-        } else {
-            FindingKind::Recoverable
-        };
+        let kind = what.kind();
         let open = |i: usize| self.decided.get(i).is_none_or(|d| *d == DecisionState::Open);
         let counts = |i: usize| ledger.confidence(i) >= level && self.statuses[i] != Status::Suppressed;
         let resolution = ledger.resolve(|i| counts(i).then_some(0));

@@ -1,15 +1,15 @@
 //! GPUs held by what does no work: servers without requests, notebooks and jobs at rest, claims that no pod uses.
 
 use super::{ID, age, gpus_weighted, weight, witnesses};
-use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix, Subject};
+use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix, Subject};
 use crate::analyze::stop::Stop;
 use crate::analyze::support::{self, Judged, span};
 use crate::analyze::{Outcome, words};
 use crate::fleet::history::COVERED;
 use crate::fleet::state::{self, Reason};
-use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, NodeId, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn idle(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
     for (id, workload) in support::workloads(fleet) {
@@ -21,7 +21,23 @@ pub(super) fn idle(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             out.findings.push(idle_finding(fleet, t, id, workload, &slots));
         }
     }
+    doubts(fleet, t, out);
     unused_claims(fleet, out);
+}
+
+/// What was read of them is idle, and how many servers there are, or whose half they are, stands where it could not be read.
+fn doubts(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
+    for (id, workload) in support::workloads(fleet) {
+        if state::idle_but_for_unread(fleet, workload, t) {
+            let slots = support::slots_of(workload);
+            let shared = |s: &&SlotId| fleet.slot(**s).sharers > 1;
+            // Where cards are shared the whole node is judged by each of its pods.
+            let nodes: BTreeSet<NodeId> = slots.iter().filter(shared).map(|s| fleet.slot(*s).node).collect();
+            let beside = nodes.into_iter().flat_map(|n| fleet.node(n).slot_ids());
+            let all: BTreeSet<SlotId> = slots.iter().copied().chain(beside).collect();
+            out.doubts(FindingKind::Recoverable, id, all);
+        }
+    }
 }
 
 /// Devices that a claim holds and no pod uses: nobody else can have them, and nobody works on them.

@@ -138,10 +138,14 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
         return Err(lack);
     }
     let Some(model) = workload.model.as_ref() else {
-        return Err(lack(
-            "the model is not in the catalogue, or not named",
-            "give its config.json with --models DIR",
-        ));
+        return Err(Lack {
+            // Where nothing names it the server's own word would.
+            unread: workload.identity_unread && workload.model_name.is_none(),
+            ..lack(
+                "the model is not in the catalogue, or not named",
+                "give its config.json with --models DIR",
+            )
+        });
     };
     let spread = spread::of(workload)?;
     let gpu = card(fleet, workload)?;
@@ -203,12 +207,7 @@ pub(in crate::analyze) fn memory_unread(settings: &EngineSettings) -> Option<Lac
     ];
     MEMORY.iter().find_map(|(setting, what)| {
         let unread = settings.unread(*setting)?;
-        Some(Lack {
-            reason: format!("{what} is stated where it could not be read: {}", unread.place).into(),
-            remedy:
-                "let it be read (grant the ConfigMap, render the template, check the file in the same run), or state it in the arguments"
-                    .into(),
-        })
+        Some(support::unread(what, unread, support::LET_IT_BE_READ))
     })
 }
 

@@ -32,7 +32,7 @@ use crate::engine::{self, LoadFigure, Tells};
 use crate::fit::book::Book;
 use crate::fit::speed::Measured;
 use crate::fit::{self, FitVerdict, Placement};
-use crate::fleet::{Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
+use crate::fleet::{Fleet, ObservedBy, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::Gap;
 use crate::snapshot::figure::Figure;
 use crate::snapshot::server::{EngineSettings, Setting};
@@ -184,10 +184,8 @@ fn whole<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
         (Setting::EngineVersion, "the engine's release"),
     ] {
         if let Some(unread) = held.settings.unread(setting) {
-            return Err(Lack {
-                reason: format!("{what} is stated where it could not be read: {}", unread.place).into(),
-                remedy: "let it be read, or state it in the arguments".into(),
-            });
+            let remedy = "let it be read, or state it in the arguments";
+            return Err(support::unread(what, unread, remedy));
         }
     }
     if held.settings.length_by_memory {
@@ -318,6 +316,7 @@ fn plan(
             )
             .into(),
             remedy: "look by hand at smaller cards on hosts that have it".into(),
+            unread: false,
         }),
         // Where the engine tells it: without it a slow server would be taken for as fast as the model of its card.
         _ if !demand.on_paper
@@ -385,6 +384,34 @@ fn demand(context: &Context<'_>, workload: &Workload, held: &Held<'_>, current: 
         return Err(lack("the load of some replicas or times could not be read", SCRAPE));
     }
     Ok(demand)
+}
+
+/// Slots that it might have been told to do without, had its settings been read: where its load, its price and its GPUs are not
+/// known either, they alone decided nothing.
+pub(super) fn doubted(context: &Context<'_>, workload: &Workload) -> Vec<SlotId> {
+    let (fleet, t, o) = (context.fleet, &context.settings.thresholds, &workload.observed);
+    let slots = support::slots_of(workload);
+    let priced = |s: &SlotId| {
+        let slot = fleet.slot(*s);
+        slot.price.is_some() && slot.holders.len() <= 1 && fleet.gpu_of(*s).is_some()
+    };
+    if support::on_unseen_nodes(fleet, &slots) || !slots.iter().all(priced) {
+        return Vec::new();
+    }
+    let known = match o.by {
+        ObservedBy::History => o.coverage.is_some_and(|c| c >= KNOWN_LOAD),
+        ObservedBy::LifetimeCounters => o.coverage.is_some_and(|c| c >= 1.0),
+        ObservedBy::Live | ObservedBy::Nothing => workload.planned,
+    };
+    let bin = o.bins.as_ref().map(|b| b.bin_seconds);
+    let long = workload.planned || support::lasts(o.window_seconds, bin, t.minimum_window_seconds);
+    let open = slots.into_iter().filter(|s| support::is_open(fleet, *s));
+    if known && long { open.collect() } else { Vec::new() }
+}
+
+/// What is said of it would be surer by the server's own word, which was asked for and not given.
+pub(super) fn unconfirmed(workload: &Workload) -> bool {
+    workload.identity_unread && !workload.settings_confirmed
 }
 
 /// A figure that the engine exports was not read.
