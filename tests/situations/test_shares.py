@@ -121,13 +121,6 @@ class Live(situations.Situations):
         self.judge([node("gpu-1")])
         self.assertEqual(self.found("dark-capacity", "unallocated")[0]["grade"], "now")
 
-    def test_devices_at_work_behind_a_page_that_is_not_there(self):
-        """llama.cpp without --metrics, 90 % and 500 W on its device: it works. On a calm look nobody knows."""
-        server = owned("lc", "gpu-1", gpus=1, image="ghcr.io/ggml-org/llama.cpp:server-cuda-b5000", args=("-hf", "unsloth/Qwen3-8B-GGUF:Q4_K_M", "-ngl", "99"), port=8080)
-        for busy, state in ((1, "working"), (0, "unknown")):
-            self.judge([node("gpu-1"), exporter("gpu-1"), server, *live("lc")], shown("gpu-1", {0: ("ml", "lc-5d9c-aaaaa", busy)}))
-            self.assertEqual(self.states[state], 1, busy)
-
     def test_a_hot_device_that_may_be_the_pods(self):
         """An exporter that names no pods: one hot card beside one pod is its own, as like as not. Beside none it is nobody's."""
         rows = lambda hot: "".join(f'nvidia_smi_utilization_gpu_ratio{{uuid="{i}"}} {0.95 if i in hot else 0}\nnvidia_smi_power_draw_watts{{uuid="{i}"}} {600 if i in hot else 70}\n' for i in range(8))

@@ -99,7 +99,8 @@ fn steps(case: &Case<'_>) -> Option<String> {
         .or(case.model.max_positions.filter(|_| case.model.verified))?;
     let generates = case.model.task == Task::Generate;
     let chunked = case.settings.chunked_prefill.unwrap_or(match case.engine.rules {
-        Rules::VllmV0 => length > 32_768,
+        // Never by itself where images come in between.
+        Rules::VllmV0 => length > 32_768 && case.model.tower_parameters == 0 && case.model.model_type != "mllama",
         _ => true,
     });
     (generates && !chunked && tokens < length).then(|| {

@@ -387,16 +387,6 @@ fn of_server(
             None => (SlotState::Idle, Reason::NoRequests, None),
         };
     }
-    // No page of it was read, and its devices compute: that is seen.
-    let computes = |w: &Workload| {
-        w.replicas
-            .iter()
-            .flat_map(|r| &r.slots)
-            .any(|s| fleet.slot(*s).facts.works.claimed())
-    };
-    if group.iter().all(|w| did_work(w, t).is_none()) && computes(workload) {
-        return (SlotState::Working, Reason::Activity, None);
-    }
     (SlotState::Unknown, Reason::TooLittleSeen, None)
 }
 
