@@ -4,7 +4,7 @@ use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, 
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::engine::{self, exporters};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
+use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen, UnreadKind};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
 use crate::snapshot::figure::Figure;
 use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, PodName, each_once};
@@ -422,6 +422,8 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         .filter(|p| p.holds() && p.containers.iter().any(|c| exporters::of_container(c).is_some()))
         .filter_map(|p| p.node.as_deref())
         .collect();
+    let unread = cluster.unread.iter().filter(|u| u.what == UnreadKind::Exporter);
+    let lost: HashSet<&str> = unread.filter_map(|u| u.name.as_deref()).collect();
     for n in (0..fleet.nodes.len())
         .filter(|n| fleet.nodes[*n].cluster == index)
         .collect::<Vec<_>>()
@@ -429,6 +431,7 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         let name = fleet.nodes[n].name.clone();
         fleet.nodes[n].devices = by_node.remove(name.as_str()).unwrap_or_default();
         fleet.nodes[n].has_exporter = exporters.contains(name.as_str());
+        fleet.nodes[n].exporter_lost = lost.contains(name.as_str()) && cluster.gpus.iter().any(|g| g.node == name);
         let slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
         let whole = || slots.iter().map(|s| fleet.slot(*s)).filter(|s| s.mig_profile.is_none());
         let alone = whole().all(|s| whole().all(|other| other.holders == s.holders));
