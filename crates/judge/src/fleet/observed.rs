@@ -131,8 +131,10 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
     observed.prompt_length_p95 = lengths(&last.prompt_length, 0.95);
     observed.output_length_p50 = lengths(&last.output_length, 0.5);
     observed.output_length_p95 = lengths(&last.output_length, 0.95);
-    observed.time_to_first_token_p95 = lengths(&last.time_to_first_token, 0.95);
-    observed.inter_token_latency_p95 = lengths(&last.inter_token_latency, 0.95);
+    let time = |h: &Option<Histogram>| h.as_ref().and_then(|h| h.time(0.95));
+    observed.time_to_first_token_p95 = time(&last.time_to_first_token);
+    observed.inter_token_latency_p95 = time(&last.inter_token_latency);
+    observed.latency_by_mean = last.inter_token_latency.as_ref().is_some_and(Histogram::is_mean_only);
     observed.prefix_hit_rate = match (last.prefix_hits, last.prefix_queries) {
         (Some(hits), Some(queries)) if queries > 0.0 => Some((hits / queries).clamp(0.0, 1.0)),
         _ => None,
@@ -269,6 +271,7 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
         gpu_busy: None,
         time_to_first_token_p95: worst(|o| o.time_to_first_token_p95),
         inter_token_latency_p95: worst(|o| o.inter_token_latency_p95),
+        latency_by_mean: parts.iter().any(|o| o.latency_by_mean),
         e2e_latency_sum: all(|o| o.e2e_latency_sum),
         prompt_length_p50: worst(|o| o.prompt_length_p50),
         prompt_length_p95: worst(|o| o.prompt_length_p95),
