@@ -28,6 +28,7 @@ pub(super) fn settings(args: &ReportArgs) -> Result<(Settings, Record)> {
     }
     gates(args, &mut settings)?;
     prices(args.judge.prices.as_deref(), &mut settings)?;
+    bill(&args.judge, &mut settings)?;
     let others = super::learned::read(&args.judge.learned)?;
     if others.record.is_some() && args.ledger.is_none() {
         bail!("--learned: a record of decisions needs a ledger of one's own to stand beside: give --ledger DIR");
@@ -40,6 +41,7 @@ pub(super) fn settings(args: &ReportArgs) -> Result<(Settings, Record)> {
 pub(super) fn judge(args: &JudgeArgs) -> Result<Settings> {
     let mut settings = file(args.policy.as_deref())?;
     prices(args.prices.as_deref(), &mut settings)?;
+    bill(args, &mut settings)?;
     settings.learned = super::learned::facts_of(&args.learned)?;
     Ok(settings)
 }
@@ -123,6 +125,26 @@ fn prices(path: Option<&Path>, settings: &mut Settings) -> Result<()> {
     let origin = |i: usize| (format!("price.{i}"), format!("--prices {name}"));
     settings.origins.extend((0..book.entries.len()).map(origin));
     settings.prices.splice(0..0, book.entries);
+    Ok(())
+}
+
+/// What was really paid.
+fn bill(args: &JudgeArgs, settings: &mut Settings) -> Result<()> {
+    if args.focus.is_empty() {
+        return Ok(());
+    }
+    let rates = args.currency_rate.iter().map(|told| {
+        let pair = told.split_once('=').and_then(|(currency, rate)| {
+            let rate = rate.trim().parse::<f64>().ok().filter(|r| r.is_finite() && *r > 0.0)?;
+            let currency = currency.trim().to_ascii_uppercase();
+            (!currency.is_empty()).then_some((currency, rate))
+        });
+        pair.ok_or_else(|| {
+            anyhow!("--currency-rate '{told}': a currency and its US dollars are expected, such as EUR=1.08")
+        })
+    });
+    let rates = rates.collect::<Result<_>>()?;
+    settings.bill = Some(collect::bill::read(&args.focus, &rates)?.into());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+pub mod bill;
 #[cfg(test)]
 mod data_tests;
 pub mod gpus;

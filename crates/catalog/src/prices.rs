@@ -1,11 +1,13 @@
 //! What a node costs (R1): the user's price, else the catalogue's row, else a marked guess, else unknown.
 
+use super::bill::{Bill, Billed};
 use super::gpus::GpuFacts;
 use super::instances::{self, InstanceRow};
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
+use std::sync::Arc;
 use wildmatch::WildMatchPattern;
 
 /// How a node is paid for (R5: only on-demand and spot nodes can be handed back at once).
@@ -43,7 +45,7 @@ impl CapacityType {
 /// Where a node's price comes from, best first (R1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PriceSource {
-    /// `--prices` or the policy file.
+    /// `--focus` (what was paid), `--prices` or the policy file.
     User,
     /// Exact catalogue row: cloud, type, region, capacity type.
     Catalog,
@@ -100,6 +102,8 @@ pub struct PriceQuery<'a> {
     pub capacity_type: CapacityType,
     pub gpu: Option<&'a GpuFacts>,
     pub gpus: u32,
+    /// What names the machine on a bill.
+    pub machine: Option<&'a str>,
 }
 
 /// The user's prices: `--prices FILE` and the policy file's `[[price]]` tables. The first entry that matches wins.
@@ -108,6 +112,9 @@ pub struct PriceQuery<'a> {
 pub struct PriceBook {
     #[serde(default, rename = "price")]
     pub entries: Vec<PriceEntry>,
+    /// What was really paid (`--focus`): of a machine that is on it, nothing else is asked.
+    #[serde(skip)]
+    pub bill: Option<Arc<Bill>>,
 }
 
 /// One price of the user's own. Every key that is given must match; `*` matches any run of characters.
@@ -189,6 +196,11 @@ impl PriceBook {
             return Err("it has no [[price]] entry; 'gpuwaste catalog prices --template' writes an example".into());
         }
         Ok(book)
+    }
+
+    /// The machine on the bill.
+    pub fn billed(&self, machine: Option<&str>) -> Option<&Billed> {
+        self.bill.as_ref()?.machines.get(machine?)
     }
 
     /// The first entry that matches, with its index.
@@ -390,6 +402,16 @@ pub fn price_of(
     at: Timestamp,
     stale_days: u64,
 ) -> (NodePrice, Option<usize>) {
+    if let Some(billed) = book.billed(query.machine) {
+        let price = NodePrice {
+            usd_per_hour: Some(billed.usd_per_hour),
+            source: PriceSource::User,
+            as_of: Some(billed.as_of.clone()),
+            stale: is_stale(&billed.as_of, at, stale_days),
+        };
+        // An entry may still say until when the machine is committed.
+        return (price, book.find(query).map(|(index, _)| index));
+    }
     if let Some((index, entry)) = book.find(query).filter(|(_, e)| !e.has_amount()) {
         // A discount on what the catalogue says; a commitment alone leaves the price as it is.
         let list = catalog_price(query, at, stale_days);
@@ -548,6 +570,7 @@ mod tests {
             capacity_type: CapacityType::OnDemand,
             gpu: gpus::find("H100-SXM5-80GB"),
             gpus: 8,
+            machine: None,
         };
         let paid = |text: &str| price_of(&query, &one(text), now(), 180).0.usd_per_hour.unwrap().usd();
         assert!((paid("cluster = \"prod\"\ndiscount = 0.4") - 55.04 * 0.6).abs() < 1e-6);

@@ -5,10 +5,12 @@
 // Tests compare figures that must be exact.
 #![cfg_attr(test, allow(clippy::float_cmp))]
 
+pub mod bill;
 pub mod held;
 pub mod input;
 pub mod kube;
 pub mod local;
+mod machine;
 pub mod manifests;
 pub mod models;
 pub mod options;

@@ -15,6 +15,7 @@ use crate::verdict::{self, Baseline, Decisions, Verdict};
 pub fn join(snapshot: &Snapshot, settings: &Settings) -> Fleet {
     let prices = PriceBook {
         entries: settings.prices.clone(),
+        bill: settings.bill.clone(),
     };
     fleet::join(snapshot, &prices, settings)
 }

@@ -237,6 +237,9 @@ pub struct Node {
     /// A digest of spec.providerID, which names one machine of its cloud (and, in clear, accounts and projects).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// A digest of what names the machine on its cloud's bill: an instance, or the scale set that it is one of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billed_as: Option<String>,
     /// Parts that the API always has were not there: nothing is known of its GPUs' state.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,

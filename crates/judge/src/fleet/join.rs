@@ -1,5 +1,6 @@
 //! Snapshot → Fleet: nodes and slots, pods on slots, workloads above pods, states below findings.
 
+use super::bill;
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
     ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, doubt, dra, history, identity,
@@ -58,6 +59,10 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
             effect: "it has no effect".into(),
             remedy: "compare its keys with 'nodes' in the JSON report, or remove it".into(),
         });
+    }
+    if let Some(bill) = &prices.bill {
+        let told = bill::gaps(&fleet, &clusters, bill);
+        fleet.gaps.extend(told);
     }
     witness::attach(&mut fleet, &settings.thresholds);
     state::decide(&mut fleet, settings);

@@ -1,6 +1,7 @@
 //! What the snapshot means: pods joined with GPUs, nodes, prices and models. Free to change from version to version.
 
 mod activity;
+mod bill;
 mod doubt;
 mod dra;
 #[cfg(test)]

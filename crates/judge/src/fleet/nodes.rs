@@ -174,16 +174,20 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         capacity_type,
         gpu,
         gpus: bought_with,
+        machine: seen.billed_as.as_deref(),
     };
     let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
     // What is committed is paid until its last day, whatever the node's labels say.
     let committed = price_entry
         .and_then(|i| around.prices.entries.get(i))
         .is_some_and(|e| e.is_committed(around.at));
-    let capacity_type = if committed {
-        CapacityType::Reserved
-    } else {
-        capacity_type
+    let paid = around.prices.billed(seen.billed_as.as_deref()).map(|b| b.paid);
+    let capacity_type = match paid {
+        _ if committed => CapacityType::Reserved,
+        // A commitment is paid on whatever its labels say; otherwise the bill tells where they do not.
+        Some(CapacityType::Reserved) => CapacityType::Reserved,
+        Some(paid) if capacity_type == CapacityType::Unknown => paid,
+        _ => capacity_type,
     };
     let price = if seen.planned {
         let sized = of_type.is_some_and(|(_, n)| n == bought_with);

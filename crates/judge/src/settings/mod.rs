@@ -10,11 +10,13 @@ pub use raw::{RawPolicy, laid_over, parse};
 pub(crate) use thresholds::KEYS;
 pub use thresholds::Thresholds;
 
+use crate::catalog::bill::Bill;
 use crate::catalog::models::ModelBook;
 use crate::catalog::prices::PriceEntry;
 use crate::units::Confidence;
 use jiff::civil::Date;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that can be tuned. Every number here is a key of the policy file (R10); the defaults and their sources
 /// are those of the check definitions.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub owner_labels: Vec<String>,
     /// In the order they are tried.
     pub prices: Vec<PriceEntry>,
+    /// What was really paid (`--focus`).
+    pub bill: Option<Arc<Bill>>,
     /// Models of the user's own (`--models`), in front of the catalogue.
     pub models: ModelBook,
     /// What servers of other fleets told (`--learned`).

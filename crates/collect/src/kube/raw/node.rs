@@ -5,11 +5,11 @@ use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::spec::resources;
+use crate::machine::{self, digest};
 use crate::snapshot::cluster::{Node, Outage, Taint};
 use crate::snapshot::resources::is_device;
 use jiff::Timestamp;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
@@ -131,12 +131,6 @@ fn names_a_machine(provider_id: &str) -> bool {
     !last.is_empty() && (!provider_id.starts_with("aws:") || last.starts_with("i-"))
 }
 
-/// What names one machine, without what else stands in it: accounts, projects, subscriptions.
-fn digest(provider_id: &str) -> String {
-    let hash = Sha256::digest(provider_id.as_bytes());
-    hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
-}
-
 impl RawNode {
     pub(in crate::kube) fn name(&self) -> &str {
         &self.metadata.name
@@ -177,6 +171,7 @@ impl RawNode {
                 .as_deref()
                 .filter(|id| names_a_machine(id))
                 .map(digest),
+            billed_as: self.spec.provider_id.as_deref().and_then(machine::of_provider_id),
             unread,
             created_at: self.metadata.creation_timestamp,
             labels: labels::of_node(self.metadata.labels, keep),
@@ -223,7 +218,7 @@ mod tests {
     fn a_node_without_what_kubelets_report_is_unread() {
         let node = |meta: &str, status: &str| {
             let text = format!(
-                r#"{{"metadata":{{"name":"n"{meta}}},"spec":{{"providerID":"aws:///a/i-1"}},"status":{{{status}}}}}"#
+                r#"{{"metadata":{{"name":"n"{meta}}},"spec":{{"providerID":"aws:///a/i-0abc12def"}},"status":{{{status}}}}}"#
             );
             serde_json::from_str::<RawNode>(&text).unwrap().into_node(&[])
         };
@@ -232,7 +227,12 @@ mod tests {
         let capacity = r#""capacity":{"nvidia.com/gpu":"8"}"#;
         let whole = node(born, &format!("{ready},{capacity}"));
         assert!(!whole.unread);
-        assert_eq!(whole.machine.as_deref(), Some(digest("aws:///a/i-1").as_str()));
+        assert_eq!(whole.machine.as_deref(), Some(digest("aws:///a/i-0abc12def").as_str()));
+        assert_eq!(
+            whole.billed_as,
+            machine::of_resource("i-0abc12def", None),
+            "as its bill calls it"
+        );
         let told = [
             ("aws:///x/y", false),
             ("aws:///", false),

@@ -199,6 +199,8 @@ impl Market {
         let prices = Prices {
             book: PriceBook {
                 entries: settings.prices.clone(),
+                // It tells machines that are there, not what others would cost.
+                bill: None,
             },
             at: fleet.taken_at,
             stale_days: settings.thresholds.stale_price_days,

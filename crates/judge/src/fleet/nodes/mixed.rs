@@ -46,6 +46,7 @@ pub(super) fn models(
         let one = PriceQuery {
             gpu: facts,
             gpus: 1,
+            machine: None,
             ..query.clone()
         };
         let own = price_of(&one, around.prices, around.at, around.stale_days).0;

@@ -307,7 +307,10 @@ fn a_plan_pays_its_part_of_the_node_that_it_would_be_placed_on() {
     // Of spot capacity no list price is taken.
     assert_ne!(cost(&two_of_eight("spot"), &none), part);
 
-    let book = |entry: PriceEntry| PriceBook { entries: vec![entry] };
+    let book = |entry: PriceEntry| PriceBook {
+        entries: vec![entry],
+        bill: None,
+    };
     let spot = book(PriceEntry {
         capacity_type: Some("spot".into()),
         gpu: Some("H100".into()),

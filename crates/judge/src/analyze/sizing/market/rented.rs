@@ -118,6 +118,7 @@ fn own(prices: &Prices<'_>, place: &Place, row: &InstanceRow) -> Option<Priced> 
         capacity_type: place.capacity_type,
         gpu: gpus::find(&row.gpu),
         gpus: row.gpus?,
+        machine: None,
     };
     let (price, _) = price_of(&query, &prices.book, prices.at, prices.stale_days);
     (price.source == PriceSource::User).then_some(())?;
