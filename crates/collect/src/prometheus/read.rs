@@ -162,9 +162,8 @@ impl Reader {
         .get_or_insert_default();
         match (series, row.label("le").parse::<f64>()) {
             (Series::Sum, _) => histogram.sum = value,
-            (Series::Count, _) => histogram.count = value,
             (Series::Bucket, Ok(le)) if le.is_finite() => histogram.buckets.push((le, value)),
-            (Series::Bucket, Ok(_)) => histogram.count = value,
+            (Series::Count, _) | (Series::Bucket, Ok(_)) => histogram.count = value,
             // A bucket without its bound is no bucket.
             (Series::Bucket, Err(_)) => {}
         }
