@@ -89,7 +89,8 @@ pub(crate) struct ReportArgs {
     /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus, github, chargeback.
     #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
     pub(crate) format: Vec<String>,
-    /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels) or a label.
+    /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels), Slurm's user, account or
+    /// partition, or a label.
     #[arg(long, value_name = "KEY", help_heading = "Output")]
     pub(crate) group_by: Option<String>,
     /// Show this many findings in the table [default: what the screen holds, 5 to 10] and in markdown [default: 10].

@@ -17,7 +17,18 @@ pub(super) fn script(shell: clap_complete::Shell) -> Result<ExitCode> {
     let formats: Vec<&'static str> = Format::ALL.iter().map(|(_, n)| *n).collect();
     let cards: Vec<&'static str> = gpus::all().iter().map(|g| g.name.as_str()).collect();
     let known: Vec<&'static str> = models::all().iter().map(|m| m.facts.id.as_str()).collect();
-    let groups = vec!["namespace", "workload", "model", "gpu", "node", "cluster", "owner"];
+    let groups = vec![
+        "namespace",
+        "workload",
+        "model",
+        "gpu",
+        "node",
+        "cluster",
+        "owner",
+        "user",
+        "account",
+        "partition",
+    ];
     let values = |values: &[&'static str]| PossibleValuesParser::new(values.to_vec());
     for (command, arg, list) in [
         ("scan", "check", &checks),

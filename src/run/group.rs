@@ -5,7 +5,18 @@ use crate::report::rows::GroupBy;
 use anyhow::{Result, bail};
 
 /// Keys that are no label.
-const KEYS: [&str; 7] = ["namespace", "workload", "model", "gpu", "node", "cluster", "owner"];
+const KEYS: [&str; 10] = [
+    "namespace",
+    "workload",
+    "model",
+    "gpu",
+    "node",
+    "cluster",
+    "owner",
+    "user",
+    "account",
+    "partition",
+];
 /// As alike as a slip is (Jaro-Winkler).
 const ALIKE: f64 = 0.88;
 
@@ -32,7 +43,11 @@ pub(super) fn parse(text: &str) -> Result<GroupBy> {
 
 /// A label that no workload and no node has sums nothing up.
 pub(super) fn doubt(by: &GroupBy, report: &Report) -> Option<String> {
-    let GroupBy::Label(label) = by else { return None };
+    let of_labels = matches!(
+        by,
+        GroupBy::Label(_) | GroupBy::User | GroupBy::Account | GroupBy::Partition
+    );
+    let label = Some(by).filter(|_| of_labels)?;
     let groups = report.groups.as_ref()?;
     let named = groups.rows.iter().any(|g| !g.name.starts_with('('));
     (!named && !groups.rows.is_empty()).then(|| {

@@ -131,9 +131,7 @@ impl Judged<'_> {
 /// Labels that the snapshot must keep beside its own list.
 fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
     let mut keep = settings.owner_labels.clone();
-    if let Some(GroupBy::Label(label)) = group_by {
-        keep.push(label.clone());
-    }
+    keep.extend(group_by.and_then(|by| by.labels(&[])).unwrap_or_default());
     keep
 }
 

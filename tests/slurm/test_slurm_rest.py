@@ -79,6 +79,9 @@ class Rest(Asks, unittest.TestCase):
                 # The load and the last moment of work move on.
                 for moving in ("last_busy", "cpu_load", "free_memory"):
                     node.pop(moving, None)
+            # slurmrestd lists no steps that run.
+            told = [pod.pop("step_gpus", None) for pod in c["pods"]]
+            self.assertEqual([g for g in told if g is not None], [] if c is a else [0], "the gang's second node")
         self.assertEqual(a, b)
         self.assertEqual(a["name"], "hpc")
         self.assertIn("Slurm 22.05.8", asked["sources"][0]["detail"])

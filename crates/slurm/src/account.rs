@@ -1,41 +1,63 @@
-//! `sacct -P`, or slurmdbd's jobs by slurmrestd: jobs of the past, summed up by who answers for them. No job of it is kept by itself.
+//! `sacct -P`, or slurmdbd's jobs by slurmrestd: jobs of the past, one by one, until they are summed up ([`crate::past`]). No job of it is
+//! kept by itself.
 
-use crate::gres;
-use crate::jobstats;
+use crate::gres::{self, Tres};
+use crate::jobstats::{self, Summary};
 use crate::lenient::{Num, Texts, told};
 use crate::text;
-use gpuwaste_facts::snapshot::cluster::PastUse;
-use gpuwaste_facts::snapshot::owners::USER;
-use gpuwaste_facts::text::harmless;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Fields that are asked for, in this order; a header names them in any.
 pub const FIELDS: &str =
-    "jobid,user,account,partition,qos,elapsedraw,timelimitraw,alloctres,start,end,state,admincomment,jobname";
-const HOUR: f64 = 3600.0;
-/// What is judged of the past, seconds.
-pub const WINDOW: i64 = 7 * 86_400;
+    "jobid,user,account,partition,qos,elapsedraw,timelimitraw,alloctres,start,end,state,nodelist,admincomment,jobname";
 
 /// One job, as far as it is summed up.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Record {
-    user: String,
-    account: String,
-    partition: String,
-    gpus: u64,
-    start: Option<i64>,
-    end: Option<i64>,
-    elapsed: i64,
-    summary: Option<jobstats::Summary>,
+pub(crate) struct Record {
+    pub(crate) user: String,
+    pub(crate) account: String,
+    pub(crate) partition: String,
+    /// What it was given.
+    pub(crate) tres: Tres,
+    /// A host list; empty: not told.
+    pub(crate) nodes: String,
+    pub(crate) start: Option<i64>,
+    pub(crate) end: Option<i64>,
+    pub(crate) elapsed: i64,
+    pub(crate) limit: Option<u64>,
+    /// It ended by itself: what it took is what it needed.
+    pub(crate) completed: bool,
+    pub(crate) summary: Option<Summary>,
 }
+
+impl Record {
+    pub(crate) fn gpus(&self) -> u64 {
+        self.tres.gpus.unwrap_or(0)
+    }
+
+    /// What a summary says is kept where it is of this run: a job that was requeued may still have that of the run before, and one that
+    /// runs has none.
+    fn with(mut self, summary: Option<Summary>) -> Self {
+        let elapsed = self.elapsed as f64;
+        let same = |s: &Summary| {
+            let near = |t: f64| (t - elapsed).abs() <= SLACK.max(0.1 * elapsed);
+            s.seconds.is_none_or(near) && s.gpus <= self.gpus() && s.held.is_none_or(|g| g == self.gpus())
+        };
+        self.summary = summary.filter(|s| self.end.is_some() && same(s));
+        self
+    }
+}
+
+/// Seconds by which the epilogue's own count of a job's life may be another than the accounts'.
+const SLACK: f64 = 180.0;
 
 /// Jobs by id: one that ran for several days stands in the outputs of each of them.
 #[derive(Clone, Debug, Default)]
 pub struct Accounting {
-    jobs: HashMap<String, Record>,
+    pub(crate) jobs: HashMap<String, Record>,
     /// Lines or entries that are not what Slurm prints.
     pub odd: usize,
 }
@@ -72,13 +94,17 @@ fn record(fields: &[&str], place: &HashMap<&str, usize>, zone: &TimeZone) -> Opt
         user: get("user").into(),
         account: get("account").into(),
         partition: get("partition").into(),
-        gpus: gres::tres(get("alloctres")).gpus.unwrap_or(0),
+        tres: gres::tres(get("alloctres")),
+        nodes: get("nodelist").into(),
         start: text::time(get("start"), zone),
         end: text::time(get("end"), zone),
         elapsed: elapsed.max(0),
-        summary: jobstats::summary(get("admincomment")),
+        // Minutes, or a word.
+        limit: get("timelimitraw").parse::<u64>().ok().and_then(|m| m.checked_mul(60)),
+        completed: get("state") == "COMPLETED",
+        summary: None,
     };
-    Some((id.to_string(), record))
+    Some((id.to_string(), record.with(jobstats::summary(get("admincomment")))))
 }
 
 #[derive(Deserialize, Default)]
@@ -88,8 +114,10 @@ struct Entry {
     user: Texts,
     account: Texts,
     partition: Texts,
+    nodes: Texts,
+    state: State,
     time: Times,
-    tres: Tres,
+    tres: Given,
     comment: Comment,
 }
 
@@ -99,11 +127,19 @@ struct Times {
     elapsed: Num,
     start: Num,
     end: Num,
+    /// Minutes.
+    limit: Num,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Tres {
+struct State {
+    current: Texts,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Given {
     allocated: Vec<Resource>,
 }
 
@@ -159,73 +195,31 @@ impl Entry {
             user: self.user.text().into(),
             account: self.account.text().into(),
             partition: self.partition.text().into(),
-            gpus: gres::tres(&written.join(",")).gpus.unwrap_or(0),
+            tres: gres::tres(&written.join(",")),
+            nodes: self.nodes.text().into(),
             start: self.time.start.time(),
             end: self.time.end.time(),
             elapsed: i64::try_from(elapsed).unwrap_or(i64::MAX),
-            summary: jobstats::summary(self.comment.administrator.text()),
+            limit: self.time.limit.positive().and_then(|m| m.checked_mul(60)),
+            completed: self.state.current.words() == ["COMPLETED"],
+            summary: None,
         }
+        .with(jobstats::summary(self.comment.administrator.text()))
     }
-}
-
-impl Accounting {
-    /// Sums by user, account and partition, over the days before `until` (seconds since 1970).
-    pub fn by_owner(&self, until: i64) -> Vec<PastUse> {
-        let from = until - WINDOW;
-        let mut sums: BTreeMap<(String, String, String), PastUse> = BTreeMap::new();
-        for job in self.jobs.values().filter(|j| j.gpus > 0) {
-            let Some(start) = job.start else { continue };
-            let end = job.end.unwrap_or(start + job.elapsed).min(until);
-            // A job that was suspended ran for less than its life.
-            let seconds = (end - start.max(from)).clamp(0, job.elapsed.max(0));
-            if seconds == 0 {
-                continue;
-            }
-            let key = [&job.user, &job.account, &job.partition].map(|w| short(w));
-            let [user, account, partition] = key;
-            let sum = sums
-                .entry((user.clone(), account.clone(), partition.clone()))
-                .or_insert_with(|| PastUse {
-                    labels: labels(&user, &account, &partition),
-                    window_seconds: WINDOW.unsigned_abs(),
-                    ..PastUse::default()
-                });
-            let hours = seconds as f64 / HOUR * job.gpus as f64;
-            sum.jobs += 1;
-            sum.gpu_hours += hours;
-            if let Some(summary) = job.summary {
-                sum.watched_gpu_hours += hours;
-                sum.unused_gpu_hours += hours * (1.0 - summary.utilization);
-                sum.idle_gpu_hours += hours * summary.idle_gpus as f64 / summary.gpus as f64;
-            }
-        }
-        sums.into_values().collect()
-    }
-}
-
-fn labels(user: &str, account: &str, partition: &str) -> BTreeMap<String, String> {
-    [(USER, user), ("slurm/account", account), ("slurm/partition", partition)]
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect()
-}
-
-fn short(text: &str) -> String {
-    harmless(text).chars().take(64).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gpuwaste_facts::snapshot::owners::USER;
 
     const TEXT: &str = "\
-1|ann|ml|train|normal|7200|UNLIMITED|billing=4,cpu=4,gres/gpu:h100=2,gres/gpu=2,node=1|1796000000|1796007200|COMPLETED||one | two
-2_1|bob|bio|train,long|normal|3600|60|cpu=4,gres/gpu=1|1796000000|1796003600|CANCELLED by 0||x
-3|ann|ml|train|normal|0|60||Unknown|Unknown|PENDING||x
-4|ann|ml|train|normal|1007200|60|gres/gpu=1|1795000000|Unknown|RUNNING||x
+1|ann|ml|train|normal|7200|UNLIMITED|billing=4,cpu=4,gres/gpu:h100=2,gres/gpu=2,node=1|1796000000|1796007200|COMPLETED|gpu1||one | two
+2_1|bob|bio|train,long|normal|3600|60|cpu=4,gres/gpu=1|1796000000|1796003600|CANCELLED by 0|gpu1||x
+3|ann|ml|train|normal|0|60||Unknown|Unknown|PENDING|||x
+4|ann|ml|train|normal|1007200|60|gres/gpu=1|1795000000|Unknown|RUNNING|gpu2||x
 garbage
-|ann|ml|train|normal|3600|60|gres/gpu=1|1796000000|1796003600|COMPLETED||x
+|ann|ml|train|normal|3600|60|gres/gpu=1|1796000000|1796003600|COMPLETED|gpu1||x
 ";
 
     #[test]
@@ -235,12 +229,19 @@ garbage
         // The next day's output has the long job again.
         add(TEXT, &TimeZone::UTC, &mut all);
         assert_eq!(all.odd, 4, "two lines, twice");
-        let sums = all.by_owner(1_796_007_200);
-        let of = |user: &str| sums.iter().find(|p| p.labels[USER] == user).expect(user);
-        assert_eq!((of("bob").jobs, of("bob").gpu_hours), (1, 1.0));
-        // 2 GPUs for 2 h, and the part of the long job that lies in the window.
-        assert_eq!((of("ann").jobs, of("ann").gpu_hours), (2, 4.0 + 168.0));
-        assert_eq!(of("ann").watched_gpu_hours, 0.0, "nobody said what they did");
+        let sums = all.by_owner(1_796_007_200, &[]);
+        let of = |user: &str| {
+            let own = || sums.iter().filter(|p| p.labels[USER] == user);
+            let jobs: u64 = own().map(|p| p.jobs).sum();
+            (
+                jobs,
+                own().map(|p| p.gpu_hours).sum::<f64>(),
+                own().map(|p| p.watched_gpu_hours).sum::<f64>(),
+            )
+        };
+        assert_eq!(of("bob"), (1, 1.0, 0.0));
+        // 2 GPUs for 2 h, and the part of the long job that lies in the window; nobody said what they did.
+        assert_eq!(of("ann"), (2, 4.0 + 168.0, 0.0));
     }
 
     /// As a slurmrestd 22.05.8 answered, and the same in the form of 23.02 and later.
@@ -259,7 +260,7 @@ garbage
             let mut all = Accounting::default();
             add_json(text, &mut all).unwrap();
             add_json(text, &mut all).unwrap();
-            let sums = all.by_owner(1_796_007_200);
+            let sums = all.by_owner(1_796_007_200, &[]);
             assert_eq!((all.odd, sums.len()), (2 * odd, 1), "{text}");
             assert_eq!((sums[0].jobs, sums[0].gpu_hours), (1, 4.0), "{text}");
         }
@@ -275,6 +276,6 @@ garbage
             &TimeZone::UTC,
             &mut all,
         );
-        assert_eq!((all.odd, all.by_owner(1_796_003_600)[0].gpu_hours), (0, 3.0));
+        assert_eq!((all.odd, all.by_owner(1_796_003_600, &[])[0].gpu_hours), (0, 3.0));
     }
 }

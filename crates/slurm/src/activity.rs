@@ -1,7 +1,8 @@
 //! What exporters of the nodes show, onto jobs: the job's node and the index of the GPU that it was given are the exporter's host
-//! and index. A store's figures are over its whole window: a job gets what happened in its own time, as far as that can be told.
+//! and index. A store's figures are over its whole window: a job gets what happened in its own time, as far as that can be told. Where the
+//! series name the job themselves (jobstats, slurm-job-exporter) they are its own from the first sample on.
 
-use gpuwaste_facts::snapshot::cluster::{Cluster, Pod};
+use gpuwaste_facts::snapshot::cluster::{Cluster, Node, Pod};
 use gpuwaste_facts::snapshot::figure::Figure;
 use gpuwaste_facts::snapshot::gpu::{GpuScrape, PodName};
 use gpuwaste_facts::snapshot::history::{GpuHistory, History};
@@ -33,9 +34,20 @@ pub fn attach(cluster: &mut Cluster, gpus: Vec<GpuScrape>, history: Option<Box<H
         let short = host.split('.').next().unwrap_or_default();
         names.get(&host).or_else(|| names.get(short)).cloned()
     };
+    let parts = |n: &&Node| n.capacity.devices.keys().any(|d| d.starts_with("nvidia.com/mig-"));
+    let parted = cluster.nodes.iter().flatten().filter(parts);
+    let told = |node: &str| {
+        gpus.iter()
+            .any(|g| g.mig.is_some() && node_of(&g.node).as_deref() == Some(node))
+    };
+    let parted: HashSet<String> = parted.map(|n| n.name.clone()).filter(|n| !told(n)).collect();
     let mut shown: Vec<GpuScrape> = Vec::new();
     for mut gpu in gpus {
         if let Some(node) = node_of(&gpu.node) {
+            // A card of which instances are given away is none that anybody has, where nothing is told of the instances.
+            if gpu.mig.is_none() && parted.contains(node.as_str()) {
+                continue;
+            }
             gpu.node = node;
             // Who holds it, the scheduler says.
             gpu.holders.clear();
@@ -86,11 +98,23 @@ fn rows(
             holders.entry((node, *index)).or_default().push(pod);
         }
     }
+    let named: HashMap<(&str, &str), &Pod> = pods
+        .iter()
+        .filter_map(|p| Some(((p.node.as_deref()?, p.name.split('.').next()?), p)))
+        .collect();
+    // Devices of which the series say whose they were: what they say of nobody's time is nobody's.
+    let told: HashSet<&str> = history
+        .gpus
+        .iter()
+        .filter(|r| job_of(r).is_some())
+        .map(|r| r.uuid.as_str())
+        .collect();
     let mut out = Vec::new();
     for row in &history.gpus {
         let Some(node) = row.node.as_deref().and_then(node_of) else {
             continue;
         };
+        let job = job_of(row);
         let mut row = GpuHistory {
             node: Some(node.clone()),
             holder: None,
@@ -104,6 +128,25 @@ fn rows(
             out.push(row);
             continue;
         };
+        if let Some(job) = job {
+            let of = holders.get(&(node.as_str(), *index)).map_or(&[][..], Vec::as_slice);
+            let pod = named.get(&(node.as_str(), job.as_str()));
+            // A job that has ended, a card that Slurm says it has not, or several on one card: not known.
+            if let ([held], Some(pod)) = (of, pod)
+                && std::ptr::eq(*held, *pod)
+            {
+                row.holder = Some(PodName {
+                    namespace: pod.namespace.clone(),
+                    name: pod.name.clone(),
+                    container: None,
+                });
+                out.push(row);
+            }
+            continue;
+        }
+        if told.contains(row.uuid.as_str()) && holders.contains_key(&(node.as_str(), *index)) {
+            continue;
+        }
         let kept = match holders.get(&(node.as_str(), *index)).map_or(&[][..], Vec::as_slice) {
             [] => of_nobody(row, history),
             [pod] => {
@@ -120,6 +163,12 @@ fn rows(
         out.extend(kept);
     }
     out
+}
+
+/// The job that a row's own series name: Slurm's raw id, also of tasks of arrays.
+fn job_of(row: &GpuHistory) -> Option<String> {
+    let name = &row.holder.as_ref()?.name;
+    (!name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.clone())
 }
 
 fn bin(history: &History) -> SignedDuration {
@@ -209,7 +258,6 @@ fn since(row: GpuHistory, start: Timestamp, active: Option<Timestamp>, history: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gpuwaste_facts::snapshot::cluster::Node;
 
     const END: i64 = 1_796_000_000;
     const HOUR: i64 = 3600;
@@ -300,6 +348,44 @@ mod tests {
             Some(0.3),
             "older than the window"
         );
+    }
+
+    #[test]
+    fn series_that_name_a_job_are_its_own() {
+        let named = |uuid: &str, job: &str, last_active: Option<i64>| {
+            let mut of = row(uuid, last_active);
+            of.holder = (!job.is_empty()).then(|| PodName {
+                namespace: String::new(),
+                name: job.into(),
+                container: None,
+            });
+            of.first = Some(at(30));
+            of
+        };
+        let pods = vec![pod("1", 0, 30), pod("2", 1, 30), pod("4", 3, 30)];
+        let rows = vec![
+            // Its predecessor's row, its own, and the time between the two.
+            named("GPU-0", "99", Some(40)),
+            named("GPU-0", "1", None),
+            named("GPU-0", "", Some(31)),
+            // The series say that another job has it than Slurm does.
+            named("GPU-1", "1", Some(1)),
+            // Older exporters name no job: by the index.
+            named("GPU-3", "", Some(1)),
+        ];
+        let cluster = joined(pods, rows);
+        let gpus = &cluster.history.as_ref().expect("attached").gpus;
+        let told: Vec<(&str, Option<&str>)> = gpus
+            .iter()
+            .map(|r| (r.uuid.as_str(), r.holder.as_ref().map(|h| h.name.as_str())))
+            .collect();
+        assert_eq!(told, [("GPU-0", Some("1")), ("GPU-3", Some("4"))]);
+        assert_eq!(
+            gpus[0].gpu_util.and_then(|f| f.mean),
+            Some(0.3),
+            "the whole row is the job's"
+        );
+        assert!(gpus[0].last_active.is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::Listed;
 use crate::config::Config;
 use crate::job::{Job, State};
 use crate::node::Node;
+use crate::steps::Steps;
 use gpuwaste_facts::snapshot::Gap;
 use gpuwaste_facts::snapshot::cluster::{Cluster, Pod, PodsRead, Scheduler};
 use gpuwaste_facts::text::harmless;
@@ -26,6 +27,8 @@ pub struct Input {
     pub nodes: Listed<Node>,
     /// `None`: jobs could not be listed.
     pub jobs: Option<Listed<Job>>,
+    /// `None`: steps were not listed.
+    pub steps: Option<Steps>,
     /// A feature that is a cloud's instance type with GPUs.
     pub is_instance: fn(&str) -> bool,
 }
@@ -51,7 +54,7 @@ pub fn build(input: &Input) -> Built {
     };
     let inventory = nodes::inventory(input, &mut gaps);
     let jobs = input.jobs.as_ref().map_or(&[][..], |j| &j.items);
-    let mut pods = jobs::holders(jobs, &inventory);
+    let mut pods = jobs::holders(jobs, input.steps.as_ref(), &inventory);
     let hidden = jobs::unseen(&inventory, &pods);
     told_jobs(input, &hidden, &mut gaps);
     pods.extend(hidden);
@@ -225,6 +228,7 @@ mod tests {
             config: config::parse(recorded!("22.05/config.txt")),
             nodes,
             jobs,
+            steps: None,
             is_instance: |_| false,
         })
     }

@@ -17,7 +17,9 @@ pub mod job;
 pub mod jobstats;
 mod lenient;
 pub mod node;
+pub mod past;
 pub mod rest;
+pub mod steps;
 mod text;
 
 /// What was read of one output.

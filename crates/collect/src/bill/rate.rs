@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// Of one machine for an hour; price files take no more either.
+const MOST_USD: f64 = 100_000.0;
 const DAY: i64 = 86_400;
 const HOUR: i64 = 3_600;
 /// A machine costs the median of its last days: one day more is kept while reading, which may turn out to be cut.
@@ -102,8 +104,8 @@ impl Machine {
         };
         let rate = rates[rates.len() / 2];
         let usd_per_hour = UsdPerHour::from_usd(rate)
-            .filter(|p| p.micros() > 0)
-            .ok_or("the bill says that they cost nothing")?;
+            .filter(|p| p.micros() > 0 && p.usd() <= MOST_USD)
+            .ok_or("the bill says that they cost nothing, or more than any machine does")?;
         Ok(Billed {
             usd_per_hour,
             paid,

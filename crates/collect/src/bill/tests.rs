@@ -234,9 +234,14 @@ fn parts_of_a_machine_add_up() {
 }
 
 #[test]
-fn what_costs_nothing_has_no_price() {
-    let free = bill(&[Row { cost: 0.0, ..ROW }]);
-    assert!(free.machines.is_empty() && free.unpriced.values().all(|w| w.contains("cost nothing")));
+fn what_costs_nothing_or_too_much_has_no_price() {
+    for cost in [0.0, -5.0, 1e12, 1e300] {
+        let odd = bill(&[Row { cost, ..ROW }]);
+        assert!(
+            odd.machines.is_empty() && odd.unpriced.values().all(|w| w.contains("cost nothing")),
+            "{cost}"
+        );
+    }
 }
 
 #[test]

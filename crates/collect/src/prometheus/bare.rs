@@ -28,7 +28,7 @@ pub const HOLDERS: &str = "who holds which GPU";
 const RECENT: &str = "[15m]";
 
 /// Labels that tell one device from another, and what it is.
-const LABELS: [&str; 16] = [
+const LABELS: [&str; 20] = [
     "UUID",
     "uuid",
     "gpu_uuid",
@@ -45,6 +45,11 @@ const LABELS: [&str; 16] = [
     "hostname",
     "instance",
     "serial_number",
+    // jobstats' exporter and slurm-job-exporter.
+    "minor_number",
+    "ordinal",
+    "name",
+    "gpu_type",
 ];
 
 /// Reads the fleet that the named store tells.
@@ -57,7 +62,7 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
         bail!("--prometheus URL is expected");
     };
     let mut out = HistoryRead::default();
-    let Some((store, words, flavour)) = open::named(url, options, at, &mut out).await else {
+    let Some((store, words, flavour)) = open::named(url, true, options, at, &mut out).await else {
         let reasons: Vec<String> = out.gaps.iter().map(|g| format!("{}; {}", g.reason, g.remedy)).collect();
         bail!(
             "the store {} could not be read: {}",
@@ -170,10 +175,12 @@ struct Host {
     addresses: BTreeSet<String>,
 }
 
-const RESOURCES: [(Maker, &str, &str); 3] = [
+const RESOURCES: [(Maker, &str, &str); 5] = [
     (Maker::Nvidia, "nvidia", "nvidia.com/gpu"),
     (Maker::Amd, "amd", "amd.com/gpu"),
     (Maker::Gaudi, "gaudi", "habana.ai/gaudi"),
+    (Maker::Jobstats, "jobstats", "nvidia.com/gpu"),
+    (Maker::SlurmJob, "slurm-job", "nvidia.com/gpu"),
 ];
 
 /// Every device as it was last seen. `None`: the store has no device's figure.
@@ -191,7 +198,7 @@ fn devices_asked(words: &Words) -> Option<String> {
                 .map_or("", |(_, name, _)| name);
             let read = format!(
                 "max by({by})(last_over_time({}{RECENT}){})",
-                words.selector(n.name, ""),
+                words.selector(n.name, if n.maker.names_jobs() { n.maker.matcher() } else { "" }),
                 n.scale
             );
             format!("label_replace({read},\"s\",\"{}.{maker}\",\"\",\"\")", id.text())
@@ -287,9 +294,20 @@ fn hosts(rows: &[Row], at: Timestamp) -> BTreeMap<String, Host> {
             .iter()
             .find(|(_, name, _)| *name == maker)
             .map_or("", |(_, _, resource)| resource);
-        let model = first(row, &["modelName", "model_name", "card_model", "card_series"]);
+        let model = first(
+            row,
+            &[
+                "modelName",
+                "model_name",
+                "card_model",
+                "card_series",
+                "name",
+                "gpu_type",
+            ],
+        );
         device.model = device.model.take().or_else(|| model.map(str::to_owned));
-        device.index = first(row, &["gpu", "gpu_id"])
+        // GRES counts devices in the order of their files, whose number is the minor one.
+        device.index = first(row, &["gpu", "gpu_id", "minor_number", "ordinal"])
             .and_then(|i| i.parse().ok())
             .or(device.index);
         let reading = device.reading.get_or_insert(GpuReading {

@@ -78,6 +78,7 @@ mod tests {
             containers: Vec::new(),
             namespaces: Vec::new(),
             pins: true,
+            hosts_by_address: false,
         }
     }
 

@@ -66,7 +66,7 @@ pub async fn read(api: &Api, cluster: &mut Cluster, options: &CollectOptions, at
     let mut out = HistoryRead::default();
     let found = match &options.store.mode {
         StoreMode::None => return out,
-        StoreMode::Url(url) => open::named(url, options, at, &mut out).await,
+        StoreMode::Url(url) => open::named(url, false, options, at, &mut out).await,
         StoreMode::Auto => open::search(api, cluster, options, at, &mut out).await,
     };
     let Some((store, words, flavour)) = found else {

@@ -24,8 +24,10 @@ pub(super) fn base(url: &str) -> &str {
     url.strip_suffix("/api/v1").unwrap_or(url)
 }
 
+/// `hosts`: it is asked for hosts, not for a cluster's pods.
 pub(super) async fn named(
     url: &str,
+    hosts: bool,
     options: &CollectOptions,
     at: Timestamp,
     out: &mut HistoryRead,
@@ -63,7 +65,7 @@ pub(super) async fn named(
         auth,
     };
     let store = Store::new(place, name.clone(), options.timeout);
-    match introduce(&store, options, at).await {
+    match introduce(&store, hosts, options, at).await {
         Ok((words, flavour)) => Some((store, words, flavour)),
         Err(error) => {
             out.sources
@@ -103,7 +105,7 @@ pub(super) async fn search(
     let mut empty: Option<(Store, Words, Flavoured)> = None;
     for candidate in candidates.into_iter().take(MOST_CANDIDATES) {
         let store = candidate.store(api, options.timeout);
-        let (words, flavour) = match introduce(&store, options, at).await {
+        let (words, flavour) = match introduce(&store, false, options, at).await {
             Ok(introduced) => introduced,
             Err(error) => {
                 let forbidden = matches!(error, AskError::ProxyForbidden);
@@ -234,7 +236,12 @@ struct Runtime {
     storage_retention: Option<String>,
 }
 
-async fn introduce(store: &Store, options: &CollectOptions, at: Timestamp) -> Result<(Words, Flavoured), AskError> {
+async fn introduce(
+    store: &Store,
+    hosts: bool,
+    options: &CollectOptions,
+    at: Timestamp,
+) -> Result<(Words, Flavoured), AskError> {
     let scope = match options
         .store
         .matcher
@@ -268,7 +275,7 @@ async fn introduce(store: &Store, options: &CollectOptions, at: Timestamp) -> Re
         store.ask_time(),
     );
     let build = build.map(|b| b.data).unwrap_or_default();
-    let words = Words {
+    let mut words = Words {
         names: names.data,
         gpu_labels: gpu_labels?.data,
         engine_labels: engine_labels?.data,
@@ -277,7 +284,9 @@ async fn introduce(store: &Store, options: &CollectOptions, at: Timestamp) -> Re
         containers: Vec::new(),
         namespaces: Vec::new(),
         pins: true,
+        hosts_by_address: false,
     };
+    words.settle(hosts);
     let (name, version) = build.product();
     let flavour = Flavoured {
         name,

@@ -303,6 +303,9 @@ async fn measure(store: &Store, words: &mut Words, scope: &mut Scope, at: Timest
         has("pod"),
         value(Size::Plain).is_some_and(|n| n > 0.0),
     ) {
+        // The job's id is copied there.
+        _ if words.of_jobs() && (has("jobid") || has("slurmjobid")) => Owner::Plain,
+        _ if words.of_jobs() => Owner::Nobody,
         // Each maker's exporter has a way of its own.
         _ if words.foreign() && ["exported_pod", "pod", "pod_name"].into_iter().any(has) => Owner::Both,
         (true, _, true) => Owner::Both,
@@ -375,11 +378,18 @@ pub(super) fn detail(store: &Store, flavour: &Flavoured, recorded: &Recorded) ->
     };
     let amd = words.makes(Maker::Amd).then_some("AMD's device metrics");
     let gaudi = words.makes(Maker::Gaudi).then_some("Gaudi's metrics");
-    let mut devices = [dcgm, amd, gaudi].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let jobstats = words.makes(Maker::Jobstats).then_some("jobstats' series");
+    let of_jobs = words.makes(Maker::SlurmJob).then_some("slurm-job-exporter's series");
+    let mut devices = [dcgm, amd, gaudi, jobstats, of_jobs]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ");
     if devices.is_empty() {
         devices = "no device metrics".into();
     }
     let owner = match words.owner {
+        Owner::Plain if words.of_jobs() => "jobs by their ids",
         Owner::Plain => "holders under 'pod'",
         Owner::Exported => "holders under 'exported_pod' (honorLabels: false)",
         Owner::Both => "holders under 'pod' and 'exported_pod'",
@@ -493,6 +503,7 @@ mod tests {
             containers: vec!["server".into(), "vllm".into()],
             namespaces: vec!["ml".into(), "search".into()],
             pins: true,
+            hosts_by_address: false,
         };
         if words.foreign() {
             words.gpu_labels.remove("GPU_I_ID");

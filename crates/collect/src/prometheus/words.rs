@@ -13,6 +13,30 @@ pub(super) enum Maker {
     Amd,
     /// Intel's Prometheus metric exporter for Gaudi.
     Gaudi,
+    /// NVIDIA's, as jobstats' exporter names them, with the job that Slurm's prolog wrote down in the label `jobid`
+    /// (plazonic/nvidia_gpu_prometheus_exporter, main.go).
+    Jobstats,
+    /// NVIDIA's, as slurm-job-exporter finds them in jobs' cgroups, with the job in `slurmjobid` (guilbaults/slurm-job-exporter,
+    /// slurm-job-exporter.py): there while a job runs.
+    SlurmJob,
+}
+
+impl Maker {
+    /// Its series name Slurm's jobs: read of hosts alone.
+    pub(super) const fn names_jobs(self) -> bool {
+        matches!(self, Self::Jobstats | Self::SlurmJob)
+    }
+
+    /// Matchers that every selector of its devices has, ended with a comma: an instance's figures are those of its whole card, or none.
+    pub(super) const fn matcher(self) -> &'static str {
+        match self {
+            // A partitioned AMD card shows its activity on partition 0 only: whose it is cannot be told.
+            Self::Amd => "gpu_compute_partition_type!~\"(?i:dpx|tpx|qpx|cpx)\",",
+            Self::Jobstats => "GPU_I_ID=\"\",",
+            Self::SlurmJob => "gpu!~\"MIG-.+\",",
+            Self::Nvidia | Self::Gaudi => "",
+        }
+    }
 }
 
 /// One exporter's name for a figure.
@@ -43,6 +67,8 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
             of(Maker::Amd, "gpu_gfx_activity", "/100"),
             of(Maker::Amd, "amd_gpu_gfx_activity", "/100"),
             of(Maker::Gaudi, "habanalabs_utilization", "/100"),
+            of(Maker::Jobstats, "nvidia_gpu_duty_cycle", "/100"),
+            of(Maker::SlurmJob, "slurm_job_utilization_gpu", "/100"),
         ],
     },
     DeviceFigure {
@@ -85,6 +111,8 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
             of(Maker::Amd, "gpu_average_package_power", ""),
             of(Maker::Amd, "amd_gpu_average_package_power", ""),
             of(Maker::Gaudi, "habanalabs_power_mW", "/1000"),
+            of(Maker::Jobstats, "nvidia_gpu_power_usage_milliwatts", "/1000"),
+            of(Maker::SlurmJob, "slurm_job_power_gpu", "/1000"),
         ],
     },
     DeviceFigure {
@@ -95,6 +123,8 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
             of(Maker::Amd, "gpu_used_vram", "*1000000"),
             of(Maker::Amd, "amd_gpu_used_vram", "*1000000"),
             of(Maker::Gaudi, "habanalabs_memory_used_bytes", ""),
+            of(Maker::Jobstats, "nvidia_gpu_memory_used_bytes", ""),
+            of(Maker::SlurmJob, "slurm_job_memory_usage_gpu", ""),
         ],
     },
 ];
@@ -171,6 +201,8 @@ pub(super) struct Words {
     pub(super) namespaces: Vec<String>,
     /// Whether it knows the `@` modifier (Prometheus since 2.33).
     pub(super) pins: bool,
+    /// Hosts of devices are told by the address that they are scraped at alone.
+    pub(super) hosts_by_address: bool,
 }
 
 /// Labels that tell copies of one series apart, not different things: two Prometheis of an HA pair, two monitors of one
@@ -196,7 +228,34 @@ impl Words {
     }
 
     pub(super) fn has_devices(&self) -> bool {
-        [Maker::Nvidia, Maker::Amd, Maker::Gaudi].iter().any(|m| self.makes(*m))
+        let makers = [
+            Maker::Nvidia,
+            Maker::Amd,
+            Maker::Gaudi,
+            Maker::Jobstats,
+            Maker::SlurmJob,
+        ];
+        makers.iter().any(|m| self.makes(*m))
+    }
+
+    /// Its devices are those of exporters that name Slurm's jobs.
+    pub(super) fn of_jobs(&self) -> bool {
+        self.makes(Maker::Jobstats) || self.makes(Maker::SlurmJob)
+    }
+
+    /// Series that name jobs are read of hosts, and where nothing tells more of the same devices.
+    pub(super) fn settle(&mut self, hosts: bool) {
+        if !hosts || self.makes(Maker::Nvidia) {
+            let of_jobs = |n: &&DeviceName| n.maker.names_jobs();
+            for name in DEVICE_FIGURES.iter().flat_map(|f| f.names).filter(of_jobs) {
+                self.names.remove(name.name);
+            }
+        }
+        let hosts = ["node", "Hostname", "hostname"];
+        self.hosts_by_address = self.of_jobs() && !hosts.iter().any(|l| self.gpu_labels.contains(*l));
+        if self.hosts_by_address {
+            self.gpu_labels.insert("Hostname".into());
+        }
     }
 
     /// Whether it has a maker's devices.

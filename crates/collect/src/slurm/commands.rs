@@ -31,6 +31,7 @@ const NODES_SINFO: &[&str] = &["sinfo", "--all", "--json"];
 const NODES_TEXT: &[&str] = &["scontrol", "-d", "-o", "show", "node"];
 const JOBS_JSON: &[&str] = &["squeue", "--all", "--json"];
 const JOBS_TEXT: &[&str] = &["scontrol", "-d", "-o", "show", "job"];
+const STEPS: &[&str] = &["scontrol", "-o", "show", "step"];
 /// A day's jobs, allocations only; the fields that `gpuwaste_slurm::account` reads.
 const PAST: &[&str] = &["sacct", "-a", "-X", "-P", "-n", "-o", gpuwaste_slurm::account::FIELDS];
 
@@ -48,6 +49,10 @@ pub fn dry_run() -> Vec<String> {
         told(NODES_TEXT, "the same (before, or where JSON fails)"),
         told(JOBS_JSON, "jobs and the GPUs that they hold or wait for"),
         told(JOBS_TEXT, "the same (before 21.08, or where JSON fails)"),
+        told(
+            STEPS,
+            "which of a job's GPUs a step that runs can use; names of steps are not kept",
+        ),
         format!(
             "{} -S DAY -E NEXT_DAY  # GPU-hours of jobs that have ended, one call a day, {DAYS} days; AdminComment is read for jobstats' figures and dropped",
             PAST.join(" ")
@@ -80,10 +85,12 @@ pub(super) fn read(options: &CollectOptions) -> Result<Outputs> {
     } else {
         run(JOBS_TEXT, limit).map(Output::Text).map_err(Failure::words)
     };
+    let steps = run(STEPS, limit).ok();
     Ok(Outputs {
         at,
         at_unsure: None,
         config,
+        steps,
         hidden: NO_CONFIG,
         nodes,
         jobs,

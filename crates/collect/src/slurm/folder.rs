@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 /// What the files of the folder are called, best first, and what each holds.
-pub const NAMES: [(&str, &str); 10] = [
+pub const NAMES: [(&str, &str); 11] = [
     (
         "nodes.json",
         "scontrol -d show nodes --json (before Slurm 23.02: sinfo --all --json)",
@@ -21,6 +21,7 @@ pub const NAMES: [(&str, &str); 10] = [
     ("jobs.json", "squeue --all --json"),
     ("squeue.json", "squeue --all --json"),
     ("jobs.txt", "scontrol -d -o show job"),
+    ("steps.txt", "scontrol -o show step"),
     ("config.txt", "scontrol show config"),
     ("sacct.txt", "sacct -a -X -P -o FIELDS -S … -E …"),
     ("sacct-*.txt", "the same, one file a day"),
@@ -58,6 +59,7 @@ pub(super) fn read(folder: &Path) -> Result<Outputs> {
         hidden: NO_CONFIG,
         nodes: nodes.map(|(output, _)| output),
         jobs: jobs.map(|(output, _)| output),
+        steps: text_of(&folder.join("steps.txt")).ok(),
         accounting: accounting(folder),
         zone: TimeZone::system(),
     })

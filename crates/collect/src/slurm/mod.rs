@@ -7,13 +7,14 @@ mod rest;
 
 use crate::options::{CollectOptions, StoreMode};
 use crate::prometheus;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Node};
+use crate::snapshot::past::PastUse;
 use crate::snapshot::{Gap, SCHEMA, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Result, anyhow, bail};
 use gpuwaste_slurm::account::{self, Accounting};
 use gpuwaste_slurm::cluster::{Built, Input, build};
 use gpuwaste_slurm::config::Config;
-use gpuwaste_slurm::{Listed, activity, job, node};
+use gpuwaste_slurm::{Listed, activity, job, node, steps};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ struct Outputs {
     hidden: &'static str,
     nodes: Result<Output, String>,
     jobs: Result<Output, String>,
+    /// Steps that run; `None`: they were not listed.
+    steps: Option<String>,
     /// One text a day, and why the others are missing.
     accounting: Vec<Result<Output, String>>,
     /// Local times are of this zone.
@@ -241,14 +244,20 @@ fn joined(outputs: &Outputs, options: &CollectOptions, gaps: &mut Vec<Gap>) -> R
         config,
         nodes,
         jobs: jobs.ok(),
+        steps: outputs.steps.as_deref().map(steps::of_text),
         is_instance: options.is_gpu_instance,
     });
-    built.cluster.past = past(outputs, &source, gaps);
+    built.cluster.past = past(
+        outputs,
+        &source,
+        built.cluster.nodes.as_deref().unwrap_or_default(),
+        gaps,
+    );
     Ok(built)
 }
 
 /// Jobs that have ended, by who answers for them.
-fn past(outputs: &Outputs, source: &str, gaps: &mut Vec<Gap>) -> Vec<crate::snapshot::cluster::PastUse> {
+fn past(outputs: &Outputs, source: &str, nodes: &[Node], gaps: &mut Vec<Gap>) -> Vec<PastUse> {
     let mut all = Accounting::default();
     let mut missing: Vec<String> = Vec::new();
     for day in &outputs.accounting {
@@ -280,7 +289,19 @@ fn past(outputs: &Outputs, source: &str, gaps: &mut Vec<Gap>) -> Vec<crate::snap
             "save it with the command that 'gpuwaste collect --slurm --dry-run' lists",
         ));
     }
-    all.by_owner(outputs.at.as_second())
+    let sums = all.by_owner(outputs.at.as_second(), nodes);
+    let sum = |of: fn(&PastUse) -> f64| sums.iter().map(of).sum::<f64>();
+    let (held, watched) = (sum(|p| p.gpu_hours), sum(|p| p.watched_gpu_hours));
+    if held > 0.0 && watched <= 0.0 {
+        gaps.push(gap(
+            source,
+            "what jobs that have ended did",
+            "no summary of jobstats stands in AdminComment".into(),
+            "their GPU-hours are told, and not whether they were used",
+            "let jobstats' epilogue write one (docs/slurm.md)",
+        ));
+    }
+    sums
 }
 
 /// Device series of the nodes' exporters, onto nodes and jobs.

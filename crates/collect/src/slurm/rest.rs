@@ -162,6 +162,7 @@ pub(super) async fn read(rest: &Rest, limit: Duration) -> Result<Outputs> {
         hidden: "slurmrestd does not tell PrivateData",
         nodes: nodes.map(Output::Json),
         jobs: jobs.map(Output::Json),
+        steps: None,
         accounting,
         zone: TimeZone::UTC,
     })

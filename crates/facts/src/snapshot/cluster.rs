@@ -5,6 +5,7 @@ use super::dra::Dra;
 use super::engine::EngineScrape;
 use super::gpu::GpuScrape;
 use super::history::History;
+use super::past::PastUse;
 use super::server::EngineSettings;
 use crate::units::{Bytes, MilliCores};
 use jiff::Timestamp;
@@ -71,7 +72,7 @@ pub struct Cluster {
     /// Dynamic resource allocation; `None`: the API server does not serve it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dra: Option<Box<Dra>>,
-    /// GPU-hours of jobs of the last days, by who answers for them, where the scheduler keeps accounts.
+    /// GPU-hours of jobs of the last days, by who answers for them and on which machines, where the scheduler keeps accounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<PastUse>,
     /// GPU exporters and NVML, one entry a device (or MIG instance) and reading.
@@ -207,23 +208,6 @@ pub enum UnreadKind {
     Pods,
     /// What DRA drivers publish, its classes or its claims: the same.
     Devices,
-}
-
-/// What the jobs of one owner had of GPUs over the accounted window, ended ones included.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct PastUse {
-    /// slurm/user, slurm/account, slurm/partition.
-    pub labels: BTreeMap<String, String>,
-    pub window_seconds: u64,
-    pub jobs: u64,
-    pub gpu_hours: f64,
-    /// Of which a summary tells what the GPUs did.
-    pub watched_gpu_hours: f64,
-    /// Of those, on GPUs that did nothing for the job's whole life.
-    pub idle_gpu_hours: f64,
-    /// Of those, weighted by the time in which nothing ran.
-    pub unused_gpu_hours: f64,
 }
 
 /// A node. Capacity and allocatable keep every extended resource by name.
@@ -418,6 +402,9 @@ pub struct Pod {
     /// Somebody paused it, and it keeps what it holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// The most GPUs of its node that its steps which run can have; `None`: all, or it is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_gpus: Option<u64>,
     /// How long it may run, from its start; `None`: without end, or not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_seconds: Option<u64>,

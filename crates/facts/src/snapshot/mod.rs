@@ -14,6 +14,7 @@ pub mod figure;
 pub mod gpu;
 pub mod history;
 pub mod owners;
+pub mod past;
 pub mod resources;
 pub mod secrets;
 pub mod server;

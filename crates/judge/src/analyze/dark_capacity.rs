@@ -29,7 +29,8 @@ documented! {
     ///                least for 'measured'), or by a notebook or job without GPU activity in a day of history, or by a claim that no
     ///                pod uses
     ///   (Slurm: drained or down for an hour, with the reason that was typed; jobs COMPLETING or CONFIGURING for an hour; free GPUs of a
-    ///                node whose last_busy is a day ago are 'measured'; what a reservation keeps, or a suspended job holds, is not judged)
+    ///                node whose last_busy is a day ago are 'measured'; what a reservation keeps, or a suspended job holds, is not judged;
+    ///                jobs are idle two hours after their start if they have used no GPU, and after five hours at rest: 'estimated')
     ///   unmanaged    something computes there outside of the scheduler, which may hand them out at any time: listed without dollars
     ///
     /// Why it costs. A node's price does not depend on what its GPUs do.

@@ -1,5 +1,8 @@
 //! low-utilization: GPUs that are at work, and little of the time: by owner, with what they cost. It claims nothing.
 
+mod past;
+mod steps;
+
 use super::finding::{ClaimRank, Evidence, Finding, FindingKind, Fix, Subject};
 use super::support::{self, Judged, gpus, span};
 use super::{Check, Context, Outcome, documented};
@@ -16,13 +19,21 @@ documented! {
     /// (low_utilization_mean) over at least 50 GPU-hours of the window (low_utilization_gpu_hours), on cards whose memory is not nearly full
     /// (low_utilization_memory). One finding an owner: the owner label, else the namespace (of Slurm the job's user).
     ///
+    /// Of jobs that have ended (Slurm's accounts of seven days), by owner: GPU-hours of GPUs that did nothing for their job's whole life
+    /// (idle-hours, from past_idle_gpu_hours); a mean activity as above of the others, in jobs of more than half an hour and by who held
+    /// at least 2 % of the partitions' GPU-hours (low-hours); jobs with so little activity and memory that a smaller GPU or MIG instance
+    /// of this cluster would have carried them (smaller-gpu); and time limits of which a fifth or less was used (time-limit).
+    /// Of running ones: GPUs on which no step of the job runs for an hour of its life and more (no-step), where nothing tells what they did.
+    ///
     /// Why it costs. These GPUs are allocated, look busy on a dashboard, and could do several times the work: what fleet studies find most of.
     ///
     /// How the dollars are computed. The price of the time that nothing ran: price x (1 - mean activity). It claims nothing and is in no total:
-    /// nobody can take those minutes away.
+    /// nobody can take those minutes away. What is past is told as the mean rate over its days; idle-hours: the whole price of these
+    /// hours, low-hours: of what was not used of the others, so that no hour is told twice. smaller-gpu, time-limit and no-step have no dollars.
     ///
     /// When it is wrong. Activity is the share of time with any kernel running: low activity is real, high activity may still be little work.
-    /// Debugging, checkpointing and work that waits for other machines are not waste of their owner's making.
+    /// Debugging, checkpointing and work that waits for other machines are not waste of their owner's making. What ended jobs did is
+    /// known where jobstats' epilogue has left a summary of this very run; of the others nothing is said.
     ///
     /// What to do. Data loading, batch size, one process a GPU; then fewer GPUs, a MIG instance or a smaller card.
     pub(crate) struct LowUtilization;
@@ -40,6 +51,17 @@ impl Check for LowUtilization {
 
     fn summary(&self) -> &'static str {
         "GPUs that work little of the time, by owner: occupied, not idle, and inefficient."
+    }
+
+    fn parts(&self) -> &'static [Option<&'static str>] {
+        &[
+            None,
+            Some(past::IDLE),
+            Some(past::LOW),
+            Some(past::SMALLER),
+            Some(past::LIMIT),
+            Some(steps::STEPS),
+        ]
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
@@ -77,6 +99,8 @@ impl Check for LowUtilization {
             });
             out.findings.push(finding(fleet, cluster, &owner, &low));
         }
+        past::findings(context, out);
+        steps::findings(context, out);
     }
 }
 

@@ -22,6 +22,7 @@ mod mig_tests;
 pub mod opt_out;
 mod over_replicated;
 mod oversized;
+mod owners_past;
 mod parallelism_mismatch;
 #[cfg(test)]
 mod policy_tests;
@@ -31,6 +32,8 @@ mod sharing_tests;
 mod sizing;
 #[cfg(test)]
 mod sizing_tests;
+#[cfg(test)]
+mod slurm_past_tests;
 #[cfg(test)]
 mod slurm_tests;
 mod spec_hygiene;

@@ -2,6 +2,7 @@
 
 use super::history_tests::{figure, requests};
 use super::sizing_tests::{served, with_history};
+use super::slurm_past_tests;
 use super::tests::{ago, planned, report_by};
 use crate::settings::{KEYS, Settings, parse};
 use crate::snapshot::Snapshot;
@@ -33,11 +34,15 @@ const CASES: &[(&str, &str, &str)] = &[
     ("dark-capacity", "idle_power_share_small", "0.5"),
     ("dark-capacity", "idle_activity", "0.005"),
     ("dark-capacity", "idle_gpu_activity", "0.001"),
+    ("dark-capacity", "idle_from_start_seconds", "72000"),
+    ("dark-capacity", "idle_sliding_seconds", "72000"),
+    ("dark-capacity", "idle_interactive_seconds", "18000"),
     ("dark-capacity", "idle_stretch_seconds", "600000"),
     ("dark-capacity", "idle_stretch_of_people_seconds", "600000"),
     ("dark-capacity", "memory_held_seconds", "700000"),
     ("stranded-gpu", "stranded_vcpu_per_gpu", "600"),
     ("stranded-gpu", "stranded_min_pods", "10"),
+    ("stranded-gpu", "past_asked_gpu_hours", "1000"),
     ("oversized-tier", "min_saving_share", "0.99"),
     ("oversized-tier", "min_saving_usd", "25"),
     ("oversized-tier", "kv_headroom", "1"),
@@ -77,6 +82,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("low-utilization", "low_utilization_mean", "0.05"),
     ("low-utilization", "low_utilization_gpu_hours", "100000"),
     ("low-utilization", "low_utilization_memory", "0.1"),
+    ("low-utilization", "past_idle_gpu_hours", "1000"),
+    ("low-utilization", "past_share", "0.5"),
+    ("low-utilization", "past_smaller_gpu_hours", "1000"),
+    ("low-utilization", "past_limit_gpu_hours", "10000"),
+    ("low-utilization", "past_limit_used", "0.05"),
 ];
 
 /// What is judged: which findings, of what, at what cost and how surely; what was not; what state GPUs are in. Titles and
@@ -196,6 +206,14 @@ fn fleets() -> Vec<(&'static str, Snapshot)> {
         ("dark-capacity", burst(ContainerRole::Training)),
         ("dark-capacity", burst(ContainerRole::Notebook)),
         ("dark-capacity", memory_taken()),
+        ("dark-capacity", slurm_past_tests::young(3 * 3600, None, None)),
+        (
+            "dark-capacity",
+            slurm_past_tests::young(20 * 3600, Some(6 * 3600), None),
+        ),
+        ("dark-capacity", slurm_past_tests::alone(6 * 3600)),
+        ("stranded-gpu", slurm_past_tests::everything()),
+        ("low-utilization", slurm_past_tests::everything()),
         ("low-utilization", super::history_tests::little_used(0.2)),
         ("oversized-tier", prefix_cached()),
         ("oversized-tier", of_a_manifest()),

@@ -5,7 +5,7 @@ use crate::report::document::{Report, ReportFinding};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster::{Condition, Kept, Node, Outage, OwnerRef, Pod, PodPhase, Scheduler};
 
-fn job(name: &str, on: &str, indices: &[u32], age: i64) -> Pod {
+pub(super) fn job(name: &str, on: &str, indices: &[u32], age: i64) -> Pod {
     let mut pod = server(name, on, indices.len() as u64, age);
     pod.namespace = "bio".into();
     pod.owner = Some(OwnerRef {
@@ -21,7 +21,7 @@ fn job(name: &str, on: &str, indices: &[u32], age: i64) -> Pod {
     pod
 }
 
-fn machine(name: &str) -> Node {
+pub(super) fn machine(name: &str) -> Node {
     let mut node = node(name, 30 * DAY, true);
     for amounts in [&mut node.capacity, &mut node.allocatable] {
         amounts.devices = [("gres/gpu".to_string(), 8)].into();
@@ -29,7 +29,7 @@ fn machine(name: &str) -> Node {
     node
 }
 
-fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Snapshot {
+pub(super) fn cluster(nodes: Vec<Node>, pods: Vec<Pod>) -> Snapshot {
     let mut snap = snapshot(nodes, pods, Vec::new());
     snap.clusters[0].scheduler = Scheduler::Slurm;
     snap

@@ -1,5 +1,6 @@
 //! stranded-gpu: free GPUs that nobody can use where they are.
 
+mod asked;
 mod scatter;
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
@@ -13,14 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 documented! {
     since "0.1.0";
     /// What it finds. Free GPUs that nobody can use where they are: the node's CPU, memory or pod slots are requested away (host), or
-    /// a pod has waited ten minutes for k GPUs on one node while at least k are free, but never k together (scatter).
+    /// a pod has waited ten minutes for k GPUs on one node while at least k are free, but never k together (scatter). And of Slurm's jobs of the last days, by owner: those
+    /// that took half as many CPUs a GPU again as their node has (asked-cpus), more than its share of memory of which a fifth or more was not
+    /// used (asked-memory), or more nodes than their GPUs need (asked-nodes), with the GPU-hours that nobody else could use beside them.
     ///
     /// Why it costs. The scheduler sees a free GPU and can give it to nobody; dashboards show capacity that does not exist.
     ///
     /// How the dollars are computed. host: (free - usable) GPUs of the node, where usable is what the CPU and memory that are left
     /// would feed; a GPU's need is the middle of the requests of this tier's own pods (five at least), else 6 vCPU (vLLM's rule
     /// 2 x (2 + N) for one GPU) and as much memory as the GPU has. scatter: the GPUs that the waiting pods would take. Taken from
-    /// 'unallocated', never added to it.
+    /// 'unallocated', never added to it. What jobs asked for in the past has no dollars: whether somebody waited then is not known.
     ///
     /// When it is wrong. Servers of small models need less than the rule. Taints, selectors and node affinity of waiting pods are
     /// respected; pods with pod affinity or spread constraints are left out. A move is named only where everything that moves, and the
@@ -42,7 +45,13 @@ impl Check for StrandedGpu {
     }
 
     fn parts(&self) -> &'static [Option<&'static str>] {
-        &[Some("host"), Some("scatter")]
+        &[
+            Some("host"),
+            Some("scatter"),
+            Some(asked::CPUS),
+            Some(asked::MEMORY),
+            Some(asked::NODES),
+        ]
     }
 
     fn needs_activity(&self) -> bool {
@@ -54,6 +63,7 @@ impl Check for StrandedGpu {
         let mut taken = BTreeSet::new();
         host(fleet, &context.settings.thresholds, &mut taken, out);
         scatter::findings(fleet, &context.settings.thresholds, &mut taken, out);
+        asked::findings(context, out);
     }
 }
 

@@ -4,7 +4,7 @@ use super::bill;
 use super::nodes::{self, Around, DraView, Shown, SlotPlan};
 use super::{
     ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, doubt, dra, history, identity,
-    observed, state, witness, workloads,
+    observed, past, state, witness, workloads,
 };
 use crate::catalog::prices::PriceBook;
 use crate::engine::metrics::plausible;
@@ -200,6 +200,7 @@ fn join_cluster(
     unused(fleet, index);
     observed::attach(fleet, cluster, index, first_pod);
     history::attach(fleet, cluster, index, settings);
+    past::attach(fleet, cluster, index);
 }
 
 /// Nothing of a node was given to anybody for a day, as its scheduler tells.
@@ -379,6 +380,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         unread: seen.unread,
         gpu_indices: seen.gpu_indices.clone(),
         suspended: seen.suspended,
+        step_gpus: seen.step_gpus,
         unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }

@@ -19,6 +19,7 @@ mod mig_tests;
 mod node;
 mod nodes;
 mod observed;
+pub mod past;
 mod plausible;
 mod pod;
 mod slot;
@@ -78,6 +79,8 @@ pub struct Fleet {
     pub models: ModelBook,
     /// What was paid for and what was done in two windows, one entry a cluster with history.
     pub usage: Vec<ClusterUsage>,
+    /// What jobs had of GPUs in the last days, by who answers for them.
+    pub past: Vec<past::Past>,
     /// Reads that failed and could have told of GPUs that are not among the slots.
     pub uncounted: Vec<String>,
     /// What the join itself could not resolve: unknown GPU names, unpriced nodes, contradictions.

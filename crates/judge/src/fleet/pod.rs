@@ -78,6 +78,8 @@ pub struct Pod {
     pub gpu_indices: Vec<u32>,
     /// Somebody paused it.
     pub suspended: bool,
+    /// The most of its GPUs that a step of it which runs can use; `None`: all, or it is not told.
+    pub step_gpus: Option<u64>,
 }
 
 /// Why a bound pod does no work.

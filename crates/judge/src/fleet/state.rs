@@ -543,13 +543,15 @@ fn objection_of(fleet: &Fleet, workload: &Workload, id: SlotId, t: &Thresholds) 
 fn of_other(fleet: &Fleet, id: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
     let class = pod.workload.map_or(WorkloadClass::Unknown, |w| fleet.workload(w).class);
     let all_rest = pod.slots.iter().all(|s| rested(fleet, *s, class, t));
-    if all_rest && !pod.slots.is_empty() {
+    let early = || pod.slots.iter().all(|s| rested_early(fleet, *s, (pod, class), true, t));
+    if !pod.slots.is_empty() && (all_rest || early()) {
         return (SlotState::Idle, Reason::NoActivity, None);
     }
     let works = |s: &SlotId| fleet.slot(*s).facts.works.claimed() || moved(fleet, *s, t);
     if pod.slots.iter().any(works) {
         // What is dead in a pod at work is dead alone.
-        return if rested(fleet, id, class, t) && !works(&id) {
+        let rests = rested(fleet, id, class, t) || rested_early(fleet, id, (pod, class), false, t);
+        return if rests && !works(&id) {
             (SlotState::Idle, Reason::PartlyIdle, None)
         } else {
             (SlotState::Working, Reason::Activity, None)
@@ -578,16 +580,16 @@ fn most(activity: &GpuActivity) -> Option<f64> {
 
 /// Its own history covers most of a time that is long enough to judge by.
 fn watched(activity: &GpuActivity, t: &Thresholds) -> bool {
+    is_told(activity) && activity.window_seconds >= t.minimum_window_seconds as f64
+}
+
+/// Its own history covers most of the time that it is of.
+fn is_told(activity: &GpuActivity) -> bool {
     let covered = activity
         .engine_active
         .and_then(|s| s.coverage)
         .is_some_and(|c| c >= COVERED);
-    activity.history
-        && activity.attributed
-        && !activity.shared
-        && covered
-        && most(activity).is_some()
-        && activity.window_seconds >= t.minimum_window_seconds as f64
+    activity.history && activity.attributed && !activity.shared && covered && most(activity).is_some()
 }
 
 /// Seconds since the device last computed, where its history tells; the present stretch, not the whole window: one short
@@ -597,6 +599,31 @@ pub fn rest_of(activity: &GpuActivity, t: &Thresholds) -> Option<f64> {
         return Some(activity.window_seconds);
     }
     activity.at_rest_seconds
+}
+
+/// A store's first bin of a job may be one that began before it, and its last one that has not ended.
+const SLACK: f64 = 900.0;
+
+/// A batch scheduler gave the job this very device, by index, and the job has not used it since it began; `slides`: or it has not for
+/// hours, as it did before. Waiting for images, data and neighbours is done by then; such GPUs are idle, and nobody calls it measured.
+fn rested_early(fleet: &Fleet, id: SlotId, (pod, class): (&Pod, WorkloadClass), slides: bool, t: &Thresholds) -> bool {
+    let slot = fleet.slot(id);
+    let told = slot.activity.as_ref().filter(|a| is_told(a));
+    let (Some(activity), Some(started)) = (told, pod.started_at) else {
+        return false;
+    };
+    let age = fleet.taken_at.duration_since(started).as_secs_f64();
+    let person = class == WorkloadClass::Notebook;
+    let alone = person && pod.slots.len() == 1 && age < t.idle_interactive_seconds as f64;
+    if pod.gpu_indices.is_empty() || class == WorkloadClass::Server || alone {
+        return false;
+    }
+    let whole = most(activity).is_some_and(|m| m <= t.idle_gpu_activity);
+    let from_start = whole && activity.window_seconds + SLACK >= age;
+    let rest = rest_of(activity, t).unwrap_or(0.0);
+    let long = from_start && rest >= t.idle_from_start_seconds as f64
+        || slides && !person && rest >= t.idle_sliding_seconds as f64;
+    long && calm(fleet, id, activity, whole, t)
 }
 
 /// The device has done nothing for long enough to be called idle: servers and notebooks rest over nights and weekends, and
@@ -613,11 +640,14 @@ fn rested(fleet: &Fleet, id: SlotId, class: WorkloadClass, t: &Thresholds) -> bo
         _ => t.idle_stretch_seconds,
     };
     let stretch = rest_of(activity, t).is_some_and(|s| s >= needed as f64);
-    let live_calm = slot
-        .live
-        .as_deref()
-        .is_none_or(|l| !l.attributed || witness::device(l, fleet.gpu_of(id), t) != Device::Works);
+    stretch && calm(fleet, id, activity, whole, t)
+}
+
+/// Neither its power nor what is seen now says otherwise.
+fn calm(fleet: &Fleet, id: SlotId, activity: &GpuActivity, whole: bool, t: &Thresholds) -> bool {
+    let live = fleet.slot(id).live.as_deref();
+    let live_calm = live.is_none_or(|l| !l.attributed || witness::device(l, fleet.gpu_of(id), t) != Device::Works);
     // After a burst the window's own percentiles still show it: the stretch decides, beside what is seen now.
     let calm = !whole || witness::device(activity, fleet.gpu_of(id), t) == Device::Calm;
-    stretch && calm && live_calm && !fleet.node(slot.node).exporter_lost
+    calm && live_calm && !fleet.node(fleet.slot(id).node).exporter_lost
 }

@@ -23,6 +23,9 @@ const NOT_SHOWN: &[(&str, Option<&str>, &str)] = &[
     ),
     ("dark-capacity", Some("unmanaged"), "built after the recording"),
     ("low-utilization", None, "built after the recording"),
+    ("stranded-gpu", Some("asked-cpus"), "of Slurm's accounts"),
+    ("stranded-gpu", Some("asked-memory"), "of Slurm's accounts"),
+    ("stranded-gpu", Some("asked-nodes"), "of Slurm's accounts"),
 ];
 
 #[test]

@@ -111,6 +111,14 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         record[17] = cell(by);
         record[18] = cell(&row.name);
         record[CHARGEBACK + 8..DECISION].clone_from_slice(&prices(&row.unit_costs));
+        if let Some(past) = &row.past {
+            // The rates above are of now; these are sums of the days behind.
+            record[CHARGEBACK + 2] = (past.window_seconds / 3600).to_string();
+            record[CHARGEBACK + 3] = past.gpu_hours.to_string();
+            record[CHARGEBACK + 4] = figure(past.usd);
+            record[CHARGEBACK + 5] = figure(past.unused_usd);
+            record[23] = super::past::mail_line(report, row).map_or_else(String::new, |line| cell(&line));
+        }
         writer.write_record(record).map_err(io_error)?;
     }
     for w in &report.workloads {

@@ -109,6 +109,27 @@ pub struct Group {
     pub at_risk_usd_per_hour: Option<UsdPerHour>,
     #[serde(flatten)]
     pub unit_costs: UnitCosts,
+    /// GPU-hours of jobs of the last days, where a scheduler keeps accounts and tells whose they were: over, and in none of the rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<GroupPast>,
+}
+
+/// What a group's jobs had of GPUs over the accounted days, ended ones included. Dollars: `null` where a machine has no price.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GroupPast {
+    pub window_seconds: u64,
+    pub jobs: u64,
+    pub gpu_hours: f64,
+    pub usd: Option<f64>,
+    /// Of these hours, those of which a summary tells what the GPUs did.
+    pub known_gpu_hours: f64,
+    /// Of the known ones, on GPUs that did nothing for their job's whole life.
+    pub idle_gpu_hours: f64,
+    pub idle_usd: Option<f64>,
+    /// Of the known ones, weighted by the time in which nothing ran; idle ones included.
+    pub unused_gpu_hours: f64,
+    pub unused_usd: Option<f64>,
 }
 
 /// A finding that the baseline has and this report has not.

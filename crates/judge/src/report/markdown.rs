@@ -86,6 +86,8 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     sections.extend(hidden(report));
     sections.extend(baseline(report));
     sections.extend(groups(report));
+    sections.extend(past(report));
+    sections.extend(lines(report));
     sections.extend(policy(report));
     for (title, rows, header) in sections.into_iter().filter(|s| !s.1.is_empty()) {
         let left = BUDGET.saturating_sub(page.chars().count() + title.len() + header.len() + 100);
@@ -335,6 +337,53 @@ fn groups(report: &Report) -> Option<Section> {
     let rows = rows.chain([all]);
     let header = "| | GPUs | spend | waste | at risk | $/1M output tokens |\n|---|---:|---:|---:|---:|---:|\n";
     Some((format!("By {}", summary_text(&groups.by)), rows.collect(), header))
+}
+
+/// What jobs of the last days had, the most first.
+fn past(report: &Report) -> Option<Section> {
+    let groups = report.groups.as_ref()?;
+    let mut rows: Vec<_> = groups.rows.iter().filter_map(|r| Some((r, r.past.as_ref()?))).collect();
+    rows.sort_by(|(a, x), (b, y)| y.gpu_hours.total_cmp(&x.gpu_hours).then_with(|| a.name.cmp(&b.name)));
+    let window = rows.iter().map(|(_, p)| p.window_seconds).max()?;
+    let usd = |usd: Option<f64>| md(&usd.map_or_else(|| "unknown".into(), |u| format!("${u:.0}")));
+    let told = rows.iter().map(|(row, p)| {
+        format!(
+            "| {} | {} | {:.1} | {} | {:.1} | {:.1} | {} | {:.1} | {} |\n",
+            md(&row.name),
+            p.jobs,
+            p.gpu_hours,
+            usd(p.usd),
+            p.known_gpu_hours,
+            p.idle_gpu_hours,
+            usd(p.idle_usd),
+            p.unused_gpu_hours,
+            usd(p.unused_usd)
+        )
+    });
+    let header = "| | jobs | GPU-hours | cost | of these known | did nothing | cost | not used, in all | cost |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    let title = format!(
+        "Jobs of the last {}, by {}",
+        super::past::days(window),
+        summary_text(&groups.by)
+    );
+    Some((title, told.collect(), header))
+}
+
+/// A line a person, as it can be sent.
+fn lines(report: &Report) -> Option<Section> {
+    let groups = report
+        .groups
+        .as_ref()
+        .filter(|g| g.rows.iter().any(|r| r.past.is_some()))?;
+    let lines = groups.rows.iter().filter_map(|r| super::past::mail_line(report, r));
+    let lines: Vec<String> = lines.map(|l| format!("- {}\n", md(&l))).collect();
+    (!lines.is_empty()).then(|| {
+        (
+            format!("A line for each {} to be sent", summary_text(&groups.by)),
+            lines,
+            "",
+        )
+    })
 }
 
 fn policy(report: &Report) -> Option<Section> {

@@ -18,6 +18,7 @@ mod junit;
 pub mod ledger;
 mod markdown;
 pub mod order;
+mod past;
 pub mod people;
 mod prometheus;
 pub mod rows;

@@ -5,6 +5,7 @@ use super::ledger::{Ledger, Resolution};
 use super::totals;
 use crate::analyze;
 use crate::analyze::finding::{Finding, FindingKind};
+use crate::fleet::past::PARTITION;
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, Node, Observed, PodId, Slot, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::snapshot::owners::USER;
@@ -24,6 +25,10 @@ pub enum GroupBy {
     Cluster,
     /// The policy's ownership labels.
     Owner,
+    /// Of Slurm's jobs their user, account or partition; of others a label of that name.
+    User,
+    Account,
+    Partition,
     /// A label of the workload, else of the node.
     Label(String),
 }
@@ -40,6 +45,9 @@ impl FromStr for GroupBy {
             "node" => Self::Node,
             "cluster" => Self::Cluster,
             "owner" => Self::Owner,
+            "user" => Self::User,
+            "account" => Self::Account,
+            "partition" => Self::Partition,
             label => Self::Label(label.to_owned()),
         })
     }
@@ -55,8 +63,26 @@ impl fmt::Display for GroupBy {
             Self::Node => "node",
             Self::Cluster => "cluster",
             Self::Owner => "owner",
+            Self::User => "user",
+            Self::Account => "account",
+            Self::Partition => "partition",
             Self::Label(label) => label,
         })
+    }
+}
+
+impl GroupBy {
+    /// The labels that it asks of a workload, the first that there is; `None`: it is told otherwise.
+    pub fn labels(&self, owner_labels: &[String]) -> Option<Vec<String>> {
+        let named = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
+        match self {
+            Self::Owner => Some(owner_labels.to_vec()),
+            Self::User => named([USER, "user"]),
+            Self::Account => named(["slurm/account", "account"]),
+            Self::Partition => named([PARTITION, "partition"]),
+            Self::Label(label) => Some(vec![label.clone()]),
+            _ => None,
+        }
     }
 }
 
@@ -65,7 +91,7 @@ const NOBODY: &str = "(unallocated)";
 /// GPUs whose holder nobody could read.
 const UNREAD: &str = "(holder not known)";
 /// Held, but the holder has no such property.
-const NONE: &str = "(none)";
+pub(super) const NONE: &str = "(none)";
 
 pub fn cluster_name(fleet: &Fleet, cluster: usize) -> Option<String> {
     fleet
@@ -143,7 +169,7 @@ pub(super) fn workloads(
             let judged = row.state != SlotState::Unknown.name();
             let nothing = row.usd_per_hour.filter(|_| judged).map(|_| UsdPerHour::ZERO);
             row.waste_usd_per_hour = waste.get(&id).copied().unwrap_or(nothing);
-            row.owner = label_of(Some(w), None, owner_labels);
+            row.owner = label_of(Some(w), None, owner_labels, false);
             if let Some(cost) = &costs[id] {
                 let mut sum = Sum::default();
                 sum.add(cost, 1.0);
@@ -357,6 +383,7 @@ pub fn groups(
         }
         row.unit_costs = sums.get(&row.name).map(UnitCosts::of).unwrap_or_default();
     }
+    super::past::add(fleet, (by, owner_labels), &mut rows);
     rows.sort_by(|a, b| {
         (b.waste_usd_per_hour, b.spend_usd_per_hour)
             .cmp(&(a.waste_usd_per_hour, a.spend_usd_per_hour))
@@ -413,8 +440,11 @@ fn key(
         GroupBy::Namespace => workload.map(|w| w.namespace.clone()),
         GroupBy::Workload => workload.map(|w| format!("{}/{}", w.namespace, w.name)),
         GroupBy::Model => workload.and_then(|w| w.model_label().map(str::to_owned)),
-        GroupBy::Label(label) => label_of(workload, Some(node), std::slice::from_ref(label)),
-        GroupBy::Owner => label_of(workload, Some(node), owner_labels),
+        GroupBy::Owner | GroupBy::User | GroupBy::Account | GroupBy::Partition | GroupBy::Label(_) => {
+            let keys = by.labels(owner_labels).unwrap_or_default();
+            let exactly = matches!(by, GroupBy::User | GroupBy::Account | GroupBy::Partition);
+            label_of(workload, Some(node), &keys, exactly)
+        }
     };
     name.filter(|n| !n.is_empty()).unwrap_or_else(|| {
         let unread = slot.state == SlotState::Unknown && !slot.facts.held.denied();
@@ -427,12 +457,12 @@ fn key(
     })
 }
 
-/// The first of `keys` that the workload has, else the first that the node has.
-fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String]) -> Option<String> {
+/// The first of `keys` that the workload has, else the first that the node has. `exactly`: and nothing instead of these.
+fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String], exactly: bool) -> Option<String> {
     let of_workload = || keys.iter().find_map(|k| workload?.labels.get(k));
     let of_node = || keys.iter().find_map(|k| node?.labels.get(k));
     // Of a job the user answers, where no label was named.
-    let of_job = || workload?.labels.get(USER);
+    let of_job = || workload.filter(|_| !exactly)?.labels.get(USER);
     of_workload()
         .or_else(of_node)
         .or_else(of_job)
@@ -442,11 +472,14 @@ fn label_of(workload: Option<&Workload>, node: Option<&Node>, keys: &[String]) -
 
 /// Who owns what a finding is about: its workload's label, else the one label that all nodes of its claims share.
 pub fn owner(fleet: &Fleet, finding: &Finding, keys: &[String]) -> Option<String> {
+    if finding.subject.kind.as_deref() == Some("Owner") {
+        return finding.subject.name.clone();
+    }
     let workload = finding.workload.map(|w| fleet.workload(w));
     let of_nodes: BTreeSet<Option<String>> = finding
         .claims
         .iter()
-        .map(|c| label_of(None, Some(fleet.node(fleet.slot(c.slot).node)), keys))
+        .map(|c| label_of(None, Some(fleet.node(fleet.slot(c.slot).node)), keys, false))
         .collect();
-    label_of(workload, None, keys).or_else(|| (of_nodes.len() == 1).then(|| of_nodes.into_iter().next())??)
+    label_of(workload, None, keys, false).or_else(|| (of_nodes.len() == 1).then(|| of_nodes.into_iter().next())??)
 }

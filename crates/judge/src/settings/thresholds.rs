@@ -189,6 +189,13 @@ thresholds! {
         idle_activity: Share = 0.02,
         /// Non-servers: engine activity at or under this is idle (1 %).
         idle_gpu_activity: Share = 0.01,
+        /// Jobs that were given their GPUs by index, and have not used any since they began, are idle after this (Job Defense Shield
+        /// cancels at 120 min).
+        idle_from_start_seconds: Seconds = 7200,
+        /// The same of those that worked before (Job Defense Shield: 300 min).
+        idle_sliding_seconds: Seconds = 18_000,
+        /// A person in front of one GPU is left alone for so long (Job Defense Shield: 8 h).
+        idle_interactive_seconds: Seconds = 28_800,
         /// Jobs and unknown pods that worked before are idle after this without activity, seconds (ours: 24 h).
         idle_stretch_seconds: Seconds = 24 * 3600,
         /// Servers and notebooks, which people leave over a weekend, after this, seconds (ours: 96 h).
@@ -201,6 +208,8 @@ thresholds! {
         stranded_vcpu_per_gpu: Cores = 6.0,
         /// Pods of a tier needed before its own requests are believed (ours: 5).
         stranded_min_pods: Count = 5,
+        /// GPU-hours beside an owner's jobs that what these asked for left unusable (ours: 24, as of idle ones).
+        past_asked_gpu_hours: Count = 24,
     }
     OversizedTier oversized_tier "oversized-tier" {
         /// A candidate must save at least this share of the cost held (ours: 20 %).
@@ -297,6 +306,16 @@ thresholds! {
         low_utilization_gpu_hours: Count = 50,
         /// Cards with this share of their memory taken are left out (ours: 0.8).
         low_utilization_memory: Share = 0.8,
+        /// Of ended jobs: GPU-hours of an owner on GPUs that did nothing (Job Defense Shield: 24).
+        past_idle_gpu_hours: Count = 24,
+        /// and the part of its partitions' GPU-hours below which little use does not matter (Job Defense Shield: 2 %).
+        past_share: Share = 0.02,
+        /// GPU-hours of jobs that a smaller GPU would have carried (Job Defense Shield: 24).
+        past_smaller_gpu_hours: Count = 24,
+        /// Unused GPU-hours of time limits (Job Defense Shield: 1,000) and more,
+        past_limit_gpu_hours: Count = 1000,
+        /// of which at most this was used (Job Defense Shield: 0.2).
+        past_limit_used: Share = 0.2,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{GPU, GpuNode, at, devices, indices, word};
 use crate::gres::Gres;
 use crate::job::{Job, Place, State};
+use crate::steps::Steps;
 use gpuwaste_facts::snapshot::cluster::{
     Condition, Container, ContainerRole, ContainerState, NodeExpression, OwnerRef, Pod, PodPhase, PodPlacement,
     Resources,
@@ -16,13 +17,17 @@ const MOST_WAITING: u64 = 64;
 const NOBODYS: &str = "slurm";
 
 /// One pod for each GPU node that a job is on, with GPUs or without: CPUs count, too.
-pub(super) fn holders(jobs: &[Job], nodes: &[GpuNode<'_>]) -> Vec<Pod> {
+pub(super) fn holders(jobs: &[Job], steps: Option<&Steps>, nodes: &[GpuNode<'_>]) -> Vec<Pod> {
     let known: BTreeSet<&str> = nodes.iter().map(|n| n.told.name.as_str()).collect();
     let mut pods = Vec::new();
     for job in jobs {
         let alone = job.places.len() == 1;
         for place in job.places.iter().filter(|p| known.contains(p.node.as_str())) {
-            pods.push(holder(job, place, alone));
+            let told = steps.filter(|_| job.state == State::Running);
+            pods.push(Pod {
+                step_gpus: told.and_then(|s| s.gpus(job, &place.node)),
+                ..holder(job, place, alone)
+            });
         }
     }
     pods

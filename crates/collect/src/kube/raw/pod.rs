@@ -233,6 +233,7 @@ impl RawPod {
             mirror: self.metadata.annotations.mirror,
             gpu_indices: Vec::new(),
             suspended: false,
+            step_gpus: None,
             time_limit_seconds: None,
             labels: labels::of_pod(self.metadata.labels, keep),
             owner,

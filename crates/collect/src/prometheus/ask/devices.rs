@@ -20,11 +20,7 @@ impl Asker<'_> {
     /// One name's devices under DCGM's labels. `model`: with the model's name under its label, too.
     fn named(&self, of: &DeviceName, function: &str, range: &str, matcher: &str, model: bool) -> String {
         let uuid = self.words.uuid();
-        // A partitioned AMD card shows its activity on partition 0 only: whose it is cannot be told.
-        let whole = match of.maker {
-            Maker::Amd => "gpu_compute_partition_type!~\"(?i:dpx|tpx|qpx|cpx)\",",
-            Maker::Nvidia | Maker::Gaudi => "",
-        };
+        let whole = of.maker.matcher();
         let selector = self
             .words
             .selector(of.name, &format!("{whole}{}{matcher}", self.scope.devices));
@@ -50,6 +46,29 @@ impl Asker<'_> {
                 );
                 if uuid == "UUID" { one } else { copied(one, uuid, "UUID") }
             }
+            Maker::Jobstats => {
+                let one = copied(self.hosted(read), "pod", "jobid");
+                if uuid == "uuid" { one } else { copied(one, uuid, "uuid") }
+            }
+            Maker::SlurmJob => {
+                // A card has no name of its own there, but its place; the instance's host stands in front of it.
+                let host = ["node", "Hostname", "hostname"];
+                let host = host.into_iter().find(|l| self.words.gpu_labels.contains(*l));
+                let one = copied(self.hosted(read), "pod", "slurmjobid");
+                format!(
+                    "label_join({one},\"{uuid}\",\"/\",\"{}\",\"gpu\")",
+                    host.unwrap_or("Hostname")
+                )
+            }
+        }
+    }
+
+    /// The host of the address that a series was scraped at, where nothing else says it.
+    fn hosted(&self, read: String) -> String {
+        if self.words.hosts_by_address {
+            format!("label_replace({read},\"Hostname\",\"$1\",\"instance\",\"(.+?)(?::[0-9]+)?\")")
+        } else {
+            read
         }
     }
 
@@ -142,7 +161,7 @@ impl Asker<'_> {
             out.push((Tag::Life(Life::First), format!("min_over_time(timestamp({each}){wb})")));
             out.push((Tag::Life(Life::Last), format!("max_over_time(timestamp({each}){wb})")));
             // Who holds a device of a host may be told by others, with its own times: when anything last computed there.
-            if self.words.owner == Owner::Nobody
+            if (self.words.owner == Owner::Nobody || self.words.of_jobs())
                 && let Some(active) = self.active_union("avg_over_time", &bin)
             {
                 let each = self.device(&active, "");
@@ -180,7 +199,8 @@ impl Asker<'_> {
     /// Devices × bins under each workload, shared devices in equal parts; instances without their parents.
     pub(in crate::prometheus) fn usage_parts(&self) -> Vec<Part> {
         // Where devices do not name their holders nobody knows which of them are free.
-        let (Some(alive), true) = (self.presence(), self.words.owner != Owner::Nobody) else {
+        let named = self.words.owner != Owner::Nobody && !self.words.of_jobs();
+        let (Some(alive), true) = (self.presence(), named) else {
             return Vec::new();
         };
         let uuid = self.words.uuid();

@@ -1,6 +1,6 @@
 //! The first screen: what to do and what it gives, the largest findings in two lines each, and a line each for everything else.
 
-use crate::analyze::finding::{FindingKind, Subject};
+use crate::analyze::finding::Subject;
 use crate::report::RenderOptions;
 use crate::report::document::{Report, ReportFinding, Status};
 use crate::report::terminal::{Paint, cut, width_of, wrap, wrapped};
@@ -243,7 +243,7 @@ fn growth(report: &Report) -> Option<String> {
     let all = order::ranked(report);
     let f = all
         .iter()
-        .find(|f| f.kind == FindingKind::Trend && f.usd_per_hour.is_some_and(UsdPerHour::is_positive))?;
+        .find(|f| f.check == "cost-growth" && f.usd_per_hour.is_some_and(UsdPerHour::is_positive))?;
     let rank = all.iter().position(|o| o.id == f.id)? + 1;
     let name = f
         .subject
