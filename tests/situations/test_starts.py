@@ -93,6 +93,33 @@ class Starts(Manifests):
         self.unknown("H100", "--model", LARGE, "--hf-overrides.num_hidden_layers", "4")
         self.assertEqual(self.on("H100", *long, env={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}), [])
 
+    def test_groups_and_blocks_that_are_cut(self):
+        """13,824 columns in groups of 128 over eight ranks are 13.5 groups each; a copy whose width nobody knows may be padded."""
+        at = lambda model, ranks, *more: fit(model, "--gpu", "H100", "--tp", ranks, "--max-model-len", 4096, "--engine-version", "0.10.0", *more)
+        self.assertIn("quantization group of 128", at("Qwen/Qwen2.5-14B-Instruct-AWQ", 8)["reason"])
+        self.assertEqual(at("Qwen/Qwen2.5-14B-Instruct-AWQ", 4)["verdict"], "fits")
+        self.assertEqual(at("Qwen/Qwen2.5-3B-Instruct-AWQ", 4)["verdict"], "tight")
+        self.assertEqual(at("Qwen/Qwen2.5-3B-Instruct-AWQ", 2)["verdict"], "fits")
+        self.assertEqual(at("RedHatAI/Llama-3.3-70B-Instruct-quantized.w4a16", 8)["verdict"], "fits")
+        self.assertIn("fp8 block of 128", at("Qwen/Qwen3-4B-FP8", 8)["reason"])
+        self.assertEqual(at("RedHatAI/Qwen3-4B-FP8-dynamic", 8)["verdict"], "fits", "by channel, not by block")
+        self.refused("quantization group", "L4", "--model", "Qwen/Qwen2.5-14B-Instruct-AWQ", "-tp", "8", "--max-model-len", "4096", gpus=8)
+
+    def test_kernels_that_came_later(self):
+        """Marlin's for Turing serve fp8 weights on a T4 since 0.14; NVIDIA's own copies ask for Ampere still."""
+        at = lambda model, version: fit(model, "--gpu", "T4", "--tp", 1, "--max-model-len", 4096, "--max-num-seqs", 8, "--engine-version", version)["verdict"]
+        copy = "RedHatAI/Qwen2.5-7B-Instruct-FP8-dynamic"
+        self.assertEqual((at(copy, "0.11.0"), at(copy, "0.20.0")), ("does-not-fit", "fits"))
+        self.refused("7.5", "T4", "--model", "nvidia/Llama-3.1-8B-Instruct-FP8", "--max-model-len", "4096", image=OLD.format("0.20.0"))
+        self.refused("7.5", "T4", "--model", "openai/gpt-oss-20b", image=OLD.format("0.20.0"))
+
+    def test_sglangs_own_limit_of_lengths(self):
+        """It refuses what is longer than the model, too, unless a variable or an override allows it."""
+        serve = lambda *more: ["python3", "-m", "sglang.launch_server", "--model-path", SMALL, "--context-length", "131072", *more]
+        self.refused("beyond the model's", "H100", command=serve(), image=SGLANG)
+        self.starts("H100", command=serve(), image=SGLANG, env={"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"})
+        self.starts("H100", command=serve("--json-model-override-args", '{"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}'), image=SGLANG)
+
     # --- memory while and after loading ---
 
     def test_weights_that_are_quantized_while_loading(self):

@@ -258,6 +258,42 @@ pub fn gpu_of_type(instance_type: &str) -> Option<(&'static GpuFacts, u32)> {
     Some((gpus::find(&row.gpu)?, row.gpus?))
 }
 
+/// The GPU that all types of a family have ("g6e" of AWS); `None`: there are several, or parts of one.
+pub fn gpu_of_family(cloud: &str, family: &str) -> Option<&'static GpuFacts> {
+    let prefix = format!("{}.", family.to_ascii_lowercase());
+    let of_family =
+        |row: &&InstanceRow| row.cloud == cloud && row.instance_type.to_ascii_lowercase().starts_with(&prefix);
+    let mut rows = CATALOG.rows.iter().filter(of_family);
+    let first = rows.next()?;
+    let same = |row: &InstanceRow| row.gpu == first.gpu && row.gpus.is_some();
+    (same(first) && rows.all(same))
+        .then(|| gpus::find(&first.gpu))
+        .flatten()
+}
+
+/// The vGPU profile of a type that has a part of a card, by its name: Azure's NVads A10 (v5, docs of the series), Vultr's
+/// "vcg-a40-1c-5g-2gb-vram".
+pub fn profile_of_type(instance_type: &str) -> Option<String> {
+    let lower = instance_type.to_ascii_lowercase();
+    let azure = lower
+        .strip_prefix("standard_nv")
+        .and_then(|rest| rest.strip_suffix("ads_a10_v5"));
+    if let Some(cores) = azure {
+        let gigabytes = match cores {
+            "6" => 4,
+            "12" => 8,
+            "18" => 12,
+            _ => return None,
+        };
+        return Some(format!("NVIDIA-A10-{gigabytes}Q"));
+    }
+    let mut words = lower.strip_suffix("gb-vram")?.split('-');
+    let card = gpus::find(words.nth(1)?)?;
+    let gigabytes: u64 = words.next_back()?.parse().ok()?;
+    let part = (gigabytes as f64) * 1.05 < card.memory.gib();
+    part.then(|| format!("NVIDIA-{}-{gigabytes}Q", card.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +315,21 @@ mod tests {
         assert!(of_type("p5.48xlarge").any(|r| r.offer == Offer::CapacityBlock));
         assert!(of_type("p5.48xlarge").any(|r| r.region == "us-east-1" && r.can_be_rented()));
         assert!(of_type("m5.large").next().is_none());
+    }
+
+    #[test]
+    fn families_and_parts_of_cards_are_known_by_their_names() {
+        let of = |family: &str| gpu_of_family("aws", family).map(|g| g.name.as_str());
+        assert_eq!(
+            (of("g6e"), of("p5"), of("g6f"), of("m5")),
+            (Some("L40S"), Some("H100-SXM5-80GB"), None, None)
+        );
+        let part = |kind: &str| profile_of_type(kind);
+        assert_eq!(part("Standard_NV6ads_A10_v5").as_deref(), Some("NVIDIA-A10-4Q"));
+        assert_eq!(part("vcg-a40-1c-5g-2gb-vram").as_deref(), Some("NVIDIA-A40-2Q"));
+        for whole in ["Standard_NV36ads_A10_v5", "vcg-a40-24c-120g-48gb-vram", "p5.48xlarge"] {
+            assert_eq!(part(whole), None, "{whole}");
+        }
     }
 
     #[test]

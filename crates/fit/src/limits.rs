@@ -4,18 +4,19 @@ use super::defaults::{Engine, Rules, Version};
 use super::memory::Case;
 use super::quantization;
 use crate::catalog::gpus::GpuFacts;
-use crate::catalog::models::{Attention, LayerKind, ModelFacts, Task};
+use crate::catalog::models::{self, Attention, LayerKind, ModelFacts, Task};
 use crate::snapshot::server::EngineSettings;
 
 /// The first limit that is broken, in words.
 pub(super) fn broken(case: &Case<'_>) -> Option<String> {
     engine(case)
-        .or_else(|| quantization::unsupported(&case.scheme, case.settings, case.gpu))
+        .or_else(|| quantization::unsupported(&case.scheme, &case.engine, case.settings, case.gpu))
         .or_else(|| half_precision(case))
         .or_else(|| heads(case))
         .or_else(|| steps(case))
         .or_else(|| stages(case))
         .or_else(|| blocks(case))
+        .or_else(|| cut_group(case).filter(|c| c.sure).map(|c| c.reason))
         .or_else(|| length(case))
 }
 
@@ -98,7 +99,8 @@ fn steps(case: &Case<'_>) -> Option<String> {
         .or(case.model.max_positions.filter(|_| case.model.verified))?;
     let generates = case.model.task == Task::Generate;
     let chunked = case.settings.chunked_prefill.unwrap_or(match case.engine.rules {
-        Rules::VllmV0 => length > 32_768,
+        // Never by itself where images come in between.
+        Rules::VllmV0 => length > 32_768 && case.model.tower_parameters == 0 && case.model.model_type != "mllama",
         _ => true,
     });
     (generates && !chunked && tokens < length).then(|| {
@@ -160,6 +162,32 @@ fn stages(case: &Case<'_>) -> Option<String> {
     (stages > layers).then(|| format!("{layers} layers cannot be cut into {stages} pipeline stages"))
 }
 
+/// Groups of integer weights that tensor parallelism cuts ("The input size is not aligned with the quantized weight shape"):
+/// vLLM's, SGLang's and TGI's linear layers refuse them. Kernels for experts take smaller groups (`MoeWNA16Config`). A copy's
+/// makers may have padded the width: `sure` where the width is the copy's own.
+pub(super) struct CutGroup {
+    pub(super) reason: String,
+    pub(super) sure: bool,
+}
+
+pub(super) fn cut_group(case: &Case<'_>) -> Option<CutGroup> {
+    use quantization::Family;
+    let integers = matches!(case.scheme.family, Family::Awq | Family::Gptq | Family::Int4);
+    let refuses = case.engine.is_vllm() || matches!(case.engine.rules, Rules::Sglang | Rules::Tgi);
+    let (tensor, width) = (case.parallelism.tensor, case.model.intermediate?);
+    let group = case.scheme.group?;
+    if !integers || !refuses || case.model.experts.is_some() || width.is_multiple_of(tensor * group) {
+        return None;
+    }
+    let own = models::find(&case.model.id).is_some_and(|m| m.quantization == case.model.quantization);
+    Some(CutGroup {
+        reason: format!(
+            "the intermediate size {width} cut by tensor parallelism {tensor} is no multiple of the quantization group of {group}"
+        ),
+        sure: own && case.model.verified,
+    })
+}
+
 /// fp8 blocks and integer groups may not be cut across ranks (vLLM refuses; expert parallelism cuts whole experts).
 fn blocks(case: &Case<'_>) -> Option<String> {
     let tensor = case.parallelism.tensor;
@@ -183,6 +211,7 @@ fn blocks(case: &Case<'_>) -> Option<String> {
 /// Engines refuse a longer context than the model's own.
 fn length(case: &Case<'_>) -> Option<String> {
     let (stated, own) = (case.settings.max_model_len?, case.model.max_positions?);
-    let strict = case.engine.is_vllm() && case.model.verified && !case.settings.stretched;
+    let checks = case.engine.is_vllm() || case.engine.rules == Rules::Sglang;
+    let strict = checks && case.model.verified && !case.settings.stretched;
     (strict && stated > own).then(|| format!("max_model_len {stated} is beyond the model's {own} positions"))
 }

@@ -133,6 +133,10 @@ impl Case<'_> {
         }
         self.judge(&mut placement, &contexts, left, &ledger, weights);
         self.load(&mut placement);
+        if let Some(cut) = limits::cut_group(self).filter(|c| !c.sure && placement.verdict == FitVerdict::Fits) {
+            placement.verdict = FitVerdict::Tight;
+            placement.reason = cut.reason;
+        }
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = limit;

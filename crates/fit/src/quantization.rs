@@ -420,8 +420,23 @@ fn of(text: &str, bits: f64, online: bool) -> Scheme {
     scheme
 }
 
+/// A checkpoint that NVIDIA's Model Optimizer wrote, as far as its name or a flag says.
+fn of_model_optimizer(settings: &EngineSettings) -> bool {
+    let by_flag = settings.quantization.as_deref().is_some_and(|q| q.contains("modelopt"));
+    by_flag
+        || settings
+            .model
+            .as_deref()
+            .is_some_and(|m| m.to_ascii_lowercase().starts_with("nvidia/"))
+}
+
 /// Why the card cannot run this scheme at all; `None`: it can, perhaps without the fast units.
-pub(super) fn unsupported(scheme: &Scheme, settings: &EngineSettings, gpu: &GpuFacts) -> Option<String> {
+pub(super) fn unsupported(
+    scheme: &Scheme,
+    engine: &Engine,
+    settings: &EngineSettings,
+    gpu: &GpuFacts,
+) -> Option<String> {
     if gpu.vendor == "amd" {
         // fp8 units since CDNA3; NVFP4 has no ROCm kernels.
         let lacks = match scheme.family {
@@ -447,6 +462,9 @@ pub(super) fn unsupported(scheme: &Scheme, settings: &EngineSettings, gpu: &GpuF
         Family::Fp8 | Family::Mxfp8 if trtllm => 8.9,
         Family::Nvfp4 if trtllm => 10.0,
         Family::Mxfp4 if trtllm => 9.0,
+        // Marlin's kernels for Turing (vllm-project/vllm#29901, #32838); Model Optimizer's own fp8 asks for Ampere (#56660).
+        Family::Fp8 if engine.is_vllm() && engine.since(0, 14) && !of_model_optimizer(settings) => 7.5,
+        Family::Nvfp4 if engine.is_vllm() && engine.since(0, 15) => 7.5,
         Family::Fp8 | Family::Mxfp8 | Family::Nvfp4 | Family::Mxfp4 => 8.0,
         Family::Awq | Family::Int8 | Family::Int4 => 7.5,
         Family::Gptq | Family::Bnb | Family::Gguf => 6.0,

@@ -149,7 +149,10 @@ fn hard_limits_are_told() {
         "meta-llama/Llama-3.1-8B-Instruct",
         "T4",
         2,
-        quantized("fp8"),
+        EngineSettings {
+            engine_version: Some("0.11.0".into()),
+            ..quantized("fp8")
+        },
         "capability",
     );
     let long = EngineSettings {

@@ -146,6 +146,10 @@ fn by_maker(path: &str, precision: Precision) -> Precision {
         {
             Precision::Quantized(format!("{said} kv fp8"))
         }
+        // Qwen's own fp8 copies are in blocks of 128 x 128 (`weight_block_size` of their config.json).
+        Precision::Quantized(said) if path.starts_with("qwen/") && said == "fp8" => {
+            Precision::Quantized("fp8 block128".into())
+        }
         other => other,
     }
 }

@@ -67,7 +67,7 @@ fn quantized_copies_get_their_own_quantization_and_the_shape_of_the_base() {
             "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
             "gptq-int4 g128",
         ),
-        ("Qwen/Qwen3-0.6B-FP8", "Qwen/Qwen3-0.6B", "fp8"),
+        ("Qwen/Qwen3-0.6B-FP8", "Qwen/Qwen3-0.6B", "fp8 block128"),
         (
             "bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M",
             "meta-llama/Llama-3.2-3B-Instruct",

@@ -187,13 +187,23 @@ fn chosen(pod: &Pod) -> (BTreeMap<String, String>, Option<String>) {
             .iter()
             .filter(|(key, _)| !of_machines(key))
             .find_map(|(_, values)| one_gpu(values))
+            .or_else(|| family(&only))
             .or_else(|| kind.as_deref().and_then(in_words))
             .or_else(|| tolerated.find_map(gpus::find));
-        if let Some(gpu) = gpu {
+        if let Some(part) = kind.as_deref().and_then(instances::profile_of_type) {
+            labels.insert(PRODUCT.into(), part);
+        } else if let Some(gpu) = gpu {
             labels.insert(PRODUCT.into(), gpu.name.clone());
         }
     }
     (labels, kind)
+}
+
+/// The GPU of the one family of machines that is asked for.
+fn family(only: &impl Fn(&str) -> Option<String>) -> Option<&'static GpuFacts> {
+    let keys = ["karpenter.k8s.aws/instance-family", "eks.amazonaws.com/instance-family"];
+    let family = keys.iter().find_map(|k| only(k))?;
+    instances::gpu_of_family("aws", &family)
 }
 
 /// Values that a node may have by key; a key counts only where every affinity term speaks of it.

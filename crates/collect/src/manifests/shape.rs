@@ -249,12 +249,21 @@ pub(super) fn asks_for_gpus(value: &Value, is_device: fn(&str) -> bool, depth: u
                     .is_some_and(|all| all.iter().any(|g| g["deviceName"].is_string()));
             given
                 || amounts && below.as_object().is_some_and(devices)
-                || (says_gpu(key) && (below.is_number() || below["quantity"].is_number()) && asked(below))
+                || (says_gpu(key) && is_amount(below) && asked(below))
                 || asks_for_gpus(below, is_device, depth + 1)
         }),
         Value::Array(items) => items.iter().any(|v| asks_for_gpus(v, is_device, depth + 1)),
         _ => false,
     }
+}
+
+/// A number, or one in `quantity`, or as run:ai's workloads have it, in `value`.
+fn is_amount(value: &Value) -> bool {
+    value.is_number() || value["quantity"].is_number() || number_like(&value["value"])
+}
+
+fn number_like(value: &Value) -> bool {
+    value.is_number() || value.as_str().is_some_and(|t| t.trim().parse::<f64>().is_ok())
 }
 
 /// Names of fields that count GPUs: "gpu", "numGpus", "gpu_count", "gpusPerReplica".
@@ -270,6 +279,9 @@ fn says_gpu(key: &str) -> bool {
         "gpunum",
         "gpunumber",
         "acceleratorcount",
+        "gpudevices",
+        "gpudevicesrequest",
+        "gpuportionrequest",
         // The vLLM production stack's values.
         "requestgpu",
     ];

@@ -27,7 +27,11 @@ static FACTS: Facts = Facts {
         commands: &[],
         scripts: &[],
     },
-    variables: &[],
+    variables: &[reads(
+        "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+        Setting::MaxModelLen,
+        Form::Word,
+    )],
     // `ServerArgs.tp_size`, `pp_size`, `dp_size`: 1.
     width: Width::One,
     memory: MemoryRules::Sglang,
@@ -162,6 +166,12 @@ impl Engine for Sglang {
                 .or_else(|| flags.switch("enable-ep-moe")),
             dp_attention: flags.switch("enable-dp-attention"),
             max_model_len: flags.count(&["context-length"]),
+            stretched: flags
+                .text(&["json-model-override-args"])
+                .is_some_and(super::vllm::stretches)
+                || candidate
+                    .env("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN")
+                    .is_some_and(on),
             max_num_seqs: flags.count(&["max-running-requests"]),
             mem_fraction_static: flags.share(&["mem-fraction-static"]),
             chunked_prefill_size: flags.count(&["chunked-prefill-size"]),
@@ -210,4 +220,9 @@ impl Engine for Sglang {
 fn torchao(config: &str) -> Option<String> {
     let kind = ["int4", "int8", "fp8"].into_iter().find(|k| config.starts_with(k))?;
     Some(format!("torchao {kind}"))
+}
+
+/// A variable that is switched on (`get_bool_env_var`).
+fn on(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true")
 }

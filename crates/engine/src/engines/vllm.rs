@@ -371,10 +371,14 @@ fn joins_ray(command: &[String]) -> bool {
 /// Whether the model may be longer than its own configuration says: vLLM takes the length from the overrides.
 fn stretched(flags: &Flags, allowed: Option<&str>) -> bool {
     let overrides = flags.text(&["hf-overrides"]).unwrap_or_default();
-    overrides.contains("rope")
-        || overrides.contains("max_position_embeddings")
+    stretches(overrides)
         || flags.has(&["rope-scaling"])
         || allowed.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true"))
+}
+
+/// Overrides of a configuration that change the model's length.
+pub(super) fn stretches(overrides: &str) -> bool {
+    overrides.contains("rope") || overrides.contains("max_position_embeddings")
 }
 
 /// Whether overrides of the model's configuration may change what its weights and cache take: any but those of length and class.

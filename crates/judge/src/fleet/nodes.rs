@@ -189,7 +189,13 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         Some(paid) if capacity_type == CapacityType::Unknown => paid,
         _ => capacity_type,
     };
-    let price = if seen.planned {
+    // A machine with a part of a card is bought as it is.
+    let has_part = instance_type
+        .as_deref()
+        .is_some_and(|t| instances::profile_of_type(t).is_some());
+    let price = if seen.planned && has_part && price.source != PriceSource::GpuMedian {
+        price
+    } else if seen.planned {
         let sized = of_type.is_some_and(|(_, n)| n == bought_with);
         let entry = price_entry.and_then(|i| around.prices.entries.get(i));
         planned::part(price, entry, sized, weight, bought_with)

@@ -7,7 +7,7 @@
 use super::history::COVERED;
 use super::witness::{self, Device};
 use super::{
-    Fleet, GpuActivity, ObservedBy, Pod, PodId, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass,
+    Fleet, GpuActivity, Node, ObservedBy, Pod, PodId, SlotId, SlotState, Stuck, StuckReason, Workload, WorkloadClass,
 };
 use crate::engine::{self, LoadFigure, Tells};
 use crate::settings::{Settings, Thresholds};
@@ -151,6 +151,21 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     verdict
 }
 
+/// No exporter of the node names a pod, so that which cards its pods were given is not known: as many as they hold may be theirs.
+fn may_be_a_holders(fleet: &Fleet, node: &Node) -> bool {
+    if node.devices.iter().any(|d| !d.named.is_empty()) {
+        return false;
+    }
+    let slots = || node.slot_ids().map(|s| fleet.slot(s));
+    let calm = slots()
+        .filter(|s| !s.holders.is_empty() && !s.facts.works.claimed())
+        .count();
+    let busy = slots()
+        .filter(|s| s.holders.is_empty() && s.facts.works.claimed())
+        .count();
+    busy <= calm
+}
+
 /// No pod that was seen holds it. It is free only where every source that was read agrees: a device that computes, or whose
 /// memory is taken, is used by something outside of the scheduler, or by what is left of it.
 fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Option<Timestamp>) {
@@ -179,6 +194,9 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     }
     if slot.dra && !cluster.claims_known {
         return (SlotState::Unknown, Reason::ClaimsInvisible, None);
+    }
+    if working && may_be_a_holders(fleet, node) {
+        return (SlotState::Unknown, Reason::SharerUnknown, None);
     }
     if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
         return (SlotState::Unknown, Reason::Unmanaged, None);

@@ -80,7 +80,8 @@ fn spend(fleet: &Fleet) -> Option<UsdPerHour> {
     if fleet.slots.is_empty() {
         // No GPU and no bill, where the nodes were read.
         let read = !fleet.clusters.is_empty() && fleet.clusters.iter().all(|c| c.nodes_known);
-        return read.then_some(UsdPerHour::ZERO);
+        // What asks for nobody knows how many costs nobody knows what.
+        return (read && fleet.uncounted.is_empty()).then_some(UsdPerHour::ZERO);
     }
     any_known(fleet.slots.iter().filter(|s| is_spent(fleet, s)).map(|s| s.price))
 }

@@ -5,7 +5,7 @@ use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
 use crate::analyze::{Outcome, stranded, words};
 use crate::fleet::state::Reason;
-use crate::fleet::{Fleet, SlotId, SlotState};
+use crate::fleet::{CapacityType, Fleet, SlotId, SlotState};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::PodPhase;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +96,11 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             .collect();
         let summary = if let Some(told) = words::unallocated(fleet, &slots, &empty) {
             told
+        } else if is_paid_anyway(fleet, &slots) {
+            format!(
+                "Give the free GPUs of {} to work that waits: what is reserved or owned is paid until it ends, whether its nodes stand or not.",
+                node_names(fleet, &slots)
+            )
         } else if whole > 0 {
             format!(
                 "Scale the pool down by {whole} {} ({}: wholly free), or give the GPUs to work that waits.",
@@ -120,6 +125,17 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
         });
     }
+}
+
+/// Removing these nodes ends no bill.
+fn is_paid_anyway(fleet: &Fleet, slots: &[SlotId]) -> bool {
+    let committed = |s: &SlotId| {
+        matches!(
+            fleet.node(fleet.slot(*s).node).capacity_type,
+            CapacityType::Reserved | CapacityType::CapacityBlock | CapacityType::Owned
+        )
+    };
+    slots.iter().all(committed)
 }
 
 /// Taints that keep pods off all of these GPUs, beside those by which GPU nodes are usually kept for GPU pods, which such pods

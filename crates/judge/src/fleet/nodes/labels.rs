@@ -187,6 +187,13 @@ pub(super) fn cloud_of(seen: &Seen, instance_type: Option<&str>) -> Option<Strin
     }
 }
 
+/// Labels that name the reservation that a node consumes: it is paid until it ends, whether the node stands or not.
+const RESERVATIONS: &[&str] = &[
+    "cloud.google.com/reservation-name",
+    "karpenter.k8s.aws/capacity-reservation-id",
+    "eks.amazonaws.com/capacity-reservation-id",
+];
+
 pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     let value = |keys: &[&str]| {
         keys.iter()
@@ -216,6 +223,10 @@ pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
         }
         Some("capacity_block") => return CapacityType::CapacityBlock,
         _ => {}
+    }
+    let names = |key: &&&str| seen.labels.get(**key).is_some_and(|v| !v.is_empty());
+    if RESERVATIONS.iter().any(|key| names(&key)) {
+        return CapacityType::Reserved;
     }
     let is_true = |key: &str| seen.labels.get(key).is_some_and(|v| v == "true");
     if is_true("cloud.google.com/gke-spot")
