@@ -163,7 +163,7 @@ impl Reader {
         match (series, row.label("le").parse::<f64>()) {
             (Series::Sum, _) => histogram.sum = value,
             (Series::Bucket, Ok(le)) if le.is_finite() => histogram.buckets.push((le, value)),
-            (Series::Bucket, Ok(_)) => histogram.count = value,
+            (Series::Count, _) | (Series::Bucket, Ok(_)) => histogram.count = value,
             // A bucket without its bound is no bucket.
             (Series::Bucket, Err(_)) => {}
         }

@@ -63,7 +63,7 @@ named!(
         FirstToken = "ttft", InterToken = "itl", Request = "e2e", PromptLength = "plen", OutputLength = "olen"
     }
 );
-named!(Series { Bucket = "_bucket", Sum = "_sum" });
+named!(Series { Bucket = "_bucket", Sum = "_sum", Count = "_count" });
 named!(
     /// Devices × bins under each holder.
     Held { Gpus = "gpus", Busy = "busy", Bins = "bins" }
@@ -196,7 +196,7 @@ mod tests {
             "w.nonsense",
             "w.run.p42",
             "h.ttft",
-            "h.ttft_count",
+            "h.ttft_mean",
             "fb.p95.more",
             "size.",
             "dev.gone",

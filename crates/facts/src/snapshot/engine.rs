@@ -165,6 +165,40 @@ impl Histogram {
         }
         Some(*last_bound)
     }
+
+    /// A quantile of times, which no coarse bucket moves further than the sum of what was observed allows: those in its bucket
+    /// have a mean of at most (sum - the lower bounds of all others) / their number, and from the bucket's lower bound on they are
+    /// taken to fall off exponentially, which of all shapes with that mean says least. Without buckets all are in one.
+    pub fn time(&self, q: f64) -> Option<f64> {
+        let plain = self.quantile(q);
+        let told = self.sum > 0.0 && self.sum.is_finite() && self.count > 0.0 && self.count.is_finite();
+        if !told {
+            return plain;
+        }
+        let rank = q.clamp(0.0, 1.0) * self.count;
+        let (mut below, mut lower, mut others) = (0.0, 0.0, 0.0);
+        let mut own: Option<(f64, f64, f64)> = None;
+        for (bound, cumulative) in self.buckets.iter().copied().chain([(f64::INFINITY, self.count)]) {
+            let inside = (cumulative - below).max(0.0);
+            if own.is_none() && cumulative >= rank {
+                own = Some((lower, below, inside));
+            } else {
+                others += inside * lower;
+            }
+            (below, lower) = (cumulative, bound);
+        }
+        let (lower, below, inside) = own.filter(|(_, _, inside)| *inside > 0.0)?;
+        let beyond = ((self.sum - others) / inside - lower).max(0.0);
+        // Of those in the bucket so many are below; of the last one there is no more.
+        let share = ((rank - below) / inside).clamp(0.0, 1.0 - 1e-3);
+        let by_sum = lower - beyond * (1.0 - share).ln();
+        Some(plain.map_or(by_sum, |p| p.min(by_sum)))
+    }
+
+    /// Only how many there were and their sum: of how they are spread nothing is told.
+    pub fn is_mean_only(&self) -> bool {
+        self.buckets.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +215,29 @@ mod tests {
         assert_eq!(h.quantile(0.5), Some(1.5));
         assert_eq!(h.quantile(0.99), Some(4.0)); // beyond the last finite bound
         assert_eq!(Histogram::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn a_coarse_bucket_moves_no_time_further_than_the_sum_allows() {
+        let of = |buckets: &[(f64, f64)], mean: f64| Histogram {
+            sum: mean * 1000.0,
+            count: 1000.0,
+            buckets: buckets.to_vec(),
+        };
+        let p95 = |h: &Histogram| h.time(0.95).unwrap();
+        // 11 to 12 ms in a bucket of 10 to 25: interpolated 24.25 ms.
+        let coarse = of(&[(0.01, 0.0), (0.025, 1000.0), (0.05, 1000.0)], 0.0115);
+        assert!((coarse.quantile(0.95).unwrap() - 0.024_25).abs() < 1e-9);
+        assert!((0.012..0.0146).contains(&p95(&coarse)), "{}", p95(&coarse));
+        // A mean in the bucket's upper half says nothing that interpolation does not.
+        let high = of(&[(0.01, 0.0), (0.025, 1000.0)], 0.02);
+        assert_eq!(p95(&high), high.quantile(0.95).unwrap());
+        // What lies below and above has its share of the sum.
+        let spread = of(&[(0.01, 500.0), (0.025, 990.0), (0.05, 1000.0)], 0.0125);
+        assert!(p95(&spread) <= spread.quantile(0.95).unwrap() && p95(&spread) > 0.01);
+        // Without a sum, and without buckets.
+        assert_eq!(of(&[(0.01, 0.0), (0.025, 1000.0)], 0.0).time(0.95), Some(0.024_25));
+        assert!((p95(&of(&[], 0.01)) - 0.01 * 20f64.ln()).abs() < 1e-9);
+        assert_eq!(Histogram::default().time(0.95), None);
     }
 }

@@ -228,7 +228,7 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "look at what runs there, and which of the two is right: 'witness_works' and 'witness_held' name them",
             ),
             (Reason::WitnessUnread, _) => (
-                "counters say idle, and its GPUs' exporter, which could object, was not read",
+                "it would be idle or free, and an exporter of its node, which could object, was not read",
                 "let the exporter be read (pods/proxy, or its series in Prometheus)",
             ),
             (Reason::ServersUnread, _) => (

@@ -249,6 +249,12 @@ fn of_load(t: &Thresholds, plan: &Plan, service: &Service) -> Judged {
             "throughput by the roofline, not scaled from a measurement",
         );
     }
+    if plan.demand.latency_by_mean {
+        judged.cap(
+            Confidence::Estimated,
+            "of how long its tokens take only the mean is told: the p95 is taken as 3 × it",
+        );
+    }
     if service.slower {
         judged.cap(Confidence::Estimated, "tokens come slower than now, within the limit");
     }

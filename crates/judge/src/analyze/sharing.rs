@@ -127,8 +127,10 @@ fn memory(fleet: &Fleet, id: WorkloadId, workload: &Workload, slots: &[SlotId]) 
 }
 
 /// How busy a device was on average, as far as enough of it was seen to speak of.
-fn busy(slot: &Slot) -> Option<f64> {
-    let activity = slot.activity.as_ref()?;
+fn busy(fleet: &Fleet, slot: &Slot) -> Option<f64> {
+    // Another exporter of the node was not read, and may have seen more.
+    let lost = fleet.node(slot.node).exporter_lost;
+    let activity = slot.activity.as_ref().filter(|a| a.history || !lost)?;
     // Of two looks seconds apart both must agree: the mean of one sample is a moment.
     let stat = activity.engine_active.filter(|_| activity.window_seconds > 0.0)?;
     // GPU_UTIL and GR_ENGINE are the device's: of all its sharers together.
@@ -145,7 +147,7 @@ fn crowded(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -
         .into_iter()
         .map(|s| fleet.slot(s))
         .filter(|s| !s.guessed && sharers(s).len() > 1)
-        .filter_map(|s| Some((s, busy(s)?)))
+        .filter_map(|s| Some((s, busy(fleet, s)?)))
         .filter(|(_, mean)| *mean >= t.shared_card_busy)
         .max_by(|a, b| a.1.total_cmp(&b.1))?;
     let window = slot.activity.as_ref().map_or(0.0, |a| a.window_seconds);
@@ -189,7 +191,7 @@ fn spread(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let by_count = (held as u64).div_ceil(each);
         let activity: Option<Vec<f64>> = slots
             .iter()
-            .map(|s| busy(fleet.slot(*s)).filter(|_| !fleet.slot(*s).guessed))
+            .map(|s| busy(fleet, fleet.slot(*s)).filter(|_| !fleet.slot(*s).guessed))
             .collect();
         let Some(activity) = activity else {
             out.not_assessed(

@@ -79,6 +79,8 @@ pub struct Observed {
     /// Seconds.
     pub time_to_first_token_p95: Option<f64>,
     pub inter_token_latency_p95: Option<f64>,
+    /// Of a mean, where nothing tells how times are spread.
+    pub latency_by_mean: bool,
     /// Σ of end-to-end latencies over the window, seconds: ÷ window = mean concurrency (Little's law).
     pub e2e_latency_sum: Option<f64>,
     /// Tokens per request, from histograms.

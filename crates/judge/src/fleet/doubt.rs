@@ -93,7 +93,8 @@ fn of_unread(fleet: &Fleet, index: usize, unread: &Unread) -> Vec<SlotId> {
     match unread.what {
         // Whom nobody holds is free by the API server's word.
         UnreadKind::Exporter => in_cluster(fleet, index, |s| {
-            s.is_allocated() && name.is_none_or(|n| fleet.node(s.node).name == n)
+            let node = fleet.node(s.node);
+            (s.is_allocated() || node.exporter_lost) && name.is_none_or(|n| node.name == n)
         }),
         UnreadKind::Selector | UnreadKind::Pods => in_cluster(fleet, index, |_| true),
         _ => Vec::new(),

@@ -302,6 +302,7 @@ fn observed(
         (h, l) => h.or(l),
     };
     let quantile = |h: &Option<Histogram>, q: f64| h.as_ref().and_then(|h| h.quantile(q));
+    let time = |h: &Option<Histogram>| h.as_ref().and_then(|h| h.time(0.95));
     let kv = stat(load.kv_usage.map(as_ratio), bins);
     Observed {
         by: ObservedBy::History,
@@ -318,8 +319,12 @@ fn observed(
         waiting: stat(load.waiting, bins).or(live.waiting),
         kv_usage: kv.or(live.kv_usage),
         preemptions_per_hour: stat(load.preemptions, bins).map(|s| s.scaled(3600.0)),
-        time_to_first_token_p95: quantile(&load.time_to_first_token, 0.95).or(live.time_to_first_token_p95),
-        inter_token_latency_p95: quantile(&load.inter_token_latency, 0.95).or(live.inter_token_latency_p95),
+        time_to_first_token_p95: time(&load.time_to_first_token).or(live.time_to_first_token_p95),
+        inter_token_latency_p95: time(&load.inter_token_latency).or(live.inter_token_latency_p95),
+        latency_by_mean: match load.inter_token_latency.as_ref().filter(|h| h.time(0.95).is_some()) {
+            Some(h) => h.is_mean_only(),
+            None => live.latency_by_mean,
+        },
         e2e_latency_sum: load.e2e_latency.as_ref().map(|h| h.sum),
         prompt_length_p50: quantile(&load.prompt_length, 0.5).or(live.prompt_length_p50),
         prompt_length_p95: quantile(&load.prompt_length, 0.95).or(live.prompt_length_p95),

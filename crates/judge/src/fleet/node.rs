@@ -71,6 +71,8 @@ pub struct Node {
     pub unused_since: Option<Timestamp>,
     /// A GPU exporter runs here: what it could not tell is unread, not absent.
     pub has_exporter: bool,
+    /// One of its exporters was read and another was not: the one that was not may have seen work.
+    pub exporter_lost: bool,
     /// Whole devices as the exporter shows them, in whosever hands.
     pub devices: Vec<Device>,
 }

@@ -4,7 +4,7 @@ use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, 
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::engine::{self, exporters};
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen};
+use crate::snapshot::cluster::{Cluster, ContainerState, Pod as Seen, UnreadKind};
 use crate::snapshot::engine::{EngineReading, EngineScrape, Histogram, ServerIdentity};
 use crate::snapshot::figure::Figure;
 use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, PodName, each_once};
@@ -131,8 +131,10 @@ fn of_scrape(scrape: &EngineScrape, seen: &Seen, taken_at: Timestamp, skewed: &m
     observed.prompt_length_p95 = lengths(&last.prompt_length, 0.95);
     observed.output_length_p50 = lengths(&last.output_length, 0.5);
     observed.output_length_p95 = lengths(&last.output_length, 0.95);
-    observed.time_to_first_token_p95 = lengths(&last.time_to_first_token, 0.95);
-    observed.inter_token_latency_p95 = lengths(&last.inter_token_latency, 0.95);
+    let time = |h: &Option<Histogram>| h.as_ref().and_then(|h| h.time(0.95));
+    observed.time_to_first_token_p95 = time(&last.time_to_first_token);
+    observed.inter_token_latency_p95 = time(&last.inter_token_latency);
+    observed.latency_by_mean = last.inter_token_latency.as_ref().is_some_and(Histogram::is_mean_only);
     observed.prefix_hit_rate = match (last.prefix_hits, last.prefix_queries) {
         (Some(hits), Some(queries)) if queries > 0.0 => Some((hits / queries).clamp(0.0, 1.0)),
         _ => None,
@@ -269,6 +271,7 @@ fn merge(parts: &[Observed], expected: usize) -> Option<Observed> {
         gpu_busy: None,
         time_to_first_token_p95: worst(|o| o.time_to_first_token_p95),
         inter_token_latency_p95: worst(|o| o.inter_token_latency_p95),
+        latency_by_mean: parts.iter().any(|o| o.latency_by_mean),
         e2e_latency_sum: all(|o| o.e2e_latency_sum),
         prompt_length_p50: worst(|o| o.prompt_length_p50),
         prompt_length_p95: worst(|o| o.prompt_length_p95),
@@ -422,6 +425,8 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         .filter(|p| p.holds() && p.containers.iter().any(|c| exporters::of_container(c).is_some()))
         .filter_map(|p| p.node.as_deref())
         .collect();
+    let unread = cluster.unread.iter().filter(|u| u.what == UnreadKind::Exporter);
+    let lost: HashSet<&str> = unread.filter_map(|u| u.name.as_deref()).collect();
     for n in (0..fleet.nodes.len())
         .filter(|n| fleet.nodes[*n].cluster == index)
         .collect::<Vec<_>>()
@@ -429,6 +434,7 @@ fn activity(fleet: &mut Fleet, cluster: &Cluster, index: usize) {
         let name = fleet.nodes[n].name.clone();
         fleet.nodes[n].devices = by_node.remove(name.as_str()).unwrap_or_default();
         fleet.nodes[n].has_exporter = exporters.contains(name.as_str());
+        fleet.nodes[n].exporter_lost = lost.contains(name.as_str()) && cluster.gpus.iter().any(|g| g.node == name);
         let slots: Vec<SlotId> = fleet.nodes[n].slot_ids().collect();
         let whole = || slots.iter().map(|s| fleet.slot(*s)).filter(|s| s.mig_profile.is_none());
         let alone = whole().all(|s| whole().all(|other| other.holders == s.holders));

@@ -175,7 +175,7 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     let working = slot.facts.works.claimed();
     if let Some(verdict) = of_claims(fleet, slot, t) {
         let idle = verdict.0 == SlotState::Idle;
-        return if idle && (working || slot.facts.works.doubted_by.is_some()) {
+        return if idle && (working || node.exporter_lost || slot.facts.works.doubted_by.is_some()) {
             (SlotState::Unknown, Reason::Contradicted, None)
         } else {
             verdict
@@ -200,6 +200,9 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     }
     if working || (slot.facts.works.says.is_empty() && at_work_unnamed(fleet, id, t)) {
         return (SlotState::Unknown, Reason::Unmanaged, None);
+    }
+    if node.exporter_lost {
+        return (SlotState::Unknown, Reason::WitnessUnread, None);
     }
     if slot.facts.works.doubted_by.is_some() {
         return (SlotState::Unknown, Reason::Contradicted, None);
@@ -322,8 +325,13 @@ pub fn stuck_for(stuck: &Stuck, at: Timestamp) -> Option<u64> {
 
 /// Seconds that starting may take: the floor, the startup probe's own patience, and loading the weights.
 pub fn allowed(stuck: &Stuck, workload: Option<&Workload>, t: &Thresholds) -> u64 {
+    // A model that nobody could read is no larger than the GPUs that are to hold it.
+    let most = |w: &Workload| {
+        w.settings.as_ref()?.unread(Setting::Model)?;
+        Some(w.gpu?.memory.0 as f64 * f64::from(w.gpus_per_replica?))
+    };
     let loading = workload
-        .and_then(|w| weight_bytes(w.model.as_ref()?))
+        .and_then(|w| w.model.as_ref().map_or_else(|| most(w), weight_bytes))
         .map_or(0, |b| (b / t.load_bytes_per_second) as u64);
     t.stuck_seconds.max(stuck.startup_seconds.unwrap_or(0)).max(loading)
 }
@@ -443,11 +451,19 @@ fn did_work(workload: &Workload, t: &Thresholds) -> Option<bool> {
 pub fn idle_window(workload: &Workload, t: &Thresholds) -> Option<f64> {
     let o = &workload.observed;
     // No request, no token and none running: each must be known where the engine tells it at all.
-    let told = |figure| engine::tells(workload.engine(), figure) == Tells::Always;
+    let engine_unread = workload
+        .settings
+        .as_ref()
+        .is_some_and(|s| s.unread(Setting::Engine).is_some());
+    let told = |figure| engine_unread || engine::tells(workload.engine(), figure) == Tells::Always;
     let zero = |value: Option<f64>, figure| value.or((!told(figure)).then_some(0.0));
     let requests = o.requests?;
     let tokens = zero(o.output_tokens, LoadFigure::OutputTokens)? + zero(o.prompt_tokens, LoadFigure::PromptTokens)?;
     zero(o.running.and_then(|s| s.max), LoadFigure::Running)?;
+    // Requests that wait now would object.
+    if o.by == ObservedBy::LifetimeCounters {
+        zero(o.waiting.and_then(|s| s.max), LoadFigure::Waiting)?;
+    }
     // Equal on both sides of a hole, in a process that lived through it: nothing happened inside.
     let proven = o.by == ObservedBy::History && workload.unbroken;
     let hours = (o.window_seconds / 3600.0).max(1.0);
@@ -496,6 +512,14 @@ fn objection(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Option<Reaso
 fn objection_of(fleet: &Fleet, workload: &Workload, id: SlotId, t: &Thresholds) -> Option<Reason> {
     let slot = fleet.slot(id);
     let node = fleet.node(slot.node);
+    if node.exporter_lost {
+        let works = slot.facts.works.claimed();
+        return Some(if works {
+            Reason::Contradicted
+        } else {
+            Reason::WitnessUnread
+        });
+    }
     // A MIG instance or a shared device has no power of its own.
     if slot.mig_profile.is_some() || slot.holders.len() > 1 {
         let own = slot.mig_profile.is_some() && slot.holders.len() == 1 && slot.facts.works.claimed();
@@ -643,5 +667,5 @@ fn calm(fleet: &Fleet, id: SlotId, activity: &GpuActivity, whole: bool, t: &Thre
     let live_calm = live.is_none_or(|l| !l.attributed || witness::device(l, fleet.gpu_of(id), t) != Device::Works);
     // After a burst the window's own percentiles still show it: the stretch decides, beside what is seen now.
     let calm = !whole || witness::device(activity, fleet.gpu_of(id), t) == Device::Calm;
-    calm && live_calm
+    calm && live_calm && !fleet.node(fleet.slot(id).node).exporter_lost
 }

@@ -194,6 +194,8 @@ fn works(fleet: &Fleet, id: SlotId, t: &Thresholds) -> Fact {
     for (source, activity) in readings(slot) {
         let says = match device(activity, gpu, t) {
             Device::Works => Some(true),
+            // Another exporter of the node was not read, and may have seen it work.
+            Device::Calm if source == Source::Exporter && fleet.node(slot.node).exporter_lost => None,
             Device::Calm => Some(false),
             Device::Doubtful | Device::Blind => None,
         };

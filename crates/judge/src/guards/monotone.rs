@@ -6,11 +6,11 @@ use crate::analyze::finding::{Confidence, Finding, Subject};
 use crate::catalog::prices::PriceBook;
 use crate::fleet::Fleet;
 use crate::snapshot::cluster::{ClockOf, Cluster, ServerClock, Unread, UnreadKind};
-use crate::snapshot::engine::EngineReading;
-use crate::snapshot::gpu::GpuReading;
+use crate::snapshot::engine::{EngineReading, EngineScrape};
+use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape};
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
-use crate::units::UsdPerHour;
-use std::collections::BTreeMap;
+use crate::units::{Ratio, UsdPerHour};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads that can fail, as the collector records it when they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -374,7 +374,7 @@ fn refuse_proxy(cluster: &mut Cluster, dice: &mut Dice) -> bool {
         refused: true,
     };
     let lost: Vec<Unread> = if places[i] == EXPORTERS {
-        let nodes: std::collections::BTreeSet<String> = cluster.gpus.drain(..).map(|g| g.node).collect();
+        let nodes: BTreeSet<String> = cluster.gpus.drain(..).map(|g| g.node).collect();
         nodes
             .into_iter()
             .map(|n| refused(UnreadKind::Exporter, None, n))
@@ -384,7 +384,7 @@ fn refuse_proxy(cluster: &mut Cluster, dice: &mut Dice) -> bool {
             .into_iter()
             .partition(|e| e.namespace == places[i]);
         cluster.engines = kept;
-        let gone: Vec<crate::snapshot::engine::EngineScrape> = gone;
+        let gone: Vec<EngineScrape> = gone;
         gone.into_iter()
             .map(|e| refused(UnreadKind::Engine, Some(e.namespace), e.pod))
             .collect()
@@ -671,6 +671,97 @@ fn a_failed_read_never_raises_anything_on_generated_fleets() {
             done.get(lost)
         );
     }
+}
+
+/// A second exporter on each node, of the figures of `nvidia-smi`, which alone sees work on some devices; and servers without
+/// a request so far, some with a queue.
+fn with_second_exporters(snapshot: &mut Snapshot, dice: &mut Dice) {
+    for cluster in &mut snapshot.clusters {
+        let mut seen: BTreeMap<String, bool> = BTreeMap::new();
+        let mut more: Vec<GpuScrape> = Vec::new();
+        for first in &cluster.gpus {
+            let works = *seen.entry(first.node.clone()).or_insert_with(|| dice.chance(50)) && dice.chance(60);
+            let mut other = GpuScrape {
+                generation: Some(Generation::NvidiaSmi),
+                ..first.clone()
+            };
+            for reading in &mut other.readings {
+                *reading = GpuReading {
+                    gpu_util: Some(Ratio(if works { 0.9 } else { 0.0 })),
+                    ..bare(reading)
+                };
+            }
+            more.push(other);
+        }
+        cluster.gpus.extend(more);
+        for engine in &mut cluster.engines {
+            let queued = dice.chance(40);
+            for reading in engine.readings.iter_mut().filter(|r| r.requests == Some(0.0) && queued) {
+                reading.waiting = Some(3.0);
+            }
+        }
+    }
+}
+
+fn bare(reading: &GpuReading) -> GpuReading {
+    GpuReading {
+        gr_engine: None,
+        sm_active: None,
+        tensor: None,
+        dram: None,
+        ..reading.clone()
+    }
+}
+
+/// The page of one exporter of a node, of two.
+fn lose_one_page(cluster: &mut Cluster, of_second: bool, dice: &mut Dice) -> bool {
+    let is = |g: &GpuScrape| (g.generation == Some(Generation::NvidiaSmi)) == of_second;
+    let nodes: BTreeSet<String> = cluster.gpus.iter().filter(|g| is(g)).map(|g| g.node.clone()).collect();
+    let nodes: Vec<String> = nodes.into_iter().collect();
+    let Some(node) = pick(&nodes, dice).map(|i| nodes[i].clone()) else {
+        return false;
+    };
+    cluster.gpus.retain(|g| g.node != node || !is(g));
+    unread(cluster, UnreadKind::Exporter, None, Some(node));
+    true
+}
+
+/// What one witness alone objects by may be what is lost: the page of one exporter of two, the gauge of a queue.
+#[test]
+fn the_only_objection_may_be_lost() {
+    let mut dice = Dice(29);
+    let (mut pages, mut queues, mut objected) = (0, 0, 0);
+    for seed in 0..FLEETS {
+        let made = fleets::make(seed);
+        let alone = judge(&made.snapshot, &made.prices);
+        let mut snapshot = made.snapshot.clone();
+        with_second_exporters(&mut snapshot, &mut dice);
+        let whole = judge(&snapshot, &made.prices);
+        let idle = |j: &Judged| j.report.totals.gpus_idle + j.report.totals.gpus_free;
+        objected += u32::from(idle(&whole) < idle(&alone));
+        for of_second in [true, true, false] {
+            let mut less = snapshot.clone();
+            let at = dice.below(less.clusters.len() as u64) as usize;
+            if lose_one_page(&mut less.clusters[at], of_second, &mut dice) {
+                pages += 1;
+                let part = judge(&less, &made.prices);
+                assert_not_better(&whole, &part, &format!("fleet {seed} without an exporter of two"));
+            }
+        }
+        let mut less = snapshot.clone();
+        let engines = less.clusters.iter_mut().flat_map(|c| &mut c.engines);
+        let waits = |e: &&mut EngineScrape| e.readings.iter().any(|r| r.waiting.is_some_and(|w| w > 0.0));
+        for engine in engines.filter(waits) {
+            queues += 1;
+            engine.readings.iter_mut().for_each(|r| r.waiting = None);
+        }
+        let part = judge(&less, &made.prices);
+        assert_not_better(&whole, &part, &format!("fleet {seed} without queues"));
+    }
+    assert!(
+        pages >= 200 && queues >= 100 && objected >= 50,
+        "{pages} {queues} {objected}"
+    );
 }
 
 #[test]

@@ -182,8 +182,16 @@ impl Asker<'_> {
         ];
         let mut out = Vec::new();
         for (of, id) in kinds {
-            for (series, le) in [(Series::Bucket, ",le"), (Series::Sum, "")] {
-                if series == Series::Sum && id != Observed::Request {
+            let is_time = matches!(id, Observed::FirstToken | Observed::InterToken);
+            let bucketed = !self.words.groups_with(of, Series::Bucket.text()).is_empty();
+            for (series, le) in [(Series::Bucket, ",le"), (Series::Sum, ""), (Series::Count, "")] {
+                let asked = match series {
+                    Series::Bucket => true,
+                    Series::Sum => id == Observed::Request || id == Observed::InterToken || is_time && !bucketed,
+                    // Some stores keep no buckets: the mean is left.
+                    Series::Count => is_time && !bucketed,
+                };
+                if !asked {
                     continue;
                 }
                 let parts: Vec<String> = self

@@ -56,6 +56,8 @@ pub(in crate::analyze) struct Demand {
     pub(in crate::analyze) hit_rate: Option<f64>,
     pub(in crate::analyze) inter_token_latency: Option<f64>,
     pub(in crate::analyze) time_to_first_token: Option<f64>,
+    /// They are made of a mean, where nothing tells how times are spread.
+    pub(in crate::analyze) latency_by_mean: bool,
     prompt_length: Option<f64>,
     output_length: Option<f64>,
     /// Engines (replicas × data-parallel ranks) among which the load was spread while it was measured.
@@ -83,6 +85,7 @@ impl Demand {
         demand.hit_rate = o.prefix_hit_rate;
         demand.inter_token_latency = o.inter_token_latency_p95;
         demand.time_to_first_token = o.time_to_first_token_p95;
+        demand.latency_by_mean = o.latency_by_mean;
         let each = |tokens: Option<f64>| tokens.zip(o.requests.filter(|r| *r > 0.0)).map(|(t, r)| t / r);
         demand.prompt_length = each(o.prompt_tokens);
         demand.output_length = each(o.output_tokens);

@@ -135,7 +135,9 @@ pub fn placed(fleet: &Fleet, workload: &Workload) -> Option<Placement> {
 /// A server's p95 time between tokens, with what it ran meanwhile. `None`: one of them is not known.
 fn timed(demand: &Demand, current: &Placement) -> Option<Measured> {
     let (input, output) = demand.lengths();
-    let seconds = demand.inter_token_latency.filter(|s| *s > 0.0)?;
+    // A p95 made of a mean is no measurement that others could be scaled from.
+    let told = demand.inter_token_latency.filter(|_| !demand.latency_by_mean);
+    let seconds = told.filter(|s| *s > 0.0)?;
     let rate = demand.output_tokens_per_second / demand.engines().max(1.0);
     Some(Measured {
         roofline: current.roofline.clone()?,
