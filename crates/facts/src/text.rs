@@ -185,6 +185,12 @@ fn is_random(part: &str) -> bool {
         && part.split(['-', '_']).any(|word| word.len() >= 20)
 }
 
+/// "1 node", "2 nodes".
+pub fn plural<N: std::fmt::Display + Copy + PartialEq + From<u8>>(n: N, word: &str) -> String {
+    let end = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {word}{end}")
+}
+
 /// A word for a POSIX shell, quoted where it must be. What begins with a dash would be an option: it is a file here.
 pub fn shell_word(text: &str) -> String {
     let shown: String = text.chars().filter(|c| !is_harmful(*c)).collect();

@@ -3,6 +3,7 @@
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
 use super::support;
 use super::{Check, Context, Outcome, documented};
+use crate::analyze::rights;
 use crate::fleet::{Fleet, Node, Pod};
 use crate::settings::Thresholds;
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ impl Check for CpuPodsOnGpuNode {
             if !fleet.clusters[node.cluster].pods_known {
                 out.not_assessed(
                     "pods of all namespaces could not be read",
-                    "grant what 'gpuwaste rbac' prints",
+                    rights::READ,
                     node.slot_ids(),
                 );
                 continue;

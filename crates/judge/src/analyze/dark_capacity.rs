@@ -10,6 +10,7 @@ use super::finding::Evidence;
 use super::support::gpus;
 use super::words;
 use super::{Check, Context, Outcome, documented};
+use crate::analyze::rights;
 use crate::fleet::state::Reason;
 use crate::fleet::witness::{Fact, Facts};
 use crate::fleet::{Fleet, SlotId, SlotState, WorkloadClass};
@@ -196,16 +197,16 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
             ),
             (Reason::HoldersInvisible, _) => (
                 "pods of all namespaces could not be read: somebody unseen may hold it",
-                "grant what 'gpuwaste rbac' prints",
+                rights::READ,
             ),
             (Reason::NodeUnread, _) => (
                 "nodes could not be read: others may share the GPU, and what it costs is unknown",
-                "grant what 'gpuwaste rbac' prints",
+                rights::READ,
             ),
             (Reason::Planned, _) => ("it is planned: nothing runs of it yet", "scan once it runs"),
             (Reason::ClaimsInvisible, _) => (
                 "resource claims could not be listed: one of them may hold it",
-                "grant what 'gpuwaste rbac' prints",
+                rights::READ,
             ),
             (Reason::CustomSharing, _) => (
                 "GPUs are handed out by DRA claims or a sharing layer whose holders cannot be told",
@@ -247,10 +248,9 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "its MIG layout is being changed",
                 "scan again when the MIG manager is done",
             ),
-            (_, Some(WorkloadClass::Server)) => (
-                "what the server did could not be read for long enough",
-                "grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
-            ),
+            (_, Some(WorkloadClass::Server)) => {
+                ("what the server did could not be read for long enough", rights::PAGES)
+            }
             (_, Some(_)) => (
                 "a notebook, job or unknown pod can be called idle only by a day of GPU history",
                 "give Prometheus with DCGM metrics",

@@ -8,6 +8,7 @@ mod oom;
 use super::finding::Finding;
 use super::support::{self, Lack, lack};
 use super::{Check, Context, Outcome, documented};
+use crate::analyze::rights;
 use crate::engine::{self, LoadFigure, Tells};
 use crate::fleet::{Fleet, ObservedBy, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
@@ -71,11 +72,7 @@ impl Check for KvPressure {
             } else if workload.observed.by == ObservedBy::Nothing
                 || (workload.observed.kv_usage.is_none() && workload.observed.preemptions.is_none())
             {
-                out.not_assessed(
-                    "the server's metrics could not be read",
-                    "grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
-                    slots,
-                );
+                out.not_assessed("the server's metrics could not be read", rights::PAGES, slots);
             } else if workload.observed.bins.as_ref().is_some_and(|b| b.kv_by_other_limits) {
                 out.not_assessed(support::BY_OTHER_LIMITS.0, support::BY_OTHER_LIMITS.1, slots);
             } else {
@@ -121,7 +118,7 @@ pub(super) fn is_short(context: &Context<'_>, id: WorkloadId) -> Result<bool, La
     if tells(workload, LoadFigure::Preemptions) && o.preemptions.is_none() || lengths_told && limited && !lengths {
         return Err(lack(
             "whether its KV cache is large enough could not be read (preemptions, lengths of requests)",
-            super::sizing::SCRAPE,
+            rights::PAGES,
         ));
     }
     Ok(false)

@@ -26,6 +26,7 @@ mod owners_past;
 mod parallelism_mismatch;
 #[cfg(test)]
 mod policy_tests;
+pub(crate) mod rights;
 mod sharing;
 #[cfg(test)]
 mod sharing_tests;

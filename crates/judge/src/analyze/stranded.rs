@@ -6,6 +6,7 @@ mod scatter;
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use super::support::{self, Judged, gpus};
 use super::{Check, Context, Outcome, documented};
+use crate::analyze::rights;
 use crate::fleet::{Fleet, Node, NodeId, Pod, SlotId, SlotState, WHOLE_GPU};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::{NodeExpression, PodPlacement, Taint};
@@ -125,7 +126,7 @@ fn host(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut O
         if !cluster.pods_known {
             out.not_assessed(
                 "not every pod is visible: what CPU and memory are left is unknown",
-                "grant what 'gpuwaste rbac' prints",
+                rights::READ,
                 free,
             );
             continue;

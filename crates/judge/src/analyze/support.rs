@@ -2,6 +2,7 @@
 
 use super::finding::{Claim, ClaimRank, Confidence, Finding, FindingKind, Fix, Subject};
 use super::{Doubt, Outcome, opt_out};
+use crate::analyze::rights;
 use crate::fleet::{Fleet, Node, PriceSource, SlotId, SlotState, Workload, WorkloadId};
 use crate::snapshot::server::UnreadSetting;
 use crate::units::UsdPerHour;
@@ -181,7 +182,7 @@ pub(super) fn on_unseen_nodes(fleet: &Fleet, slots: &[SlotId]) -> bool {
 }
 
 /// Why such GPUs are not judged, and the way out.
-pub(super) const UNSEEN: (&str, &str) = ("its nodes could not be read", "grant what 'gpuwaste rbac' prints");
+pub(super) const UNSEEN: (&str, &str) = ("its nodes could not be read", rights::READ);
 
 /// Why bins of a history are not judged, and the way out.
 pub(super) const BY_OTHER_LIMITS: (&str, &str) = (
@@ -428,7 +429,7 @@ pub(super) fn set_aside_unread_owners(fleet: &Fleet, out: &mut Outcome) {
     out.assessed.retain(|s| !slots.contains(s));
     out.not_assessed(
         "its owner could not be read: it may have opted out, or be a part of something larger",
-        "grant what 'gpuwaste rbac' prints",
+        rights::READ,
         slots,
     );
 }

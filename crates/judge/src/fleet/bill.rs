@@ -5,6 +5,7 @@ use crate::catalog::bill::Bill;
 use crate::snapshot::Gap;
 use crate::snapshot::cluster::Cluster;
 use crate::units::UsdPerHour;
+use gpuwaste_facts::text::plural;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,8 +56,7 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
         gaps.push(Gap {
             source: format!("bill {}", bill.name),
             what: format!(
-                "what {} {} with GPUs cost ({})",
-                nodes.len(),
+                "what {} with GPUs cost ({})",
                 plural(nodes.len(), "node"),
                 listed(&nodes)
             ),
@@ -77,8 +77,7 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
         gaps.push(Gap {
             source: format!("bill {}", bill.name),
             what: format!(
-                "{} {} with GPUs ({}), ${:.2}/h",
-                others.len(),
+                "{} with GPUs ({}), ${:.2}/h",
                 plural(others.len(), "machine"),
                 listed(&types.into_iter().collect::<Vec<_>>()),
                 usd.usd()
@@ -91,7 +90,7 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
     if let Some((rows, why)) = &bill.bad_rows {
         gaps.push(Gap {
             source: format!("bill {}", bill.name),
-            what: format!("{rows} {}", plural(usize::try_from(*rows).unwrap_or(usize::MAX), "row")),
+            what: plural(*rows, "row"),
             reason: why.clone(),
             effect: "what they charge is in no price".into(),
             remedy: "export it again, without a change by hand".into(),
@@ -109,10 +108,6 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
         });
     }
     gaps
-}
-
-fn plural(n: usize, word: &str) -> String {
-    if n == 1 { word.into() } else { format!("{word}s") }
 }
 
 fn listed(names: &[String]) -> String {

@@ -17,6 +17,7 @@ use crate::snapshot::gpu::{GpuScrape, each_once};
 use crate::snapshot::resources::{self, ResourceKind};
 use crate::snapshot::{Gap, Snapshot};
 use crate::units::{Bytes, MilliCores};
+use gpuwaste_facts::text::plural;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -227,7 +228,7 @@ fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {
     if planned && (name == nodes::UNNAMED || name.contains('/')) {
         return Gap {
             source: "manifests".into(),
-            what: format!("the GPU model of {gpus} GPUs"),
+            what: format!("the GPU model of {}", plural(gpus, "GPU")),
             reason: "neither a node selector nor an affinity says which GPU".into(),
             effect: "they have no price, and no model is sized against them".into(),
             remedy: "give --gpu NAME, or select nodes by GPU or instance type".into(),
@@ -235,7 +236,7 @@ fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {
     }
     Gap {
         source: format!("cluster {}", cluster.name),
-        what: format!("GPU model '{name}' on {gpus} GPUs"),
+        what: format!("GPU model '{name}' on {}", plural(gpus, "GPU")),
         reason: "the catalogue has no such GPU".into(),
         effect: "no list price, and no model is sized against it".into(),
         remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),

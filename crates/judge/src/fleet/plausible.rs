@@ -7,6 +7,7 @@ use crate::engine::metrics::plausible::card_of;
 use crate::snapshot::Gap;
 use crate::snapshot::figure::Figure;
 use gpuwaste_facts::limits::{self, Quantity};
+use gpuwaste_facts::text::plural;
 use std::collections::BTreeMap;
 
 /// Drops what cannot be from every slot and device.
@@ -34,7 +35,7 @@ pub(super) fn keep(fleet: &mut Fleet) {
     for ((cluster, what), (count, most)) in dropped {
         fleet.gaps.push(Gap {
             source: format!("cluster {}", fleet.clusters[cluster].name),
-            what: format!("{what} of {count} GPUs"),
+            what: format!("{what} of {}", plural(count, "GPU")),
             reason: format!("it reads up to {most:.0}, which no such card can reach"),
             effect: "these figures are dropped: they say nothing of work or rest".into(),
             remedy: "look at the exporter's unit and version".into(),

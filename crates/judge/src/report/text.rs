@@ -5,6 +5,7 @@ use crate::analyze::finding::{Evidence, FindingKind, Subject};
 use crate::report::document::{Grade, Status};
 use crate::snapshot::SourceKind;
 use crate::units::UsdPerHour;
+pub use gpuwaste_facts::text::plural;
 use std::collections::BTreeSet;
 
 /// Hours of a month, as cloud price lists count them (365 × 24 ÷ 12).
@@ -324,7 +325,7 @@ pub fn not_assessed_line(report: &Report) -> Option<String> {
     let (check, _, most, _) = missing.reasons.first()?;
     let others = match checks.len() - 1 {
         0 => String::new(),
-        n => format!(" and {n} more checks"),
+        n => format!(" and {}", plural(n, "more check")),
     };
     let way = missing
         .remedy
@@ -361,11 +362,6 @@ pub fn saving(f: &ReportFinding) -> &'static str {
 pub fn gpus(n: f64) -> String {
     let n = count(n);
     format!("{n} GPU{}", if n == "1" { "" } else { "s" })
-}
-
-/// "1 node", "2 nodes".
-pub fn plural(n: u64, word: &str) -> String {
-    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// "dark-capacity/idle".

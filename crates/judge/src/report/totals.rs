@@ -3,6 +3,7 @@
 use super::document::{CheckCoverage, CheckGap, Report, ReportFinding, Status, Totals, UnitCosts};
 use crate::analyze::Outcome;
 use crate::analyze::finding::{FindingKind, NotAssessed};
+use crate::analyze::rights;
 use crate::fleet::unit_cost::{Sum, UnitCost};
 use crate::fleet::{Fleet, ObservedBy, PriceSource, Slot, SlotId, SlotState, WHOLE_GPU, Workload, WorkloadClass};
 use crate::snapshot::SourceKind;
@@ -239,7 +240,7 @@ fn not_assessed(fleet: &Fleet, entries: &[NotAssessed]) -> Vec<CheckGap> {
     for entry in entries {
         // Where there is no cluster nothing can be granted in it.
         let (reason, remedy) =
-            if !entry.slots.is_empty() && entry.slots.iter().all(bare) && entry.remedy.contains("gpuwaste rbac") {
+            if !entry.slots.is_empty() && entry.slots.iter().all(bare) && rights::grants(&entry.remedy) {
                 (
                     NO_SCHEDULER,
                     "give a kubeconfig, or run 'gpuwaste scan --local' on the hosts",

@@ -2,6 +2,7 @@
 
 use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
+use crate::analyze::rights;
 use crate::analyze::support::{self, Judged, span};
 use crate::analyze::{Outcome, words};
 use crate::fleet::state::Reason;
@@ -35,7 +36,7 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             // R2: the spend of GPUs whose holders are invisible is not counted, nor is its waste.
             out.not_assessed(
                 "pods of all namespaces could not be read: somebody unseen may hold it",
-                "grant what 'gpuwaste rbac' prints",
+                rights::READ,
                 [SlotId(index)],
             );
             continue;

@@ -26,6 +26,7 @@ pub(super) use replicas::Cut;
 use super::finding::FixPlacement;
 use super::support::{self, Lack, lack};
 use super::{Context, kv_pressure};
+use crate::analyze::rights;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::Task;
 use crate::engine::{self, LoadFigure, Tells};
@@ -42,8 +43,6 @@ use std::sync::Arc;
 
 /// Share of the judged time over which a history must be known (R6, R9).
 const KNOWN_LOAD: f64 = 0.8;
-
-pub(super) const SCRAPE: &str = "grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')";
 
 /// The joint plan.
 pub(super) struct Plan {
@@ -273,7 +272,10 @@ fn plan(
         let p95 = |f: Option<Figure>| f.and_then(|f| f.p95.or(f.max));
         let (waiting, running) = (p95(workload.observed.waiting), p95(workload.observed.running));
         if lacks(held.settings, LoadFigure::Waiting, waiting) {
-            return Err(lack("whether requests wait in its queue could not be read", SCRAPE));
+            return Err(lack(
+                "whether requests wait in its queue could not be read",
+                rights::PAGES,
+            ));
         }
         if waiting.is_some_and(|w| w >= (QUEUE * running.unwrap_or(0.0)).max(1.0)) {
             return Err(lack(
@@ -323,7 +325,7 @@ fn plan(
             && (lacks(held.settings, LoadFigure::InterTokenLatency, demand.inter_token_latency)
                 || lacks(held.settings, LoadFigure::TimeToFirstToken, demand.time_to_first_token)) =>
         {
-            Err(lack("how long its tokens take could not be read", SCRAPE))
+            Err(lack("how long its tokens take could not be read", rights::PAGES))
         }
         (Some(price), Some(slot), _) => {
             let wanted = Wanted {
@@ -370,10 +372,7 @@ fn demand(context: &Context<'_>, workload: &Workload, held: &Held<'_>, current: 
     }
     let capacity = replicas::capacity(workload, current, ranks);
     let Some(demand) = Demand::of(workload, capacity, ranks, t) else {
-        return Err(lack(
-            "its load over time is not known",
-            "give Prometheus, or grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
-        ));
+        return Err(lack("its load over time is not known", rights::PAGES_OR_STORE));
     };
     if !support::lasts(demand.window_seconds, demand.bin_seconds, t.minimum_window_seconds) {
         return Err(lack("its load was seen for less than 24 h", "scan again tomorrow"));
@@ -381,7 +380,10 @@ fn demand(context: &Context<'_>, workload: &Workload, held: &Held<'_>, current: 
     // Replicas that nobody read would make the load look smaller than it is.
     let needed = if demand.history { KNOWN_LOAD } else { 1.0 };
     if demand.coverage.is_none_or(|c| c < needed) {
-        return Err(lack("the load of some replicas or times could not be read", SCRAPE));
+        return Err(lack(
+            "the load of some replicas or times could not be read",
+            rights::PAGES,
+        ));
     }
     Ok(demand)
 }

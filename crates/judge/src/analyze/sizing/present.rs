@@ -2,6 +2,7 @@
 
 use super::held::held;
 use super::{Demand, lack, replicas, whole};
+use crate::analyze::rights;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::fit::load::Present;
@@ -55,12 +56,7 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
     );
     let ranks = held.parallelism().data;
     let capacity = replicas::capacity(workload, &current, ranks);
-    let unknown = || {
-        lack(
-            "its load over time is not known",
-            "give Prometheus, or grant pods/proxy ('gpuwaste rbac --with scrape --namespace NS')",
-        )
-    };
+    let unknown = || lack("its load over time is not known", rights::PAGES_OR_STORE);
     let demand = Demand::of(workload, capacity, ranks, t).ok_or_else(|| told(unknown()))?;
     let (Some(input), Some(output)) = demand.lengths() else {
         return Err(told(lack(

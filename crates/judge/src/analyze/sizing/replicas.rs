@@ -2,6 +2,7 @@
 
 use super::candidates::slo;
 use super::{Demand, Lack, lack};
+use crate::analyze::rights;
 use crate::fit::{self, Placement};
 use crate::fleet::{Fleet, Workload};
 use crate::settings::Thresholds;
@@ -96,7 +97,7 @@ pub(super) fn cut(
         ));
     };
     let Some(kv) = super::replicas::capacity(workload, current, ranks).filter(|k| *k > 0.0) else {
-        return Err(lack("the KV capacity of one replica is unknown", super::SCRAPE));
+        return Err(lack("the KV capacity of one replica is unknown", rights::PAGES));
     };
     let times = |need: f64, each: f64| (t.replica_headroom * need / each).ceil().max(1.0) as u64;
     let by_tokens = times(demand.peak_output_tokens_per_second, capacity);
@@ -138,7 +139,7 @@ pub(super) fn cut(
 /// Nobody told the floor: it is not 0.
 pub(super) const FLOOR_UNREAD: Lack = lack(
     "autoscalers or disruption budgets could not be read: the least number of replicas is unknown",
-    "grant what 'gpuwaste rbac' prints",
+    rights::READ,
 );
 
 /// max(autoscaler's minimum, disruption budget, the policy's own); unknown ones are not 0.
