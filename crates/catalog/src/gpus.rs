@@ -211,17 +211,22 @@ pub fn find_with_memory(name: &str, mib: Option<f64>) -> Option<&'static GpuFact
         return ((own - gib).abs() <= STATED_TOLERANCE * own).then_some(gpu);
     }
     // "H100 96GB": the family's first word, and a row of about that memory.
-    let word = normalise(&family);
-    let rows: Vec<usize> = (0..catalog.gpus.len())
-        .filter(|i| {
-            catalog.gpus[*i]
-                .name
-                .split('-')
-                .next()
-                .is_some_and(|first| normalise(first) == word)
-        })
-        .collect();
-    pick(&rows, mib)
+    pick(&of_family(&family), mib)
+}
+
+/// Rows whose name's first word this is.
+fn of_family(word: &str) -> Vec<usize> {
+    let word = normalise(word);
+    let is_first = |gpu: &GpuFacts| gpu.name.split('-').next().is_some_and(|first| normalise(first) == word);
+    (0..CATALOG.gpus.len())
+        .filter(|i| is_first(&CATALOG.gpus[*i]))
+        .collect()
+}
+
+/// Cards that a name may stand for which [`find`] does not know, since they differ: "a100" is four of two sizes.
+pub fn may_be(name: &str) -> Vec<&'static str> {
+    let rows = of_family(name).into_iter().map(|i| CATALOG.gpus[i].name.as_str());
+    rows.collect()
 }
 
 /// Memory that an unknown card's name states: "RTX 3060 12GB".
@@ -331,6 +336,14 @@ mod tests {
 
     fn name(text: &str) -> Option<&'static str> {
         find(text).map(|g| g.name.as_str())
+    }
+
+    #[test]
+    fn a_name_of_several_cards_is_none_of_them() {
+        assert!(find("a100").is_none());
+        let all = may_be("a100");
+        assert!(all.len() > 1 && all.iter().all(|n| n.starts_with("A100")), "{all:?}");
+        assert!(may_be("nosuch").is_empty());
     }
 
     #[test]

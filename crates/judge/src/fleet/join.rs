@@ -6,7 +6,7 @@ use super::{
     ClusterInfo, Fleet, Node, NodeId, Pod, PodId, SlotId, Stuck, StuckReason, WHOLE_GPU, doubt, dra, history, identity,
     observed, past, state, witness, workloads,
 };
-use crate::catalog::prices::PriceBook;
+use crate::catalog::{self, prices::PriceBook};
 use crate::engine::metrics::plausible;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
@@ -234,12 +234,24 @@ fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {
             remedy: "give --gpu NAME, or select nodes by GPU or instance type".into(),
         };
     }
+    let several = catalog::gpus::may_be(name);
+    let (reason, remedy) = if several.is_empty() {
+        (
+            "the catalogue has no such GPU".to_owned(),
+            "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones",
+        )
+    } else {
+        (
+            format!("that may be {}", several.join(", ")),
+            "let an exporter be read that tells which (its page, or --prometheus URL), or give its price with --prices",
+        )
+    };
     Gap {
         source: format!("cluster {}", cluster.name),
         what: format!("GPU model '{name}' on {}", plural(gpus, "GPU")),
-        reason: "the catalogue has no such GPU".into(),
+        reason,
         effect: "no list price, and no model is sized against it".into(),
-        remedy: "give its price with --prices; 'gpuwaste catalog gpus' lists the known ones".into(),
+        remedy: remedy.into(),
     }
 }
 

@@ -48,8 +48,11 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     findings.extend(known);
     let top = options.top.unwrap_or(if compared { TOP.min(news) } else { TOP });
     let head: Vec<String> = rows(&findings, 0, top);
-    if findings.is_empty() && report.totals.gpus > 0.0 {
-        let _ = writeln!(page, "\n{}", text::nothing_found(&report.totals));
+    if findings.is_empty()
+        && report.totals.gpus > 0.0
+        && let Some(line) = text::nothing_listed(report)
+    {
+        let _ = writeln!(page, "\n{line}");
     }
     let mut sections: Vec<(String, Vec<String>, &str)> = Vec::new();
     if !head.is_empty() {

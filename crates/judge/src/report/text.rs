@@ -168,6 +168,11 @@ pub fn nothing_found(t: &Totals) -> &'static str {
     }
 }
 
+/// The same below a headline, unless that has said so.
+pub fn nothing_listed(report: &Report) -> Option<&'static str> {
+    Some(nothing_found(&report.totals)).filter(|line| headline(report) != *line)
+}
+
 /// What stands where there is no GPU to speak of.
 pub fn no_gpus(t: &Totals) -> &'static str {
     if t.spend_usd_per_hour.is_none() {

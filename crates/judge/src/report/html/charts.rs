@@ -7,7 +7,7 @@ use crate::analyze::finding::FindingKind;
 use crate::analyze::idle_schedule::quiet;
 use crate::units::UsdPerHour;
 use maud::{Markup, html};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of a plot; the rest is one row.
 const ROWS: usize = 16;
@@ -119,7 +119,7 @@ pub(super) fn states(t: &Totals) -> Markup {
 #[derive(Default)]
 struct Money {
     spend: UsdPerHour,
-    /// Any of it has a price.
+    /// Any of it has a price, or could be judged: nothing found is 0 there.
     known: bool,
     now: UsdPerHour,
     reusable: UsdPerHour,
@@ -176,6 +176,15 @@ fn model(w: &ReportWorkload) -> String {
 
 fn by_model(report: &Report) -> Markup {
     let unknown = || "unknown GPU".to_owned();
+    // Nothing runs of what is written, and it is judged.
+    let planned = text::of_manifests(report) && report.totals.waste_usd_per_hour.is_some();
+    let some = |n: &&ReportNode| n.states.iter().any(|(state, gpus)| state != "unknown" && *gpus > 0.0);
+    let judged: BTreeSet<&str> = report
+        .nodes
+        .iter()
+        .filter(some)
+        .filter_map(|n| n.gpu.as_deref())
+        .collect();
     let mut rows: BTreeMap<(String, String), Money> = BTreeMap::new();
     let mut left: BTreeMap<String, UsdPerHour> = BTreeMap::new();
     for node in &report.nodes {
@@ -190,10 +199,14 @@ fn by_model(report: &Report) -> Markup {
         if let Some(rest) = left.get_mut(&gpu) {
             *rest = *rest - spend;
         }
-        rows.entry((model(w), gpu)).or_default().spend += spend;
+        let row = rows.entry((model(w), gpu)).or_default();
+        row.spend += spend;
+        row.known |= w.waste_usd_per_hour.is_some() || planned;
     }
     for (gpu, rest) in left {
-        rows.entry((NOBODY.to_owned(), gpu)).or_default().spend += rest;
+        let row = rows.entry((NOBODY.to_owned(), gpu.clone())).or_default();
+        row.spend += rest;
+        row.known |= planned || judged.contains(gpu.as_str());
     }
     for f in counted(report) {
         let s = &f.subject;
@@ -228,7 +241,7 @@ fn by_model(report: &Report) -> Markup {
                 thead { tr { th.l { "model · tier" } th { span.muted { "$ per hour" } } th.n { "waste of spend" } } }
                 tbody { @for ((model, gpu), m) in &rows {
                     tr { td.l { (plain(model)) " " small { (plain(gpu)) } } td { (bar(&m.segments(), max)) }
-                        td.n { (text::amount(m.now + m.reusable)) " of " (text::amount(m.spend)) } }
+                        td.n { (text::known_amount(m.known.then(|| m.now + m.reusable))) " of " (text::amount(m.spend)) } }
                 } }
             }
         }

@@ -71,7 +71,7 @@ fn headline(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
 fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let all = order::ranked(report);
     if all.is_empty() {
-        return writeln!(out, "\n{}", text::nothing_found(&report.totals));
+        return text::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
     }
     let paint = Paint(options.color);
     let many = clusters(report) > 1;

@@ -61,7 +61,7 @@ impl Layout {
 pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let all = shown(report);
     if all.is_empty() {
-        return writeln!(out, "\n{}", text::nothing_found(&report.totals));
+        return text::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
     }
     let top = options.top.unwrap_or(TOP);
     let paint = Paint(options.color);
