@@ -3,7 +3,8 @@
 use super::recorded::Lost;
 use crate::cli::{ColorArg, ReportArgs};
 use crate::report::document::{Fixed, Report, Status, SuppressionState};
-use crate::report::text::{self, plain, same_gaps};
+use crate::report::lines::{self, same_gaps};
+use crate::report::text::{self, plain};
 use crate::report::{Format, RenderOptions};
 use crate::snapshot::Gap;
 use crate::units::sum_known;
@@ -222,7 +223,7 @@ fn tell_suppressed(err: &mut impl Write, report: &Report) -> Result<()> {
 }
 
 fn tell_fixed(err: &mut impl Write, fixed: &[Fixed]) -> Result<()> {
-    for line in text::gone(fixed) {
+    for line in lines::gone(fixed) {
         writeln!(err, "gpuwaste: gone since the baseline, {line}")?;
     }
     let unknown: Vec<&Fixed> = fixed.iter().filter(|f| f.not_assessed.is_some()).collect();

@@ -2,6 +2,7 @@
 //! warning, the rest a notice. They stand at file and line where manifests tell them.
 
 use super::document::{GateResult, Report, ReportFinding, Status};
+use super::lines;
 use super::text::{self, plain};
 use super::{order, text::per_month};
 use crate::verdict::counted;
@@ -36,7 +37,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "::notice title=GPU waste::{}",
-        data(&format!("{} {}", text::headline(report), text::spend_line(report)))
+        data(&format!("{} {}", lines::headline(report), lines::spend_line(report)))
     )?;
     for gate in report.gates.iter().filter(|g| g.result() != GateResult::Passed) {
         let line = format!("{}: {}", gate.result().name(), text::gate_figures(gate));

@@ -4,6 +4,7 @@
 use super::RenderOptions;
 use super::decision::{self, Decision};
 use super::document::{GateResult, Report, ReportFinding, Status, SuppressionState};
+use super::lines;
 use super::order;
 use super::text::{self, plain};
 use std::fmt::Write as _;
@@ -50,7 +51,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     let head: Vec<String> = rows(&findings, 0, top);
     if findings.is_empty()
         && report.totals.gpus > 0.0
-        && let Some(line) = text::nothing_listed(report)
+        && let Some(line) = lines::nothing_listed(report)
     {
         let _ = writeln!(page, "\n{line}");
     }
@@ -180,7 +181,7 @@ fn summary(report: &Report) -> String {
             } else {
                 "no GPUs were found"
             },
-            text::no_gpus(t),
+            lines::no_gpus(t),
             read.join(", "),
             gates(report)
         );
@@ -191,8 +192,8 @@ fn summary(report: &Report) -> String {
         total(t.waste_usd_per_hour),
         total(t.spend_usd_per_hour),
         text::percent(t.waste_percent),
-        md(&text::headline(report)),
-        md(&text::spend_line(report)),
+        md(&lines::headline(report)),
+        md(&lines::spend_line(report)),
         total(t.waste_now_usd_per_hour),
         total(t.waste_reusable_usd_per_hour),
         total(t.at_risk_usd_per_hour),
@@ -208,7 +209,7 @@ fn summary(report: &Report) -> String {
         let _ = writeln!(page, "- {name}: {} of {}", md(&money), md(&what));
     }
     page.push_str(&gates(report));
-    let missing = text::unassessed(report);
+    let missing = lines::unassessed(report);
     if let Some((check, reason, gpus, amount)) = missing.reasons.first() {
         let _ = write!(
             page,

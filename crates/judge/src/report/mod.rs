@@ -16,6 +16,7 @@ pub mod inventory;
 mod json;
 mod junit;
 pub mod ledger;
+pub mod lines;
 mod markdown;
 pub mod order;
 mod past;

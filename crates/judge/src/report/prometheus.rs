@@ -1,6 +1,7 @@
 //! `--format prometheus`: text for node_exporter's textfile collector. What is not known has no sample.
 
 use super::document::{Gate, GateResult, Report, ReportFinding, Status};
+use super::lines;
 use super::text;
 use crate::units::UsdPerHour;
 use gpuwaste_facts::text::is_harmful;
@@ -126,7 +127,7 @@ pub(super) fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "What a million tokens cost where they are known: of all that is held, and of the share in use.",
         priced.collect(),
     )?;
-    let states = text::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
+    let states = lines::states(t).map(|(state, gpus)| (labels(&[("state", state)]), gpus));
     gauge("gpus", "Physical GPUs by state.", states.into())?;
     gauge("gpus_unpriced", "GPUs without a known price.", one(t.gpus_unpriced))?;
     let coverage = t.coverage_percent.map(|c| (String::new(), c));

@@ -1,6 +1,7 @@
 //! The plots: tables with bars in them, so that every figure is also text, to a reader and to a screen reader.
 
 use super::super::document::{Hourly, Report, ReportFinding, ReportNode, ReportWorkload, Status, Totals};
+use super::super::lines;
 use super::super::text::{self, money, plain};
 use super::anchor;
 use crate::analyze::finding::FindingKind;
@@ -74,7 +75,7 @@ const MAPPED: usize = 400;
 
 /// Each node as wide as it has GPUs, coloured by what they do.
 fn map(report: &Report) -> Markup {
-    let order = text::states(&report.totals).map(|(state, _)| state);
+    let order = lines::states(&report.totals).map(|(state, _)| state);
     let mut clusters: BTreeMap<&str, Vec<&ReportNode>> = BTreeMap::new();
     for node in report.nodes.iter().take(MAPPED) {
         clusters
@@ -108,7 +109,7 @@ fn map(report: &Report) -> Markup {
 }
 
 pub(super) fn states(t: &Totals) -> Markup {
-    let states: Vec<(&str, f64)> = text::states(t).into_iter().filter(|(_, n)| *n > 0.0).collect();
+    let states: Vec<(&str, f64)> = lines::states(t).into_iter().filter(|(_, n)| *n > 0.0).collect();
     let segments: Vec<(&str, f64)> = states.iter().map(|(state, n)| (class(state), *n)).collect();
     html! {
         (bar(&segments, t.gpus))
@@ -177,7 +178,7 @@ fn model(w: &ReportWorkload) -> String {
 fn by_model(report: &Report) -> Markup {
     let unknown = || "unknown GPU".to_owned();
     // Nothing runs of what is written, and it is judged.
-    let planned = text::of_manifests(report) && report.totals.waste_usd_per_hour.is_some();
+    let planned = lines::of_manifests(report) && report.totals.waste_usd_per_hour.is_some();
     let some = |n: &&ReportNode| n.states.iter().any(|(state, gpus)| state != "unknown" && *gpus > 0.0);
     let judged: BTreeSet<&str> = report
         .nodes

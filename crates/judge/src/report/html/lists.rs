@@ -2,6 +2,7 @@
 
 use super::super::decision::{self, Decision};
 use super::super::document::{Report, ReportFinding, Status};
+use super::super::lines;
 use super::super::text::{self, money, plain};
 use super::super::{order, show};
 use maud::{Markup, html};
@@ -38,7 +39,7 @@ pub(super) fn findings(report: &Report) -> Markup {
     if report.findings.is_empty() {
         return html! {
             h2 #findings { "Findings" }
-            @if report.totals.gpus > 0.0 { p { (text::nothing_found(&report.totals)) } }
+            @if report.totals.gpus > 0.0 { p { (lines::nothing_found(&report.totals)) } }
         };
     }
     let all = listed(report);
@@ -299,7 +300,7 @@ pub(super) fn fixed(report: &Report) -> Markup {
     };
     html! {
         h2 { "Gone since the baseline" }
-        ul { @for line in text::gone(fixed) { li { (line) } } }
+        ul { @for line in lines::gone(fixed) { li { (line) } } }
         table {
             thead { tr { th.n { "$/h" } th { "check" } th { "finding" } th { "" } } }
             tbody { @for f in fixed { tr {

@@ -5,6 +5,7 @@ mod charts;
 mod lists;
 
 use super::document::{GateResult, Report, ReportFinding, SuppressionState};
+use super::lines;
 use super::text::{self, money, plain};
 use crate::snapshot::SourceKind;
 use base64::Engine;
@@ -93,7 +94,7 @@ fn top(report: &Report) -> Markup {
         let manifests = report.sources.iter().all(|s| s.kind == SourceKind::Manifest);
         return html! {
             div.note.bad {
-                p { b { (text::no_gpus(t)) } }
+                p { b { (lines::no_gpus(t)) } }
                 @for s in &report.sources { p { (plain(&s.name)) ": " (plain(&s.detail)) } }
                 @if !manifests {
                     p { "Choose another context with " code { "--context" } ", or all of them with " code { "--all-contexts" } "." }
@@ -102,12 +103,12 @@ fn top(report: &Report) -> Markup {
         };
     }
     html! {
-        p.headline { (text::headline(report)) }
+        p.headline { (lines::headline(report)) }
         p.spend {
-            (text::spend_line(report)) " "
+            (lines::spend_line(report)) " "
             (text::known(t.spend_usd_per_hour)) "; " (text::known(t.waste_now_usd_per_hour)) " stops, "
             (text::known(t.waste_reusable_usd_per_hour)) " can be reused. Coverage: " (text::percent(t.coverage_percent)) " of the cost judged."
-            @if t.gpus_allocated > 0.0 && !text::of_manifests(report) {
+            @if t.gpus_allocated > 0.0 && !lines::of_manifests(report) {
                 " " (text::percent(t.allocated_without_traffic_percent)) " " (text::of_allocated(t)) "."
             }
             @if let Some((cost, of)) = text::token_costs(t) { " Tokens: " (cost) " " (of) "." }
@@ -131,7 +132,7 @@ fn gates(report: &Report) -> Markup {
 }
 
 fn notes(report: &Report) -> Markup {
-    let missing = text::unassessed(report);
+    let missing = lines::unassessed(report);
     let stale: Vec<_> = report
         .policy
         .suppressions

@@ -2,6 +2,7 @@
 
 use crate::report::RenderOptions;
 use crate::report::document::{GateResult, Report, Status, SuppressionState};
+use crate::report::lines;
 use crate::report::terminal::{Paint, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
 use std::io::{self, Write};
@@ -139,7 +140,7 @@ fn fixed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::R
         return Ok(());
     };
     writeln!(out, "\n{}", Paint(options.color).bold("Gone since the baseline"))?;
-    for line in text::gone(fixed) {
+    for line in lines::gone(fixed) {
         wrapped(out, &line, options.width, "  ", "    ")?;
     }
     for f in fixed.iter().take(options.top.unwrap_or(FIXED)) {
@@ -200,7 +201,7 @@ fn footer(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
 
 /// What could not be read: each thing once, however many sources have it.
 fn gaps(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    let gaps = text::same_gaps(report);
+    let gaps = lines::same_gaps(report);
     if gaps.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use crate::analyze::finding::Subject;
 use crate::report::RenderOptions;
 use crate::report::document::{Report, ReportFinding, Status};
+use crate::report::lines;
 use crate::report::terminal::{Paint, cut, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
 use crate::report::{inventory, order};
@@ -41,21 +42,21 @@ fn shown(options: &RenderOptions) -> usize {
 /// What to do and what it gives, beside what is paid.
 fn headline(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let paint = Paint(options.color);
-    for line in wrap(&text::headline(report), options.width) {
+    for line in wrap(&lines::headline(report), options.width) {
         writeln!(out, "{}", paint.bold(&line))?;
     }
-    for line in wrap(&text::spend_line(report), options.width) {
+    for line in wrap(&lines::spend_line(report), options.width) {
         writeln!(out, "{line}")?;
     }
     for (name, money, what) in super::super::decision::lines(report) {
         let line = format!("{name:<10} {money:>12}  {what}");
         writeln!(out, "{}", cut(&line, options.width))?;
     }
-    if text::of_manifests(report) {
+    if lines::of_manifests(report) {
         writeln!(out)?;
         inventory::written(&report.workloads, options, out)?;
     } else {
-        let states = text::states(&report.totals).into_iter().filter(|(_, n)| *n > 0.0);
+        let states = lines::states(&report.totals).into_iter().filter(|(_, n)| *n > 0.0);
         let states: Vec<String> = states.map(|(name, n)| format!("{} {name}", text::count(n))).collect();
         let line = format!("{}: {}.", text::gpus(report.totals.gpus), states.join(", "));
         wrapped(out, &line, options.width, "", "")?;
@@ -71,7 +72,7 @@ fn headline(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io
 fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let all = order::ranked(report);
     if all.is_empty() {
-        return text::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
+        return lines::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
     }
     let paint = Paint(options.color);
     let many = clusters(report) > 1;
@@ -86,7 +87,7 @@ fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Re
         row(i + 1, f, many, options, out)?;
     }
     // What is only written has no fleet that 'show' could look at again.
-    let one = if text::of_manifests(report) {
+    let one = if lines::of_manifests(report) {
         "-v tells what they rest on"
     } else {
         "all of one: 'gpuwaste show 1'"
@@ -218,17 +219,17 @@ fn others(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     if hints > 0 && !options.hints {
         line(out, "Hints", &format!("{hints} without dollars of their own: --hints"))?;
     }
-    line(out, "Coverage", &text::coverage_line(report))?;
-    if let Some(missing) = text::not_assessed_line(report) {
+    line(out, "Coverage", &lines::coverage_line(report))?;
+    if let Some(missing) = lines::not_assessed_line(report) {
         // The way out is worth a second line.
         let room = options.width.saturating_sub(13);
         for (i, text) in wrap(&plain(&missing), room).iter().take(2).enumerate() {
             writeln!(out, "{:<13}{text}", if i == 0 { "Not assessed" } else { "" })?;
         }
     }
-    let gaps = text::same_gaps(report).len() as u64;
+    let gaps = lines::same_gaps(report).len() as u64;
     if gaps > 0 {
-        let way = if text::of_manifests(report) {
+        let way = if lines::of_manifests(report) {
             "-v"
         } else {
             "gpuwaste doctor, or -v"

@@ -3,6 +3,7 @@
 use crate::analyze::finding::{Confidence, Subject};
 use crate::report::RenderOptions;
 use crate::report::document::{Report, ReportFinding, Status};
+use crate::report::lines;
 use crate::report::order;
 use crate::report::terminal::{Paint, pieces, width_of, wrap, wrapped};
 use crate::report::text::{self, plain};
@@ -61,7 +62,7 @@ impl Layout {
 pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
     let all = shown(report);
     if all.is_empty() {
-        return text::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
+        return lines::nothing_listed(report).map_or(Ok(()), |line| writeln!(out, "\n{line}"));
     }
     let top = options.top.unwrap_or(TOP);
     let paint = Paint(options.color);

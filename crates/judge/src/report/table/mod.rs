@@ -6,6 +6,7 @@ mod list;
 
 use super::RenderOptions;
 use super::document::Report;
+use super::lines;
 use super::terminal::{Paint, wrap, wrapped};
 use super::text::{self, plain};
 use std::io::{self, Write};
@@ -55,7 +56,7 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     writeln!(
         out,
         "\n{}\n",
-        paint.bold(&wrap(&text::headline(report), options.width).join("\n"))
+        paint.bold(&wrap(&lines::headline(report), options.width).join("\n"))
     )?;
     let unpriced = if t.gpus_unpriced > 0.0 {
         format!("  ({} GPUs have no known price)", text::count(t.gpus_unpriced))
@@ -108,7 +109,7 @@ fn header(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
     if let Some((cost, of)) = text::token_costs(t) {
         row(out, "Tokens", &cost, false, &of)?;
     }
-    let states = text::states(t);
+    let states = lines::states(t);
     let states: Vec<String> = states
         .iter()
         .filter(|(_, n)| *n > 0.0)
@@ -132,8 +133,8 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .iter()
         .map(|s| format!("{} ({})", plain(&s.name), plain(&s.detail)))
         .collect();
-    writeln!(out, "\n{} Read: {}.", text::no_gpus(&report.totals), read.join("; "))?;
-    if text::of_manifests(report) {
+    writeln!(out, "\n{} Read: {}.", lines::no_gpus(&report.totals), read.join("; "))?;
+    if lines::of_manifests(report) {
         writeln!(
             out,
             "None of these objects asks for a GPU in a form that is counted; what could not be read is named below."
@@ -157,7 +158,7 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn not_assessed(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    let missing = text::unassessed(report);
+    let missing = lines::unassessed(report);
     if missing.reasons.is_empty() {
         return Ok(());
     }
