@@ -3,14 +3,18 @@
 //! Replicas come first; tensor parallelism goes as far as memory or latency need it, over PCIe not where replicas do;
 //! pipeline stages over two nodes come last. A layout serves only where the limits hold at the bad end of what is known.
 
+mod clock;
+mod rows;
+
 use super::search::gpus_of;
-use super::speed::{Arrivals, At, Bound, Class, Evidence, Measured, Predictor, Seconds, ratio_margin, step_seconds};
-use super::throughput::{Curve, admitted, not_measured, usable};
+use super::speed::{At, Bound, Evidence, Measured, Predictor, Seconds};
+use super::throughput::{admitted, not_measured, usable};
 use super::{FitVerdict, Parallelism, Placement, Roofline, place};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
+use clock::Clock;
 
 /// What is asked of all replicas together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,67 +220,6 @@ impl Row {
     }
 }
 
-/// Seconds between tokens in one layout: by the model, or scaled from the present server.
-enum Clock<'a> {
-    Model(Predictor<'a>),
-    Scaled {
-        model: Predictor<'a>,
-        roofline: &'a Roofline,
-        factor: f64,
-        margin: f64,
-    },
-}
-
-impl<'a> Clock<'a> {
-    fn of(roofline: &'a Roofline, ask: &Ask<'_>, own: &[Measured]) -> Self {
-        let model = Predictor::new(roofline, own);
-        let scaled = ask.present.filter(|p| p.seconds > 0.0).and_then(|present| {
-            let margin = ratio_margin(&present.roofline, roofline, own).ok()?;
-            Some((present.seconds / step_seconds(&present.roofline, present.at), margin))
-        });
-        match scaled {
-            Some((factor, margin)) => Self::Scaled {
-                model,
-                roofline,
-                factor,
-                margin,
-            },
-            None => Self::Model(model),
-        }
-    }
-
-    fn model(&self) -> &Predictor<'a> {
-        match self {
-            Self::Model(model) | Self::Scaled { model, .. } => model,
-        }
-    }
-
-    fn at(&self, at: At) -> Seconds {
-        match self {
-            Self::Model(model) => model.at(at),
-            Self::Scaled {
-                roofline,
-                factor,
-                margin,
-                ..
-            } => {
-                let value = step_seconds(roofline, at) * factor;
-                Seconds {
-                    value,
-                    ends: self
-                        .is_known()
-                        .then(|| (value / (1.0 + margin), value * (1.0 + margin))),
-                }
-            }
-        }
-    }
-
-    /// Whether a promise may be made: of what was measured nowhere none is, even where another card's time can be scaled.
-    fn is_known(&self) -> bool {
-        self.model().evidence.class != Class::NotSeen || matches!(self, Self::Scaled { margin, .. } if *margin == 0.0)
-    }
-}
-
 /// One row a card: those that serve first, cheapest first, then what is too slow, what does not fit, what is not known.
 pub fn search(offers: &[Offer<'_>], ask: &Ask<'_>) -> Vec<Row> {
     let mut rows: Vec<Row> = offers.iter().filter_map(|offer| best(offer, ask)).collect();
@@ -441,8 +384,8 @@ fn judge(offer: &Offer<'_>, ask: &Ask<'_>, mut row: Row) -> Row {
     row.by_ratio = matches!(clock, Clock::Scaled { .. });
     let most = admitted(&placement, ask.traffic.input + ask.traffic.output);
     match ask.traffic.demand {
-        Demand::Running(running) => running_row(ask, &clock, running, most, &mut row),
-        Demand::Rate(_) | Demand::Clients(_) => load_row(offer, ask, &clock, most, &mut row),
+        Demand::Running(running) => rows::at_batch(ask, &clock, running, most, &mut row),
+        Demand::Rate(_) | Demand::Clients(_) => rows::for_load(offer, ask, &clock, most, &mut row),
     }
     match placement.verdict {
         FitVerdict::Fits => {
@@ -463,193 +406,6 @@ fn judge(offer: &Offer<'_>, ask: &Ask<'_>, mut row: Row) -> Row {
         }
     }
     row
-}
-
-fn ms(seconds: f64) -> String {
-    let ms = seconds * 1e3;
-    if ms < 9.95 {
-        format!("{ms:.1}")
-    } else {
-        format!("{ms:.0}")
-    }
-}
-
-/// One engine at a given batch.
-fn running_row(ask: &Ask<'_>, clock: &Clock<'_>, running: f64, most: Option<f64>, row: &mut Row) {
-    let at = At::new(running, ask.traffic.input, ask.traffic.output);
-    let step = clock.at(at);
-    let engines = f64::from(row.parallelism.data.max(1)).max(1.0);
-    let engines = if ask.settings.dp_attention == Some(true) {
-        1.0
-    } else {
-        engines
-    };
-    row.running = Some(running);
-    row.inter_token_latency = Some(step);
-    row.time_to_first_token = Some(clock.model().first_token(at, Arrivals::Open));
-    let rate = engines * running / step.value;
-    row.requests_at_load = Some(rate / ask.traffic.output.max(1.0));
-    row.output_tokens_per_second = Some(rate);
-    row.input_tokens_per_second = Some(rate * at.mix);
-    row.requests_per_second = Some(rate / ask.traffic.output.max(1.0));
-    row.bound = Some(clock.model().bound(at));
-    row.verdict = Verdict::Serves;
-    row.reason = String::new();
-    if let Some(most) = most.filter(|m| running > *m) {
-        row.limit = Some(Limit::KvCache);
-        row.reason = format!("{running:.0} sequences are more than the {most:.0} that surely find room at once");
-        row.verdict = Verdict::Unknown;
-    }
-    if let Some((limit, which, bad)) = broken(ask, step, row.time_to_first_token) {
-        row.verdict = Verdict::TooSlow;
-        row.limit = Some(which);
-        row.reason = too_slow(which, bad, limit);
-    }
-}
-
-/// The limit that a bad end exceeds: (limit, which, the bad end).
-fn broken(ask: &Ask<'_>, step: Seconds, first: Option<Seconds>) -> Option<(f64, Limit, f64)> {
-    let over = |limit: Option<f64>, seconds: Option<Seconds>, which| {
-        let (limit, bad) = limit.zip(seconds.and_then(Seconds::bad_end))?;
-        (bad > limit).then_some((limit, which, bad))
-    };
-    over(ask.limits.inter_token_latency, Some(step), Limit::InterTokenLatency)
-        .or_else(|| over(ask.limits.time_to_first_token, first, Limit::TimeToFirstToken))
-}
-
-fn too_slow(which: Limit, bad: f64, limit: f64) -> String {
-    let what = match which {
-        Limit::TimeToFirstToken => "to the first token",
-        _ => "between tokens",
-    };
-    format!("up to {} ms {what}, the limit is {} ms", ms(bad), ms(limit))
-}
-
-/// Replicas for a load.
-fn load_row(offer: &Offer<'_>, ask: &Ask<'_>, clock: &Clock<'_>, most: Option<f64>, row: &mut Row) {
-    let Traffic {
-        demand,
-        input,
-        output,
-        held,
-    } = ask.traffic;
-    let engines = if ask.settings.dp_attention == Some(true) {
-        1.0
-    } else {
-        f64::from(row.parallelism.data.max(1))
-    };
-    let Some(most) = most.filter(|m| *m >= 1.0) else {
-        row.verdict = Verdict::DoesNotFit;
-        row.limit = Some(Limit::KvCache);
-        row.reason = format!("not one request of {:.0} tokens surely finds room", input + output);
-        return;
-    };
-    let arrivals = if matches!(demand, Demand::Clients(_)) {
-        Arrivals::Closed
-    } else {
-        Arrivals::Open
-    };
-    let at = |running: f64| At::new(running, input, output);
-    let expected = Curve::new(most, |b| clock.at(at(b)).value);
-    let bad = Curve::new(most, |b| clock.at(at(b)).bad_end().unwrap_or(f64::INFINITY));
-    let first_bad = Curve::new(most, |b| {
-        clock
-            .model()
-            .first_token(at(b), arrivals)
-            .bad_end()
-            .unwrap_or(f64::INFINITY)
-    });
-    // Where nothing was measured, what is expected is shown, and nothing is promised.
-    let timed = if clock.is_known() { &bad } else { &expected };
-    let by_itl = ask
-        .limits
-        .inter_token_latency
-        .map_or(most, |limit| timed.batch_within(limit));
-    let known_first = clock.model().evidence.class != Class::NotSeen;
-    let by_ttft = match ask.limits.time_to_first_token {
-        Some(limit) if known_first => first_bad.batch_within(limit),
-        Some(_) if clock.is_known() => 0.0,
-        _ => most,
-    };
-    let seqs = row.placement.max_num_seqs.is_some_and(|n| n as f64 <= most);
-    let (batch, held_by) = [
-        (by_itl, Limit::InterTokenLatency),
-        (by_ttft, Limit::TimeToFirstToken),
-        (most, if seqs { Limit::MaxNumSeqs } else { Limit::KvCache }),
-    ]
-    .into_iter()
-    .min_by(|a, b| a.0.total_cmp(&b.0))
-    .unwrap_or((0.0, Limit::KvCache));
-    row.limit = Some(held_by);
-    if batch < 1.0 {
-        let one = at(1.0);
-        let (step, first) = (clock.at(one), clock.model().first_token(one, arrivals));
-        row.replicas = 0;
-        row.inter_token_latency = Some(step);
-        row.time_to_first_token = Some(first);
-        row.bound = Some(clock.model().bound(one));
-        row.verdict = Verdict::TooSlow;
-        let (limit, seconds) = match held_by {
-            Limit::TimeToFirstToken => (ask.limits.time_to_first_token, first),
-            _ => (ask.limits.inter_token_latency, step),
-        };
-        row.reason = match seconds.bad_end().zip(limit) {
-            Some((bad, limit)) => too_slow(held_by, bad, limit) + ", with one sequence running",
-            None => "how long the first token takes was not measured".into(),
-        };
-        return;
-    }
-    // Requests a second of one replica at the limits.
-    let rate = engines * batch / (timed.at(batch) * output.max(1.0));
-    let replicas = match demand {
-        Demand::Rate(wanted) => (wanted / rate).ceil(),
-        Demand::Clients(clients) => (clients / (batch * engines)).ceil(),
-        Demand::Running(_) => 1.0,
-    };
-    let room = held.map_or(1.0, |n| (n / (most * engines)).ceil());
-    let replicas = replicas.max(room).clamp(1.0, 1e9) as u64;
-    row.replicas = replicas;
-    row.requests_per_second = Some(rate * replicas as f64);
-    row.usd_per_hour = offer.price(row.gpus_per_replica, replicas);
-    let each = replicas as f64 * engines;
-    let (wanted, running) = match demand {
-        Demand::Rate(wanted) => (wanted, expected.batch_for(wanted * output / each).max(1.0)),
-        Demand::Clients(clients) => {
-            // Of those that ask, some wait for their first token: Little's law.
-            let asking = (clients / each).max(1.0);
-            let answer = |running: f64| {
-                let first = clock.model().first_token(at(running), arrivals).value;
-                let steps = expected.at(running) * output;
-                (asking * steps / (steps + first)).max(1.0)
-            };
-            let running = answer(asking);
-            (each * running / (expected.at(running) * output.max(1.0)), running)
-        }
-        Demand::Running(running) => (rate, running),
-    };
-    let worst = match demand {
-        Demand::Rate(_) => bad.batch_for(wanted * output / each).max(1.0),
-        _ => running,
-    };
-    let mut step = clock.at(at(running));
-    step.value = expected.at(running);
-    step.ends = step
-        .ends
-        .map(|(low, _)| (low.min(step.value), bad.at(worst).max(step.value)));
-    row.running = Some(running);
-    row.inter_token_latency = Some(step);
-    row.time_to_first_token = Some(clock.model().first_token(at(running), arrivals));
-    row.requests_at_load = Some(wanted);
-    row.output_tokens_per_second = Some(wanted * output);
-    row.input_tokens_per_second = Some(wanted * input);
-    row.bound = Some(clock.model().bound(at(running)));
-    row.verdict = Verdict::Serves;
-    row.reason = String::new();
-    if let Some(max) = ask.limits.max_gpus.filter(|m| row.gpus() > u64::from(*m)) {
-        row.verdict = Verdict::TooSlow;
-        row.limit = Some(Limit::MaxGpus);
-        row.reason = format!("needs {} GPUs, at most {max} are allowed", row.gpus());
-    }
 }
 
 /// What a load of other sizes costs in the layout of a row: for curves. `None`: it has no rate or no price.
