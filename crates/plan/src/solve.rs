@@ -5,7 +5,8 @@
 
 use crate::bound;
 use crate::model::{Action, Problem, Solution};
-use crate::state::State;
+use crate::state::{Entry, State};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -13,23 +14,24 @@ use std::collections::BTreeSet;
 const ASIDE: usize = 3;
 /// Nodes that are tried for that, those with the most free GPUs first.
 const ASIDE_NODES: usize = 48;
-/// Pods times nodes that one search may look at (ours: about two seconds on one core).
-const WORK: usize = 60_000_000;
-/// Tries at most and at least.
-const TRIES: (usize, usize) = (600, 3);
+/// Times that one search may ask whether a pod fits a node, a node of the fleet, and in all (ours: about a third of a second
+/// on one core for 100 nodes, two for 1,000).
+const WORK: (u64, u64) = (30_000, 30_000_000);
+/// Tries at most.
+const TRIES: usize = 600;
 
 /// The best plan found, and the most that any plan could save.
 pub fn solve(problem: &Problem) -> (Solution, i64) {
     let bound = bound::most(problem);
     let mut order = first_order(problem);
-    let mut best = evaluate(problem, &order, Style::Tight);
-    let work = (problem.pods.len().max(1) * problem.nodes.len().max(1)).max(1);
-    let tries = (WORK / work).clamp(TRIES.1, TRIES.0);
+    let start = Start::new(problem);
+    let work = (problem.nodes.len() as u64 * WORK.0).min(WORK.1);
+    let mut best = evaluate(&start, &order, Style::Tight);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut idle = 0;
-    for turn in 0..tries {
+    for turn in 0..TRIES {
         // All the money is found: a few more turns may need fewer moves.
-        if idle > tries / 2 || (best.saved >= bound && idle > 24) {
+        if idle > TRIES / 2 || (best.saved >= bound && idle > 24) || start.looked.get() > work {
             break;
         }
         let style = if turn % 2 == 0 { Style::Fixed } else { Style::Tight };
@@ -38,7 +40,7 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
         } else {
             neighbour(&order, &best, &mut random)
         };
-        let found = evaluate(problem, &next, style);
+        let found = evaluate(&start, &next, style);
         idle += 1;
         if found.is_better_than(&best) {
             (best, order, idle) = (found, next, 0);
@@ -49,6 +51,11 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
     if best.saved == 0 {
         best = Solution::default();
     }
+    let bound = if best.saved < bound {
+        bound.min(bound::most_by_packing(problem, &best))
+    } else {
+        bound
+    };
     (best, bound)
 }
 
@@ -139,13 +146,37 @@ fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize
     next
 }
 
+/// What every try begins with.
+struct Start<'p> {
+    state: State<'p>,
+    /// By set of places: groups with nodes in it.
+    groups_of: Vec<Vec<usize>>,
+    /// How often a try asked whether a pod fits a node, all of them together: the same on every machine.
+    looked: Cell<u64>,
+}
+
+impl<'p> Start<'p> {
+    fn new(problem: &'p Problem) -> Self {
+        let of = |set: &Vec<bool>| {
+            let nodes = problem.nodes.iter().enumerate();
+            let groups: BTreeSet<usize> = nodes.filter(|(n, _)| set[*n]).map(|(_, n)| n.group).collect();
+            groups.into_iter().collect()
+        };
+        Self {
+            state: State::new(problem),
+            groups_of: problem.places.iter().map(of).collect(),
+            looked: Cell::new(0),
+        }
+    }
+}
+
 /// What the order gives, done so that nobody moves onto a node that goes later: those are cordoned from the start.
-fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
-    let mut found = decode(problem, order, &BTreeSet::new(), style);
+fn evaluate(start: &Start<'_>, order: &[usize], style: Style) -> Solution {
+    let mut found = decode(start, order, &BTreeSet::new(), style);
     loop {
         let avoid: BTreeSet<usize> = found.returned.union(&found.kept_for_queue).copied().collect();
         let sequence: Vec<usize> = order.iter().copied().filter(|n| avoid.contains(n)).collect();
-        let again = decode(problem, &sequence, &avoid, style);
+        let again = decode(start, &sequence, &avoid, style);
         if again.returned.len() + again.kept_for_queue.len() == avoid.len() {
             return again;
         }
@@ -156,16 +187,18 @@ fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
     }
 }
 
-fn decode(problem: &Problem, order: &[usize], avoid: &BTreeSet<usize>, style: Style) -> Solution {
+fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, style: Style) -> Solution {
+    let problem = start.state.problem;
     let mut rank = vec![usize::MAX; problem.nodes.len()];
     for (i, node) in order.iter().enumerate() {
         rank[*node] = i;
     }
+    let mut state = start.state.clone();
+    state.arrange(rank, avoid);
     let mut run = Run {
-        state: State::new(problem),
+        state,
         problem,
-        avoid,
-        rank,
+        groups_of: &start.groups_of,
         style,
         left: problem.changes.iter().map(|c| c.most).collect(),
         log: Vec::new(),
@@ -176,6 +209,7 @@ fn decode(problem: &Problem, order: &[usize], avoid: &BTreeSet<usize>, style: St
     for &node in order {
         run.try_to_return(node);
     }
+    start.looked.set(start.looked.get() + run.state.looked.get());
     run.found
 }
 
@@ -188,8 +222,7 @@ enum Undo {
 struct Run<'p> {
     problem: &'p Problem,
     state: State<'p>,
-    avoid: &'p BTreeSet<usize>,
-    rank: Vec<usize>,
+    groups_of: &'p [Vec<usize>],
     style: Style,
     /// Pods that each change may still end.
     left: Vec<usize>,
@@ -236,7 +269,7 @@ impl Run<'_> {
         if self.found.kept_for_queue.contains(&node) {
             return;
         }
-        self.state.gone[node] = true;
+        self.state.leave(node);
         self.found.saved += self.problem.nodes[node].price.unwrap_or(0);
         self.found.returned.insert(node);
         self.found.actions.push(Action::Return { node });
@@ -327,36 +360,63 @@ impl Run<'_> {
         }
     }
 
+    /// Groups that have nodes where it may run, and the GPUs that it needs in each.
+    fn groups(&self, pod: usize) -> impl Iterator<Item = (usize, u64)> + use<'_> {
+        let p = &self.problem.pods[pod];
+        self.groups_of[p.places].iter().map(|&g| {
+            let gpus = self.problem.groups[g].gpus.iter();
+            (g, gpus.map(|r| p.request[*r]).sum())
+        })
+    }
+
     /// The node with room that suits best; `except` is the one that it leaves.
     fn target(&self, pod: usize, except: usize) -> Option<usize> {
-        let can = |n: &usize| *n != except && !self.avoid.contains(n) && self.state.fits(pod, *n);
-        (0..self.problem.nodes.len()).filter(can).min_by_key(|&n| {
-            let free = self.state.free_gpus(n);
-            let goes = self.rank[n] != usize::MAX;
-            let later = Reverse(self.rank[n]);
-            match self.style {
-                Style::Tight => (free, u64::from(goes), later, n),
-                Style::Fixed => (u64::from(goes), free, later, n),
+        let mut best: Option<(bool, Entry)> = None;
+        for (group, gpus) in self.groups(pod) {
+            for entry in self.state.with_free(group, gpus) {
+                // What comes later in a group suits less.
+                let key = (self.style == Style::Fixed && entry.1, *entry);
+                if best.is_some_and(|b| b < key) {
+                    if self.style == Style::Tight || best.is_some_and(|b| !b.0) {
+                        break;
+                    }
+                    continue;
+                }
+                if entry.3 != except && self.state.fits(pod, entry.3) {
+                    best = Some(key);
+                }
             }
-        })
+        }
+        best.map(|b| b.1.3)
+    }
+
+    fn steps_aside(&self, pod: usize, larger: usize) -> bool {
+        let p = &self.problem.pods[pod];
+        p.how.moves() && p.node.is_some() && self.size(pod) < self.size(larger)
     }
 
     /// Smaller pods step aside on some node, so that this one has room there.
     fn make_room(&mut self, pod: usize, from: usize) -> bool {
-        let mut nodes: Vec<usize> = (0..self.problem.nodes.len())
-            .filter(|n| *n != from && !self.avoid.contains(n) && self.state.may(pod, *n))
-            .collect();
-        nodes.sort_by_key(|n| (Reverse(self.state.free_gpus(*n)), *n));
+        let mut nodes: Vec<(Reverse<u64>, usize)> = Vec::new();
+        for (group, need) in self.groups(pod) {
+            let gpus = &self.problem.groups[group].gpus;
+            // Stepping aside must be able to bring enough.
+            let can = |e: &&Entry| {
+                let aside = self.state.on[e.3].iter().filter(|p| self.steps_aside(**p, pod));
+                let more = aside.map(|p| gpus.iter().map(|r| self.problem.pods[*p].request[*r]).sum::<u64>());
+                e.3 != from && self.state.may(pod, e.3) && more.fold(e.0, u64::saturating_add) >= need
+            };
+            let most = self.state.with_free(group, 0).rev().filter(can).take(ASIDE_NODES);
+            nodes.extend(most.map(|e| (Reverse(e.0), e.3)));
+        }
+        nodes.sort_unstable();
         let (log, actions) = (self.log.len(), self.found.actions.len());
         let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
-        for node in nodes.into_iter().take(ASIDE_NODES) {
+        for (_, node) in nodes.into_iter().take(ASIDE_NODES) {
             let mut aside: Vec<usize> = self.state.on[node]
                 .iter()
                 .copied()
-                .filter(|&p| {
-                    let q = &self.problem.pods[p];
-                    q.how.moves() && q.node.is_some() && self.size(p) < self.size(pod)
-                })
+                .filter(|&p| self.steps_aside(p, pod))
                 .collect();
             aside.sort_by_key(|&p| (self.size(p), p));
             for other in aside.into_iter().take(ASIDE) {
