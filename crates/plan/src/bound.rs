@@ -3,7 +3,7 @@
 
 mod packing;
 
-use crate::model::{Headroom, How, Pod, Problem, Solution};
+use crate::model::{Change, Headroom, How, Pod, Problem, Solution};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,21 +20,28 @@ pub(crate) fn most(problem: &Problem) -> i64 {
 /// The same by how pods can share nodes, where that is less: a search, which ends where `found` is proven to be the best.
 pub(crate) fn most_by_packing(problem: &Problem, found: &Solution) -> i64 {
     let moves = by_moves(problem);
+    if moves <= found.saved {
+        return moves;
+    }
+    moves.min(by_group(problem, found).iter().map(|(most, _)| most).sum())
+}
+
+/// Of each group: what no plan exceeds, whatever the number of moves, and what `found` saves there.
+pub(crate) fn by_group(problem: &Problem, found: &Solution) -> Vec<(i64, i64)> {
     let of = |(group, cases): (usize, &Vec<Group<'_>>)| {
         let own = found.returned.iter().filter(|n| problem.nodes[**n].group == group);
         let own = own.map(|n| problem.nodes[*n].price.unwrap_or(0)).sum();
         let case = |case: &Group<'_>| {
             let most = case.by_sums();
-            if most > own && moves > found.saved {
+            if most > own {
                 most.min(packing::most(case, own))
             } else {
                 most
             }
         };
-        cases.iter().map(case).max().unwrap_or(0)
+        (cases.iter().map(case).max().unwrap_or(0), own)
     };
-    let bounds: i64 = groups(problem).iter().enumerate().map(of).sum();
-    bounds.min(moves)
+    groups(problem).iter().enumerate().map(of).collect()
 }
 
 /// One group, and what of it is the same in every plan.
@@ -55,8 +62,23 @@ struct Group<'p> {
     on: Vec<Vec<&'p Pod>>,
 }
 
-const fn is_item(pod: &Pod) -> bool {
+fn is_item(pod: &Pod) -> bool {
     pod.change.is_none() && pod.how.moves()
+}
+
+/// Of the pods that a change may end as many as remain in any case, where they are alike.
+fn remaining<'p>(problem: &'p Problem, change: &'p Change) -> impl Iterator<Item = &'p Pod> {
+    let pods = change.pods.iter().map(|p| &problem.pods[*p]);
+    let first = pods.clone().next();
+    let alike = pods.clone().all(|p| {
+        p.node.is_some() && p.how.moves() && first.is_some_and(|f| (&f.request, f.places) == (&p.request, p.places))
+    });
+    pods.skip(if alike { change.most } else { usize::MAX })
+}
+
+/// It is an item, or may be one of those that remain.
+fn may_be_item(problem: &Problem, pod: &Pod) -> bool {
+    pod.how.moves() && pod.change.is_none_or(|c| !problem.changes[c].ends_all())
 }
 
 /// It is there for as long as its node is.
@@ -131,7 +153,14 @@ impl<'p> Group<'p> {
         let on_gpus = |p: &&&Pod| gpus.iter().any(|r| p.request[*r] > 0);
         let of = |what: fn(&Pod) -> bool| on.iter().flatten().filter(on_gpus).filter(move |p| what(p)).copied();
         let fixed = of(|p| p.change.is_none() && p.how == How::Stays).collect();
-        let items = of(is_item).chain(waiting.iter().copied()).collect();
+        let here = |p: &&Pod| p.node.is_some_and(|n| problem.nodes[n].group == group);
+        let remain = problem
+            .changes
+            .iter()
+            .flat_map(|c| remaining(problem, c))
+            .filter(here)
+            .filter(|p| on_gpus(&p));
+        let items = of(is_item).chain(remain).chain(waiting.iter().copied()).collect();
         let room = (0..nodes.len()).map(|at| room(problem, nodes[at], &on[at])).collect();
         let mut group = Self {
             problem,
@@ -192,6 +221,12 @@ impl<'p> Group<'p> {
         rooms.chain(counts).chain(rest).fold(all, i64::min)
     }
 
+    /// What pods that move have of a node now.
+    fn own(&self, at: usize, resource: usize) -> u64 {
+        let own = self.on[at].iter().filter(|p| may_be_item(self.problem, p));
+        own.map(|p| p.request[resource]).sum()
+    }
+
     /// The dearest of those that could go, where so many nodes stay.
     fn without(&self, staying: usize) -> i64 {
         let go = self.nodes.len().saturating_sub(staying);
@@ -242,14 +277,18 @@ impl<'p> Group<'p> {
             .map_or(i64::MAX, |e| self.without(e))
     }
 
-    /// Of each node that takes pods (parallel to `nodes`): its GPUs, and those that pods that move could leave free on it; and how
-    /// many of these they need.
+    /// Of each node (parallel to `nodes`): its GPUs, and those that are free on it or held by pods that move; and how many these
+    /// pods need.
     fn free(&self) -> (Vec<(i128, i128)>, i128) {
         let amount = |p: &Pod| self.gpus.iter().map(|r| p.request[*r]).sum::<u64>();
         let open = |at: usize| self.problem.nodes[self.nodes[at]].open;
         let of = |at: usize| {
+            // A closed one counts for nothing, and holds those that are on it until it goes.
+            if !open(at) {
+                return (0, self.gpus.iter().map(|r| i128::from(self.own(at, *r))).sum());
+            }
             let (mut all, mut free) = (0, 0);
-            for &r in self.gpus.iter().filter(|_| open(at)) {
+            for &r in self.gpus {
                 let own = self.problem.nodes[self.nodes[at]].allocatable[r];
                 let used: u64 = self.on[at].iter().map(|p| p.request[r]).sum();
                 all += i128::from(own);
@@ -257,13 +296,8 @@ impl<'p> Group<'p> {
             }
             (all, free)
         };
-        let closed = (0..self.nodes.len())
-            .filter(|at| !open(*at))
-            .flat_map(|at| &self.on[at]);
-        let there: u64 = closed.filter(|p| is_item(p)).map(|p| amount(p)).sum();
         let asked: u64 = self.items.iter().map(|p| amount(p)).sum();
-        let nodes = (0..self.nodes.len()).map(of).collect();
-        (nodes, i128::from(asked.saturating_sub(there)))
+        ((0..self.nodes.len()).map(of).collect(), i128::from(asked))
     }
 
     /// The headroom as one condition: what each node (parallel to `nodes`) gives while it stays, and what all must give.
@@ -330,13 +364,14 @@ impl<'p> Group<'p> {
                 };
                 let none = self.can_go.iter().map(|c| c.0).sum();
                 // Or nothing that takes pods stays.
-                let empty = (0..nodes.len()).all(|at| !open(at) || can(at));
+                let closed: i128 = (0..nodes.len()).filter(|at| !open(*at)).map(|at| nodes[at].1).sum();
+                let empty = asked <= closed && (0..nodes.len()).all(|at| !open(at) || can(at));
                 sizes
                     .iter()
                     .map(of)
                     .max()
                     .unwrap_or(0)
-                    .max(if empty && asked == 0 { none } else { 0 })
+                    .max(if empty { none } else { 0 })
             }
         }
     }
@@ -347,7 +382,11 @@ impl<'p> Group<'p> {
 fn room(problem: &Problem, node: usize, on: &[&Pod]) -> Vec<u64> {
     let of = &problem.nodes[node];
     let room = |r: usize| {
-        let own = sum(on, r, is_item);
+        let own: u64 = on
+            .iter()
+            .filter(|p| may_be_item(problem, p))
+            .map(|p| p.request[r])
+            .sum();
         let beside = of.allocatable[r].saturating_sub(sum(on, r, is_fixed));
         if of.open { beside.max(own) } else { own }
     };

@@ -206,7 +206,7 @@ fn nodes(input: &Input<'_>, solution: &Solution) -> Vec<PlanNode> {
                     }
                 }
             }
-            Action::Return { .. } => {}
+            Action::Return { .. } | Action::Open { .. } => {}
         }
     }
     let names = |states: Vec<SlotState>| states.into_iter().map(|s| s.name().to_string()).collect();

@@ -26,7 +26,9 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
     let mut order = first_order(problem);
     let start = Start::new(problem);
     let work = (problem.nodes.len() as u64 * WORK.0).min(WORK.1);
-    let mut best = evaluate(&start, &order, Style::Tight);
+    // Changes that are made first, to have their room, whether or not their nodes go.
+    let mut early = vec![false; problem.changes.len()];
+    let mut best = evaluate(&start, &order, &early, Style::Tight);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut idle = 0;
     for turn in 0..TRIES {
@@ -35,17 +37,17 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
             break;
         }
         let style = if turn % 2 == 0 { Style::Fixed } else { Style::Tight };
-        let next = if turn == 0 {
-            order.clone()
-        } else {
-            neighbour(&order, &best, &mut random)
+        let (next, first) = match turn {
+            0 => (order.clone(), early.clone()),
+            1 | 2 => (order.clone(), vec![true; early.len()]),
+            _ => (neighbour(&order, &best, &mut random), toggled(&early, &mut random)),
         };
-        let found = evaluate(&start, &next, style);
+        let found = evaluate(&start, &next, &first, style);
         idle += 1;
         if found.is_better_than(&best) {
-            (best, order, idle) = (found, next, 0);
+            (best, order, early, idle) = (found, next, first, 0);
         } else if found.saved == best.saved {
-            order = next;
+            (order, early) = (next, first);
         }
     }
     if best.saved == 0 {
@@ -107,6 +109,16 @@ fn first_order(problem: &Problem) -> Vec<usize> {
         (Reverse(i128::from(price) * 1_000_000 / cost), i)
     });
     order
+}
+
+/// Now and then one change is made first, or no longer.
+fn toggled(early: &[bool], random: &mut Random) -> Vec<bool> {
+    let mut next = early.to_vec();
+    if !next.is_empty() && random.below(4) == 0 {
+        let change = random.below(next.len());
+        next[change] = !next[change];
+    }
+    next
 }
 
 fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize> {
@@ -171,12 +183,12 @@ impl<'p> Start<'p> {
 }
 
 /// What the order gives, done so that nobody moves onto a node that goes later: those are cordoned from the start.
-fn evaluate(start: &Start<'_>, order: &[usize], style: Style) -> Solution {
-    let mut found = decode(start, order, &BTreeSet::new(), style);
+fn evaluate(start: &Start<'_>, order: &[usize], early: &[bool], style: Style) -> Solution {
+    let mut found = decode(start, order, &BTreeSet::new(), early, style);
     loop {
         let avoid: BTreeSet<usize> = found.returned.union(&found.kept_for_queue).copied().collect();
         let sequence: Vec<usize> = order.iter().copied().filter(|n| avoid.contains(n)).collect();
-        let again = decode(start, &sequence, &avoid, style);
+        let again = decode(start, &sequence, &avoid, early, style);
         if again.returned.len() + again.kept_for_queue.len() == avoid.len() {
             return again;
         }
@@ -187,25 +199,30 @@ fn evaluate(start: &Start<'_>, order: &[usize], style: Style) -> Solution {
     }
 }
 
-fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, style: Style) -> Solution {
+fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, early: &[bool], style: Style) -> Solution {
     let problem = start.state.problem;
     let mut rank = vec![usize::MAX; problem.nodes.len()];
     for (i, node) in order.iter().enumerate() {
         rank[*node] = i;
     }
     let mut state = start.state.clone();
-    state.arrange(rank, avoid);
+    state.arrange(rank.clone(), avoid);
     let mut run = Run {
         state,
         problem,
         groups_of: &start.groups_of,
+        rank,
         style,
+        emptying: None,
         left: problem.changes.iter().map(|c| c.most).collect(),
         log: Vec::new(),
         found: Solution::default(),
         queue: Vec::new(),
     };
     run.admit();
+    for change in (0..early.len()).filter(|c| early[*c]) {
+        run.end_early(change);
+    }
     for &node in order {
         run.try_to_return(node);
     }
@@ -215,15 +232,29 @@ fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, style: St
 
 /// Enough to take a step back.
 enum Undo {
-    Place { pod: usize, was: Option<usize> },
-    End { pod: usize, change: usize },
+    Place {
+        pod: usize,
+        was: Option<usize>,
+    },
+    End {
+        pod: usize,
+        change: usize,
+    },
+    /// It waits again.
+    Admit {
+        pod: usize,
+    },
 }
 
 struct Run<'p> {
     problem: &'p Problem,
     state: State<'p>,
     groups_of: &'p [Vec<usize>],
+    /// When each node goes, in the order that is tried; `usize::MAX`: it stays.
+    rank: Vec<usize>,
     style: Style,
+    /// It is cordoned.
+    emptying: Option<usize>,
     /// Pods that each change may still end.
     left: Vec<usize>,
     log: Vec<Undo>,
@@ -246,10 +277,37 @@ impl Run<'_> {
         }
     }
 
+    /// Room that has come free is taken by who waits for it, at once, unless the node is cordoned.
+    fn settle(&mut self, node: usize) {
+        for pod in self.queue.clone() {
+            if self.emptying != Some(node) && !self.state.is_out(node) && self.state.fits(pod, node) {
+                self.state.put(pod, node);
+                self.queue.retain(|p| *p != pod);
+                self.log.push(Undo::Admit { pod });
+            }
+        }
+    }
+
+    /// Pods of the change on nodes that stay; all of them where it ends all.
+    fn end_early(&mut self, change: usize) {
+        let ends = &self.problem.changes[change];
+        for &pod in &ends.pods {
+            let stays = self.problem.pods[pod].node.is_some_and(|n| self.rank[n] == usize::MAX);
+            if (stays || ends.ends_all()) && !self.state.ended[pod] && self.found.moves < self.most() {
+                self.end(pod);
+            }
+        }
+    }
+
+    fn most(&self) -> usize {
+        self.problem.max_moves.unwrap_or(usize::MAX)
+    }
+
     fn try_to_return(&mut self, node: usize) {
         let (log, actions) = (self.log.len(), self.found.actions.len());
         let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
-        let within = |run: &Self| run.problem.max_moves.is_none_or(|most| run.found.moves <= most);
+        let within = |run: &Self| run.found.moves <= run.most();
+        self.emptying = Some(node);
         let done = self.empty(node) && within(self) && self.state.has_headroom_without(node);
         if !done {
             self.back_to(log);
@@ -267,6 +325,8 @@ impl Run<'_> {
             }
         }
         if self.found.kept_for_queue.contains(&node) {
+            // Now, lest they take room elsewhere that comes free later and is counted on.
+            self.found.actions.push(Action::Open { node });
             return;
         }
         self.state.leave(node);
@@ -287,6 +347,11 @@ impl Run<'_> {
                 Some(Undo::End { pod, change }) => {
                     self.state.ended[pod] = false;
                     self.left[change] += 1;
+                }
+                Some(Undo::Admit { pod }) => {
+                    self.state.take(pod);
+                    let at = self.queue.partition_point(|p| *p < pod);
+                    self.queue.insert(at, pod);
                 }
                 None => return,
             }
@@ -326,6 +391,7 @@ impl Run<'_> {
         };
         let ends = &self.problem.changes[change];
         let pods: Vec<usize> = if ends.ends_all() { ends.pods.clone() } else { vec![pod] };
+        let mut freed = Vec::new();
         for &p in &pods {
             let was = self.state.place[p];
             self.state.take(p);
@@ -333,7 +399,11 @@ impl Run<'_> {
             self.left[change] -= 1;
             self.log.push(Undo::Place { pod: p, was });
             self.log.push(Undo::End { pod: p, change });
+            freed.extend(was);
         }
+        freed.sort_unstable();
+        freed.dedup();
+        freed.into_iter().for_each(|node| self.settle(node));
         self.found.moves += 1;
         self.found.actions.push(Action::End { change, pods });
         true
@@ -347,6 +417,7 @@ impl Run<'_> {
             self.found.moves += 1;
             self.found.milli_gpus += self.problem.pods[pod].milli_gpus;
             self.found.actions.push(Action::Move { pod, from, to });
+            self.settle(from);
         }
     }
 
@@ -402,6 +473,7 @@ impl Run<'_> {
             let gpus = &self.problem.groups[group].gpus;
             // Stepping aside must be able to bring enough.
             let can = |e: &&Entry| {
+                self.state.looked.set(self.state.looked.get() + 1);
                 let aside = self.state.on[e.3].iter().filter(|p| self.steps_aside(**p, pod));
                 let more = aside.map(|p| gpus.iter().map(|r| self.problem.pods[*p].request[*r]).sum::<u64>());
                 e.3 != from && self.state.may(pod, e.3) && more.fold(e.0, u64::saturating_add) >= need

@@ -117,6 +117,11 @@ impl<'p> State<'p> {
         self.index.groups[group].range(from..)
     }
 
+    /// It takes no pods: it is closed, cordoned or gone.
+    pub(crate) fn is_out(&self, node: usize) -> bool {
+        self.index.out[node]
+    }
+
     pub(crate) fn leave(&mut self, node: usize) {
         let entry = self.entry(node);
         self.index.groups[self.problem.nodes[node].group].remove(&entry);

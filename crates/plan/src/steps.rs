@@ -47,10 +47,8 @@ pub(crate) fn steps<'i>(
             Action::Move { pod, from, to } => steps.moved(*pod, *from, *to),
             Action::End { change, pods } => steps.ended(*change, pods),
             Action::Return { node } => steps.returned(*node),
+            Action::Open { node } => steps.opened(*node),
         }
-    }
-    for node in &solution.kept_for_queue {
-        steps.opened(*node);
     }
     for (i, step) in steps.done.iter_mut().enumerate() {
         step.number = i as u64 + 1;

@@ -1,10 +1,12 @@
 //! Plans of generated fleets, judged by arithmetic of their own: every step is valid, and little money is left.
 
 mod fleets;
+mod oracle;
 
+use crate::bound::by_group;
 use crate::model::{Action, Headroom, How, Problem, Solution};
 use crate::solve::solve;
-use fleets::{GPU, fleet};
+use fleets::{GPU, company, fleet};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -13,6 +15,7 @@ struct Replay<'p> {
     problem: &'p Problem,
     at: Vec<Option<usize>>,
     returned: BTreeSet<usize>,
+    opened: BTreeSet<usize>,
 }
 
 impl<'p> Replay<'p> {
@@ -21,6 +24,7 @@ impl<'p> Replay<'p> {
             problem,
             at: problem.pods.iter().map(|p| p.node).collect(),
             returned: BTreeSet::new(),
+            opened: BTreeSet::new(),
         }
     }
 
@@ -65,6 +69,22 @@ impl<'p> Replay<'p> {
         None
     }
 
+    fn queue(&self) -> Vec<usize> {
+        let waits = |p: &usize| self.problem.pods[*p].node.is_none() && self.at[*p].is_none();
+        (0..self.at.len()).filter(waits).collect()
+    }
+
+    /// Room that has come free on a node that is not cordoned is taken by who waits for it.
+    fn settle(&mut self, node: usize, solution: &Solution) {
+        for pod in self.queue() {
+            let emptied = solution.returned.contains(&node) || solution.kept_for_queue.contains(&node);
+            let cordoned = emptied && !self.opened.contains(&node);
+            if !cordoned && self.refuses(pod, node).is_none() {
+                self.at[pod] = Some(node);
+            }
+        }
+    }
+
     /// GPUs that are free in a group, all that it has, and the most that one node has.
     fn gpus(&self, group: usize) -> (u64, u64, u64) {
         let nodes = (0..self.problem.nodes.len()).filter(|n| {
@@ -81,6 +101,9 @@ impl<'p> Replay<'p> {
 fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
     let mut now = Replay::new(problem);
     let (mut saved, mut moves, mut ended) = (0, 0, vec![0; problem.changes.len()]);
+    // Where somebody waits who has room already, the scheduler's choice is not known, and who comes later follows it.
+    let fits = |p: &usize| (0..problem.nodes.len()).any(|n| now.refuses(*p, n).is_none());
+    let settles = !now.queue().iter().any(fits);
     for (step, action) in solution.actions.iter().enumerate() {
         match action {
             Action::Move { pod, from, to } => {
@@ -99,9 +122,13 @@ fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
                     return Err(format!("step {step}: pod {pod} to {to}: {why}"));
                 }
                 now.at[*pod] = Some(*to);
+                if settles {
+                    now.settle(*from, solution);
+                }
             }
             Action::End { change, pods } => {
                 moves += 1;
+                let nodes: BTreeSet<usize> = pods.iter().filter_map(|p| now.at[*p]).collect();
                 for pod in pods {
                     if !problem.changes[*change].pods.contains(pod) || now.at[*pod].is_none() {
                         return Err(format!("step {step}: change {change} does not end pod {pod}"));
@@ -111,6 +138,18 @@ fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
                 }
                 if ended[*change] > problem.changes[*change].most {
                     return Err(format!("step {step}: change {change} ends too many"));
+                }
+                if settles {
+                    nodes.into_iter().for_each(|n| now.settle(n, solution));
+                }
+            }
+            Action::Open { node } => {
+                let left = now.here(*node).any(|p| problem.pods[p].how != How::WithNode);
+                if left || !solution.kept_for_queue.contains(node) || !now.opened.insert(*node) {
+                    return Err(format!("step {step}: node {node} is not emptied for anybody"));
+                }
+                if settles {
+                    now.settle(*node, solution);
                 }
             }
             Action::Return { node } => {
@@ -169,7 +208,9 @@ fn waiting(problem: &Problem, after: &Replay<'_>) -> Result<(), String> {
         problem,
         at: after.at.clone(),
         returned: after.returned.clone(),
+        opened: after.opened.clone(),
     };
+    queue.iter().for_each(|p| end.at[*p] = None);
     let now = admitted(&mut end, &queue);
     // First come, first served is not always the most that could be admitted.
     (now >= before.min(1))
@@ -261,6 +302,63 @@ fn small_fleets_are_within_two_percent_of_the_best_plan() {
     assert!(some > 100 && percent(ours) >= 98.0, "{told}");
 }
 
+/// Groups of up to so many nodes are given to the solver of mixed-integer programs (ours: beyond, it rarely ends in time).
+const PROGRAM: usize = 10;
+
+/// Two hundred fleets of 4 to 60 nodes, half as companies have them, half with every constraint. Each group is either solved to
+/// optimality by somebody else's solver, or its plan is at the bound, or the bound is taken for the best plan. Where both are known the
+/// bound may not be below the optimum.
+#[test]
+fn plans_are_within_two_percent_of_the_optimum() {
+    let (mut best, mut ours, mut bounds) = (0, 0, 0);
+    let (mut programs, mut proven, mut open) = (0, 0, 0);
+    for seed in 0..200u64 {
+        let size = 4 + (seed * 7 % 57) as usize;
+        let mut problem = if seed % 2 == 0 {
+            company(seed, size)
+        } else {
+            fleet(seed, size, true)
+        };
+        // The program knows neither an order of moves nor who comes first.
+        problem.max_moves = None;
+        problem.pods.retain(|p| p.node.is_some());
+        let (solution, bound) = solve(&problem);
+        check(&problem, &solution).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        assert!(solution.saved <= bound, "seed {seed}");
+        for (group, (most, saved)) in by_group(&problem, &solution).into_iter().enumerate() {
+            let nodes = problem.nodes.iter().filter(|n| n.group == group).count();
+            let solved = (nodes <= PROGRAM).then(|| oracle::optimum(&problem, group));
+            let solved = solved.map(|s| s.unwrap_or_else(|why| panic!("seed {seed}, group {group}: {why}")));
+            let optimum = match solved.flatten() {
+                Some(optimum) => {
+                    programs += 1;
+                    optimum
+                }
+                None => {
+                    (proven, open) = (proven + u32::from(saved == most), open + u32::from(saved < most));
+                    most
+                }
+            };
+            assert!(
+                saved <= optimum && optimum <= most,
+                "seed {seed}, group {group}: {saved} <= {optimum} <= {most}"
+            );
+            (best, ours, bounds) = (best + optimum, ours + saved, bounds + most);
+        }
+    }
+    let percent = |part: i64| part as f64 * 100.0 / best as f64;
+    let told = format!(
+        "{:.2} % of the optimum, bound {:.2} %; {programs} groups by the program, {proven} proven by the bound, {open} taken at it",
+        percent(ours),
+        percent(bounds)
+    );
+    println!("{told}");
+    assert!(
+        programs > 200 && percent(ours) >= 98.0 && percent(bounds) <= 105.0,
+        "{told}"
+    );
+}
+
 #[test]
 fn larger_fleets_come_near_their_bound() {
     let (mut ours, mut bounds) = (0, 0);
@@ -282,7 +380,7 @@ fn a_plan_is_the_same_twice() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_step_is_valid(seed in any::<u64>(), size in 2usize..14) {

@@ -2,7 +2,7 @@
 //! costs). For any prices it is no less than the best plan; a subgradient search looks for prices that make it small. At its best it is
 //! the bound of Gilmore and Gomory's patterns (1961), which is rarely a whole node off.
 
-use super::{Group, gcd, is_item};
+use super::{Group, gcd, may_be_item};
 use std::collections::BTreeMap;
 
 /// Rounds of the search at most (ours), rounds without gain until its steps are halved, and its first step (Held and Karp's
@@ -138,7 +138,10 @@ impl Packing {
         for (at, &node) in group.nodes.iter().enumerate() {
             let closed = !group.problem.nodes[node].open;
             let on_gpus = |p: &&&crate::model::Pod| group.gpus.iter().any(|r| p.request[*r] > 0);
-            let there = group.on[at].iter().filter(|p| is_item(p)).filter(on_gpus);
+            let there = group.on[at]
+                .iter()
+                .filter(|p| may_be_item(group.problem, p))
+                .filter(on_gpus);
             for pod in there.filter(|p| closed || !places[p.places][node]) {
                 if let Some(kind) = kind_of(pod, 0) {
                     *own[at].entry(kind).or_insert(0) += 1;

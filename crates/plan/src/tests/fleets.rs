@@ -109,7 +109,7 @@ pub(crate) fn fleet(seed: u64, size: usize, hard: bool) -> Problem {
 fn constrain(problem: &mut Problem, dice: &mut Dice) {
     // A workload whose replicas keep apart, where they already do; one that is spread; one that a finding ends; one that shrinks.
     for kind in 0..4 {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut like) = (BTreeSet::new(), None);
         let all: Vec<usize> = (0..problem.pods.len())
             .filter(|&p| {
                 problem.pods[p].request[GPU] > 0
@@ -117,6 +117,8 @@ fn constrain(problem: &mut Problem, dice: &mut Dice) {
                     && problem.pods[p].member.is_empty()
             })
             .filter(|_| dice.chance(25))
+            // Replicas ask for the same.
+            .filter(|&p| like.get_or_insert(&problem.pods[p].request) == &&problem.pods[p].request)
             .filter(|&p| seen.insert(problem.pods[p].node))
             .take(4)
             .collect();
