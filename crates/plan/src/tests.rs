@@ -92,7 +92,7 @@ impl<'p> Replay<'p> {
         });
         nodes.fold((0, 0, 0), |(free, all, most), n| {
             let own = self.problem.nodes[n].allocatable[GPU];
-            (free + own - self.used(n, GPU), all + own, most.max(own))
+            (free + own.saturating_sub(self.used(n, GPU)), all + own, most.max(own))
         })
     }
 }

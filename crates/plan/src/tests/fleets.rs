@@ -159,6 +159,12 @@ fn constrain(problem: &mut Problem, dice: &mut Dice) {
             pod.ports.clear();
         }
     }
+    // A card fell ill under its pod: more is held than there is.
+    for node in &mut problem.nodes {
+        if dice.chance(5) {
+            node.allocatable[GPU] -= 1;
+        }
+    }
     for _ in 0..dice.roll(3) {
         let want = [1, 4, 8][dice.roll(3) as usize];
         problem.pods.push(Pod {

@@ -153,7 +153,13 @@ pub(super) fn optimum(problem: &Problem, group: usize) -> Result<Option<i64>, St
                 _ => own,
             };
             let stays = kept.get(&n).map_or(Expression::from(1.0), |v| Expression::from(*v));
-            free += (part - held as f64) * stays.clone();
+            // What is held beyond what there is takes nothing from others.
+            let beyond = problem.groups[group].gpus.iter().map(|r| {
+                let used = on(n).map(|(_, p)| p.request[*r]).sum::<u64>();
+                used.saturating_sub(node.allocatable[*r])
+            });
+            let beyond = beyond.sum::<u64>() as f64;
+            free += (part + beyond - held as f64) * stays.clone();
             if problem.headroom == Headroom::OneNode {
                 model = model.with(constraint!(own * stays <= largest));
             }
