@@ -71,6 +71,69 @@ fn one_move_empties_a_node() {
     assert_eq!(plan["nodes"][0]["after"], json!([]));
 }
 
+/// Jobs are not moved; a node without one goes by Slurm's own tools, and one that a reservation keeps does not.
+#[test]
+fn slurms_jobs_stay_and_its_free_nodes_are_counted() {
+    let mut snapshot = scattered();
+    let cluster = &mut snapshot["clusters"][0];
+    cluster["scheduler"] = "slurm".into();
+    let mut pods = cluster["pods"].as_array().unwrap().clone();
+    pods.truncate(1);
+    for pod in &mut pods {
+        drop(pod.as_object_mut().unwrap().remove("constraints"));
+        pod["owner"] = json!({"group": "slurm", "kind": "Job", "name": "16"});
+    }
+    cluster["pods"] = pods.into();
+    cluster["controllers"] = json!([]);
+    let made = plan(&snapshot, &[]).expect(0, &[]).json();
+    assert!(saved(&made) > 50.0 && made["refused"] == json!([]), "{made:#}");
+    let commands: Vec<&Value> = made["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| &s["commands"])
+        .collect();
+    assert_eq!(
+        commands,
+        [
+            &json!(["scontrol update NodeName=free-1 State=DRAIN Reason=gpuwaste-plan"]),
+            &json!(["test -z \"$(squeue --noheader --nodelist=free-1)\""]),
+        ]
+    );
+    assert!(!made.to_string().contains("kubectl"), "{made:#}");
+    assert!(made["stays"].to_string().contains("jobs are not moved"), "{made:#}");
+
+    let nodes = snapshot["clusters"][0]["nodes"].as_array_mut().unwrap();
+    let free = nodes.iter_mut().find(|n| n["name"] == "free-1").unwrap();
+    free["kept"] = "reserved".into();
+    let made = plan(&snapshot, &[]).expect(0, &[]).json();
+    assert!(saved(&made).abs() < 1e-9, "{made:#}");
+    assert!(made["stays"].to_string().contains("reservation"), "{made:#}");
+}
+
+/// What ties a pod is counted, for the whole fleet.
+#[test]
+fn what_is_tied_is_counted() {
+    let mut snapshot = scattered();
+    let pods = &mut snapshot["clusters"][0]["pods"];
+    pods[0]["constraints"]["volumes"] = json!(["persistentVolumeClaim"]);
+    pods[1]["constraints"]["volumes"] = json!(["persistentVolumeClaim"]);
+    pods[2]["labels"]["kueue.x-k8s.io/queue-name"] = "team".into();
+    let made = plan(&snapshot, &[]).expect(0, &[]).json();
+    assert_eq!(
+        made["pinned"],
+        json!([
+            {"what": "have a volume that is in one place", "pods": 2, "gpus": 4.0},
+            {"what": "are admitted by a queue (Kueue), whose quota is not known", "pods": 1, "gpus": 1.0},
+        ])
+    );
+    let dir = tempdir().unwrap();
+    save(dir.path(), "case.json", &snapshot);
+    let done =
+        run(dir.path(), &["plan", "--snapshot", "case.json"]).expect(0, &["Not moved: 2 pods (4 GPUs) have a volume"]);
+    drop(done);
+}
+
 /// What, how, and a word of the reason.
 type Change = (&'static str, fn(&mut Value), &'static str);
 

@@ -2,63 +2,76 @@
 
 #![allow(clippy::print_stdout, reason = "that is what it is for")]
 
-use gpuwaste_plan::model::{Group, How, Node, Pod, Problem};
+// The fleets are the tests'.
+#[path = "../src/tests/fleets.rs"]
+mod fleets;
+
+use gpuwaste_plan::model::{self, Problem};
 use gpuwaste_plan::solve;
 use std::time::Instant;
 
-fn fleet(nodes: usize) -> Problem {
-    let mut state = 42u64;
-    let mut roll = |n: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % n
-    };
-    let mut problem = Problem {
-        resources: 3,
-        places: vec![vec![true; nodes]],
-        groups: vec![Group {
-            name: "h100".into(),
-            gpus: vec![0],
-        }],
-        ..Problem::default()
-    };
-    for node in 0..nodes {
-        problem.nodes.push(Node {
-            allocatable: vec![8, 192_000, 110],
-            price: Some(55_040_000),
-            returnable: true,
-            open: true,
-            ..Node::default()
-        });
-        let mut left = 2 + roll(6);
-        while left > 0 {
-            let gpus = [1, 1, 2, 4, 8][roll(5) as usize].min(left);
-            left -= gpus;
-            problem.pods.push(Pod {
-                node: Some(node),
-                request: vec![gpus, gpus * (8_000 + roll(12_000)), 1],
-                milli_gpus: gpus * 1000,
-                how: if roll(20) == 0 { How::Stays } else { How::Raise },
-                ..Pod::default()
-            });
+fn one(name: &str, problem: &Problem) {
+    let begun = Instant::now();
+    let (solution, bound) = solve(problem);
+    let gpus: u64 = problem.nodes.iter().map(|n| n.allocatable[fleets::GPU]).sum();
+    println!(
+        "{name}: {} nodes, {gpus} GPUs, {} pods: {:.3} s, {} moves, saves {:.2} of at most {:.2} $/h ({:.2} % off)",
+        problem.nodes.len(),
+        problem.pods.len(),
+        begun.elapsed().as_secs_f64(),
+        solution.moves,
+        solution.saved as f64 / 1e6,
+        bound as f64 / 1e6,
+        off(solution.saved, bound),
+    );
+}
+
+/// Percent that the bound is above what is saved.
+fn off(saved: i64, bound: i64) -> f64 {
+    if bound == 0 {
+        0.0
+    } else {
+        (bound - saved) as f64 * 100.0 / bound as f64
+    }
+}
+
+fn many(name: &str, count: u64, of: impl Fn(u64) -> Problem) {
+    let begun = Instant::now();
+    let (mut saved, mut most, mut exact, mut far, mut worst) = (0, 0, 0, 0, (0.0f64, 0));
+    for seed in 0..count {
+        let (solution, bound) = solve(&of(seed));
+        let gap = off(solution.saved, bound);
+        (saved, most) = (saved + solution.saved, most + bound);
+        exact += u32::from(solution.saved == bound);
+        far += u32::from(gap > 5.0);
+        if gap > worst.0 {
+            worst = (gap, seed);
         }
     }
-    problem
+    println!(
+        "{name}: {count} fleets in {:.1} s: {:.2} % off the bound in sum, {exact} at it, {far} more than 5 % off, {:.1} % at worst (seed {})",
+        begun.elapsed().as_secs_f64(),
+        off(saved, most),
+        worst.0,
+        worst.1,
+    );
 }
 
 fn main() {
-    for nodes in [10, 100, 1000] {
-        let problem = fleet(nodes);
-        let begun = Instant::now();
-        let (solution, bound) = solve(&problem);
-        println!(
-            "{nodes} nodes, {} pods: {:.3} s, {} moves, saves {:.2} of at most {:.2} $/h",
-            problem.pods.len(),
-            begun.elapsed().as_secs_f64(),
-            solution.moves,
-            solution.saved as f64 / 1e6,
-            bound as f64 / 1e6
-        );
+    many("plain, 4 to 60 nodes", 200, |seed| {
+        fleets::fleet(seed, 4 + (seed * 7 % 57) as usize, false)
+    });
+    many("constrained, 4 to 60 nodes", 200, |seed| {
+        fleets::fleet(seed, 4 + (seed * 7 % 57) as usize, true)
+    });
+    many("companies, 10 to 60 nodes", 200, |seed| {
+        fleets::company(seed, 10 + (seed * 7 % 51) as usize)
+    });
+    for seed in 0..3 {
+        for nodes in [100, 1000] {
+            one("company", &fleets::company(seed, nodes));
+        }
     }
+    one("constrained", &fleets::fleet(7, 100, true));
+    one("constrained", &fleets::fleet(7, 1000, true));
 }

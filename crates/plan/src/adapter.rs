@@ -41,6 +41,7 @@ pub(crate) struct Input<'a> {
 }
 
 pub(crate) struct NodeOf<'a> {
+    pub(crate) scheduler: seen::Scheduler,
     pub(crate) cluster: &'a str,
     pub(crate) joined: &'a fleet::Node,
     pub(crate) id: fleet::NodeId,
@@ -127,6 +128,7 @@ impl<'a> Input<'a> {
                     && !is_control(joined),
             });
             self.nodes.push(NodeOf {
+                scheduler: cluster.scheduler,
                 cluster: &cluster.name,
                 joined,
                 id,
@@ -265,6 +267,10 @@ impl<'a> Input<'a> {
             (claimed, "a resource claim without a pod holds a device of it"),
             (unmanaged, "a GPU of it works for nobody that the API server knows"),
             (is_control(joined), "it is a control-plane node"),
+            (
+                joined.kept.is_some(),
+                "what is free on it is kept: by a reservation, for a job that will start there, or while it is being powered",
+            ),
         ];
         reasons.iter().find(|r| r.0).map(|r| r.1.to_string())
     }
@@ -311,6 +317,9 @@ fn refusal(
             "it is written in manifests and does not run",
             "plan for a fleet that runs",
         ));
+    }
+    if cluster.scheduler == seen::Scheduler::Slurm {
+        return None;
     }
     let old = |p: &&seen::Pod| p.holds() && p.constraints.is_none() && !p.mirror;
     if cluster.pods.iter().any(|p| old(&p)) && !cluster.pods.iter().any(|p| p.constraints.is_some()) {

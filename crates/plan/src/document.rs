@@ -25,6 +25,8 @@ pub struct Plan {
     pub nodes: Vec<PlanNode>,
     /// Nodes whose bill would stop, and why they stay.
     pub stays: Vec<Stay>,
+    /// Pods that no step moves, by what ties them: the plan does not model it, or a person decides it.
+    pub pinned: Vec<Pinned>,
     /// Pods that wait for GPUs, and the node that has room for them.
     pub waiting: Vec<Waiting>,
     /// What no plan was made for, and why.
@@ -140,6 +142,15 @@ pub struct StayingPod {
     pub reason: String,
     /// Somebody who knows it could move it.
     pub by_person: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Pinned {
+    /// What ties them: "have a volume that is in one place".
+    pub what: String,
+    pub pods: u64,
+    /// A MIG instance counts as its fraction.
+    pub gpus: f64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

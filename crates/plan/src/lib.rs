@@ -22,8 +22,8 @@ use gpuwaste_facts::{snapshot, text, units};
 use gpuwaste_judge as judge;
 
 use adapter::Input;
-use adapter::leaving::Leaving;
-use document::{ByPerson, Plan, PlanNode, Refused, SCHEMA, Stay, StayingPod, Totals, Waiting};
+use adapter::leaving::{Leaving, Tie};
+use document::{ByPerson, Pinned, Plan, PlanNode, Refused, SCHEMA, Stay, StayingPod, Totals, Waiting};
 use judge::analyze::finding::Confidence;
 use judge::fleet::{Fleet, SlotState};
 use judge::report::document::{Report, Status};
@@ -71,6 +71,7 @@ pub fn plan(snapshot: &Snapshot, fleet: &Fleet, report: &Report, options: &Optio
         steps,
         nodes: nodes(&input, &solution),
         stays: stays(&input, &solution),
+        pinned: pinned(&input),
         waiting: waiting(&input, after),
         refused: Vec::new(),
         by_person: by_person(report, options),
@@ -168,7 +169,7 @@ fn with_persons(
     input: &Input<'_>,
     solution: &Solution,
 ) -> Option<UsdPerHour> {
-    let some = input.pods.iter().any(|p| matches!(p.leaving, Leaving::Person(_)));
+    let some = input.pods.iter().any(|p| matches!(p.leaving, Leaving::Person(..)));
     if !some || fleet.nodes.len() > WITH_PERSONS {
         return None;
     }
@@ -206,7 +207,7 @@ fn nodes(input: &Input<'_>, solution: &Solution) -> Vec<PlanNode> {
                     }
                 }
             }
-            Action::Return { .. } => {}
+            Action::Return { .. } | Action::Open { .. } => {}
         }
     }
     let names = |states: Vec<SlotState>| states.into_iter().map(|s| s.name().to_string()).collect();
@@ -244,13 +245,13 @@ fn stays(input: &Input<'_>, solution: &Solution) -> Vec<Stay> {
     let of = |i: usize| {
         let node = &input.nodes[i];
         let pods = input.pods.iter().enumerate().filter(|(p, of)| {
-            input.problem.pods[*p].node == Some(i) && matches!(of.leaving, Leaving::Person(_) | Leaving::Stays(_))
+            input.problem.pods[*p].node == Some(i) && matches!(of.leaving, Leaving::Person(..) | Leaving::Stays(_))
         });
         let pods: Vec<StayingPod> = pods
             .filter(|(p, _)| input.problem.pods[*p].change.is_none())
             .map(|(_, of)| {
                 let (reason, by_person) = match &of.leaving {
-                    Leaving::Person(why) => (why.clone(), true),
+                    Leaving::Person(_, why) => (why.clone(), true),
                     Leaving::Stays(why) => (why.clone(), false),
                     _ => (String::new(), false),
                 };
@@ -289,6 +290,26 @@ fn stays(input: &Input<'_>, solution: &Solution) -> Vec<Stay> {
         .collect();
     all.sort_by(|a, b| (b.usd_per_hour, &a.cluster, &a.node).cmp(&(a.usd_per_hour, &b.cluster, &b.node)));
     all
+}
+
+/// Pods that are tied to where they are, by what ties them, the most GPUs first.
+fn pinned(input: &Input<'_>) -> Vec<Pinned> {
+    let mut all: std::collections::BTreeMap<Tie, (u64, u64)> = std::collections::BTreeMap::new();
+    for (pod, of) in input.problem.pods.iter().zip(&input.pods) {
+        if let (Leaving::Person(tie, _), Some(_), None) = (&of.leaving, pod.node, pod.change) {
+            let own = all.entry(*tie).or_default();
+            *own = (own.0 + 1, own.1 + pod.milli_gpus);
+        }
+    }
+    let mut all: Vec<(Tie, (u64, u64))> = all.into_iter().collect();
+    all.sort_by_key(|(tie, (pods, gpus))| (std::cmp::Reverse((*gpus, *pods)), *tie));
+    all.into_iter()
+        .map(|(tie, (pods, gpus))| Pinned {
+            what: tie.text().into(),
+            pods,
+            gpus: gpus as f64 / 1000.0,
+        })
+        .collect()
 }
 
 /// Who waits, and where there is room in the end, first come, first served.

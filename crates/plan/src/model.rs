@@ -126,6 +126,10 @@ pub enum Action {
     Return {
         node: usize,
     },
+    /// It has been emptied for pods that wait, and takes pods again.
+    Open {
+        node: usize,
+    },
 }
 
 /// What is done, in an order that is valid at every point, and what it gives.

@@ -4,7 +4,7 @@ mod html;
 mod markdown;
 mod table;
 
-use crate::document::{Plan, Totals};
+use crate::document::{Pinned, Plan, Totals};
 use crate::judge::report::text::{money, plain};
 use crate::text::is_harmful;
 use std::io::{self, Write};
@@ -75,6 +75,16 @@ fn summary(t: &Totals) -> String {
         money(saved),
         money(most)
     )
+}
+
+/// "3 pods (6 GPUs) have a volume that is in one place"
+fn pinned(p: &Pinned) -> String {
+    let gpus = if p.gpus > 0.0 {
+        format!(" ({} GPUs)", p.gpus)
+    } else {
+        String::new()
+    };
+    format!("{}{gpus} {}", count(p.pods, "pod"), p.what)
 }
 
 fn count(n: u64, word: &str) -> String {

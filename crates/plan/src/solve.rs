@@ -5,7 +5,8 @@
 
 use crate::bound;
 use crate::model::{Action, Problem, Solution};
-use crate::state::State;
+use crate::state::{Entry, State};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -13,42 +14,50 @@ use std::collections::BTreeSet;
 const ASIDE: usize = 3;
 /// Nodes that are tried for that, those with the most free GPUs first.
 const ASIDE_NODES: usize = 48;
-/// Pods times nodes that one search may look at (ours: about two seconds on one core).
-const WORK: usize = 60_000_000;
-/// Tries at most and at least.
-const TRIES: (usize, usize) = (600, 3);
+/// Times that one search may ask whether a pod fits a node, a node of the fleet, and in all (ours: about a third of a second
+/// on one core for 100 nodes, two for 1,000).
+const WORK: (u64, u64) = (30_000, 30_000_000);
+/// Tries at most.
+const TRIES: usize = 600;
 
 /// The best plan found, and the most that any plan could save.
 pub fn solve(problem: &Problem) -> (Solution, i64) {
     let bound = bound::most(problem);
     let mut order = first_order(problem);
-    let mut best = evaluate(problem, &order, Style::Tight);
-    let work = (problem.pods.len().max(1) * problem.nodes.len().max(1)).max(1);
-    let tries = (WORK / work).clamp(TRIES.1, TRIES.0);
+    let start = Start::new(problem);
+    let work = (problem.nodes.len() as u64 * WORK.0).min(WORK.1);
+    // Changes that are made first, to have their room, whether or not their nodes go.
+    let mut early = vec![false; problem.changes.len()];
+    let mut best = evaluate(&start, &order, &early, Style::Tight);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut idle = 0;
-    for turn in 0..tries {
+    for turn in 0..TRIES {
         // All the money is found: a few more turns may need fewer moves.
-        if idle > tries / 2 || (best.saved >= bound && idle > 24) {
+        if idle > TRIES / 2 || (best.saved >= bound && idle > 24) || start.looked.get() > work {
             break;
         }
         let style = if turn % 2 == 0 { Style::Fixed } else { Style::Tight };
-        let next = if turn == 0 {
-            order.clone()
-        } else {
-            neighbour(&order, &best, &mut random)
+        let (next, first) = match turn {
+            0 => (order.clone(), early.clone()),
+            1 | 2 => (order.clone(), vec![true; early.len()]),
+            _ => (neighbour(&order, &best, &mut random), toggled(&early, &mut random)),
         };
-        let found = evaluate(problem, &next, style);
+        let found = evaluate(&start, &next, &first, style);
         idle += 1;
         if found.is_better_than(&best) {
-            (best, order, idle) = (found, next, 0);
+            (best, order, early, idle) = (found, next, first, 0);
         } else if found.saved == best.saved {
-            order = next;
+            (order, early) = (next, first);
         }
     }
     if best.saved == 0 {
         best = Solution::default();
     }
+    let bound = if best.saved < bound {
+        bound.min(bound::most_by_packing(problem, &best))
+    } else {
+        bound
+    };
     (best, bound)
 }
 
@@ -102,6 +111,16 @@ fn first_order(problem: &Problem) -> Vec<usize> {
     order
 }
 
+/// Now and then one change is made first, or no longer.
+fn toggled(early: &[bool], random: &mut Random) -> Vec<bool> {
+    let mut next = early.to_vec();
+    if !next.is_empty() && random.below(4) == 0 {
+        let change = random.below(next.len());
+        next[change] = !next[change];
+    }
+    next
+}
+
 fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize> {
     let mut next = order.to_vec();
     if next.len() < 2 {
@@ -139,13 +158,37 @@ fn neighbour(order: &[usize], best: &Solution, random: &mut Random) -> Vec<usize
     next
 }
 
+/// What every try begins with.
+struct Start<'p> {
+    state: State<'p>,
+    /// By set of places: groups with nodes in it.
+    groups_of: Vec<Vec<usize>>,
+    /// How often a try asked whether a pod fits a node, all of them together: the same on every machine.
+    looked: Cell<u64>,
+}
+
+impl<'p> Start<'p> {
+    fn new(problem: &'p Problem) -> Self {
+        let of = |set: &Vec<bool>| {
+            let nodes = problem.nodes.iter().enumerate();
+            let groups: BTreeSet<usize> = nodes.filter(|(n, _)| set[*n]).map(|(_, n)| n.group).collect();
+            groups.into_iter().collect()
+        };
+        Self {
+            state: State::new(problem),
+            groups_of: problem.places.iter().map(of).collect(),
+            looked: Cell::new(0),
+        }
+    }
+}
+
 /// What the order gives, done so that nobody moves onto a node that goes later: those are cordoned from the start.
-fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
-    let mut found = decode(problem, order, &BTreeSet::new(), style);
+fn evaluate(start: &Start<'_>, order: &[usize], early: &[bool], style: Style) -> Solution {
+    let mut found = decode(start, order, &BTreeSet::new(), early, style);
     loop {
         let avoid: BTreeSet<usize> = found.returned.union(&found.kept_for_queue).copied().collect();
         let sequence: Vec<usize> = order.iter().copied().filter(|n| avoid.contains(n)).collect();
-        let again = decode(problem, &sequence, &avoid, style);
+        let again = decode(start, &sequence, &avoid, early, style);
         if again.returned.len() + again.kept_for_queue.len() == avoid.len() {
             return again;
         }
@@ -156,41 +199,62 @@ fn evaluate(problem: &Problem, order: &[usize], style: Style) -> Solution {
     }
 }
 
-fn decode(problem: &Problem, order: &[usize], avoid: &BTreeSet<usize>, style: Style) -> Solution {
+fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, early: &[bool], style: Style) -> Solution {
+    let problem = start.state.problem;
     let mut rank = vec![usize::MAX; problem.nodes.len()];
     for (i, node) in order.iter().enumerate() {
         rank[*node] = i;
     }
+    let mut state = start.state.clone();
+    state.arrange(rank.clone(), avoid);
     let mut run = Run {
-        state: State::new(problem),
+        state,
         problem,
-        avoid,
+        groups_of: &start.groups_of,
         rank,
         style,
+        emptying: None,
         left: problem.changes.iter().map(|c| c.most).collect(),
         log: Vec::new(),
         found: Solution::default(),
         queue: Vec::new(),
     };
     run.admit();
+    for change in (0..early.len()).filter(|c| early[*c]) {
+        run.end_early(change);
+    }
     for &node in order {
         run.try_to_return(node);
     }
+    start.looked.set(start.looked.get() + run.state.looked.get());
     run.found
 }
 
 /// Enough to take a step back.
 enum Undo {
-    Place { pod: usize, was: Option<usize> },
-    End { pod: usize, change: usize },
+    Place {
+        pod: usize,
+        was: Option<usize>,
+    },
+    End {
+        pod: usize,
+        change: usize,
+    },
+    /// It waits again.
+    Admit {
+        pod: usize,
+    },
 }
 
 struct Run<'p> {
     problem: &'p Problem,
     state: State<'p>,
-    avoid: &'p BTreeSet<usize>,
+    groups_of: &'p [Vec<usize>],
+    /// When each node goes, in the order that is tried; `usize::MAX`: it stays.
     rank: Vec<usize>,
     style: Style,
+    /// It is cordoned.
+    emptying: Option<usize>,
     /// Pods that each change may still end.
     left: Vec<usize>,
     log: Vec<Undo>,
@@ -213,10 +277,37 @@ impl Run<'_> {
         }
     }
 
+    /// Room that has come free is taken by who waits for it, at once, unless the node is cordoned.
+    fn settle(&mut self, node: usize) {
+        for pod in self.queue.clone() {
+            if self.emptying != Some(node) && !self.state.is_out(node) && self.state.fits(pod, node) {
+                self.state.put(pod, node);
+                self.queue.retain(|p| *p != pod);
+                self.log.push(Undo::Admit { pod });
+            }
+        }
+    }
+
+    /// Pods of the change on nodes that stay; all of them where it ends all.
+    fn end_early(&mut self, change: usize) {
+        let ends = &self.problem.changes[change];
+        for &pod in &ends.pods {
+            let stays = self.problem.pods[pod].node.is_some_and(|n| self.rank[n] == usize::MAX);
+            if (stays || ends.ends_all()) && !self.state.ended[pod] && self.found.moves < self.most() {
+                self.end(pod);
+            }
+        }
+    }
+
+    fn most(&self) -> usize {
+        self.problem.max_moves.unwrap_or(usize::MAX)
+    }
+
     fn try_to_return(&mut self, node: usize) {
         let (log, actions) = (self.log.len(), self.found.actions.len());
         let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
-        let within = |run: &Self| run.problem.max_moves.is_none_or(|most| run.found.moves <= most);
+        let within = |run: &Self| run.found.moves <= run.most();
+        self.emptying = Some(node);
         let done = self.empty(node) && within(self) && self.state.has_headroom_without(node);
         if !done {
             self.back_to(log);
@@ -234,9 +325,11 @@ impl Run<'_> {
             }
         }
         if self.found.kept_for_queue.contains(&node) {
+            // Now, lest they take room elsewhere that comes free later and is counted on.
+            self.found.actions.push(Action::Open { node });
             return;
         }
-        self.state.gone[node] = true;
+        self.state.leave(node);
         self.found.saved += self.problem.nodes[node].price.unwrap_or(0);
         self.found.returned.insert(node);
         self.found.actions.push(Action::Return { node });
@@ -254,6 +347,11 @@ impl Run<'_> {
                 Some(Undo::End { pod, change }) => {
                     self.state.ended[pod] = false;
                     self.left[change] += 1;
+                }
+                Some(Undo::Admit { pod }) => {
+                    self.state.take(pod);
+                    let at = self.queue.partition_point(|p| *p < pod);
+                    self.queue.insert(at, pod);
                 }
                 None => return,
             }
@@ -293,6 +391,7 @@ impl Run<'_> {
         };
         let ends = &self.problem.changes[change];
         let pods: Vec<usize> = if ends.ends_all() { ends.pods.clone() } else { vec![pod] };
+        let mut freed = Vec::new();
         for &p in &pods {
             let was = self.state.place[p];
             self.state.take(p);
@@ -300,7 +399,11 @@ impl Run<'_> {
             self.left[change] -= 1;
             self.log.push(Undo::Place { pod: p, was });
             self.log.push(Undo::End { pod: p, change });
+            freed.extend(was);
         }
+        freed.sort_unstable();
+        freed.dedup();
+        freed.into_iter().for_each(|node| self.settle(node));
         self.found.moves += 1;
         self.found.actions.push(Action::End { change, pods });
         true
@@ -314,6 +417,7 @@ impl Run<'_> {
             self.found.moves += 1;
             self.found.milli_gpus += self.problem.pods[pod].milli_gpus;
             self.found.actions.push(Action::Move { pod, from, to });
+            self.settle(from);
         }
     }
 
@@ -327,36 +431,64 @@ impl Run<'_> {
         }
     }
 
+    /// Groups that have nodes where it may run, and the GPUs that it needs in each.
+    fn groups(&self, pod: usize) -> impl Iterator<Item = (usize, u64)> + use<'_> {
+        let p = &self.problem.pods[pod];
+        self.groups_of[p.places].iter().map(|&g| {
+            let gpus = self.problem.groups[g].gpus.iter();
+            (g, gpus.map(|r| p.request[*r]).sum())
+        })
+    }
+
     /// The node with room that suits best; `except` is the one that it leaves.
     fn target(&self, pod: usize, except: usize) -> Option<usize> {
-        let can = |n: &usize| *n != except && !self.avoid.contains(n) && self.state.fits(pod, *n);
-        (0..self.problem.nodes.len()).filter(can).min_by_key(|&n| {
-            let free = self.state.free_gpus(n);
-            let goes = self.rank[n] != usize::MAX;
-            let later = Reverse(self.rank[n]);
-            match self.style {
-                Style::Tight => (free, u64::from(goes), later, n),
-                Style::Fixed => (u64::from(goes), free, later, n),
+        let mut best: Option<(bool, Entry)> = None;
+        for (group, gpus) in self.groups(pod) {
+            for entry in self.state.with_free(group, gpus) {
+                // What comes later in a group suits less.
+                let key = (self.style == Style::Fixed && entry.1, *entry);
+                if best.is_some_and(|b| b < key) {
+                    if self.style == Style::Tight || best.is_some_and(|b| !b.0) {
+                        break;
+                    }
+                    continue;
+                }
+                if entry.3 != except && self.state.fits(pod, entry.3) {
+                    best = Some(key);
+                }
             }
-        })
+        }
+        best.map(|b| b.1.3)
+    }
+
+    fn steps_aside(&self, pod: usize, larger: usize) -> bool {
+        let p = &self.problem.pods[pod];
+        p.how.moves() && p.node.is_some() && self.size(pod) < self.size(larger)
     }
 
     /// Smaller pods step aside on some node, so that this one has room there.
     fn make_room(&mut self, pod: usize, from: usize) -> bool {
-        let mut nodes: Vec<usize> = (0..self.problem.nodes.len())
-            .filter(|n| *n != from && !self.avoid.contains(n) && self.state.may(pod, *n))
-            .collect();
-        nodes.sort_by_key(|n| (Reverse(self.state.free_gpus(*n)), *n));
+        let mut nodes: Vec<(Reverse<u64>, usize)> = Vec::new();
+        for (group, need) in self.groups(pod) {
+            let gpus = &self.problem.groups[group].gpus;
+            // Stepping aside must be able to bring enough.
+            let can = |e: &&Entry| {
+                self.state.looked.set(self.state.looked.get() + 1);
+                let aside = self.state.on[e.3].iter().filter(|p| self.steps_aside(**p, pod));
+                let more = aside.map(|p| gpus.iter().map(|r| self.problem.pods[*p].request[*r]).sum::<u64>());
+                e.3 != from && self.state.may(pod, e.3) && more.fold(e.0, u64::saturating_add) >= need
+            };
+            let most = self.state.with_free(group, 0).rev().filter(can).take(ASIDE_NODES);
+            nodes.extend(most.map(|e| (Reverse(e.0), e.3)));
+        }
+        nodes.sort_unstable();
         let (log, actions) = (self.log.len(), self.found.actions.len());
         let (moves, gpus) = (self.found.moves, self.found.milli_gpus);
-        for node in nodes.into_iter().take(ASIDE_NODES) {
+        for (_, node) in nodes.into_iter().take(ASIDE_NODES) {
             let mut aside: Vec<usize> = self.state.on[node]
                 .iter()
                 .copied()
-                .filter(|&p| {
-                    let q = &self.problem.pods[p];
-                    q.how.moves() && q.node.is_some() && self.size(p) < self.size(pod)
-                })
+                .filter(|&p| self.steps_aside(p, pod))
                 .collect();
             aside.sort_by_key(|&p| (self.size(p), p));
             for other in aside.into_iter().take(ASIDE) {

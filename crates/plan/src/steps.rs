@@ -7,6 +7,7 @@ use crate::adapter::leaving::Leaving;
 use crate::adapter::places::may_be_scheduled;
 use crate::document::{Step, StepKind};
 use crate::model::{Action, Solution};
+use crate::snapshot::cluster::Scheduler;
 use crate::state::State;
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,10 +48,8 @@ pub(crate) fn steps<'i>(
             Action::Move { pod, from, to } => steps.moved(*pod, *from, *to),
             Action::End { change, pods } => steps.ended(*change, pods),
             Action::Return { node } => steps.returned(*node),
+            Action::Open { node } => steps.opened(*node),
         }
-    }
-    for node in &solution.kept_for_queue {
-        steps.opened(*node);
     }
     for (i, step) in steps.done.iter_mut().enumerate() {
         step.number = i as u64 + 1;
@@ -70,32 +69,49 @@ impl Steps<'_, '_> {
         });
     }
 
+    /// So that it takes nobody more, and the way back.
+    fn closed(&self, node: usize, closed: bool) -> String {
+        let of = &self.input.nodes[node];
+        let name = of.joined.name.as_str();
+        match (of.scheduler, closed) {
+            (Scheduler::Slurm, true) => words::scontrol(name, &["State=DRAIN", "Reason=gpuwaste-plan"]),
+            (Scheduler::Slurm, false) => words::scontrol(name, &["State=RESUME"]),
+            (Scheduler::Kubernetes, closed) => {
+                Kubectl(of.cluster).of(&[if closed { "cordon" } else { "uncordon" }, name])
+            }
+        }
+    }
+
     /// One step a cluster: nobody is put onto a node that goes later.
     fn cordon(&mut self, solution: &Solution) {
-        let mut clusters: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut clusters: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for &node in &self.cordoned {
             if !self.input.nodes[node].joined.unschedulable {
-                let names = clusters.entry(self.input.nodes[node].cluster).or_default();
-                names.push(self.name(node).to_string());
+                clusters.entry(self.input.nodes[node].cluster).or_default().push(node);
             }
         }
         if solution.actions.is_empty() {
             return;
         }
         for (cluster, nodes) in clusters {
-            let kubectl = Kubectl(cluster);
+            let slurm = nodes.iter().any(|n| self.input.nodes[*n].scheduler == Scheduler::Slurm);
             self.push(Step {
                 kind: StepKind::Cordon,
                 cluster: cluster.into(),
                 what: format!(
-                    "Cordon {} that {} empty at the end",
+                    "{} {} that {} empty at the end",
+                    if slurm { "Drain" } else { "Cordon" },
                     plural(nodes.len(), "node"),
                     if nodes.len() == 1 { "is" } else { "are" }
                 ),
-                commands: nodes.iter().map(|n| kubectl.of(&["cordon", n])).collect(),
-                undo: nodes.iter().map(|n| kubectl.of(&["uncordon", n])).collect(),
-                risk: "new pods find no room on them until they are uncordoned".into(),
-                nodes,
+                commands: nodes.iter().map(|n| self.closed(*n, true)).collect(),
+                undo: nodes.iter().map(|n| self.closed(*n, false)).collect(),
+                risk: if slurm {
+                    "no job starts on them until they are resumed".into()
+                } else {
+                    "new pods find no room on them until they are uncordoned".into()
+                },
+                nodes: nodes.iter().map(|n| self.name(*n).to_string()).collect(),
                 ..Step::default()
             });
         }
@@ -156,7 +172,7 @@ impl Steps<'_, '_> {
                     ready.saturating_sub(1)
                 );
             }
-            Leaving::WithNode | Leaving::Person(_) | Leaving::Stays(_) => return,
+            Leaving::WithNode | Leaving::Person(..) | Leaving::Stays(_) => return,
         }
         commands.extend(guards.iter().map(|n| kubectl.of(&["uncordon", n])));
         if others.len() > GUARDS {
@@ -247,14 +263,21 @@ impl Steps<'_, '_> {
         let name = of.joined.name.as_str();
         let price = of.joined.price.usd_per_hour.unwrap_or_default();
         let karpenter = of.joined.labels.contains_key("karpenter.sh/nodepool");
-        let mut commands = vec![kubectl.of(&[
-            "drain",
-            name,
-            "--ignore-daemonsets",
-            "--delete-emptydir-data",
-            "--timeout=10m",
-        ])];
-        let then = if karpenter {
+        let slurm = of.scheduler == Scheduler::Slurm;
+        let mut commands = vec![if slurm {
+            words::no_job_on(name)
+        } else {
+            kubectl.of(&[
+                "drain",
+                name,
+                "--ignore-daemonsets",
+                "--delete-emptydir-data",
+                "--timeout=10m",
+            ])
+        }];
+        let then = if slurm {
+            "then end its machine with what started it (where Slurm powers its nodes it does so by itself)".to_string()
+        } else if karpenter {
             commands.push(kubectl.of(&["delete", "node", name, "--wait=false"]));
             "Karpenter ends its machine".to_string()
         } else if of.joined.pool.is_empty() {
@@ -272,7 +295,7 @@ impl Steps<'_, '_> {
             what: format!("Return {name}: {then}; {:.2} $/h are no longer paid", price.usd()),
             nodes: vec![name.into()],
             commands,
-            undo: vec![kubectl.of(&["uncordon", name])],
+            undo: vec![self.closed(node, false)],
             risk: "only what belongs to the node is left on it; once its machine has ended the way back is a new one"
                 .into(),
             ..Step::default()

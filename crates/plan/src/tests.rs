@@ -1,177 +1,21 @@
 //! Plans of generated fleets, judged by arithmetic of their own: every step is valid, and little money is left.
 
-use crate::model::{Action, Change, Group, Headroom, How, Node, Pod, Problem, Solution};
+mod fleets;
+mod oracle;
+
+use crate::bound::by_group;
+use crate::model::{Action, Headroom, How, Problem, Solution};
 use crate::solve::solve;
+use fleets::{GPU, company, fleet};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-
-const GPU: usize = 0;
-
-/// Splitmix64: the fleets are the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.roll(100) < percent
-    }
-}
-
-/// A fleet of `size` nodes; `hard`: with all kinds of constraints.
-fn fleet(seed: u64, size: usize, hard: bool) -> Problem {
-    let mut dice = Dice(seed);
-    let groups = if dice.chance(30) { 2 } else { 1 };
-    let nodes: Vec<Node> = (0..size)
-        .map(|i| {
-            let gpus = [8, 8, 8, 4][dice.roll(4) as usize];
-            Node {
-                group: i % groups,
-                allocatable: vec![gpus, gpus * 24, 30],
-                price: (!hard || dice.chance(95)).then(|| gpus as i64 * (1_000_000 + 500_000 * (i % groups) as i64)),
-                returnable: !hard || dice.chance(85),
-                open: !hard || dice.chance(92),
-            }
-        })
-        .collect();
-    let mut problem = Problem {
-        resources: 3,
-        places: (0..groups)
-            .map(|g| nodes.iter().map(|n| n.group == g).collect())
-            .chain([vec![true; size]])
-            .collect(),
-        groups: (0..groups)
-            .map(|g| Group {
-                name: format!("g{g}"),
-                gpus: vec![GPU],
-            })
-            .collect(),
-        nodes,
-        ..Problem::default()
-    };
-    let fill = 20 + dice.roll(65);
-    for node in 0..size {
-        let [gpus, cpu, _] = problem.nodes[node].allocatable[..] else {
-            continue;
-        };
-        let (mut gpus_left, mut cpu_left) = (gpus * fill / 100 + dice.roll(2), cpu);
-        while gpus_left > 0 {
-            let want = [1, 1, 2, 4, 8][dice.roll(5) as usize].min(gpus_left).min(gpus);
-            let cores = want * (4 + dice.roll(18));
-            if cores > cpu_left {
-                break;
-            }
-            (gpus_left, cpu_left) = (gpus_left - want, cpu_left - cores);
-            let pod = Pod {
-                node: Some(node),
-                request: vec![want, cores, 1],
-                milli_gpus: want * 1000,
-                places: problem.nodes[node].group,
-                how: [How::Raise, How::Raise, How::Evict, How::Stays]
-                    [if hard { dice.roll(40).min(3) as usize } else { 0 }],
-                ..Pod::default()
-            };
-            problem.pods.push(pod);
-        }
-        if hard {
-            problem.pods.push(Pod {
-                node: Some(node),
-                request: vec![0, 1, 1],
-                how: How::WithNode,
-                ..Pod::default()
-            });
-            if dice.chance(40) && cpu_left > 8 {
-                problem.pods.push(Pod {
-                    node: Some(node),
-                    request: vec![0, 8, 1],
-                    places: groups,
-                    how: How::Evict,
-                    ..Pod::default()
-                });
-            }
-        }
-    }
-    if hard {
-        constrain(&mut problem, &mut dice);
-    }
-    problem
-}
-
-fn constrain(problem: &mut Problem, dice: &mut Dice) {
-    // A workload whose replicas keep apart, where they already do; one that is spread; one that a finding ends; one that shrinks.
-    for kind in 0..4 {
-        let mut seen = BTreeSet::new();
-        let all: Vec<usize> = (0..problem.pods.len())
-            .filter(|&p| {
-                problem.pods[p].request[GPU] > 0
-                    && problem.pods[p].change.is_none()
-                    && problem.pods[p].member.is_empty()
-            })
-            .filter(|_| dice.chance(25))
-            .filter(|&p| seen.insert(problem.pods[p].node))
-            .take(4)
-            .collect();
-        if all.is_empty() {
-            continue;
-        }
-        match kind {
-            0 | 1 => {
-                let selection = problem.selections.len();
-                problem.selections.push(all.iter().copied().collect());
-                for &p in &all {
-                    problem.pods[p].member.push(selection);
-                    if kind == 0 {
-                        problem.pods[p].apart.push(selection);
-                    } else {
-                        problem.pods[p].spread.push((selection, 2));
-                    }
-                }
-            }
-            _ => {
-                let most = if kind == 2 { all.len() } else { 1 };
-                for &p in &all {
-                    problem.pods[p].change = Some(problem.changes.len());
-                }
-                problem.changes.push(Change { pods: all, most });
-            }
-        }
-    }
-    for pod in &mut problem.pods {
-        if pod.how == How::Evict && dice.chance(20) {
-            pod.ports.push(8080);
-        }
-    }
-    // Two pods with one port on one node were never bound there.
-    let mut taken = BTreeSet::new();
-    for pod in &mut problem.pods {
-        if !pod.ports.is_empty() && !taken.insert(pod.node) {
-            pod.ports.clear();
-        }
-    }
-    for _ in 0..dice.roll(3) {
-        let want = [1, 4, 8][dice.roll(3) as usize];
-        problem.pods.push(Pod {
-            request: vec![want, want * 8, 1],
-            places: 0,
-            ..Pod::default()
-        });
-    }
-    problem.headroom =
-        [Headroom::None, Headroom::None, Headroom::Percent(15), Headroom::OneNode][dice.roll(4) as usize];
-    problem.max_moves = dice.chance(20).then(|| dice.roll(6) as usize);
-}
 
 /// Who is where, and nothing else; everything is added up anew whenever it is asked for.
 struct Replay<'p> {
     problem: &'p Problem,
     at: Vec<Option<usize>>,
     returned: BTreeSet<usize>,
+    opened: BTreeSet<usize>,
 }
 
 impl<'p> Replay<'p> {
@@ -180,6 +24,7 @@ impl<'p> Replay<'p> {
             problem,
             at: problem.pods.iter().map(|p| p.node).collect(),
             returned: BTreeSet::new(),
+            opened: BTreeSet::new(),
         }
     }
 
@@ -224,6 +69,22 @@ impl<'p> Replay<'p> {
         None
     }
 
+    fn queue(&self) -> Vec<usize> {
+        let waits = |p: &usize| self.problem.pods[*p].node.is_none() && self.at[*p].is_none();
+        (0..self.at.len()).filter(waits).collect()
+    }
+
+    /// Room that has come free on a node that is not cordoned is taken by who waits for it.
+    fn settle(&mut self, node: usize, solution: &Solution) {
+        for pod in self.queue() {
+            let emptied = solution.returned.contains(&node) || solution.kept_for_queue.contains(&node);
+            let cordoned = emptied && !self.opened.contains(&node);
+            if !cordoned && self.refuses(pod, node).is_none() {
+                self.at[pod] = Some(node);
+            }
+        }
+    }
+
     /// GPUs that are free in a group, all that it has, and the most that one node has.
     fn gpus(&self, group: usize) -> (u64, u64, u64) {
         let nodes = (0..self.problem.nodes.len()).filter(|n| {
@@ -231,7 +92,7 @@ impl<'p> Replay<'p> {
         });
         nodes.fold((0, 0, 0), |(free, all, most), n| {
             let own = self.problem.nodes[n].allocatable[GPU];
-            (free + own - self.used(n, GPU), all + own, most.max(own))
+            (free + own.saturating_sub(self.used(n, GPU)), all + own, most.max(own))
         })
     }
 }
@@ -240,6 +101,9 @@ impl<'p> Replay<'p> {
 fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
     let mut now = Replay::new(problem);
     let (mut saved, mut moves, mut ended) = (0, 0, vec![0; problem.changes.len()]);
+    // Where somebody waits who has room already, the scheduler's choice is not known, and who comes later follows it.
+    let fits = |p: &usize| (0..problem.nodes.len()).any(|n| now.refuses(*p, n).is_none());
+    let settles = !now.queue().iter().any(fits);
     for (step, action) in solution.actions.iter().enumerate() {
         match action {
             Action::Move { pod, from, to } => {
@@ -258,9 +122,13 @@ fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
                     return Err(format!("step {step}: pod {pod} to {to}: {why}"));
                 }
                 now.at[*pod] = Some(*to);
+                if settles {
+                    now.settle(*from, solution);
+                }
             }
             Action::End { change, pods } => {
                 moves += 1;
+                let nodes: BTreeSet<usize> = pods.iter().filter_map(|p| now.at[*p]).collect();
                 for pod in pods {
                     if !problem.changes[*change].pods.contains(pod) || now.at[*pod].is_none() {
                         return Err(format!("step {step}: change {change} does not end pod {pod}"));
@@ -270,6 +138,18 @@ fn check(problem: &Problem, solution: &Solution) -> Result<(), String> {
                 }
                 if ended[*change] > problem.changes[*change].most {
                     return Err(format!("step {step}: change {change} ends too many"));
+                }
+                if settles {
+                    nodes.into_iter().for_each(|n| now.settle(n, solution));
+                }
+            }
+            Action::Open { node } => {
+                let left = now.here(*node).any(|p| problem.pods[p].how != How::WithNode);
+                if left || !solution.kept_for_queue.contains(node) || !now.opened.insert(*node) {
+                    return Err(format!("step {step}: node {node} is not emptied for anybody"));
+                }
+                if settles {
+                    now.settle(*node, solution);
                 }
             }
             Action::Return { node } => {
@@ -328,7 +208,9 @@ fn waiting(problem: &Problem, after: &Replay<'_>) -> Result<(), String> {
         problem,
         at: after.at.clone(),
         returned: after.returned.clone(),
+        opened: after.opened.clone(),
     };
+    queue.iter().for_each(|p| end.at[*p] = None);
     let now = admitted(&mut end, &queue);
     // First come, first served is not always the most that could be admitted.
     (now >= before.min(1))
@@ -420,6 +302,63 @@ fn small_fleets_are_within_two_percent_of_the_best_plan() {
     assert!(some > 100 && percent(ours) >= 98.0, "{told}");
 }
 
+/// Groups of up to so many nodes are given to the solver of mixed-integer programs (ours: beyond, it rarely ends in time).
+const PROGRAM: usize = 10;
+
+/// Two hundred fleets of 4 to 60 nodes, half as companies have them, half with every constraint. Each group is either solved to
+/// optimality by somebody else's solver, or its plan is at the bound, or the bound is taken for the best plan. Where both are known the
+/// bound may not be below the optimum.
+#[test]
+fn plans_are_within_two_percent_of_the_optimum() {
+    let (mut best, mut ours, mut bounds) = (0, 0, 0);
+    let (mut programs, mut proven, mut open) = (0, 0, 0);
+    for seed in 0..200u64 {
+        let size = 4 + (seed * 7 % 57) as usize;
+        let mut problem = if seed % 2 == 0 {
+            company(seed, size)
+        } else {
+            fleet(seed, size, true)
+        };
+        // The program knows neither an order of moves nor who comes first.
+        problem.max_moves = None;
+        problem.pods.retain(|p| p.node.is_some());
+        let (solution, bound) = solve(&problem);
+        check(&problem, &solution).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        assert!(solution.saved <= bound, "seed {seed}");
+        for (group, (most, saved)) in by_group(&problem, &solution).into_iter().enumerate() {
+            let nodes = problem.nodes.iter().filter(|n| n.group == group).count();
+            let solved = (nodes <= PROGRAM).then(|| oracle::optimum(&problem, group));
+            let solved = solved.map(|s| s.unwrap_or_else(|why| panic!("seed {seed}, group {group}: {why}")));
+            let optimum = match solved.flatten() {
+                Some(optimum) => {
+                    programs += 1;
+                    optimum
+                }
+                None => {
+                    (proven, open) = (proven + u32::from(saved == most), open + u32::from(saved < most));
+                    most
+                }
+            };
+            assert!(
+                saved <= optimum && optimum <= most,
+                "seed {seed}, group {group}: {saved} <= {optimum} <= {most}"
+            );
+            (best, ours, bounds) = (best + optimum, ours + saved, bounds + most);
+        }
+    }
+    let percent = |part: i64| part as f64 * 100.0 / best as f64;
+    let told = format!(
+        "{:.2} % of the optimum, bound {:.2} %; {programs} groups by the program, {proven} proven by the bound, {open} taken at it",
+        percent(ours),
+        percent(bounds)
+    );
+    println!("{told}");
+    assert!(
+        programs > 200 && percent(ours) >= 98.0 && percent(bounds) <= 105.0,
+        "{told}"
+    );
+}
+
 #[test]
 fn larger_fleets_come_near_their_bound() {
     let (mut ours, mut bounds) = (0, 0);
@@ -441,7 +380,7 @@ fn a_plan_is_the_same_twice() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_step_is_valid(seed in any::<u64>(), size in 2usize..14) {

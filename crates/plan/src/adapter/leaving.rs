@@ -7,6 +7,8 @@ use crate::snapshot::cluster::{self as seen, OwnerRef, PodPhase, UnreadKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Whoever admits it is Kueue (<https://kueue.sigs.k8s.io/docs/tasks/run/deployment/>).
+const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// How it leaves; a reason where it stays, and whether somebody who knows it could move it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +16,51 @@ pub(crate) enum Leaving {
     WithNode,
     Raise { deployment: String, replicas: u64 },
     Evict { owner: OwnerRef, ready: u64 },
-    Person(String),
+    Person(Tie, String),
     Stays(String),
+}
+
+/// What the plan does not model or does not decide: it moves nothing that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tie {
+    Claims,
+    Domains,
+    Beside,
+    Group,
+    Queue,
+    Volume,
+    Scheduler,
+    Other,
+    Shared,
+    Work,
+    Owner,
+    Alone,
+    Budget,
+    Wish,
+    Placeholder,
+}
+
+impl Tie {
+    /// "N pods …"
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Claims => "hold devices by resource claims (DRA)",
+            Self::Domains => "are kept apart or spread over zones or other domains than nodes",
+            Self::Beside => "must run beside other pods",
+            Self::Group => "are of a group that starts and ends together (a gang)",
+            Self::Queue => "are admitted by a queue (Kueue), whose quota is not known",
+            Self::Volume => "have a volume that is in one place",
+            Self::Scheduler => "are placed by another scheduler",
+            Self::Other => "ask for something else that decides where they run",
+            Self::Shared => "are on GPUs that are shared",
+            Self::Work => "are jobs or notebooks",
+            Self::Owner => "have no owner that is known to make them anew",
+            Self::Alone => "are the only Ready pod of what cannot be raised",
+            Self::Budget => "have a disruption budget that does not allow it now",
+            Self::Wish => "are not to be disrupted, as their owners ask",
+            Self::Placeholder => "keep capacity on purpose",
+        }
+    }
 }
 
 impl Leaving {
@@ -24,8 +69,8 @@ impl Leaving {
             Self::WithNode => How::WithNode,
             Self::Raise { .. } => How::Raise,
             Self::Evict { .. } => How::Evict,
-            Self::Person(_) if persons => How::Evict,
-            Self::Person(_) | Self::Stays(_) => How::Stays,
+            Self::Person(..) if persons => How::Evict,
+            Self::Person(..) | Self::Stays(_) => How::Stays,
         }
     }
 
@@ -33,9 +78,10 @@ impl Leaving {
     pub(super) fn or_shared(self, node: &fleet::Node) -> Self {
         let shared = node.shares_devices() || node.custom_sharing;
         match self {
-            Self::Raise { .. } | Self::Evict { .. } if shared => {
-                Self::Person("its GPU is shared: with whom it would share another is not planned".into())
-            }
+            Self::Raise { .. } | Self::Evict { .. } if shared => Self::Person(
+                Tie::Shared,
+                "its GPU is shared: with whom it would share another is not planned".into(),
+            ),
             other => other,
         }
     }
@@ -123,37 +169,35 @@ impl<'a> Owners<'a> {
         if let Some(reason) = stays(pod, own, fleet, options) {
             return Leaving::Stays(reason);
         }
-        if let Some(reason) = self.ties(pod, own, fleet) {
-            return Leaving::Person(reason);
+        if let Some((tie, reason)) = self.ties(pod, own, fleet) {
+            return Leaving::Person(tie, reason);
         }
         self.by_owner(pod)
     }
 
     /// What ties it to where it is.
-    fn ties(&self, pod: &seen::Pod, own: &fleet::Pod, fleet: &Fleet) -> Option<String> {
+    fn ties(&self, pod: &seen::Pod, own: &fleet::Pod, fleet: &Fleet) -> Option<(Tie, String)> {
         let constraints = pod.constraints.as_deref()?;
-        let say = |text: &str| Some(text.to_string());
+        let say = |tie: Tie, text: &str| Some((tie, text.to_string()));
         if let Some(scheduler) = &constraints.scheduler {
-            return Some(format!(
-                "it is placed by the scheduler '{scheduler}', whose rules are not known"
-            ));
+            let why = format!("it is placed by the scheduler '{scheduler}', whose rules are not known");
+            return Some((Tie::Scheduler, why));
         }
         if constraints.do_not_disrupt {
-            return say("its owner asks by annotation that it is not disrupted");
+            return say(Tie::Wish, "its owner asks by annotation that it is not disrupted");
         }
         if !pod.resource_claims.is_empty() || own.claims {
-            return say("it holds devices by resource claims");
+            return say(Tie::Claims, "it holds devices by resource claims");
         }
         if let Some(volume) = constraints.volumes.first() {
-            return Some(format!("it has a volume that is in one place ({volume})"));
+            return Some((Tie::Volume, format!("it has a volume that is in one place ({volume})")));
         }
         if let Some(other) = constraints.other.first() {
-            return Some(format!(
-                "its specification has '{other}', which the plan does not model"
-            ));
+            let why = format!("its specification has '{other}', which the plan does not model");
+            return Some((Tie::Other, why));
         }
         if !constraints.affinity.is_empty() {
-            return say("it must run beside other pods");
+            return say(Tie::Beside, "it must run beside other pods");
         }
         let name = format!("{}/{}", pod.namespace, pod.name);
         let unclear = |key: &str, selection: Option<usize>| key != HOSTNAME || selection.is_none();
@@ -164,26 +208,36 @@ impl<'a> Owners<'a> {
             || constraints.spread.iter().any(|s| unclear(&s.topology_key, s.selection))
             || self.avoided.contains(name.as_str())
         {
-            return say("it is kept apart or spread over zones or other domains than nodes");
+            return say(
+                Tie::Domains,
+                "it is kept apart or spread over zones or other domains than nodes",
+            );
         }
         if own.placeholder || own.reservation {
-            return say("it keeps capacity on purpose");
+            return say(Tie::Placeholder, "it keeps capacity on purpose");
         }
         if pod.replica_group().is_some() {
-            return say("it is one of a group that starts and ends together");
+            return say(Tie::Group, "it is one of a group that starts and ends together");
+        }
+        if pod.labels.contains_key(QUEUE) {
+            return say(
+                Tie::Queue,
+                "a queue (Kueue) admits its pods: whether its quota has room for one more is not known",
+            );
         }
         match own.workload.map(|w| fleet.workload(w).class) {
-            Some(WorkloadClass::Job) => {
-                say("it is a job: what it has computed since its last checkpoint would be lost")
-            }
-            Some(WorkloadClass::Notebook) => say("it is a notebook: what is in its memory would be lost"),
+            Some(WorkloadClass::Job) => say(
+                Tie::Work,
+                "it is a job: what it has computed since its last checkpoint would be lost",
+            ),
+            Some(WorkloadClass::Notebook) => say(Tie::Work, "it is a notebook: what is in its memory would be lost"),
             _ => None,
         }
     }
 
     fn by_owner(&self, pod: &seen::Pod) -> Leaving {
         let Some(owner) = pod.owner_above() else {
-            return Leaving::Person("nothing would make it anew: it has no owner".into());
+            return Leaving::Person(Tie::Owner, "nothing would make it anew: it has no owner".into());
         };
         let key = (pod.namespace.as_str(), owner.kind.as_str(), owner.name.as_str());
         let none = Siblings::default();
@@ -211,7 +265,10 @@ impl<'a> Owners<'a> {
             }
             "StatefulSet" | "ReplicaSet" if owner.group == "apps" => self.evicted(pod, owner, siblings),
             "Rollout" => self.evicted(pod, owner, siblings),
-            kind => Leaving::Person(format!("how {kind} {} makes its pods anew is not known", owner.name)),
+            kind => Leaving::Person(
+                Tie::Owner,
+                format!("how {kind} {} makes its pods anew is not known", owner.name),
+            ),
         }
     }
 
@@ -235,25 +292,33 @@ impl<'a> Owners<'a> {
             return Leaving::Stays("disruption budgets could not be read".into());
         }
         if siblings.ready < 2 {
-            return Leaving::Person(format!(
+            let why = format!(
                 "it is the only Ready pod of {} {}: nothing serves while it moves",
                 owner.kind, owner.name
-            ));
+            );
+            return Leaving::Person(Tie::Alone, why);
         }
         if siblings.ready < siblings.all {
             return Leaving::Stays(format!("not all pods of {} {} are Ready", owner.kind, owner.name));
         }
         if self.unresolved.contains(pod.namespace.as_str()) {
-            return Leaving::Person("whom a disruption budget of its namespace selects is not known".into());
+            return Leaving::Person(
+                Tie::Budget,
+                "whom a disruption budget of its namespace selects is not known".into(),
+            );
         }
         let name = format!("{}/{}", pod.namespace, pod.name);
         let allows = |b: &&seen::DisruptionBudget| b.disruptions_allowed.is_some_and(|n| n > 0);
         match self.budgets.get(name.as_str()).map_or(&[][..], Vec::as_slice) {
             [] => {}
             [one] if allows(one) => {}
-            [one] => return Leaving::Person(format!("its disruption budget {} allows no eviction now", one.name)),
+            [one] => {
+                let why = format!("its disruption budget {} allows no eviction now", one.name);
+                return Leaving::Person(Tie::Budget, why);
+            }
             _ => {
                 return Leaving::Person(
+                    Tie::Budget,
                     "several disruption budgets select it: the API server refuses to evict it".into(),
                 );
             }
@@ -282,6 +347,10 @@ fn stays(pod: &seen::Pod, own: &fleet::Pod, fleet: &Fleet, options: &Options) ->
     };
     let stuck = own.stuck.as_ref().map(|s| s.reason);
     let reasons = [
+        (
+            fleet.clusters[own.cluster].scheduler == seen::Scheduler::Slurm,
+            "Slurm's jobs are not moved",
+        ),
         (
             pod.constraints.is_none(),
             "where else it may run is not in this snapshot: record it again",

@@ -39,6 +39,7 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
                 (curve(plan))
                 (picture(plan))
                 (steps(&plan.steps))
+                (pinned(plan))
                 (stays(plan))
             }
         }
@@ -141,6 +142,17 @@ fn steps(steps: &[Step]) -> Markup {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+fn pinned(plan: &Plan) -> Markup {
+    html! {
+        @if !plan.pinned.is_empty() {
+            section {
+                h2 { "What no step moves" }
+                ul { @for p in &plan.pinned { li { (plain(&super::pinned(p))) } } }
             }
         }
     }

@@ -97,6 +97,12 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         }
         writeln!(out, "{fence}\n\n</details>")?;
     }
+    if !plan.pinned.is_empty() {
+        writeln!(out, "\nNot moved:\n")?;
+    }
+    for p in &plan.pinned {
+        writeln!(out, "- {}", cell(&super::pinned(p)))?;
+    }
     if !plan.stays.is_empty() {
         writeln!(out, "\n| stays | $/h | why |\n|---|--:|---|")?;
     }

@@ -212,7 +212,11 @@ fn stays(plan: &Plan, width: usize, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn others(plan: &Plan, width: usize, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines: Vec<String> = Vec::new();
+    let mut lines: Vec<String> = plan
+        .pinned
+        .iter()
+        .map(|p| format!("Not moved: {}", super::pinned(p)))
+        .collect();
     for waiting in &plan.waiting {
         lines.push(match &waiting.node {
             Some(node) => format!("{} waits: there is room for it on {node}", waiting.pod),

@@ -16,6 +16,23 @@ fn word(text: &str) -> String {
     if flag { text.to_string() } else { shell_word(text) }
 }
 
+/// Slurm's own tool: one node, and what it becomes.
+pub(super) fn scontrol(node: &str, what: &[&str]) -> String {
+    format!(
+        "scontrol update {} {}",
+        shell_word(&format!("NodeName={node}")),
+        what.join(" ")
+    )
+}
+
+/// It fails where a job is on the node.
+pub(super) fn no_job_on(node: &str) -> String {
+    format!(
+        "test -z \"$(squeue --noheader {})\"",
+        shell_word(&format!("--nodelist={node}"))
+    )
+}
+
 pub(super) fn plural(n: usize, word: &str) -> String {
     if n == 1 {
         format!("1 {word}")
