@@ -146,6 +146,38 @@ class Manifests(unittest.TestCase):
         self.check(job({"parallelism": 4}))
         self.assertEqual(self.totals["gpus"], 4)
 
+    def test_what_runs_now_and_then(self):
+        """One run a night is no 24 hours a day: its GPUs are counted, and nobody says what they cost. A Job costs while it runs."""
+        template = {"spec": {**spec(args=["--model", SMALL], gpus=8), "restartPolicy": "Never"}}
+        cron = of("CronJob", "nightly", {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": template}}}, version="batch/v1")
+        queue = of("ScaledJob", "queue", {"jobTargetRef": {"template": template}, "minReplicaCount": 0, "maxReplicaCount": 9}, version="keda.sh/v1alpha1")
+        for made in (cron, queue):
+            self.check(made)
+            self.assertEqual((self.totals["gpus"], self.totals["gpus_unpriced"], self.totals["spend_usd_per_hour"]), (8, 8, None), made["kind"])
+            self.assertEqual([f["usd_per_hour"] for f in self.found("parallelism-mismatch")], [None], made["kind"])
+            self.assertTrue([g for g in self.report["gaps"] if "now and then" in g["reason"]], self.report["gaps"])
+        self.check(cron, deployment(args=["--model", SMALL]))
+        self.assertAlmostEqual(self.totals["spend_usd_per_hour"], GPU, places=4)
+        self.check(of("Job", "once", {"template": template}, version="batch/v1"))
+        self.assertAlmostEqual(self.found("parallelism-mismatch")[0]["usd_per_hour"], 7 * GPU, places=4)
+
+    def test_one_on_each_node(self):
+        """A DaemonSet's pods are as many as its nodes: counted once, and said."""
+        self.check(of("DaemonSet", "edge", {"template": {"spec": spec(args=["--model", SMALL])}}))
+        self.assertEqual(self.totals["gpus"], 1)
+        self.assertTrue([g for g in self.report["gaps"] if "each node" in g["reason"]], self.report["gaps"])
+
+    def test_spot_is_selected_in_other_words(self):
+        """GKE's label for how a node was provisioned, AWS' samples: the price is not that of a machine that stays."""
+        def price(**select):
+            self.check(deployment(args=["--model", SMALL, "--max-model-len", "4096"], select={k.replace("__", "/"): v for k, v in select.items()}))
+            return self.totals["spend_usd_per_hour"]
+        a3 = {"node.kubernetes.io/instance-type": "a3-highgpu-8g", "topology.kubernetes.io/region": "us-central1", "cloud.google.com/gke-nodepool": "p"}
+        listed, spot = price(**a3), price(**a3, **{"cloud.google.com/gke-spot": "true"})
+        self.assertLess(spot, 0.8 * listed)
+        self.assertEqual(price(**a3, **{"cloud.google.com/gke-provisioning": "spot"}), spot)
+        self.assertEqual(price(**H100, lifecycle="Ec2Spot"), price(**H100, **{"karpenter.sh/capacity-type": "spot"}))
+
     def test_what_has_ended_holds_nothing(self):
         """Objects read from a cluster tell it: a finished Job, a pod that succeeded or was evicted."""
         self.check(job({"parallelism": 1}, status={"conditions": [{"type": "Complete", "status": "True"}]}))

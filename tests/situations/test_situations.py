@@ -162,6 +162,40 @@ class Situations(unittest.TestCase):
             self.judge(objects, {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(0) + f'http_requests_total{{handler="{handler}",method="{method}",status="2xx"}} 90000\n'})
             self.assertEqual(self.states["idle"], idle, handler)
 
+    def test_metrics_at_a_port_of_their_own(self):
+        """The page is at the port that is named for it, or at the engine's own, which nobody declared. A page at the first port counts, whatever is at others."""
+        web = owned("web", "gpu-1", gpus=1)
+        web["spec"]["containers"][0]["ports"] = [{"containerPort": 8000, "name": "http"}, {"containerPort": 9095, "name": "metrics"}]
+        at = lambda **ports: {("ml", "web-5d9c-aaaaa", int(p[1:]), "/metrics"): page(n) for p, n in ports.items()}
+        for pages, state in ((at(p9095=9000), "working"), (at(p9095=0), "idle"), (at(p8000=9000, p9095=0), "working"), ({}, "unknown")):
+            self.judge([node("gpu-1"), web, *deployment("web")], pages)
+            self.assertEqual(self.states[state], 1, (state, self.report["gaps"]))
+        triton = owned("tri", "gpu-1", gpus=1, image="nvcr.io/nvidia/tritonserver:25.03-py3", args=("tritonserver", "--model-repository=/m"), port=8000)
+        served = "".join(f'{n}{{model="{m}",version="1"}} {v}\n' for n in ("nv_inference_request_success", "nv_inference_count") for m, v in (("a", 0), ("b", 900)))
+        self.judge([node("gpu-1"), triton, *deployment("tri")], {("ml", "tri-5d9c-aaaaa", 8002, "/metrics"): served})
+        self.assertEqual(self.states["working"], 1, self.report["gaps"])
+
+    def test_the_prefill_side_of_a_graph_rests(self):
+        """Dynamo's decode workers take short prompts themselves, and need not be told what they are: the prefill side is no waste while they work."""
+        def worker(component, *args):
+            made = owned(f"g-{component}", "gpu-1", gpus=1, image="nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.7.0", args=("python3", "-m", "dynamo.vllm", "--model", "Qwen/Qwen2.5-7B-Instruct", *args), port=9090)
+            made["metadata"]["labels"].update({"nvidia.com/dynamo-graph-deployment-name": "g", "nvidia.com/dynamo-component": component, "nvidia.com/dynamo-component-type": "worker"})
+            made["spec"]["containers"][0]["ports"] = [{"containerPort": 9090, "name": "system"}]
+            return made
+        objects = [node("gpu-1"), worker("prefill", "--is-prefill-worker"), *deployment("g-prefill"), worker("decode"), *deployment("g-decode")]
+        for requests, state in ((90000, "working"), (0, "idle")):
+            self.judge(objects, {("ml", f"g-{c}-5d9c-aaaaa", 9090, "/metrics"): page(n) for c, n in (("prefill", 0), ("decode", requests))})
+            self.assertEqual(self.states[state], 2, requests)
+        # Of one model in one namespace, and nothing else in common: each stands for itself.
+        alone = [node("gpu-1"), owned("one", "gpu-1", gpus=1, args=("--model", "Qwen/Qwen2.5-7B-Instruct", "--kv-transfer-config.kv_connector", "NixlConnector", "--kv-transfer-config.kv_role", "kv_producer")), *deployment("one"), owned("two", "gpu-1", gpus=1), *deployment("two")]
+        self.judge(alone, {("ml", f"{n}-5d9c-aaaaa", 8000, "/metrics"): page(0 if n == "two" else 9000) for n in ("one", "two")})
+        self.assertEqual((self.states["idle"], self.states["working"]), (1, 1))
+
+    def test_an_opt_out_with_a_colon(self):
+        """"dark-capacity: standby" names the check, and why."""
+        self.judge([node("gpu-1"), owned("web", "gpu-1", gpus=1), *deployment("web", ignore="dark-capacity: standby for failover")], {("ml", "web-5d9c-aaaaa", 8000, "/metrics"): page(0)})
+        self.assertFalse([f for f in self.found("dark-capacity", "idle") if f["status"] != "suppressed"])
+
     def test_requests_that_wait_were_sent(self):
         """Fifty wait and none has finished in six days: the server hangs. Nobody may say that it got no request."""
         objects = [node("gpu-1"), owned("web", "gpu-1", gpus=1), *deployment("web")]
@@ -255,6 +289,42 @@ class Situations(unittest.TestCase):
         free = self.found("dark-capacity")
         self.assertAlmostEqual(sum(f["usd_per_hour"] for f in free), NODE, places=4)
         self.assertTrue(any("maintenance" in json.dumps(f) for f in free), free)
+
+    def test_how_a_node_is_paid_for_in_other_words(self):
+        """Spot by GKE's newer label, by what people and tools write on nodes, and of a card without its machine: never the on-demand price, nor sure to end."""
+        def paid(labels, kind="p5.48xlarge", provider=None, gpus=8):
+            made = node("gpu-1", gpus=gpus, kind=kind or "x", labels=labels)
+            made["metadata"]["labels"].pop("karpenter.sh/capacity-type")
+            if not kind:
+                made["metadata"]["labels"].pop("node.kubernetes.io/instance-type")
+            made["spec"]["providerID"] = provider or made["spec"]["providerID"]
+            self.judge([made])
+            [free] = self.found("dark-capacity", "unallocated")
+            return round(free["usd_per_hour"], 4), free["grade"], free["confidence"]
+        gke = lambda **more: {"topology.kubernetes.io/region": "us-central1", **{f"cloud.google.com/{k.replace('_', '-')}": v for k, v in more.items()}}
+        google = dict(kind="a3-highgpu-8g", provider="gce://p/us-central1-a/n")
+        listed, spot = paid(gke(), **google), paid(gke(gke_spot="true"), **google)
+        self.assertLess(spot[0], 0.8 * listed[0])
+        for value in ("spot", "preemptible"):
+            self.assertEqual(paid(gke(gke_provisioning=value), **google), spot)
+        self.assertEqual(paid(gke(gke_provisioning="standard"), **google), listed)
+        for more in ({"gke_flex_start": "true"}, {"gke_queued": "true"}):
+            self.assertEqual(paid(gke(**more), **google)[1:], ("reusable", "estimated"), more)
+        spot = paid({"eks.amazonaws.com/capacityType": "SPOT"})
+        self.assertLess(spot[0], 0.8 * NODE)
+        for key, value in (("lifecycle", "Ec2Spot"), ("node.kubernetes.io/lifecycle", "spot"), ("spotinst.io/node-lifecycle", "spot"), ("scheduling.cast.ai/spot", "true")):
+            self.assertEqual(paid({key: value}), spot, key)
+        self.assertEqual(paid({"spotinst.io/node-lifecycle": "od"})[0], round(NODE, 4))
+        card = dict(kind=None, provider="gce://p/us-central1-a/n", gpus=1)
+        of_card = lambda **more: paid(gke(gke_accelerator="nvidia-l4", **more), **card)
+        self.assertLess(of_card(gke_spot="true")[0], 0.8 * of_card()[0])
+
+    def test_cards_that_only_transcode(self):
+        """Encoders and decoders at work, and no kernel: neither free nor idle. Without video the same cards are free."""
+        rows = lambda video: "".join(f'DCGM_FI_DEV_{name}{{gpu="{i}",UUID="GPU-{i}",modelName="NVIDIA H100 80GB HBM3"}} {value}\n' for i in range(8) for name, value in (("GPU_UTIL", 0), ("POWER_USAGE", 110), ("ENC_UTIL", 0), ("DEC_UTIL", video)))
+        for video, free in ((70, 0), (0, 8)):
+            self.judge([node("gpu-1"), exporter("gpu-1")], {("gpu-operator", "dcgm-gpu-1", 9400, "/metrics"): rows(video)})
+            self.assertEqual(self.states["free"], free, video)
 
     def test_a_pod_that_does_not_die(self):
         """Terminating for two days behind a finalizer: it holds four GPUs that nobody can use."""

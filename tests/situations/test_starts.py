@@ -168,6 +168,20 @@ class Starts(Manifests):
         self.check(deployment(args=["--model", SMALL, "--max-model-len", "auto", "--max-num-seqs", "8"]))
         self.assertFalse(self.found("oversized-tier"))
 
+    def test_engines_that_cut_their_context(self):
+        """TGI, LMDeploy and TensorRT-LLM start with any pool where no length is stated; a length that is stated has to hold. Of NIM nobody knows."""
+        trtllm, lmdeploy, nim = ("nvcr.io/nvidia/tensorrt-llm/release:1.1.0", "openmmlab/lmdeploy:v0.9.0", "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.3")
+        for more in (dict(args=["--model-id", EIGHT], image=TGI), dict(command=["lmdeploy", "serve", "api_server", EIGHT], image=lmdeploy), dict(command=["trtllm-serve", EIGHT], image=trtllm), dict(image=nim)):
+            args = more.pop("args", [])
+            self.assertEqual(self.on("L4", *args, **more), [], more)
+            self.assertFalse(self.found("oversized-tier"), more)
+        self.refused("131072 tokens", "L4", "--model-id", EIGHT, "--max-total-tokens", "131072", image=TGI)
+        self.refused("nothing is left", "L4", "--model-id", LARGE, image=TGI)
+        # Less memory would be a shorter context: the little that it serves is no reason for a smaller card.
+        self.on("H100", "--model-id", SMALL, "--max-batch-size", "4", image=TGI)
+        self.assertFalse(self.found("oversized-tier"))
+        self.assertTrue([r for r in self.reasons("oversized-tier") if "as long as its memory" in r], self.reasons())
+
     def test_a_cache_that_is_told_too_small(self):
         """4 GiB for a request that needs 16: the card is not at fault, and no other one is advised."""
         for more in (["--kv-cache-memory-bytes", "4G"], ["--num-gpu-blocks-override", "1000"], ["--gpu-memory-utilization", "0.25"]):

@@ -100,9 +100,10 @@ struct Catalog {
     sources: HashMap<String, String>,
     /// By a GPU's canonical name.
     medians: HashMap<String, Median>,
+    spot_medians: HashMap<String, Median>,
 }
 
-/// What a GPU is worth: of each cloud's cheapest on-demand price for one GPU-hour, the one in the middle.
+/// What a GPU is worth: of each cloud's cheapest price for one GPU-hour, the one in the middle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Median {
     pub usd_per_hour: UsdPerHour,
@@ -169,7 +170,8 @@ fn load() -> Catalog {
         .filter_map(|r| Some((r.get(0)?.into(), r.get(1)?.into())))
         .collect();
     Catalog {
-        medians: medians(&rows),
+        medians: medians(&rows, |r| r.list),
+        spot_medians: medians(&rows, |r| r.spot),
         rows,
         by_type,
         sources,
@@ -177,11 +179,11 @@ fn load() -> Catalog {
 }
 
 /// Each cloud counts once, however many regions it has; a price of a whole machine is divided by its GPUs.
-fn medians(rows: &[InstanceRow]) -> HashMap<String, Median> {
+fn medians(rows: &[InstanceRow], price: fn(&InstanceRow) -> Option<UsdPerHour>) -> HashMap<String, Median> {
     let mut minima: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
     let mut dates: BTreeMap<&str, &str> = BTreeMap::new();
     for row in rows.iter().filter(|r| r.can_be_rented()) {
-        let (Some(usd), Some(gpus)) = (row.list, row.gpus.filter(|n| *n > 0)) else {
+        let (Some(usd), Some(gpus)) = (price(row), row.gpus.filter(|n| *n > 0)) else {
             continue;
         };
         let each = usd.scale(1.0 / f64::from(gpus)).micros();
@@ -230,6 +232,11 @@ pub fn source(id: &str) -> Option<&'static str> {
 /// A GPU's worth: median over clouds of each cloud's cheapest on-demand price, per GPU-hour (R1 "gpu-median").
 pub fn median(gpu: &GpuFacts) -> Option<&'static Median> {
     CATALOG.medians.get(&gpu.name)
+}
+
+/// The same of spot prices: a machine that may be taken back is never worth what one is that stays.
+pub fn spot_median(gpu: &GpuFacts) -> Option<&'static Median> {
+    CATALOG.spot_medians.get(&gpu.name)
 }
 
 pub fn gpu_median(gpu: &GpuFacts) -> Option<UsdPerHour> {
@@ -358,6 +365,14 @@ mod tests {
                 gpu.name
             );
         }
+        let spot = |gpu: &GpuFacts| spot_median(gpu).map(|m| m.usd_per_hour);
+        let both = gpus::all().iter().filter_map(|g| Some((spot(g)?, gpu_median(g)?)));
+        assert!(both.clone().count() > 15);
+        assert!(
+            both.clone().all(|(spot, list)| spot < list),
+            "{:?}",
+            both.collect::<Vec<_>>()
+        );
         let worth = |name: &str| gpu_median(gpus::find(name).unwrap()).unwrap().usd();
         assert_eq!((worth("MI300X"), worth("H200-SXM5-141GB")), (3.45, 5.4));
         assert!(medians_as_of() >= "2026-10");

@@ -204,9 +204,12 @@ fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> Node
             .filter(|r| instances::main_region(&r.cloud) == Some(r.region.as_str()))
             .find_map(|r| found(r, PriceSource::RegionGuess))
     };
-    // The median is an on-demand price: for spot, reserved and owned nodes it is still only an assumption (R6).
+    // For reserved and owned nodes the median of on-demand prices is only an assumption (R6); spot has one of its own.
     let median = || {
-        let median = instances::median(query.gpu?)?;
+        let median = match query.capacity_type {
+            CapacityType::Spot => instances::spot_median(query.gpu?)?,
+            _ => instances::median(query.gpu?)?,
+        };
         Some(NodePrice {
             usd_per_hour: Some(median.usd_per_hour.times(u64::from(query.gpus))),
             source: PriceSource::GpuMedian,

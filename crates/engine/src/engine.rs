@@ -44,6 +44,8 @@ pub struct Facts {
     pub keeps_float32: bool,
     /// Tokens that a request may hold where neither the settings nor the model say less.
     pub longest_request: Option<u64>,
+    /// Where no length is stated it starts with whatever is left for its cache, and cuts its context to that; the others refuse.
+    pub cuts_its_context: bool,
     /// The share of the card's whole memory that it takes unless told otherwise, whoever else is on the card. `None`: it takes
     /// what it needs, or a share of what is free.
     pub card_share: Option<Ratio>,

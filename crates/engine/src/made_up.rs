@@ -71,6 +71,7 @@ pub(super) const FACTS: Facts = Facts {
     memory: MemoryRules::Plain,
     keeps_float32: true,
     longest_request: Some(512),
+    cuts_its_context: false,
     card_share: Some(Ratio(0.7)),
     apis_of_ranks: true,
     cpu_need_published: true,

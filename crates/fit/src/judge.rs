@@ -98,10 +98,10 @@ impl Judged<'_> {
         let least = self
             .contexts
             .iter()
-            .map(|c| needs(c) * ends(c).0)
+            .map(|c| needs(c).0 * ends(c).0)
             .fold(f64::INFINITY, f64::min);
-        let most = self.contexts.iter().map(|c| needs(c) * ends(c).1).fold(0.0, f64::max);
-        let shown = self.contexts.first().map_or(0.0, |c| needs(c).max(c.request(length)));
+        let most = self.contexts.iter().map(|c| needs(c).1 * ends(c).1).fold(0.0, f64::max);
+        let shown = self.contexts.first().map_or(0.0, |c| needs(c).1.max(c.request(length)));
         let verdict = if high < least {
             FitVerdict::DoesNotFit
         } else if low < most || low <= 0.0 {
@@ -117,15 +117,24 @@ impl Judged<'_> {
         (verdict, reason)
     }
 
-    /// Bytes that a start needs. SGLang starts with any pool: only a stated length counts there.
-    fn needed(&self, context: &Context, length: u64) -> f64 {
+    /// Bytes that a start needs, at least and at most. Some engines start with any pool: only a stated length counts there. Of
+    /// one whose backend is not known nobody knows whether it does.
+    fn needed(&self, context: &Context, length: u64) -> (f64, f64) {
+        let settings = self.case.settings;
+        let open = settings.max_model_len.is_none();
+        let facts = crate::engine::facts(settings.engine);
+        // "Not enough GPU memory available to serve even a single token" (`estimate_max_model_len`).
+        let one = || context.request(1);
+        let whole = context.request(length);
         match self.case.engine.rules {
-            // "Not enough GPU memory available to serve even a single token" (`estimate_max_model_len`).
-            _ if self.case.settings.length_by_memory => context.request(1),
-            Rules::Sglang if self.case.settings.max_model_len.is_none() => {
-                context.request(self.case.step.tokens.min(length))
+            _ if settings.length_by_memory => (one(), one()),
+            _ if open && facts.is_some_and(|f| f.cuts_its_context) => (one(), one()),
+            Rules::Sglang if open => {
+                let step = context.request(self.case.step.tokens.min(length));
+                (step, step)
             }
-            _ => context.request(length),
+            _ if open && facts.is_some() && self.case.engine.assumed => (one(), whole),
+            _ => (whole, whole),
         }
     }
 

@@ -86,6 +86,23 @@ fn prices_fall_from_row_to_region_to_median_to_unknown() {
         (spot.usd_per_hour, spot.source),
         (UsdPerHour::from_usd(19.4933), PriceSource::Catalog)
     );
+    // Of a spot machine without a type the card is known, and that it is not paid for as one that stays.
+    let of_card = |capacity_type| {
+        price(&PriceQuery {
+            instance_type: None,
+            capacity_type,
+            ..query.clone()
+        })
+    };
+    let (spot, list) = (of_card(CapacityType::Spot), of_card(CapacityType::OnDemand));
+    assert_eq!(
+        (spot.source, list.source),
+        (PriceSource::GpuMedian, PriceSource::GpuMedian)
+    );
+    assert!(
+        spot.usd_per_hour.unwrap().usd() < 0.7 * list.usd_per_hour.unwrap().usd(),
+        "{spot:?} {list:?}"
+    );
     let own = price(&PriceQuery {
         cloud: None,
         instance_type: None,

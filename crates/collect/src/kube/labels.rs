@@ -38,6 +38,11 @@ const NODE: &[&str] = &[
     "hami.io/",
     "volcano.sh/",
     "node-role.kubernetes.io/",
+    "lifecycle",
+    "node-lifecycle",
+    "node.kubernetes.io/lifecycle",
+    "spotinst.io/node-lifecycle",
+    "scheduling.cast.ai/spot",
     "kubernetes.io/hostname",
     "kubernetes.io/arch",
 ];
@@ -127,10 +132,12 @@ mod tests {
                 "nvidia.com/gpu.product",
                 "nvidia.com/gpu.deploy.driver",
                 "node.kubernetes.io/instance-type",
+                "node.kubernetes.io/lifecycle",
+                "lifecycle-secret",
                 "secret",
             ]),
             &[],
         );
-        assert_eq!(kept.len(), 2);
+        assert_eq!(kept.len(), 3);
     }
 }

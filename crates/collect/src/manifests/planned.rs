@@ -4,7 +4,7 @@ use super::{Environment, Manifests};
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
 use crate::snapshot::cluster::{Cluster, Node, Pod, PodPhase, PodPlacement, PodsRead};
-use crate::snapshot::{SCHEMA, Snapshot};
+use crate::snapshot::{RUNS_LABEL, SCHEMA, Snapshot};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -35,6 +35,17 @@ const CHOICES: &[&str] = &[
     "eks.amazonaws.com/capacityType",
     "kubernetes.azure.com/scalesetpriority",
     "cloud.google.com/gke-spot",
+    "cloud.google.com/gke-preemptible",
+    "cloud.google.com/gke-provisioning",
+    "cloud.google.com/gke-flex-start",
+    "cloud.google.com/gke-queued",
+    "cloud.google.com/reservation-name",
+    "oci.oraclecloud.com/oke-is-preemptible",
+    "lifecycle",
+    "node-lifecycle",
+    "node.kubernetes.io/lifecycle",
+    "spotinst.io/node-lifecycle",
+    "scheduling.cast.ai/spot",
     REGION,
     "kubernetes.io/arch",
     "karpenter.sh/nodepool",
@@ -42,6 +53,9 @@ const CHOICES: &[&str] = &[
     "eks.amazonaws.com/nodegroup",
     "agentpool",
 ];
+
+/// Kinds whose pods exist for as long as a run lasts, as often as there is one: an hour of theirs is no hour of the fleet's.
+pub(super) const NOW_AND_THEN: &[&str] = &["CronJob", "ScaledJob", "ScheduledSparkApplication"];
 
 /// Clouds by the labels that only their nodes have.
 const CLOUDS: &[(&str, &str)] = &[
@@ -132,6 +146,10 @@ fn node(name: String, pod: &Pod, devices: BTreeMap<String, u64>, asked: Asked<'_
     }
     if let Some(region) = asked.region {
         labels.entry(REGION.into()).or_insert_with(|| region.into());
+    }
+    let kind = pod.owner.as_ref().map_or("", |o| o.kind.as_str());
+    if NOW_AND_THEN.contains(&kind) {
+        labels.insert(RUNS_LABEL.into(), "now-and-then".into());
     }
     let provider = CLOUDS
         .iter()

@@ -7,7 +7,7 @@ use super::count::Count;
 use super::environments::{self, Place};
 use super::kinds::{self, Unit};
 use super::yaml::Document;
-use super::{Manifests, shape, spark};
+use super::{Manifests, planned, shape, spark};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::{parse_ignore, pod_of_template};
 use crate::snapshot::Gap;
@@ -180,6 +180,15 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
             refused: false,
         });
     }
+    if made > 0
+        && let Some((reason, effect)) = uncertain(&kind)
+    {
+        all.gaps.push(Gap {
+            effect: effect.into(),
+            remedy: "scan the cluster that it runs in".into(),
+            ..gap(document, &making.title, reason)
+        });
+    }
     if cut {
         let reason = if wanted > MAX_PODS {
             format!("it asks for more pods than {MAX_PODS}: only so many are counted")
@@ -201,6 +210,21 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
                 .and_then(parse_ignore),
             ..Controller::default()
         });
+    }
+}
+
+/// What of a kind's use no manifest says, and what that means for the report.
+fn uncertain(kind: &str) -> Option<(&'static str, &'static str)> {
+    match kind {
+        _ if planned::NOW_AND_THEN.contains(&kind) => Some((
+            "it runs now and then, by a schedule or for what waits in a queue: how long, and how many at once, the manifest does not say",
+            "its GPUs are those of one run, and have no price",
+        )),
+        "DaemonSet" => Some((
+            "one of it runs on each node that it matches: how many those are the manifest does not say",
+            "it is counted once",
+        )),
+        _ => None,
     }
 }
 

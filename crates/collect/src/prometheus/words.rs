@@ -129,6 +129,14 @@ pub(super) const DEVICE_FIGURES: &[DeviceFigure] = &[
     },
 ];
 
+/// The video engines of NVIDIA's cards: no kernel runs while they work, so that they count beside utilization.
+pub(super) const VIDEO: &[DeviceName] = &[
+    of(Maker::Nvidia, "DCGM_FI_DEV_ENC_UTIL", "/100"),
+    of(Maker::Nvidia, "DCGM_FI_DEV_ENC_UTIL_RATIO", ""),
+    of(Maker::Nvidia, "DCGM_FI_DEV_DEC_UTIL", "/100"),
+    of(Maker::Nvidia, "DCGM_FI_DEV_DEC_UTIL_RATIO", ""),
+];
+
 /// Matches the devices' names; anchored by the store.
 pub(super) fn device_names_pattern() -> String {
     let others = DEVICE_FIGURES

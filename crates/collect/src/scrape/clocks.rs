@@ -154,6 +154,7 @@ mod tests {
             port: 8000,
             path: "/metrics",
             other_paths: &[],
+            other_ports: Vec::new(),
             any_of: None,
             engine,
             identity: &[],

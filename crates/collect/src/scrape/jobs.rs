@@ -19,6 +19,8 @@ pub(super) struct Job {
     pub(super) path: &'static str,
     /// Where other versions have it.
     pub(super) other_paths: &'static [&'static str],
+    /// Where else its metrics may be, if nothing is at the port: one that is named for them, or the engine's own.
+    pub(super) other_ports: Vec<u16>,
     /// One of several pods of which any may answer for all: the Ray cluster.
     pub(super) any_of: Option<String>,
     /// `None`: a GPU exporter.
@@ -134,6 +136,7 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
         port,
         path,
         other_paths,
+        other_ports: Vec::new(),
         any_of: None,
         engine,
         identity,
@@ -171,8 +174,16 @@ fn of_pod(pod: &Pod) -> Vec<Job> {
             };
             if let Some(port) = settings.port.or_else(|| port_of(container, endpoints.port)) {
                 let (others, identity) = (endpoints.other_metrics, endpoints.identity);
-                for port in ports_of_ranks(container, settings, port) {
-                    jobs.push(job(container, port, path, Some(engine.kind), others, identity));
+                let ranks = ports_of_ranks(container, settings, port);
+                let other_ports = match ranks.as_slice() {
+                    [one] => other_ports(container, endpoints.port, *one),
+                    _ => Vec::new(),
+                };
+                for port in ranks {
+                    jobs.push(Job {
+                        other_ports: other_ports.clone(),
+                        ..job(container, port, path, Some(engine.kind), others, identity)
+                    });
                 }
             }
         } else if !container.has_devices()
@@ -209,6 +220,26 @@ fn ports_of_ranks(container: &Container, settings: &EngineSettings, first: u16) 
         .filter_map(|n| first.checked_add(n))
         .collect()
 }
+
+/// The declared ports that are named for metrics, and the engine's own, which need not be declared.
+fn other_ports(container: &Container, own: Option<u16>, chosen: u16) -> Vec<u16> {
+    let named = container
+        .ports
+        .iter()
+        .filter(|p| p.name.as_deref().is_some_and(|n| n.contains("metrics")))
+        .map(|p| p.number);
+    let mut all: Vec<u16> = Vec::new();
+    for port in named.chain(own) {
+        if port != chosen && !all.contains(&port) {
+            all.push(port);
+        }
+    }
+    all.truncate(MOST_OTHERS);
+    all
+}
+
+/// Other ports that are asked, at most.
+const MOST_OTHERS: usize = 2;
 
 fn named_port(container: &Container, name: &str) -> Option<u16> {
     let port = container.ports.iter().find(|p| p.name.as_deref() == Some(name))?;
@@ -262,6 +293,23 @@ mod tests {
         );
         assert_eq!(port_of(&container(&[]), Some(8000)), Some(8000));
         assert_eq!(port_of(&container(&[]), None), None);
+    }
+
+    #[test]
+    fn a_port_that_is_named_for_metrics_is_asked_where_the_first_has_none() {
+        let declared = [
+            (Some("http"), 8000),
+            (Some("http-metrics"), 9095),
+            (None, 9000),
+            (Some("metrics-2"), 9096),
+        ];
+        assert_eq!(other_ports(&container(&declared), Some(8000), 8000), [9095, 9096]);
+        // Triton's: 8002, whatever is declared.
+        assert_eq!(
+            other_ports(&container(&[(Some("http"), 8000)]), Some(8002), 8000),
+            [8002]
+        );
+        assert!(other_ports(&container(&[]), Some(8000), 8000).is_empty());
     }
 
     #[test]

@@ -149,9 +149,14 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
     let mut at = Timestamp::now();
     let clock = Clock::default();
     let (mut refused, mut unread) = (None, false);
-    for path in std::iter::once(&job.path).chain(job.other_paths) {
+    let paths = std::iter::once(&job.path).chain(job.other_paths);
+    let places = paths
+        .map(|path| (job.port, *path))
+        .chain(job.other_ports.iter().map(|port| (*port, job.path)));
+    for (port, path) in places {
+        let elsewhere = Job { port, ..job.clone() };
         pace.wait().await;
-        match tokio::time::timeout_at(deadline, fetch(fetcher, job, path)).await {
+        match tokio::time::timeout_at(deadline, fetch(fetcher, &elsewhere, path)).await {
             Err(_) => return Got::OutOfTime,
             Ok(Ok(told)) => {
                 at = Timestamp::now();
@@ -167,7 +172,9 @@ async fn one(fetcher: &Fetcher<'_>, pace: &Pace, job: &Job, deadline: Instant, f
                 error @ ReadError::Status {
                     code: 404 | 405 | 501, ..
                 },
-            )) => refused = Some(error),
+            )) => refused = refused.or(Some(error)),
+            // What the first port said is the answer.
+            Ok(Err(_)) if port != job.port => {}
             Ok(Err(error)) => return Got::Failed(error),
         }
     }

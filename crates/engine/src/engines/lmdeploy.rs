@@ -20,6 +20,8 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Unknown,
     keeps_float32: false,
     longest_request: None,
+    // "No enough blocks for `session_len`, `session_len` truncated" (turbomind, LlamaBatch.cc).
+    cuts_its_context: true,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

@@ -23,6 +23,7 @@ static FACTS: Facts = Facts {
     keeps_float32: false,
     // Its own default, whatever the model's (4096 since 0.6).
     longest_request: Some(4096),
+    cuts_its_context: false,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

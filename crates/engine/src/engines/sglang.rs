@@ -37,6 +37,7 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Sglang,
     keeps_float32: false,
     longest_request: None,
+    cuts_its_context: false,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

@@ -16,6 +16,7 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Plain,
     keeps_float32: true,
     longest_request: None,
+    cuts_its_context: false,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

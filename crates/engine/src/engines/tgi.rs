@@ -37,6 +37,8 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Tgi,
     keeps_float32: false,
     longest_request: None,
+    // "tgi will now set its default to 4096" (2.0, launcher/src/main.rs); since 3.0 by its warm-up (`max_total_tokens: None`).
+    cuts_its_context: true,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

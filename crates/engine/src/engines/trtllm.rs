@@ -44,6 +44,8 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Trtllm,
     keeps_float32: false,
     longest_request: None,
+    // Windows are clamped to the pool, unless `--fail_fast_on_attention_window_too_large` (NVIDIA/TensorRT-LLM#5880, #5974).
+    cuts_its_context: true,
     card_share: None,
     apis_of_ranks: false,
     cpu_need_published: false,

@@ -51,6 +51,7 @@ static FACTS: Facts = Facts {
     memory: MemoryRules::Vllm,
     keeps_float32: false,
     longest_request: None,
+    cuts_its_context: false,
     // `CacheConfig.gpu_memory_utilization` before 0.20; the newer 0.92 only makes it worse.
     card_share: Some(Ratio(0.9)),
     apis_of_ranks: true,

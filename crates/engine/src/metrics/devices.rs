@@ -8,7 +8,7 @@ use gpuwaste_facts::limits::{Quantity, Says, divisor};
 /// A figure of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceFigure {
-    /// Share of time with at least one kernel running.
+    /// Share of time with at least one kernel running. Video engines count apart.
     GpuUtil,
     GrEngine,
     SmActive,
@@ -21,10 +21,13 @@ pub enum DeviceFigure {
     MemoryFree,
     MemoryReserved,
     MemoryTotal,
+    /// Share of time that the video encoders and decoders work: no kernel runs for it.
+    Encoder,
+    Decoder,
 }
 
 impl DeviceFigure {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::GpuUtil,
         Self::GrEngine,
         Self::SmActive,
@@ -36,11 +39,19 @@ impl DeviceFigure {
         Self::MemoryFree,
         Self::MemoryReserved,
         Self::MemoryTotal,
+        Self::Encoder,
+        Self::Decoder,
     ];
 
     pub const fn quantity(self) -> Quantity {
         match self {
-            Self::GpuUtil | Self::GrEngine | Self::SmActive | Self::Tensor | Self::Dram => Quantity::Share,
+            Self::GpuUtil
+            | Self::GrEngine
+            | Self::SmActive
+            | Self::Tensor
+            | Self::Dram
+            | Self::Encoder
+            | Self::Decoder => Quantity::Share,
             Self::Power => Quantity::Power,
             Self::Energy => Quantity::Energy,
             Self::MemoryUsed | Self::MemoryFree | Self::MemoryReserved | Self::MemoryTotal => Quantity::DeviceMemory,
@@ -61,6 +72,8 @@ impl DeviceFigure {
             Self::MemoryFree => "memory free",
             Self::MemoryReserved => "memory reserved",
             Self::MemoryTotal => "memory",
+            Self::Encoder => "encoder utilization",
+            Self::Decoder => "decoder utilization",
         }
     }
 }
@@ -191,6 +204,12 @@ pub static DEVICES: &[DeviceSeries] = &[
     old("dcgm_gpu_utilization", F::GpuUtil, PercentOrRatio, Of::WholeCards),
     dcgm("DCGM_FI_DEV_GPU_UTIL", F::GpuUtil, PercentOrRatio, Of::WholeCards),
     new("DCGM_FI_DEV_GPU_UTIL_RATIO", F::GpuUtil, PercentOrRatio, Of::WholeCards),
+    old("dcgm_enc_utilization", F::Encoder, PercentOrRatio, Of::WholeCards),
+    dcgm("DCGM_FI_DEV_ENC_UTIL", F::Encoder, PercentOrRatio, Of::WholeCards),
+    new("DCGM_FI_DEV_ENC_UTIL_RATIO", F::Encoder, PercentOrRatio, Of::WholeCards),
+    old("dcgm_dec_utilization", F::Decoder, PercentOrRatio, Of::WholeCards),
+    dcgm("DCGM_FI_DEV_DEC_UTIL", F::Decoder, PercentOrRatio, Of::WholeCards),
+    new("DCGM_FI_DEV_DEC_UTIL_RATIO", F::Decoder, PercentOrRatio, Of::WholeCards),
     old("dcgm_fi_prof_gr_engine_active", F::GrEngine, Base, Of::Any),
     dcgm("DCGM_FI_PROF_GR_ENGINE_ACTIVE", F::GrEngine, Base, Of::Any),
     new("DCGM_FI_PROF_GR_ENGINE_UTIL_RATIO", F::GrEngine, Base, Of::Any),
@@ -245,6 +264,8 @@ pub static DEVICES: &[DeviceSeries] = &[
     gaudi("habanalabs_memory_used_bytes", F::MemoryUsed, Base),
     gaudi("habanalabs_memory_total_bytes", F::MemoryTotal, Base),
     smi("nvidia_smi_utilization_gpu_ratio", F::GpuUtil),
+    smi("nvidia_smi_utilization_encoder_ratio", F::Encoder),
+    smi("nvidia_smi_utilization_decoder_ratio", F::Decoder),
     // power.draw first; newer drivers tell the mean of a second and the instant apart, and some cards only one of them.
     smi("nvidia_smi_power_draw_watts", F::Power),
     smi("nvidia_smi_power_draw_average_watts", F::Power),

@@ -284,9 +284,16 @@ impl Device {
             let (used, free) = (value(DeviceFigure::MemoryUsed)?, value(DeviceFigure::MemoryFree)?);
             Some(used + free + value(DeviceFigure::MemoryReserved).unwrap_or(0.0))
         };
+        // A card that only transcodes runs no kernel, and works all the same. That no video is coded says nothing alone.
+        let coded = [DeviceFigure::Encoder, DeviceFigure::Decoder].map(value);
+        let coded = coded.into_iter().flatten().filter(|v| *v > 0.0);
         GpuReading {
             at,
-            gpu_util: ratio(DeviceFigure::GpuUtil),
+            gpu_util: value(DeviceFigure::GpuUtil)
+                .into_iter()
+                .chain(coded)
+                .reduce(f64::max)
+                .map(Ratio),
             gr_engine: ratio(DeviceFigure::GrEngine),
             sm_active: ratio(DeviceFigure::SmActive),
             tensor: ratio(DeviceFigure::Tensor),

@@ -264,9 +264,25 @@ fn series_that_are_no_activity_are_not_read_as_one() {
         "DCGM_FI_PROF_PCIE_TX_BYTES{gpu=\"0\",UUID=\"GPU-a\"} 1e9",
         "DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES{nvlink=\"2\",gpu_uuid=\"GPU-a\"} 7",
         "DCGM_FI_DEV_CPU_UTIL_TOTAL{cpu=\"0\"} 55",
-        "DCGM_FI_DEV_ENC_UTIL{gpu=\"0\",UUID=\"GPU-a\"} 46",
     ];
     assert!(gpus(&rows.join("\n")).is_empty());
+}
+
+#[test]
+fn a_card_that_only_transcodes_works() {
+    let page = |encoder: u32, decoder: u32, more: &str| {
+        let row = |name: &str, value: u32| format!("DCGM_FI_DEV_{name}{{gpu=\"0\",UUID=\"GPU-a\"}} {value}\n");
+        [row("ENC_UTIL", encoder), row("DEC_UTIL", decoder), more.to_string()].concat()
+    };
+    let calm =
+        "DCGM_FI_DEV_GPU_UTIL{gpu=\"0\",UUID=\"GPU-a\"} 0\nDCGM_FI_DEV_POWER_USAGE{gpu=\"0\",UUID=\"GPU-a\"} 70\n";
+    let util = |text: String| reading(&gpus(&text)[0]).gpu_util;
+    assert_eq!(util(page(46, 80, calm)), Some(Ratio(0.8)));
+    assert_eq!(util(page(0, 0, calm)), Some(Ratio(0.0)));
+    // Where kernels are not told, no video is no idleness.
+    assert_eq!(util(page(0, 0, "")), None);
+    let smi = "nvidia_smi_utilization_gpu_ratio{uuid=\"a\"} 0\nnvidia_smi_utilization_decoder_ratio{uuid=\"a\"} 0.7\nnvidia_smi_power_draw_watts{uuid=\"a\"} 40\n";
+    assert_eq!(util(smi.into()), Some(Ratio(0.7)));
 }
 
 #[test]

@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 /// The version of this format; readers refuse a newer one.
 pub const SCHEMA: u32 = 1;
 
+/// On a planned node: its pod runs now and then, not always.
+pub const RUNS_LABEL: &str = "gpuwaste.dev/runs";
+
 /// Everything one run of `collect` saw.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {

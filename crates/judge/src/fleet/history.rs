@@ -532,10 +532,20 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
         power_watts: stat(row.power_watts, bins),
         memory_used: stat(row.memory_used_bytes, bins),
         held: Some(row.holder.is_some()),
-        at_rest_seconds: row.last_active.map(|l| seconds(l, history.end).clamp(0.0, window)),
+        at_rest_seconds: at_rest(row, history, window),
         shared,
         attributed: true,
     }
+}
+
+/// Seconds from the last bin in which the device computed to the last that was seen. Where much of the last day was not seen,
+/// nobody knows that it rests still.
+fn at_rest(row: &GpuHistory, history: &History, window: f64) -> Option<f64> {
+    let day = DAY / history.bin_seconds.max(1) as f64;
+    let seen = row.day_bins.is_none_or(|bins| bins >= COVERED * day);
+    let until = row.last.map_or(history.end, |l| l.min(history.end));
+    let last = row.last_active.filter(|_| seen)?;
+    Some(seconds(last, until).clamp(0.0, window))
 }
 
 /// Free slots that were free most of the last day: by device rows without a holder, else by the node's count.

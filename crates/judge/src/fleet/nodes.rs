@@ -20,6 +20,7 @@ use crate::catalog::instances;
 use crate::catalog::prices::{CapacityType, NodePrice, PriceBook, PriceQuery, PriceSource, price_of};
 use crate::fleet::slot::SlotModel;
 use crate::fleet::state::Reason;
+use crate::snapshot::RUNS_LABEL;
 use crate::snapshot::cluster::{Node as Seen, Outage};
 use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
@@ -201,6 +202,12 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         planned::part(price, entry, sized, weight, bought_with)
     } else {
         of_parts(price, weight, gpus, doubt.is_some())
+    };
+    // What runs now and then costs by the hour of a run: how many hours those are nobody says.
+    let price = if seen.planned && seen.labels.contains_key(RUNS_LABEL) {
+        NodePrice::default()
+    } else {
+        price
     };
     let mixed = mixed::models(&mut slots, around, &query, &price);
     let (gpu, gpu_name, unknown_gpu, price) = match mixed {

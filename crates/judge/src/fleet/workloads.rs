@@ -269,11 +269,12 @@ fn describe(
             .filter_map(|o| o.created_at)
             .min()
             .or_else(|| seen.iter().filter_map(|p| p.created_at).min()),
-        group: settings
-            .as_ref()
-            // A role that stands where it could not be read may be one of a split.
-            .filter(|s| s.role.or(role_label).is_some() || s.unread(Setting::Role).is_some())
-            .and_then(|s| group_of(&labels, s, chain, &key.namespace)),
+        group: settings.as_ref().and_then(|s| {
+            // A role that stands where it could not be read may be one of a split. One object makes both sides, and need not say
+            // of the decoding one that it is one (Dynamo); servers of one model alone are no group.
+            let sided = s.role.or(role_label).is_some() || s.unread(Setting::Role).is_some();
+            group_of(&labels, s, chain, &key.namespace, sided)
+        }),
         queue: seen
             .iter()
             .find_map(|p| p.queue())
@@ -301,6 +302,7 @@ fn group_of(
     settings: &EngineSettings,
     chain: &[OwnerRef],
     namespace: &str,
+    sided: bool,
 ) -> Option<String> {
     let owner = chain
         .last()
@@ -309,7 +311,7 @@ fn group_of(
     let labelled = || ["llm-d.ai/model", "llm-d.ai/guide"].iter().find_map(|k| labels.get(*k));
     let name = owner
         .or_else(|| labelled().map(String::as_str))
-        .or(settings.model.as_deref())?;
+        .or_else(|| settings.model.as_deref().filter(|_| sided))?;
     Some(format!("{namespace}/{name}"))
 }
 

@@ -128,7 +128,9 @@ pub fn parse_ignore(text: &str) -> Option<Ignore> {
     let mut words = text.split_whitespace();
     let mut checks: Vec<String> = Vec::new();
     for word in words.by_ref() {
-        checks.extend(word.split(',').filter(|c| !c.is_empty()).map(String::from));
+        // "dark-capacity: standby" is how people write a list and its reason, too.
+        let named = word.split(',').map(|c| c.trim_end_matches([':', ';']));
+        checks.extend(named.filter(|c| !c.is_empty()).map(String::from));
         if !word.ends_with(',') {
             break;
         }
@@ -191,6 +193,10 @@ mod tests {
             is("dark-capacity|kv-pressure", "canary")
         );
         assert_eq!(read("dark-capacity"), is("dark-capacity", ""));
+        assert_eq!(
+            read("dark-capacity, kv-pressure: standby"),
+            is("dark-capacity|kv-pressure", "standby")
+        );
         assert_eq!(read("failover spare, reviewed"), is("failover", "spare, reviewed"));
         assert_eq!(parse_ignore(" "), None);
     }

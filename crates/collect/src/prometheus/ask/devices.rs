@@ -2,12 +2,45 @@
 
 use super::{Asker, Cut, Part, Tagged, coalesced, distribution, parts, stemmed};
 use crate::prometheus::tag::{DeviceStat, Held, Life, Stat, Tag};
-use crate::prometheus::words::{DEVICE_FIGURES, DeviceName, Maker, Owner};
+use crate::prometheus::words::{DEVICE_FIGURES, DeviceName, Maker, Owner, VIDEO};
 
 impl Asker<'_> {
     /// One figure under all its names: `function(name[range])`, scaled, one after the other.
     pub(super) fn device_union(&self, id: DeviceStat, function: &str, range: &str) -> Option<String> {
-        self.union_of(id, |n| Some(self.named(n, function, range, "", false)))
+        let union = self.union_of(id, |n| Some(self.named(n, function, range, "", false)))?;
+        let video = (id == DeviceStat::Utilization)
+            .then(|| self.video(function, range))
+            .flatten();
+        Some(
+            [Some(union), video]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" or "),
+        )
+    }
+
+    /// Video engines at work, kept apart by a label until the maximum is taken; that they are not says nothing.
+    fn video(&self, function: &str, range: &str) -> Option<String> {
+        let known = VIDEO.iter().filter(|n| self.words.has(n.name));
+        let parts: Vec<String> = known
+            .map(|n| {
+                let read = self.named(n, function, range, "", false);
+                format!("label_replace(({read})>0,\"f\",\"{}\",\"\",\"\")", n.name)
+            })
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(" or "))
+    }
+
+    /// Whatever shows that a device did something, each figure kept apart: one of them may stick at 0.
+    fn any_union(&self, function: &str, range: &str) -> Option<String> {
+        let engine = self.device_union(DeviceStat::Engine, function, range);
+        let engine = engine.map(|e| format!("label_replace({e},\"f\",\"engine\",\"\",\"\")"));
+        let all: Vec<String> = [engine, self.device_union(DeviceStat::Utilization, function, range)]
+            .into_iter()
+            .flatten()
+            .collect();
+        (!all.is_empty()).then(|| all.join(" or "))
     }
 
     fn union_of(&self, id: DeviceStat, each: impl Fn(&DeviceName) -> Option<String>) -> Option<String> {
@@ -160,10 +193,15 @@ impl Asker<'_> {
             let each = self.device(&alive, &more);
             out.push((Tag::Life(Life::First), format!("min_over_time(timestamp({each}){wb})")));
             out.push((Tag::Life(Life::Last), format!("max_over_time(timestamp({each}){wb})")));
-            // Who holds a device of a host may be told by others, with its own times: when anything last computed there.
-            if (self.words.owner == Owner::Nobody || self.words.of_jobs())
-                && let Some(active) = self.active_union("avg_over_time", &bin)
-            {
+            // When anything last computed there: of a host's devices, which others may have held, by the one figure that jobs are
+            // judged by; else by all that may tell it.
+            let of_host = self.words.owner == Owner::Nobody || self.words.of_jobs();
+            let active = if of_host {
+                self.active_union("avg_over_time", &bin)
+            } else {
+                self.any_union("avg_over_time", &bin)
+            };
+            if let Some(active) = active {
                 let each = self.device(&active, "");
                 out.push((
                     Tag::Life(Life::Active),

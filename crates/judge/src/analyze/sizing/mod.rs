@@ -187,9 +187,10 @@ fn whole<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
             return Err(support::unread(what, unread, remedy));
         }
     }
-    if held.settings.length_by_memory {
+    let cuts = engine::facts(held.settings.engine).is_some_and(|f| f.cuts_its_context);
+    if held.settings.length_by_memory || cuts && held.settings.max_model_len.is_none() {
         return Err(lack(
-            "its context is as long as its memory holds (--max-model-len auto): less memory is a shorter one",
+            "its context is as long as its memory holds (none is stated, or auto): less memory is a shorter one",
             "state the length that is needed",
         ));
     }

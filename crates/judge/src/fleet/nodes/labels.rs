@@ -194,6 +194,31 @@ const RESERVATIONS: &[&str] = &[
     "eks.amazonaws.com/capacity-reservation-id",
 ];
 
+/// Labels that say of a node that it is of capacity that its cloud may take back. Those of clouds: GKE's list of node labels, Oracle's of
+/// preemptible workers. Others are what people and tools write on nodes of groups that no cloud labels: AWS' samples
+/// (`lifecycle=Ec2Spot`), terraform-aws-eks, Spot's Ocean and CAST AI.
+const SPOT: &[(&str, &str)] = &[
+    ("cloud.google.com/gke-spot", "true"),
+    ("cloud.google.com/gke-preemptible", "true"),
+    ("cloud.google.com/gke-provisioning", "spot"),
+    ("cloud.google.com/gke-provisioning", "preemptible"),
+    ("oci.oraclecloud.com/oke-is-preemptible", "true"),
+    ("lifecycle", "ec2spot"),
+    ("lifecycle", "spot"),
+    ("node-lifecycle", "spot"),
+    ("node.kubernetes.io/lifecycle", "spot"),
+    ("spotinst.io/node-lifecycle", "spot"),
+    ("scheduling.cast.ai/spot", "true"),
+];
+
+/// GKE's capacity that is waited for and kept for some days only (flex-start, queued provisioning): it is neither on demand nor spot,
+/// and what it costs no list of these says.
+const WAITED_FOR: &[(&str, &str)] = &[
+    ("cloud.google.com/gke-flex-start", "true"),
+    ("cloud.google.com/gke-queued", "true"),
+    ("cloud.google.com/gke-provisioning", "flex-start"),
+];
+
 pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     let value = |keys: &[&str]| {
         keys.iter()
@@ -228,12 +253,12 @@ pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     if RESERVATIONS.iter().any(|key| names(&key)) {
         return CapacityType::Reserved;
     }
-    let is_true = |key: &str| seen.labels.get(key).is_some_and(|v| v == "true");
-    if is_true("cloud.google.com/gke-spot")
-        || is_true("cloud.google.com/gke-preemptible")
-        || is_true("oci.oraclecloud.com/oke-is-preemptible")
-    {
+    let has = |(key, value): &(&str, &str)| seen.labels.get(*key).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    if SPOT.iter().any(has) {
         return CapacityType::Spot;
+    }
+    if WAITED_FOR.iter().any(has) {
+        return CapacityType::Unknown;
     }
     match cloud {
         // These clouds label what is not on-demand; a missing label is the answer. Commitments are a billing matter
