@@ -129,9 +129,12 @@ fn what_is_tied_is_counted() {
     );
     let dir = tempdir().unwrap();
     save(dir.path(), "case.json", &snapshot);
-    let done =
-        run(dir.path(), &["plan", "--snapshot", "case.json"]).expect(0, &["Not moved: 2 pods (4 GPUs) have a volume"]);
-    drop(done);
+    let done = run(dir.path(), &["plan", "--snapshot", "case.json"]).expect(0, &[]);
+    assert!(
+        done.out.contains("Not moved: 2 pods (4 GPUs) have a volume"),
+        "{}",
+        done.out
+    );
 }
 
 /// What, how, and a word of the reason.
