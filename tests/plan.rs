@@ -96,8 +96,8 @@ fn slurms_jobs_stay_and_its_free_nodes_are_counted() {
     assert_eq!(
         commands,
         [
-            &json!(["scontrol update NodeName=free-1 State=DRAIN Reason=gpuwaste-plan"]),
-            &json!(["test -z \"$(squeue --noheader --nodelist=free-1)\""]),
+            &json!(["scontrol update 'NodeName=free-1' State=DRAIN Reason=gpuwaste-plan"]),
+            &json!(["jobs=$(squeue --noheader --nodelist free-1) && test -z \"$jobs\""]),
         ]
     );
     assert!(!made.to_string().contains("kubectl"), "{made:#}");
