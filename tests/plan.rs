@@ -96,8 +96,8 @@ fn slurms_jobs_stay_and_its_free_nodes_are_counted() {
     assert_eq!(
         commands,
         [
-            &json!(["scontrol update NodeName=free-1 State=DRAIN Reason=gpuwaste-plan"]),
-            &json!(["test -z \"$(squeue --noheader --nodelist=free-1)\""]),
+            &json!(["scontrol update 'NodeName=free-1' State=DRAIN Reason=gpuwaste-plan"]),
+            &json!(["jobs=$(squeue --noheader --nodelist free-1) && test -z \"$jobs\""]),
         ]
     );
     assert!(!made.to_string().contains("kubectl"), "{made:#}");
@@ -129,9 +129,12 @@ fn what_is_tied_is_counted() {
     );
     let dir = tempdir().unwrap();
     save(dir.path(), "case.json", &snapshot);
-    let done =
-        run(dir.path(), &["plan", "--snapshot", "case.json"]).expect(0, &["Not moved: 2 pods (4 GPUs) have a volume"]);
-    drop(done);
+    let done = run(dir.path(), &["plan", "--snapshot", "case.json"]).expect(0, &[]);
+    assert!(
+        done.out.contains("Not moved: 2 pods (4 GPUs) have a volume"),
+        "{}",
+        done.out
+    );
 }
 
 /// What, how, and a word of the reason.

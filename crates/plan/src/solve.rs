@@ -403,7 +403,9 @@ impl Run<'_> {
         }
         freed.sort_unstable();
         freed.dedup();
-        freed.into_iter().for_each(|node| self.settle(node));
+        for node in freed {
+            self.settle(node);
+        }
         self.found.moves += 1;
         self.found.actions.push(Action::End { change, pods });
         true

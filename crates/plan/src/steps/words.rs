@@ -25,11 +25,11 @@ pub(super) fn scontrol(node: &str, what: &[&str]) -> String {
     )
 }
 
-/// It fails where a job is on the node.
+/// It fails where a job is on the node, or where that cannot be asked.
 pub(super) fn no_job_on(node: &str) -> String {
     format!(
-        "test -z \"$(squeue --noheader {})\"",
-        shell_word(&format!("--nodelist={node}"))
+        "jobs=$(squeue --noheader --nodelist {}) && test -z \"$jobs\"",
+        shell_word(node)
     )
 }
 
@@ -110,6 +110,7 @@ mod tests {
             kubectl.raise(odd, odd, odd, 2),
             kubectl.evict(odd, odd, odd, odd, 2),
             vec![kubectl.of(&["cordon", odd]), kubectl.of(&["cordon", "-oyaml"])],
+            vec![scontrol(odd, &["State=DRAIN"]), no_job_on(odd)],
         ];
         for command in all.iter().flatten() {
             let words = shlex::split(command).unwrap_or_default();

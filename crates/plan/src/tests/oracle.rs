@@ -113,10 +113,11 @@ pub(super) fn optimum(problem: &Problem, group: usize) -> Result<Option<i64>, St
         let rooms: Vec<u64> = (0..problem.resources).map(|r| room(n, r)).collect();
         let places: Vec<bool> = problem.places.iter().map(|p| p[n]).collect();
         let foreign = |k: &Kind<'_>| k.homes.contains_key(&n) && !(k.pod.how.moves() && places[k.pod.places]);
-        if problem.nodes[n].open && !kinds.iter().any(foreign) {
-            if let Some(before) = same.insert((rooms, places, price(n)), n) {
-                model = model.with(constraint!(kept[&before] >= *v));
-            }
+        if problem.nodes[n].open
+            && !kinds.iter().any(foreign)
+            && let Some(before) = same.insert((rooms, places, price(n)), n)
+        {
+            model = model.with(constraint!(kept[&before] >= *v));
         }
     }
     let mut free = Expression::from(0.0);
@@ -181,10 +182,9 @@ pub(super) fn optimum(problem: &Problem, group: usize) -> Result<Option<i64>, St
             let stay = kept.iter().filter(|(_, v)| found.value(**v) > 0.5);
             Ok(Some(all - stay.map(|(n, _)| price(*n)).sum::<i64>()))
         }
-        Ok(_) => Ok(None),
         // As it is the headroom is not there, and then no node goes.
         Err(ResolutionError::Infeasible) => Ok(Some(0)),
-        Err(ResolutionError::Other(_)) => Ok(None),
+        Ok(_) | Err(ResolutionError::Other(_)) => Ok(None),
         Err(why) => Err(why.to_string()),
     }
 }
