@@ -219,6 +219,25 @@ fn history_makes_findings_measured_and_holes_take_that_back() {
     assert_eq!(of(&free(7.0, true), "unallocated"), Some("estimated"));
 }
 
+/// Rest since the last use is believed only where the last day was seen, and how much of it was seen is known.
+#[test]
+fn rest_needs_a_day_that_was_seen() {
+    let rests = |seen: Option<f64>| {
+        let mut snap = notebook(0.5);
+        snap.clusters[0].pods[0].containers[0].role = Some(ContainerRole::Training);
+        for gpu in &mut snap.clusters[0].history.as_mut().unwrap().gpus {
+            (gpu.last_active, gpu.day_bins) = (ago(5 * 24 * 3600), seen);
+        }
+        report(&snap)
+            .findings
+            .iter()
+            .any(|f| f.check == "dark-capacity" && f.part.as_deref() == Some("idle"))
+    };
+    assert!(rests(Some(288.0)));
+    assert!(!rests(Some(100.0)), "hours that nobody saw");
+    assert!(!rests(None), "a lost answer");
+}
+
 /// A device of node `n` that computed nothing all week.
 pub(super) fn at_rest(index: usize, holder: Option<&str>) -> GpuHistory {
     GpuHistory {

@@ -157,6 +157,7 @@ fn burst(role: ContainerRole) -> Snapshot {
     cluster.pods[0].containers[0].role = Some(role);
     for gpu in &mut cluster.history.as_mut().unwrap().gpus {
         gpu.last_active = ago(5 * DAY);
+        gpu.day_bins = Some(288.0);
     }
     fleet
 }

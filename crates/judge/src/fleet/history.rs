@@ -6,7 +6,7 @@
 use super::{Bins, Fleet, GpuActivity, Observed, ObservedBy, SlotId, WorkloadId, history_usage};
 use crate::settings::Settings;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Scheduler};
 use crate::snapshot::engine::Histogram;
 use crate::snapshot::history::{BinLimits, Figure, GpuHistory, History, LoadHistory, stem};
 use gpuwaste_facts::limits::{Says, divisor};
@@ -35,7 +35,9 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, setting
     other_limits(fleet, history, &settings.thresholds.bin_limits());
     holes(fleet, history, index);
     loads(fleet, history, index, settings, &owners);
-    devices(fleet, history, index);
+    // Hosts without a scheduler and Slurm's jobs are told by other figures.
+    let asked = cluster.scheduler == Scheduler::Kubernetes && !cluster.metrics_only;
+    devices(fleet, history, index, asked);
     free(fleet, history, index);
     history_usage::attach(fleet, history, index, &owners);
 }
@@ -395,7 +397,7 @@ fn extras(
 }
 
 /// Device rows onto slots, by who held them: the device's name may be unknown where no exporter was scraped.
-fn devices(fleet: &mut Fleet, history: &History, index: usize) {
+fn devices(fleet: &mut Fleet, history: &History, index: usize, asked: bool) {
     let mut by_holder: HashMap<(&str, &str), Vec<&GpuHistory>> = HashMap::new();
     for row in &history.gpus {
         if let Some(holder) = &row.holder {
@@ -414,7 +416,7 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
     for row in history.gpus.iter().filter(|r| r.holder.is_some() && recent(r)) {
         *sharers.entry(device_of(row)).or_default() += 1;
     }
-    unheld(fleet, history, index);
+    unheld(fleet, history, index, asked);
     for p in 0..fleet.pods.len() {
         let pod = &fleet.pods[p];
         if pod.cluster != index || pod.slots.is_empty() {
@@ -447,14 +449,14 @@ fn devices(fleet: &mut Fleet, history: &History, index: usize) {
             let shared = fleet.slot(slot).holders.len() > 1 || sharers.get(&device_of(row)).is_some_and(|n| *n > 1);
             let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
             fleet.slots[slot.0].live = live.map(Box::new);
-            fleet.slots[slot.0].activity = Some(activity(row, history, shared));
+            fleet.slots[slot.0].activity = Some(activity(row, history, shared, asked));
         }
     }
 }
 
 /// What devices did while nobody held them, onto the slots that nobody holds: by the device's name where an exporter gave
 /// it, else by its node, where as many devices as slots are without a holder.
-fn unheld(fleet: &mut Fleet, history: &History, index: usize) {
+fn unheld(fleet: &mut Fleet, history: &History, index: usize, asked: bool) {
     let mut by_node: HashMap<&str, Vec<&GpuHistory>> = HashMap::new();
     let recent = |r: &&GpuHistory| {
         r.last
@@ -494,7 +496,7 @@ fn unheld(fleet: &mut Fleet, history: &History, index: usize) {
         for (slot, row) in found {
             let live = fleet.slots[slot.0].activity.take().filter(|a| !a.history);
             fleet.slots[slot.0].live = live.map(Box::new);
-            fleet.slots[slot.0].activity = Some(activity(row, history, false));
+            fleet.slots[slot.0].activity = Some(activity(row, history, false, asked));
         }
     }
 }
@@ -512,7 +514,7 @@ fn device_of(row: &GpuHistory) -> (&str, &str) {
     (&row.uuid, row.mig.as_ref().map_or("", |m| m.id.as_str()))
 }
 
-fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
+fn activity(row: &GpuHistory, history: &History, shared: bool, asked: bool) -> GpuActivity {
     let (window, bins) = life(history, row.first, None);
     let max = |f: Option<Figure>| f.and_then(|f| f.max).unwrap_or(0.0);
     // Profiling counters can stick at 0 for weeks on busy GPUs: then they say nothing.
@@ -532,17 +534,17 @@ fn activity(row: &GpuHistory, history: &History, shared: bool) -> GpuActivity {
         power_watts: stat(row.power_watts, bins),
         memory_used: stat(row.memory_used_bytes, bins),
         held: Some(row.holder.is_some()),
-        at_rest_seconds: at_rest(row, history, window),
+        at_rest_seconds: at_rest(row, history, window, asked),
         shared,
         attributed: true,
     }
 }
 
 /// Seconds from the last bin in which the device computed to the last that was seen. Where much of the last day was not seen,
-/// nobody knows that it rests still.
-fn at_rest(row: &GpuHistory, history: &History, window: f64) -> Option<f64> {
+/// nobody knows that it rests still. `asked`: how much was, the store is asked here, so that no answer is a lost one.
+fn at_rest(row: &GpuHistory, history: &History, window: f64, asked: bool) -> Option<f64> {
     let day = DAY / history.bin_seconds.max(1) as f64;
-    let seen = row.day_bins.is_none_or(|bins| bins >= COVERED * day);
+    let seen = row.day_bins.map_or(!asked, |bins| bins >= COVERED * day);
     let until = row.last.map_or(history.end, |l| l.min(history.end));
     let last = row.last_active.filter(|_| seen)?;
     Some(seconds(last, until).clamp(0.0, window))
