@@ -13,6 +13,22 @@ use tempfile::tempdir;
 type Mistake = (&'static str, i32, &'static [&'static str]);
 
 const MISTAKES: &[Mistake] = &[
+    // What no check that runs can find is not 0, and no check at all is no report.
+    (
+        "scan --demo --check dark-capacity --max-at-risk 0",
+        3,
+        &["max-at-risk", "no verdict"],
+    ),
+    (
+        "scan --demo --check dark-capacity --skip dark-capacity --max-waste 0",
+        2,
+        &["no check is left", "--skip"],
+    ),
+    (
+        "fit Qwen/Qwen3-32B --running 4 --input 1024 --output 256 --itl 50",
+        2,
+        &["--itl", "50ms or 50s"],
+    ),
     // One file for another.
     (
         "scan --snapshot report.json",

@@ -248,7 +248,7 @@ fn a_cluster_that_was_not_read_gets_no_plan_and_the_reason() {
 fn limits_are_kept() {
     let of = |more: &[&str]| plan(&scattered(), more).expect(0, &[]).json();
     assert!(saved(&of(&["--max-moves", "0"])).abs() < 1e-9);
-    assert!(saved(&of(&["--only", "other"])).abs() < 1e-9);
+    plan(&scattered(), &["--only", "other"]).expect(2, &["--only other", "no namespace or workload"]);
     assert!(saved(&of(&["--only", "ml/solo"])) > 50.0);
     assert!(saved(&of(&["--headroom", "30"])) > 50.0, "3 of 8 stay free");
     assert!(saved(&of(&["--headroom", "40"])).abs() < 1e-9);
@@ -328,6 +328,36 @@ fn the_demos_plan_is_of_its_schema_and_acts_on_findings() {
         "nobody is ended who was not allowed to"
     );
     demo(dir.path());
+    // Whom somebody did not name is neither moved nor ended.
+    let args = [
+        "plan",
+        "--demo",
+        "--allow",
+        "now,reusable",
+        "--only",
+        "tagging",
+        "--format",
+        "commands",
+    ];
+    let tagging = run(dir.path(), &args).expect(0, &[]).out;
+    assert!(!tagging.contains(" scale "), "{tagging}");
+    let args = [
+        "plan",
+        "--demo",
+        "--allow",
+        "now",
+        "--only",
+        "eval/llama-405b-eval",
+        "--format",
+        "commands",
+    ];
+    let one = run(dir.path(), &args).expect(0, &[]).out;
+    assert_eq!(
+        one.matches(" scale ").count(),
+        one.matches(" scale statefulset llama-405b-eval ").count(),
+        "{one}"
+    );
+    assert!(one.contains(" scale "), "{one}");
 }
 
 #[test]

@@ -23,6 +23,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("'{text}' is out of range"))
 }
 
+/// A limit of a server's answers, with its unit: "50" is seconds to one and milliseconds to most.
+pub(super) fn latency(text: &str) -> Result<Duration, String> {
+    let limit = duration(text)?;
+    let text = text.trim();
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("say in which unit: {text}ms or {text}s"));
+    }
+    Ok(limit)
+}
+
 /// One hour to 60 days: shorter is no history, longer is beyond what stores keep at full resolution.
 pub(super) fn window(text: &str) -> Result<Duration, String> {
     let window = duration(text)?;
@@ -65,6 +75,8 @@ mod tests {
         assert!(duration("-1s").is_err());
         assert!(window("7").is_err_and(|e| e.contains("did you mean 7d?")));
         assert!(timeout("1ms").is_err_and(|e| e.contains("1s")) && timeout("2s").is_ok());
+        assert_eq!(latency("50ms"), Ok(Duration::from_millis(50)));
+        assert!(latency("50").is_err_and(|e| e.contains("50ms or 50s")));
         assert!(duration("7 parsecs").is_err_and(|e| e.contains("parsecs")));
     }
 }

@@ -1,6 +1,6 @@
 //! `gpuwaste fit`.
 
-use super::duration::duration;
+use super::duration::latency;
 use super::{MemoryArgs, SourceArgs};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -108,10 +108,10 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["requests_per_second", "running", "concurrency", "output_tps", "compare"], help_heading = "Load")]
     pub(crate) from: Option<String>,
     /// Limit of the time between tokens, such as 50ms [default with a load: 50ms].
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", value_parser = latency, help_heading = "Limits")]
     pub(crate) itl: Option<Duration>,
     /// Limit of the time to the first token, such as 2s.
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", value_parser = latency, help_heading = "Limits")]
     pub(crate) ttft: Option<Duration>,
     /// GPUs of all replicas together, at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Limits")]

@@ -17,6 +17,19 @@ pub(super) fn plan(args: &PlanArgs) -> Result<ExitCode> {
     let options = options(args)?;
     let read = Read::of(&args.source, &args.judge)?;
     let mut judged = read.judged();
+    for only in &options.only {
+        let one = Options {
+            only: vec![only.clone()],
+            ..Options::default()
+        };
+        let all = &judged.fleet.workloads;
+        if !all.iter().any(|w| one.concerns(&w.namespace, Some(&w.name))) {
+            bail!(
+                "--only {}: no namespace or workload that was read is called so; 'gpuwaste ls workloads' lists them",
+                only.escape_debug()
+            );
+        }
+    }
     let made = plan::plan(&read.snapshot, &judged.fleet, &judged.report, &options);
     let format = match args.format {
         PlanFormat::Table => Format::Table,

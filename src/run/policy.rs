@@ -26,6 +26,12 @@ pub(super) fn settings(args: &ReportArgs) -> Result<(Settings, Record)> {
             .origins
             .insert("checks.skip".into(), "policy file and --skip".into());
     }
+    if !analyze::CHECKS
+        .iter()
+        .any(|c| super::scan::wanted(c.id(), args, &settings))
+    {
+        bail!("no check is left to run: what --check names is skipped, by --skip or by the policy's checks.skip");
+    }
     gates(args, &mut settings)?;
     prices(args.judge.prices.as_deref(), &mut settings)?;
     bill(&args.judge, &mut settings)?;

@@ -58,7 +58,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
 }
 
 /// `--check` and `--skip`.
-fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
+pub(super) fn wanted(id: &str, args: &ReportArgs, settings: &Settings) -> bool {
     (args.check.is_empty() || args.check.iter().any(|c| c == id)) && !settings.skip.iter().any(|c| c == id)
 }
 
@@ -107,7 +107,10 @@ impl Judged<'_> {
         let (mut report, mut verdict) = case.judge();
         if let Some(brief) = plan::brief(&self.snapshot, &fleet, &report) {
             report.totals.now_after_plan_usd_per_hour = Some(brief.now_after_plan);
-            report.plan = brief.turned.is_positive().then_some(PlanBrief {
+            // What it frees is told of as a part of what was found: without that check it is none.
+            let found = wanted("dark-capacity", args, &self.settings);
+            let told = found && brief.moves > 0 && brief.turned.is_positive();
+            report.plan = told.then_some(PlanBrief {
                 moves: brief.moves,
                 usd_per_hour: brief.turned,
             });

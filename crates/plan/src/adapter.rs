@@ -18,13 +18,25 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub max_moves: Option<u64>,
-    /// Namespaces, or "namespace/name" of workloads, that may move; empty: all.
+    /// Namespaces, or "namespace/name" of workloads, that may move or end; empty: all.
     pub only: Vec<String>,
     pub headroom: Headroom,
     pub now: bool,
     pub reusable: bool,
     pub tier: bool,
     pub replicas: bool,
+}
+
+impl Options {
+    /// Whether a workload of this namespace and name, or a pod without one, is among those that may be touched.
+    pub fn concerns(&self, namespace: &str, name: Option<&str>) -> bool {
+        let is = |only: &String| match only.split_once('/') {
+            None => only == namespace,
+            Some((own, "…" | "*")) => own == namespace,
+            Some((own, wanted)) => own == namespace && name == Some(wanted),
+        };
+        self.only.is_empty() || self.only.iter().any(is)
+    }
 }
 
 /// The problem, and what its indices stand for.

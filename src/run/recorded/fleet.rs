@@ -1,15 +1,13 @@
 //! Snapshots of several clusters and moments as one fleet.
 
 use super::{Recorded, named};
+use crate::judge::fleet::ONE_MOMENT;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-
-/// Seconds within which snapshots tell of one moment.
-const ONE_MOMENT: i64 = 3600;
 
 /// Several snapshots are one fleet; the report is dated by the newest. Of a cluster that a folder or a prefix holds several times
 /// the newest counts.

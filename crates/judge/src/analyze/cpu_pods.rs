@@ -76,10 +76,11 @@ struct Guests<'a> {
     alone: bool,
 }
 
-fn guests<'a>(fleet: &'a Fleet, node: &Node, t: &Thresholds) -> Option<Guests<'a>> {
-    let bound = || node.pods.iter().map(|p| fleet.pod(*p));
-    // Agents come with every node, and system pods have to run somewhere.
-    let pods: Vec<&Pod> = bound()
+/// Pods without a GPU that would have to run elsewhere were the node gone. Agents come with every node, and system pods have to
+/// run somewhere.
+pub(super) fn others<'a>(fleet: &'a Fleet, node: &Node) -> Vec<&'a Pod> {
+    let bound = node.pods.iter().map(|p| fleet.pod(*p));
+    bound
         .filter(|p| {
             p.slots.is_empty()
                 && p.devices.is_empty()
@@ -89,7 +90,12 @@ fn guests<'a>(fleet: &'a Fleet, node: &Node, t: &Thresholds) -> Option<Guests<'a
                 && !p.placeholder
         })
         .filter(|p| p.namespace != "kube-system")
-        .collect();
+        .collect()
+}
+
+fn guests<'a>(fleet: &'a Fleet, node: &Node, t: &Thresholds) -> Option<Guests<'a>> {
+    let bound = || node.pods.iter().map(|p| fleet.pod(*p));
+    let pods = others(fleet, node);
     let cpu: f64 = pods.iter().map(|p| p.cpu.cores()).sum();
     let memory: f64 = pods.iter().map(|p| p.memory.0 as f64).sum();
     let share =

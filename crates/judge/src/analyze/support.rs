@@ -379,12 +379,12 @@ pub(super) fn cap_by_clock(fleet: &Fleet, finding: &mut Finding) {
         } else {
             "since when it is so"
         };
-        let why = format!("{whose} clock is not this machine's: {what} is in doubt");
+        let why = format!("{whose}: {what} is in doubt");
         finding.confidence_reasons.insert(0, why);
     }
 }
 
-/// Whose clock a finding rests on that is in doubt.
+/// Why the times that a finding rests on are in doubt.
 fn clock_in_doubt(fleet: &Fleet, finding: &Finding, by_history: bool) -> Option<String> {
     let nodes = || finding.claims.iter().map(|c| fleet.node(fleet.slot(c.slot).node));
     let workload = finding.workload.map(|w| fleet.workload(w));
@@ -400,19 +400,26 @@ fn clock_in_doubt(fleet: &Fleet, finding: &Finding, by_history: bool) -> Option<
     let clusters = || fleet.clusters.iter().enumerate().filter(|(i, _)| its(*i));
     if by_history {
         let doubted = clusters().any(|(_, c)| c.store_clock_in_doubt);
-        return doubted.then(|| "the store's".into());
+        return doubted.then(|| not_ours("the store"));
+    }
+    if clusters().any(|(_, c)| c.read_before) {
+        return Some("it was read long before the newest of what is judged together, to which ages are counted".into());
     }
     if clusters().any(|(_, c)| c.clock_in_doubt) {
-        return Some("the API server's".into());
+        return Some(not_ours("the API server"));
     }
     let pods = || workload.into_iter().flat_map(|w| &w.pods).map(|p| fleet.pod(*p));
     let theirs = || pods().filter_map(|p| Some(fleet.node(p.node?)));
     let node = nodes().chain(theirs()).find(|n| n.clock_in_doubt);
-    let of_node = node.map(|n| format!("node {}'s", n.name));
+    let of_node = node.map(|n| not_ours(&format!("node {}", n.name)));
     of_node.or_else(|| {
         let pod = pods().find(|p| p.clock_in_doubt);
-        pod.map(|p| format!("pod {}/{}'s", p.namespace, p.name))
+        pod.map(|p| not_ours(&format!("pod {}/{}", p.namespace, p.name)))
     })
+}
+
+fn not_ours(whose: &str) -> String {
+    format!("{whose}'s clock is not this machine's")
 }
 
 /// Nobody is told to change a workload whose owner could not be asked whether it opted out, or what else it owns.

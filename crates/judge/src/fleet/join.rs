@@ -98,6 +98,9 @@ fn join_cluster(
             })
             .collect(),
         clock_in_doubt: cluster.clock_ahead_seconds.is_some(),
+        read_before: cluster
+            .read_at
+            .is_some_and(|at| fleet.taken_at.duration_since(at).as_secs() > ONE_MOMENT),
         store_clock_in_doubt: cluster.clocks.iter().any(|c| c.of == ClockOf::Store),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
@@ -222,6 +225,9 @@ fn unused(fleet: &mut Fleet, index: usize) {
         }
     }
 }
+
+/// Seconds by which clusters that are read together may be apart: what ages are judged by is hours.
+pub const ONE_MOMENT: i64 = 3600;
 
 /// GPUs whose model is not in the catalogue, or that nothing names.
 fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {

@@ -31,7 +31,7 @@ mod workloads;
 
 pub use activity::{Bins, GpuActivity, Observed, ObservedBy, Pass};
 pub use history_usage::{ClusterUsage, Span, UsageItem, Used};
-pub use join::join;
+pub use join::{ONE_MOMENT, join};
 pub use node::{Device, Node};
 pub use pod::{Pod, Stuck, StuckReason};
 pub use slot::{Claim, Slot, SlotState, WHOLE_GPU};
@@ -110,6 +110,8 @@ pub struct ClusterInfo {
     pub by_class: BTreeSet<String>,
     /// The API server's clock is more than a minute from ours: nothing that rests on since-times is measured.
     pub clock_in_doubt: bool,
+    /// It was read more than an hour before the newest of the fleet, to which ages are counted: nothing that rests on them is measured.
+    pub read_before: bool,
     /// The store's is: nothing that rests on history is measured.
     pub store_clock_in_doubt: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.

@@ -176,6 +176,9 @@ fn money_gate(
     let spend = t
         .spend_usd_per_hour
         .filter(|_| could_judge(report) || !report.findings.is_empty());
+    // What no check that ran could have found is unknown.
+    let unknown = limit.counts == Counts::AtRisk && t.at_risk_usd_per_hour.is_none();
+    let spend = spend.filter(|_| !unknown);
     let figure = |usd: UsdPerHour| {
         if limit.percent {
             let spend = spend.filter(|s| s.is_positive())?;
@@ -187,7 +190,7 @@ fn money_gate(
     let counted = money.sum(ledger, limit.counts, level);
     let everything = money.sum(ledger, limit.counts, Confidence::Assumed);
     let actual = figure(counted);
-    let uncomputed = "it could not be computed: no price is known, or no GPU could be judged";
+    let uncomputed = "it could not be computed: no price is known, or no GPU could be judged for it";
     let gate = Gate {
         name: limit.name.into(),
         limit: max,

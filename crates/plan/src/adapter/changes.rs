@@ -55,7 +55,8 @@ pub(super) fn find(input: &mut Input<'_>, snapshot: &Snapshot, report: &Report, 
             .collect();
         let all_there = pods.len() == workload.pods.len() && pods.len() as u64 == replicas;
         let opted_out = workload.ignore.is_some() || workload.owner_unread;
-        if !all_there || opted_out || pods.is_empty() || !seen_workloads.insert(id) {
+        let asked = options.concerns(&workload.namespace, Some(&workload.name));
+        if !all_there || opted_out || !asked || pods.is_empty() || !seen_workloads.insert(id) {
             continue;
         }
         let most = if finding.check == "over-replicated" {

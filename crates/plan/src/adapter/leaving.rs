@@ -341,10 +341,7 @@ fn is_ready(pod: &seen::Pod) -> bool {
 fn stays(pod: &seen::Pod, own: &fleet::Pod, fleet: &Fleet, options: &Options) -> Option<String> {
     let workload = own.workload.map(|w| fleet.workload(w));
     let opted_out = own.ignore.is_some() || workload.is_some_and(|w| w.ignore.is_some());
-    let wanted = |only: &String| {
-        only.trim_end_matches("/…").trim_end_matches("/*") == pod.namespace
-            || workload.is_some_and(|w| *only == format!("{}/{}", w.namespace, w.name))
-    };
+    let asked = options.concerns(&pod.namespace, workload.map(|w| w.name.as_str()));
     let stuck = own.stuck.as_ref().map(|s| s.reason);
     let reasons = [
         (
@@ -370,10 +367,7 @@ fn stays(pod: &seen::Pod, own: &fleet::Pod, fleet: &Fleet, options: &Options) ->
             workload.is_some_and(|w| w.owner_unread),
             "its owner could not be read: whether it opted out is unknown",
         ),
-        (
-            !options.only.is_empty() && !options.only.iter().any(wanted),
-            "it is not among --only",
-        ),
+        (!asked, "it is not among --only"),
     ];
     reasons.iter().find(|r| r.0).map(|r| r.1.to_string())
 }

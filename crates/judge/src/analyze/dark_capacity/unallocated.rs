@@ -3,11 +3,12 @@
 use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
-use crate::analyze::{Outcome, stranded, words};
+use crate::analyze::{Outcome, cpu_pods, stranded, words};
 use crate::fleet::state::Reason;
-use crate::fleet::{CapacityType, Fleet, SlotId, SlotState};
+use crate::fleet::{CapacityType, Fleet, NodeId, SlotId, SlotState};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::PodPhase;
+use gpuwaste_facts::text::plural;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
@@ -103,9 +104,10 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             )
         } else if whole > 0 {
             format!(
-                "Scale the pool down by {whole} {} ({}: wholly free), or give the GPUs to work that waits.",
-                if whole == 1 { "node" } else { "nodes" },
-                node_names(fleet, &empty)
+                "Scale the pool down by {} ({}: wholly free){}, or give the GPUs to work that waits.",
+                plural(whole, "node"),
+                node_names(fleet, &empty),
+                guests(fleet, &empty)
             )
         } else {
             format!(
@@ -124,6 +126,24 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             fix: Fix::told(summary),
             ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
         });
+    }
+}
+
+/// Pods without a GPU on these nodes, which have to run elsewhere first.
+fn guests(fleet: &Fleet, slots: &[SlotId]) -> String {
+    const FEW: usize = 3;
+    let nodes: BTreeSet<NodeId> = slots.iter().map(|s| fleet.slot(*s).node).collect();
+    let pods: BTreeSet<String> = nodes
+        .iter()
+        .flat_map(|n| cpu_pods::others(fleet, fleet.node(*n)))
+        .map(|p| format!("{}/{}", p.namespace, p.name))
+        .collect();
+    let named: Vec<&str> = pods.iter().take(FEW).map(String::as_str).collect();
+    match pods.len() {
+        0 => String::new(),
+        n if n > FEW => format!(" once {} and {} more run elsewhere", named.join(", "), n - FEW),
+        1 => format!(" once {} runs elsewhere", named[0]),
+        _ => format!(" once {} run elsewhere", named.join(", ")),
     }
 }
 
