@@ -555,12 +555,32 @@ fn the_gpu_is_read_wherever_it_is_said() {
     ] {
         assert_eq!(gpu(&placement, &[]).as_deref(), card, "{placement}");
         let told = gpu(&placement, &["--gpu", "T4"]);
+        // Machines that have others say so, even where they leave a choice.
+        let choice = placement.contains("g6.xlarge, g5.xlarge");
         assert_eq!(
             told.as_deref(),
-            card.or(Some("T4")),
+            card.or((!choice).then_some("T4")),
             "--gpu is for those that do not say: {placement}"
         );
     }
+    // Of several that it lists it is one; what it excludes it is not.
+    let listed = affinity(&of("nvidia.com/gpu.product", "NVIDIA-L4, NVIDIA-L40S"));
+    assert_eq!(gpu(&listed, &["--gpu", "L40S"]).as_deref(), Some("L40S"));
+    assert_eq!(gpu(&listed, &["--gpu", "H100"]), None);
+    let not = listed.replace("operator: In", "operator: NotIn");
+    assert!(not != listed);
+    assert_eq!(gpu(&not, &["--gpu", "L4"]), None);
+    assert_eq!(gpu(&not, &["--gpu", "H100"]).as_deref(), Some("H100-SXM5-80GB"));
+}
+
+/// A misspelt region is told: nothing in it has a price.
+#[test]
+fn a_region_without_prices_is_told() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("web.yaml"), server(&[])).unwrap();
+    let check = |region: &str| run(dir.path(), &["check", "web.yaml", "--region", region]).expect(0, &[]);
+    assert!(check("us-eest-1").err.contains("prices of the region 'us-eest-1'"));
+    assert!(!check("us-east-1").err.contains("prices of the region"));
 }
 
 #[test]

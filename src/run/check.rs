@@ -6,7 +6,7 @@ use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
 use crate::cli::CheckArgs;
 use crate::collect::manifests::{self, Asked, Manifests};
-use crate::snapshot::{SourceStatus, secrets};
+use crate::snapshot::{Gap, SourceStatus, secrets};
 use crate::units::Confidence;
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         return nothing(&read);
     }
     let mut snapshot = manifests::snapshot(read, asked, clock::today()?);
+    snapshot.gaps.extend(asked.region.and_then(without_prices));
     secrets::scrub(&mut snapshot);
     let expected = Expected {
         context_tokens: args.context_tokens,
@@ -44,6 +45,18 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         asked: None,
     };
     judged.conclude(&outputs, &args.report, args.quiet, args.verbose)
+}
+
+/// A region that is misspelt, or not in the catalogue, says nothing of prices.
+fn without_prices(region: &str) -> Option<Gap> {
+    let known = instances::all().iter().any(|r| r.region.eq_ignore_ascii_case(region));
+    (!known).then(|| Gap {
+        source: "manifests".into(),
+        what: format!("prices of the region '{region}'"),
+        reason: "the catalogue has none of it".into(),
+        effect: "machines are priced as in another region of their cloud".into(),
+        remedy: "'gpuwaste catalog instances' lists the regions; give its prices with --prices".into(),
+    })
 }
 
 /// No object at all: why, as far as a source or a gap says.

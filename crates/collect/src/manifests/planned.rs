@@ -3,7 +3,7 @@
 use super::{Environment, Manifests};
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
-use crate::snapshot::cluster::{Cluster, Node, Pod, PodPhase, PodPlacement, PodsRead};
+use crate::snapshot::cluster::{Cluster, Node, NodeExpression, Pod, PodPhase, PodPlacement, PodsRead};
 use crate::snapshot::{RUNS_LABEL, SCHEMA, Snapshot};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ fn node(name: String, pod: &Pod, devices: BTreeMap<String, u64>, asked: Asked<'_
     }
     if let Some(gpu) = asked
         .gpu
-        .filter(|gpu| !names_a_gpu(&labels) && hands_out(gpu, &devices))
+        .filter(|gpu| !names_a_gpu(&labels) && hands_out(gpu, &devices) && admits(pod, gpu))
     {
         labels.insert(PRODUCT.into(), gpu.name.clone());
     }
@@ -173,7 +173,26 @@ fn hands_out(gpu: &GpuFacts, devices: &BTreeMap<String, u64>) -> bool {
         "intel" => "gpu.intel.com/",
         _ => "nvidia.com/",
     };
-    devices.keys().all(|resource| resource.starts_with(prefix))
+    let whole = |resource: &str| !resource.contains("/mig-");
+    let parts = gpu.mig_slices() > 0;
+    devices
+        .keys()
+        .all(|resource| resource.starts_with(prefix) && (parts || whole(resource)))
+}
+
+/// The pod may be on a node with this GPU: its affinity lists others, or excludes it, elsewhere.
+fn admits(pod: &Pod, gpu: &GpuFacts) -> bool {
+    let Some(placement) = &pod.placement else { return true };
+    let allowed = |e: &NodeExpression| {
+        let mut named = e.values.iter().filter_map(|v| named_gpu(v)).peekable();
+        match e.operator.as_str() {
+            "In" => named.peek().is_none() || named.any(|g| g.name == gpu.name),
+            "NotIn" => named.all(|g| g.name != gpu.name),
+            _ => true,
+        }
+    };
+    let terms = &placement.affinity_terms;
+    terms.is_empty() || terms.iter().any(|t| t.iter().all(allowed))
 }
 
 /// Labels that the pod demands of its node, by selector or by affinity; its instance type apart, where there is one choice.
@@ -247,15 +266,19 @@ fn demanded(placement: &PodPlacement) -> BTreeMap<&str, Vec<&str>> {
     all
 }
 
+/// The GPU that a value names, or that an instance of its name has.
+fn named_gpu(value: &str) -> Option<&'static GpuFacts> {
+    // Some clouds call an instance "a100", which of its two GPUs it does not say.
+    let kind = || instances::gpu_of_type(value).filter(|_| value.contains(['.', '_', '-']));
+    gpus::find(value).or_else(|| kind().map(|(gpu, _)| gpu))
+}
+
 /// The GPU that all values lead to, as names of GPUs or of instances.
 fn one_gpu(values: &[&str]) -> Option<&'static GpuFacts> {
-    // Some clouds call an instance "a100", which of its two GPUs it does not say.
-    let kind = |value: &str| instances::gpu_of_type(value).filter(|_| value.contains(['.', '_', '-']));
-    let of = |value: &str| gpus::find(value).or_else(|| kind(value).map(|(gpu, _)| gpu));
-    let first = of(values.first()?)?;
+    let first = named_gpu(values.first()?)?;
     values
         .iter()
-        .all(|v| of(v).is_some_and(|g| g.name == first.name))
+        .all(|v| named_gpu(v).is_some_and(|g| g.name == first.name))
         .then_some(first)
 }
 
