@@ -304,6 +304,55 @@ pub fn profile_of_type(instance_type: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
+    /// Rows against each other: one a place, prices of one type within a factor of its median over regions, of one card's hour within
+    /// what marketplaces and dear machines differ by, and the part of a card's memory that the part of a card has.
+    #[test]
+    fn no_row_contradicts_the_others() {
+        let median = |mut all: Vec<f64>| {
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        let apart = |a: f64, b: f64| (a / b).max(b / a);
+        let mut places = HashSet::new();
+        let mut types: BTreeMap<(&str, &str, &str), Vec<f64>> = BTreeMap::new();
+        let mut cards: BTreeMap<&str, Vec<(f64, &str)>> = BTreeMap::new();
+        for row in all() {
+            let kind = (row.cloud.as_str(), row.instance_type.as_str(), row.offer.name());
+            assert!(places.insert((kind, row.region.as_str())), "twice: {row:?}");
+            let Some(usd) = row.list.map(UsdPerHour::usd) else {
+                continue;
+            };
+            types.entry(kind).or_default().push(usd);
+            if let Some(gpus) = row.gpus.filter(|n| *n > 0) {
+                let each = cards.entry(&row.gpu).or_default();
+                each.push((usd / f64::from(gpus), &row.instance_type));
+            }
+        }
+        for (kind, prices) in types {
+            let middle = median(prices.clone());
+            assert!(prices.iter().all(|p| apart(*p, middle) < 2.5), "{kind:?}: {prices:?}");
+        }
+        for (gpu, prices) in cards {
+            let middle = median(prices.iter().map(|p| p.0).collect());
+            for (usd, kind) in prices {
+                assert!(
+                    apart(usd, middle) < 30.0,
+                    "{kind}: ${usd} for an hour of {gpu}, others ${middle}"
+                );
+            }
+        }
+        let mut reader = csv::Reader::from_reader(ROWS.as_bytes());
+        for record in reader.records().map(Result::unwrap) {
+            let told: Option<f64> = record[6].parse().ok();
+            let part = record[5].parse().map_or(1.0, |n: f64| n.min(1.0));
+            let (Some(told), Some(gpu)) = (told, gpus::find(&record[4])) else {
+                continue;
+            };
+            assert!(apart(told, gpu.memory.gib() * part) < 1.2, "{record:?}");
+        }
+    }
 
     #[test]
     fn every_row_names_a_known_gpu_and_source() {
