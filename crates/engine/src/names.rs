@@ -111,7 +111,14 @@ const FLAGS: &[(&[&str], Setting, Form)] = &[
         Form::Count,
     ),
     (
-        &["quantization", "q", "quantize", "model-format", "load-format"],
+        &[
+            "quantization",
+            "q",
+            "quantize",
+            "model-format",
+            "load-format",
+            "torchao-config",
+        ],
         Setting::Quantization,
         Form::Word,
     ),

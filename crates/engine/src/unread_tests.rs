@@ -29,6 +29,17 @@ fn unread(spec: &ContainerSpec) -> Vec<Setting> {
     all
 }
 
+/// What SGLang makes of 16-bit weights while it loads them.
+#[test]
+fn how_weights_are_quantized_while_loading_may_stand_elsewhere() {
+    let with = |config: &str| {
+        let command = ["python3", "-m", "sglang.launch_server", "--model-path", "org/m"];
+        container("lmsysorg/sglang:v0.5.5", &command, &["--torchao-config", config])
+    };
+    assert_eq!(unread(&with("$(AO)")), [Setting::Quantization]);
+    assert_eq!(unread(&with("int4wo-128")), []);
+}
+
 #[test]
 fn values_that_stand_elsewhere_are_unread() {
     let args = |args: &[&str]| container("vllm/vllm-openai:v0.11.0", &["vllm", "serve"], args);
