@@ -1,13 +1,15 @@
 //! Snapshots of several clusters and moments as one fleet.
 
 use super::{Recorded, named};
-use crate::judge::fleet::ONE_MOMENT;
 use crate::snapshot::cluster::Cluster;
 use crate::snapshot::{Gap, Snapshot, Source, SourceKind, SourceStatus};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+/// Seconds within which snapshots tell of one moment.
+const ONE_MOMENT: i64 = 3600;
 
 /// Several snapshots are one fleet; the report is dated by the newest. Of a cluster that a folder or a prefix holds several times
 /// the newest counts.
@@ -129,7 +131,7 @@ fn apart(a: Timestamp, b: Timestamp) -> Option<Gap> {
         source: "snapshots".into(),
         what: "one moment for the whole fleet".into(),
         reason: format!("the snapshots were taken {} h apart", apart / 3600),
-        effect: "ages are counted to the newest one".into(),
+        effect: "each cluster is told of as it was then: what moved between them meanwhile is in none or in two".into(),
         remedy: "record them together".into(),
     })
 }

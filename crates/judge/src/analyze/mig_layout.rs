@@ -56,7 +56,8 @@ impl Check for MigLayout {
 }
 
 fn age(fleet: &Fleet, node: &Node) -> Option<f64> {
-    node.created_at.map(|c| fleet.taken_at.duration_since(c).as_secs_f64())
+    node.created_at
+        .map(|c| fleet.now(node.cluster).duration_since(c).as_secs_f64())
 }
 
 fn slices(fleet: &Fleet, slots: &[SlotId]) -> u64 {
@@ -143,7 +144,7 @@ fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         let unschedulable = pod.scheduled.as_ref().filter(|c| c.status == Some(false));
         let waits = unschedulable
             .and_then(|c| c.since)
-            .is_some_and(|s| fleet.taken_at.duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
+            .is_some_and(|s| fleet.now(pod.cluster).duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
         let wanted = pod.devices.keys().find(|r| r.starts_with(MIG));
         if let Some(wanted) = wanted.filter(|_| waits && pod.waits_for_gpus == Some(true)) {
             waiting.entry((pod.cluster, wanted.as_str())).or_default().push(pod);
@@ -194,7 +195,7 @@ fn mismatch(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             .scheduled
             .as_ref()
             .and_then(|c| c.since)
-            .map_or(0.0, |s| fleet.taken_at.duration_since(s).as_secs_f64());
+            .map_or(0.0, |s| fleet.now(pod.cluster).duration_since(s).as_secs_f64());
         let mut judged = Judged::at(
             Confidence::Estimated,
             "which free instances lie on one card is not told",

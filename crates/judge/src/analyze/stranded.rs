@@ -118,7 +118,9 @@ fn host(fleet: &Fleet, t: &Thresholds, taken: &mut BTreeSet<SlotId>, out: &mut O
         let free = free_slots(fleet, node);
         let cluster = &fleet.clusters[node.cluster];
         // A node that has just come, or is about to go, strands nothing.
-        let age = node.created_at.map(|c| fleet.taken_at.duration_since(c).as_secs_f64());
+        let age = node
+            .created_at
+            .map(|c| fleet.now(node.cluster).duration_since(c).as_secs_f64());
         let settled = age.is_some_and(|a| a >= t.node_grace_seconds as f64) && !node.being_removed;
         if free.is_empty() || !settled {
             continue;
@@ -206,7 +208,10 @@ fn host_finding(fleet: &Fleet, nodes: &[Blocked]) -> Option<Finding> {
     let day = 86_400.0;
     let old = |b: &Blocked| {
         let pods = &fleet.node(b.node).pods;
-        let age = |p: &Pod| p.created_at.map(|c| fleet.taken_at.duration_since(c).as_secs_f64());
+        let age = |p: &Pod| {
+            p.created_at
+                .map(|c| fleet.now(p.cluster).duration_since(c).as_secs_f64())
+        };
         let placed = pods.iter().map(|p| fleet.pod(*p)).filter(|p| !p.node_bound);
         placed.into_iter().all(|p| age(p).is_some_and(|a| a >= day))
     };

@@ -402,9 +402,6 @@ fn clock_in_doubt(fleet: &Fleet, finding: &Finding, by_history: bool) -> Option<
         let doubted = clusters().any(|(_, c)| c.store_clock_in_doubt);
         return doubted.then(|| not_ours("the store"));
     }
-    if clusters().any(|(_, c)| c.read_before) {
-        return Some("it was read long before the newest of what is judged together, to which ages are counted".into());
-    }
     if clusters().any(|(_, c)| c.clock_in_doubt) {
         return Some(not_ours("the API server"));
     }

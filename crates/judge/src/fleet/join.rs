@@ -98,9 +98,7 @@ fn join_cluster(
             })
             .collect(),
         clock_in_doubt: cluster.clock_ahead_seconds.is_some(),
-        read_before: cluster
-            .read_at
-            .is_some_and(|at| fleet.taken_at.duration_since(at).as_secs() > ONE_MOMENT),
+        read_at: cluster.read_at.unwrap_or(fleet.taken_at),
         store_clock_in_doubt: cluster.clocks.iter().any(|c| c.of == ClockOf::Store),
         scoped: !cluster.pods_read.namespaces.is_empty() || cluster.pods_read.selector.is_some(),
         namespaces: cluster.pods_read.namespaces.clone(),
@@ -212,7 +210,7 @@ fn unused(fleet: &mut Fleet, index: usize) {
     const DAY: f64 = 86_400.0;
     for n in 0..fleet.nodes.len() {
         let node = &fleet.nodes[n];
-        let long = |since: Timestamp| fleet.taken_at.duration_since(since).as_secs_f64() >= DAY;
+        let long = |since: Timestamp| fleet.now(index).duration_since(since).as_secs_f64() >= DAY;
         if node.cluster == index && node.unused_since.is_some_and(long) {
             let slots: Vec<SlotId> = node.slot_ids().collect();
             for slot in slots
@@ -225,9 +223,6 @@ fn unused(fleet: &mut Fleet, index: usize) {
         }
     }
 }
-
-/// Seconds by which clusters that are read together may be apart: what ages are judged by is hours.
-pub const ONE_MOMENT: i64 = 3600;
 
 /// GPUs whose model is not in the catalogue, or that nothing names.
 fn unknown_gpu(cluster: &Cluster, name: &str, gpus: u32, planned: bool) -> Gap {

@@ -31,7 +31,7 @@ mod workloads;
 
 pub use activity::{Bins, GpuActivity, Observed, ObservedBy, Pass};
 pub use history_usage::{ClusterUsage, Span, UsageItem, Used};
-pub use join::{ONE_MOMENT, join};
+pub use join::join;
 pub use node::{Device, Node};
 pub use pod::{Pod, Stuck, StuckReason};
 pub use slot::{Claim, Slot, SlotState, WHOLE_GPU};
@@ -110,8 +110,8 @@ pub struct ClusterInfo {
     pub by_class: BTreeSet<String>,
     /// The API server's clock is more than a minute from ours: nothing that rests on since-times is measured.
     pub clock_in_doubt: bool,
-    /// It was read more than an hour before the newest of the fleet, to which ages are counted: nothing that rests on them is measured.
-    pub read_before: bool,
+    /// When it was read: what of it is how old is counted to then.
+    pub read_at: Timestamp,
     /// The store's is: nothing that rests on history is measured.
     pub store_clock_in_doubt: bool,
     /// `-n`/`-l`: findings are limited to these pods' workloads.
@@ -125,6 +125,11 @@ pub struct ClusterInfo {
 }
 
 impl Fleet {
+    /// When the cluster was read, to which ages of what is in it are counted: snapshots of several days make one fleet.
+    pub fn now(&self, cluster: usize) -> Timestamp {
+        self.clusters.get(cluster).map_or(self.taken_at, |c| c.read_at)
+    }
+
     /// Whether a pod that asks as this one does could be given the slot.
     pub fn gives(&self, slot: &Slot, pod: &Pod) -> bool {
         if pod.claimed_gpus > 0 && slot.dra {

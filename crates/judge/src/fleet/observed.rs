@@ -45,7 +45,7 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
                     }
                     told.push(&scrape.identity);
                     engines += scrape.identity.engines.unwrap_or(1).max(1);
-                    parts.extend(of_scrape(scrape, seen, fleet.taken_at, &mut skewed));
+                    parts.extend(of_scrape(scrape, seen, fleet.now(index), &mut skewed));
                 }
             }
             unread = unread.or_else(|| servers_unread(&fleet.workloads[w], engines));

@@ -260,9 +260,10 @@ fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
 fn of_claims(fleet: &Fleet, slot: &super::Slot, t: &Thresholds) -> Option<(SlotState, Reason, Option<Timestamp>)> {
     let claims = || slot.claims.iter().map(|c| &fleet.claims[*c]);
     claims().next()?;
+    let now = fleet.now(fleet.node(slot.node).cluster);
     let old = |c: &super::Claim| {
         c.created_at
-            .is_some_and(|at| fleet.taken_at.duration_since(at).as_secs_f64() >= t.stuck_seconds as f64)
+            .is_some_and(|at| now.duration_since(at).as_secs_f64() >= t.stuck_seconds as f64)
     };
     Some(if !claims().all(|c| c.unused) {
         (SlotState::Unknown, Reason::HoldersInvisible, None)
@@ -296,7 +297,7 @@ fn of_pod(fleet: &Fleet, slot: SlotId, pod: &Pod, t: &Thresholds) -> (SlotState,
         if stuck.reason == StuckReason::NotReady && serves_now(workload, pod) {
             return (SlotState::Working, Reason::Requests, None);
         }
-        return match stuck_for(stuck, fleet.taken_at).filter(|s| *s >= allowed(stuck, workload, t)) {
+        return match stuck_for(stuck, fleet.now(pod.cluster)).filter(|s| *s >= allowed(stuck, workload, t)) {
             Some(_) if stuck.reason != StuckReason::CrashLoop || stuck.restarts >= t.stuck_restarts => {
                 (SlotState::Stuck, Reason::NotReady, stuck.since)
             }
@@ -630,7 +631,7 @@ fn rested_early(fleet: &Fleet, id: SlotId, (pod, class): (&Pod, WorkloadClass), 
     let (Some(activity), Some(started)) = (told, pod.started_at) else {
         return false;
     };
-    let age = fleet.taken_at.duration_since(started).as_secs_f64();
+    let age = fleet.now(pod.cluster).duration_since(started).as_secs_f64();
     let person = class == WorkloadClass::Notebook;
     let alone = person && pod.slots.len() == 1 && age < t.idle_interactive_seconds as f64;
     if pod.gpu_indices.is_empty() || class == WorkloadClass::Server || alone {

@@ -64,7 +64,7 @@ fn unused_claims(fleet: &Fleet, out: &mut Outcome) {
             "one look: no pod uses the claim now; nothing tells since when",
         );
         judged.cap_by_price(fleet, &slots);
-        let exists = age(fleet.taken_at, claim.created_at).unwrap_or(0.0);
+        let exists = age(fleet.now(claim.cluster), claim.created_at).unwrap_or(0.0);
         let node = fleet.node(fleet.slot(slots[0]).node);
         out.findings.push(Finding {
             title: format!(

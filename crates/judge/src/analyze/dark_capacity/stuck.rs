@@ -33,11 +33,11 @@ pub(super) fn stuck(context: &Context<'_>, out: &mut Outcome) {
         let Some(worst) = pods
             .iter()
             .filter_map(|p| fleet.pod(**p).stuck.as_ref())
-            .max_by_key(|s| state::stuck_for(s, fleet.taken_at))
+            .max_by_key(|s| state::stuck_for(s, fleet.now(workload.cluster)))
         else {
             continue;
         };
-        let seconds = state::stuck_for(worst, fleet.taken_at).unwrap_or(0) as f64;
+        let seconds = state::stuck_for(worst, fleet.now(workload.cluster)).unwrap_or(0) as f64;
         let mut judged = Judged::measured("the pod's own conditions tell since when it is not Ready");
         judged.cap_by_price(fleet, &slots);
         let mut evidence = vec![

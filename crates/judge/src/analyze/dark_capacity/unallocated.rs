@@ -19,7 +19,7 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         if slot.reason == Reason::Placeholder {
             *placeholders.entry(pool_key(fleet, SlotId(index))).or_default() += 1;
         }
-        let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
+        let young = age(fleet.now(node.cluster), node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
         if slot.state == SlotState::Free && !young && !node.being_removed {
             pools
                 .entry(pool_key(fleet, SlotId(index)))
@@ -193,7 +193,7 @@ fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
         .filter(|p| p.node.is_none() && p.wanted() > 0 && p.phase == PodPhase::Pending)
     {
         let since = pod.scheduled.as_ref().and_then(|c| c.since).or(pod.created_at);
-        if age(fleet.taken_at, since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
+        if age(fleet.now(pod.cluster), since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
             continue;
         }
         let need = pod.wanted();

@@ -41,8 +41,8 @@ pub(super) fn unhealthy(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
             );
             continue;
         }
-        let young = age(fleet.taken_at, node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
-        let since = age(fleet.taken_at, slot.since);
+        let young = age(fleet.now(node.cluster), node.created_at).is_none_or(|a| a < t.node_grace_seconds as f64);
+        let since = age(fleet.now(node.cluster), slot.since);
         let long = |seconds: u64| since.is_some_and(|s| s >= seconds as f64);
         let fires = match slot.reason {
             Reason::NodeNotReady | Reason::Drained | Reason::CalledBroken => long(t.unhealthy_seconds),
@@ -85,7 +85,7 @@ fn finding(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> Finding {
     } else {
         slots
             .iter()
-            .filter_map(|s| age(fleet.taken_at, fleet.slot(*s).since))
+            .filter_map(|s| age(fleet.now(fleet.node(fleet.slot(*s).node).cluster), fleet.slot(*s).since))
             .fold(0.0, f64::max)
     };
     let mut judged = if reason == Reason::MemoryHeld {

@@ -8,8 +8,9 @@ use crate::settings::Thresholds;
 
 /// Killed for host memory, while it is up again: what was lost is not known, so no dollars.
 pub(super) fn of_host(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload) -> Option<Finding> {
-    let recent =
-        |at: jiff::Timestamp| fleet.taken_at.duration_since(at).as_secs_f64() <= t.minimum_window_seconds as f64;
+    let recent = |at: jiff::Timestamp| {
+        fleet.now(workload.cluster).duration_since(at).as_secs_f64() <= t.minimum_window_seconds as f64
+    };
     let killed: Vec<u64> = workload
         .pods
         .iter()

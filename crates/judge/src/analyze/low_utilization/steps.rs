@@ -15,7 +15,10 @@ pub(super) fn findings(context: &Context<'_>, out: &mut Outcome) {
     for (id, workload) in support::workloads(fleet) {
         // What the devices tell, busy or idle, is told by others.
         let unknown = |p: &&Pod| p.slots.iter().all(|s| fleet.slot(*s).state == SlotState::Unknown);
-        let age = |p: &Pod| p.started_at.map(|s| fleet.taken_at.duration_since(s).as_secs_f64());
+        let age = |p: &Pod| {
+            p.started_at
+                .map(|s| fleet.now(p.cluster).duration_since(s).as_secs_f64())
+        };
         let old = |p: &&Pod| age(p).is_some_and(|a| a >= t.stuck_seconds as f64);
         let spare = |p: &Pod| (p.slots.len() as u64).saturating_sub(p.step_gpus.unwrap_or(u64::MAX));
         let pods = workload.pods.iter().map(|p| fleet.pod(*p)).filter(unknown).filter(old);

@@ -129,13 +129,14 @@ fn fact(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Result<Fact, Stri
     if workload.kv_capacity.is_none() && speed.is_none() {
         return Err("it tells neither its KV capacity nor its speed over a day".into());
     }
+    let at = fleet.now(workload.cluster);
     let since_start = workload.pods.iter().map(|p| fleet.pod(*p).restarts).sum::<u64>();
     let over_time = workload.observed.bins.as_ref().and_then(|b| b.restarts);
     Ok(Fact {
         combination,
         server: hashed(&fleet.clusters[workload.cluster].key, workload),
         // To the second: more would only tell recordings apart.
-        seen_at: jiff::Timestamp::from_second(fleet.taken_at.as_second()).unwrap_or(fleet.taken_at),
+        seen_at: jiff::Timestamp::from_second(at.as_second()).unwrap_or(at),
         kv_capacity_tokens: workload.kv_capacity.map(|c| c.0),
         speed,
         restarts: (!workload.pods.is_empty()).then(|| since_start.max(over_time.unwrap_or(0.0).max(0.0).ceil() as u64)),

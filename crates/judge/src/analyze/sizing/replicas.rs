@@ -48,8 +48,9 @@ pub(super) fn current(fleet: &Fleet, workload: &Workload, t: &Thresholds) -> Vec
     (0..workload.replicas.len())
         .filter(|r| {
             let since = workload.replicas[*r].ready_since;
-            let settled =
-                since.is_some_and(|s| fleet.taken_at.duration_since(s).as_secs_f64() >= t.pod_grace_seconds as f64);
+            let settled = since.is_some_and(|s| {
+                fleet.now(workload.cluster).duration_since(s).as_secs_f64() >= t.pod_grace_seconds as f64
+            });
             settled && pod(*r).revision == newest
         })
         .collect()

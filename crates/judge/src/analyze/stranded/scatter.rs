@@ -94,7 +94,8 @@ fn nodes_of(fleet: &Fleet, cluster: usize) -> impl Iterator<Item = (NodeId, &Nod
 fn waits(fleet: &Fleet, pod: &Pod, t: &Thresholds) -> bool {
     let condition = pod.scheduled.as_ref();
     let since = condition.and_then(|c| c.since);
-    let long = since.is_some_and(|s| fleet.taken_at.duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
+    let long =
+        since.is_some_and(|s| fleet.now(pod.cluster).duration_since(s).as_secs_f64() >= t.pending_wait_seconds as f64);
     let unschedulable =
         condition.is_some_and(|c| c.status == Some(false) && c.reason.as_deref() == Some("Unschedulable"));
     pod.node.is_none()
@@ -128,7 +129,7 @@ fn finding(fleet: &Fleet, scattered: &Scattered<'_>) -> Finding {
         .scheduled
         .as_ref()
         .and_then(|c| c.since)
-        .map_or(0.0, |s| fleet.taken_at.duration_since(s).as_secs_f64());
+        .map_or(0.0, |s| fleet.now(pod.cluster).duration_since(s).as_secs_f64());
     let name = pod.workload.map_or(&pod.name, |w| &fleet.workload(w).name);
     let summary = match plan {
         Some(plan) => {
