@@ -29,6 +29,8 @@ pub struct Bill {
     pub unpriced: BTreeMap<String, &'static str>,
     /// Commitments that were paid and not used, of machines with GPUs: US dollars per hour by instance type.
     pub unused: BTreeMap<&'static str, UsdPerHour>,
+    /// Rows that stand in it once more, and count once.
+    pub repeated: u64,
     /// Rows that could not be read, and why the first could not.
     pub bad_rows: Option<(u64, String)>,
 }

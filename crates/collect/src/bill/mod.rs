@@ -96,6 +96,8 @@ struct Reading<'r> {
     /// The last day that anything was charged, in days since 1970.
     ends: i64,
     charges: u64,
+    /// Rows that were there already.
+    repeated: u64,
     /// Rows that could not be read, and why the first could not.
     bad: u64,
     why: Option<String>,
@@ -109,6 +111,7 @@ impl<'r> Reading<'r> {
             unused: BTreeMap::new(),
             ends: i64::MIN,
             charges: 0,
+            repeated: 0,
             bad: 0,
             why: None,
         }
@@ -138,7 +141,7 @@ impl<'r> Reading<'r> {
         while reader.read_byte_record(&mut record)? {
             let field = |at: usize| record.get(at).and_then(|b| std::str::from_utf8(b).ok());
             match row::charge(&columns, field) {
-                Ok(Some(charge)) => self.take(&charge)?,
+                Ok(Some(charge)) => self.take(&charge, rate::hash(record.as_slice()))?,
                 Ok(None) => self.charges += 1,
                 Err(why) => {
                     self.bad += 1;
@@ -150,18 +153,20 @@ impl<'r> Reading<'r> {
         Ok(())
     }
 
-    fn take(&mut self, charge: &Charge<'_>) -> Result<()> {
+    fn take(&mut self, charge: &Charge<'_>, row: u64) -> Result<()> {
         self.charges += 1;
         let usd = charge.cost * self.rate(charge.currency)?;
         self.ends = self.ends.max((charge.to.as_second() - 1).div_euclid(86_400));
         if charge.commitment == Commitment::Unused {
             if let Some(kind) = rate::gpu_type(&charge.words) {
-                self.unused.entry(kind).or_default().add(charge, usd);
+                let new = self.unused.entry(kind).or_default().add(charge, usd, row);
+                self.repeated += u64::from(!new);
             }
             return Ok(());
         }
         if let Some(name) = machine::of_resource(charge.resource, charge.name) {
-            self.machines.entry(name).or_default().add(charge, usd);
+            let new = self.machines.entry(name).or_default().add(charge, usd, row);
+            self.repeated += u64::from(!new);
         }
         Ok(())
     }
@@ -192,6 +197,7 @@ impl<'r> Reading<'r> {
                 .into_iter()
                 .filter_map(|(kind, u)| Some((kind, u.usd_per_hour(self.ends)?)))
                 .collect(),
+            repeated: self.repeated,
             bad_rows: self.why.map(|why| (self.bad, why)),
             ..Bill::default()
         };

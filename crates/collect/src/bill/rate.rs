@@ -6,7 +6,7 @@ use crate::catalog::instances;
 use crate::catalog::prices::CapacityType;
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Of one machine for an hour; price files take no more either.
@@ -17,6 +17,8 @@ const HOUR: i64 = 3_600;
 const DAYS: usize = 7;
 /// Where a bill counts parts of machines, the first and the last hour of each may be cut; over fewer hours that shows.
 const FEW_HOURS: u32 = 6;
+/// With what rounding adds.
+const HOURS_OF_A_DAY: f64 = 24.5;
 
 /// What is kept of one machine, or scale set of machines.
 #[derive(Debug, Default)]
@@ -42,17 +44,19 @@ struct Day {
     clock: u32,
     /// Charged by the day, or longer: which hours of it is not told.
     coarse: bool,
+    /// Rows that it is made of: exports that are delivered again have them again.
+    rows: BTreeSet<u64>,
 }
 
-fn hash(text: &str) -> u64 {
+pub(super) fn hash(text: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
 }
 
 impl Machine {
-    /// Takes a charge of so many US dollars.
-    pub(super) fn add(&mut self, charge: &Charge<'_>, usd: f64) {
+    /// Takes a charge of so many US dollars; `false`: it had the very row already.
+    pub(super) fn add(&mut self, charge: &Charge<'_>, usd: f64, row: u64) -> bool {
         let resource = hash(charge.resource);
         if self.days.is_empty() {
             self.resource = resource;
@@ -63,6 +67,9 @@ impl Machine {
         self.gpu_type = self.gpu_type.or_else(|| gpu_type(&charge.words));
         let (from, to) = (charge.from.as_second(), charge.to.as_second());
         let day = self.days.entry(from.div_euclid(DAY)).or_default();
+        if !day.rows.insert(row) {
+            return false;
+        }
         day.usd += usd;
         if charge.commitment == Commitment::Used {
             day.committed_usd += usd;
@@ -82,6 +89,7 @@ impl Machine {
         while self.days.len() > DAYS + 1 {
             self.days.pop_first();
         }
+        true
     }
 
     /// # Errors
@@ -123,7 +131,12 @@ impl Machine {
         if counted {
             for day in self.days.values().rev().take(DAYS) {
                 let sold = day.hours.values().copied().fold(0.0, f64::max);
-                rates.push(day.usd / if self.set || day.coarse { sold } else { sold.min(24.0) });
+                if !self.set && !day.coarse && sold > HOURS_OF_A_DAY {
+                    return Err(
+                        "the bill charges more hours of them than a day has: leave out what tells the same days again",
+                    );
+                }
+                rates.push(day.usd / sold);
             }
         } else {
             if self.set || self.days.values().any(|d| d.coarse) {
@@ -148,16 +161,24 @@ impl Machine {
 #[derive(Debug, Default)]
 pub(super) struct Unused {
     days: BTreeMap<i64, (f64, i64, i64)>,
+    rows: BTreeSet<(i64, u64)>,
 }
 
 impl Unused {
-    pub(super) fn add(&mut self, charge: &Charge<'_>, usd: f64) {
+    /// `false`: it had the very row already.
+    pub(super) fn add(&mut self, charge: &Charge<'_>, usd: f64, row: u64) -> bool {
         let (from, to) = (charge.from.as_second(), charge.to.as_second());
+        if !self.rows.insert((from.div_euclid(DAY), row)) {
+            return false;
+        }
         let day = self.days.entry(from.div_euclid(DAY)).or_insert((0.0, from, to));
         *day = (day.0 + usd, day.1.min(from), day.2.max(to));
         while self.days.len() > DAYS {
-            self.days.pop_first();
+            if let Some((gone, _)) = self.days.pop_first() {
+                self.rows.retain(|(day, _)| *day > gone);
+            }
         }
+        true
     }
 
     /// Over the last days of the bill; `None`: nothing, or not lately.

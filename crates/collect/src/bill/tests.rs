@@ -262,6 +262,42 @@ fn unused_commitments_are_counted_by_the_hour() {
     assert!(bill.machines.is_empty());
 }
 
+/// An export that was delivered again, or named twice, is paid once; one whose charges have changed meanwhile tells more hours than
+/// there are, and no price is made of it.
+#[test]
+fn no_charge_is_paid_twice() {
+    let rows = |cost: f64| hourly(1..9, move |day, hour| Row { day, hour, cost, ..ROW });
+    let unused = |day, hour| Row {
+        day,
+        hour,
+        id: "arn:aws:ec2:us-west-2:111122223333:reserved-instances/b5e8",
+        cost: 31.0,
+        status: "Unused",
+        unit: "NULL",
+        ..ROW
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = rows(10.0);
+    first.extend(hourly(1..9, unused));
+    std::fs::write(folder.path().join("1.csv"), export(&first)).unwrap();
+    let one = read(&[folder.path().to_owned()], &Rates::new()).unwrap();
+    std::fs::write(folder.path().join("2.csv"), export(&first)).unwrap();
+    let both = read(&[folder.path().to_owned(), folder.path().join("1.csv")], &Rates::new()).unwrap();
+    assert_eq!((one.repeated, billed(&one, NODE).usd_per_hour), (0, usd(10.0)));
+    assert_eq!((&both.machines, &both.unused), (&one.machines, &one.unused));
+    assert!(both.repeated >= 2 * 7 * 24, "{}", both.repeated);
+    std::fs::write(folder.path().join("2.csv"), export(&rows(11.0))).unwrap();
+    let changed = read(&[folder.path().to_owned()], &Rates::new()).unwrap();
+    assert!(changed.machines.is_empty());
+    assert!(
+        changed
+            .unpriced
+            .values()
+            .all(|why| why.contains("more hours of them than a day has"))
+    );
+    assert_eq!(changed.unpriced.len(), 1);
+}
+
 #[test]
 fn another_currency_needs_its_rate() {
     let text = export(&[Row { currency: "EUR", ..ROW }]);

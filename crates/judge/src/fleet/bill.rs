@@ -96,6 +96,15 @@ pub(super) fn gaps<C: Borrow<Cluster>>(fleet: &Fleet, clusters: &[C], bill: &Bil
             remedy: "export it again, without a change by hand".into(),
         });
     }
+    if bill.repeated > 0 {
+        gaps.push(Gap {
+            source: format!("bill {}", bill.name),
+            what: format!("{} that it has twice", plural(bill.repeated, "row")),
+            reason: "files of it tell the same charges: exports that were delivered again, or copies".into(),
+            effect: "each counts once".into(),
+            remedy: "name the newest export of each period alone".into(),
+        });
+    }
     for (kind, usd) in &bill.unused {
         gaps.push(Gap {
             source: format!("bill {}", bill.name),
