@@ -1,5 +1,6 @@
 //! Commands for a POSIX shell. Whatever a tenant can name is one quoted word.
 
+pub(super) use crate::text::plural;
 use crate::text::shell_word;
 
 /// Of two Ready replicas the one with the lower cost goes first (ReplicaSet's own rule, since Kubernetes 1.22).
@@ -31,14 +32,6 @@ pub(super) fn no_job_on(node: &str) -> String {
         "jobs=$(squeue --noheader --nodelist {}) && test -z \"$jobs\"",
         shell_word(node)
     )
-}
-
-pub(super) fn plural(n: usize, word: &str) -> String {
-    if n == 1 {
-        format!("1 {word}")
-    } else {
-        format!("{n} {word}s")
-    }
 }
 
 pub(super) fn gpus(gpus: f64) -> String {
