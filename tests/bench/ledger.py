@@ -40,6 +40,8 @@ def decided(at, folder, report):
 
 
 def scan(at):
+    # A fleet of this size needs more than is allowed by default.
+    os.environ.setdefault("GPUWASTE_MEMORY_MIB", "2048")
     text, _ = fleet(int(os.environ.get("COPIES", "180")))
     snapshot, report, folder = at / "large.json", at / "large-report.json", at / "large.ledger"
     snapshot.write_text(text)

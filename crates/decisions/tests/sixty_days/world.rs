@@ -1,14 +1,5 @@
-//! Sixty days of many small fleets, whose truth this file knows by its own arithmetic: who acted, when the nodes left, who took
-//! the GPUs, what came back. Settling sees only the reports.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    clippy::too_many_arguments,
-    clippy::similar_names,
-    clippy::match_same_arms
-)]
+//! Many small fleets whose truth this file knows by its own arithmetic: who acted, when the nodes left, who took the GPUs, what
+//! came back.
 
 use gpuwaste_decisions::entry::{Class, Entry, Event, Seen, Told};
 use gpuwaste_decisions::settle::Settler;
@@ -18,16 +9,16 @@ use gpuwaste_judge::report::document::Report;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const STEP: i64 = 6;
-const HOURS: i64 = 60 * 24;
-const PRICE: f64 = 2.0;
-const CHEAP: f64 = 1.0;
+pub(crate) const STEP: i64 = 6;
+pub(crate) const HOURS: i64 = 60 * 24;
+pub(crate) const PRICE: f64 = 2.0;
+pub(crate) const CHEAP: f64 = 1.0;
 /// All prices rise by a tenth on this hour.
-const JUMP: i64 = 30 * 24;
-const H100: &str = "H100-SXM5-80GB";
+pub(crate) const JUMP: i64 = 30 * 24;
+pub(crate) const H100: &str = "H100-SXM5-80GB";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     /// Free nodes are removed.
     FreeGone,
     /// A new job takes them.
@@ -48,7 +39,7 @@ enum Kind {
     Traffic,
 }
 
-const KINDS: [Kind; 12] = [
+pub(crate) const KINDS: [Kind; 12] = [
     Kind::FreeGone,
     Kind::FreeUsed,
     Kind::IdleGone,
@@ -64,25 +55,25 @@ const KINDS: [Kind; 12] = [
 ];
 
 #[derive(Clone, Debug)]
-struct Case {
-    name: String,
-    kind: Kind,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
     /// Hour of the action, and hours until the nodes leave or are taken.
-    act: i64,
-    delay: i64,
-    half: bool,
+    pub(crate) act: i64,
+    pub(crate) delay: i64,
+    pub(crate) half: bool,
     /// Hour at which other work comes with a node of its own.
-    grows: Option<i64>,
-    claimed: bool,
+    pub(crate) grows: Option<i64>,
+    pub(crate) claimed: bool,
     /// Steps in which the cluster could not be read.
-    unread: Option<i64>,
+    pub(crate) unread: Option<i64>,
 }
 
 /// A small generator of numbers, the same on every machine.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, n: i64) -> i64 {
+    pub(crate) fn roll(&mut self, n: i64) -> i64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -91,7 +82,7 @@ impl Dice {
     }
 }
 
-fn cases(count: usize) -> Vec<Case> {
+pub(crate) fn cases(count: usize) -> Vec<Case> {
     let mut dice = Dice(7);
     (0..count)
         .map(|i| {
@@ -117,23 +108,23 @@ fn cases(count: usize) -> Vec<Case> {
 
 /// What is there at one hour: nodes with card and GPUs; workloads with card, replicas and GPUs of each; findings.
 #[derive(Default)]
-struct Now {
+pub(crate) struct Now {
     nodes: Vec<(String, &'static str, f64)>,
     workloads: Vec<(&'static str, &'static str, u64, u64, f64)>,
     findings: Vec<Value>,
 }
 
-fn price(card: &str, hour: i64) -> f64 {
+pub(crate) fn price(card: &str, hour: i64) -> f64 {
     let base = if card == H100 { PRICE } else { CHEAP };
     if hour >= JUMP { base * 1.1 } else { base }
 }
 
 impl Case {
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{}-main", self.name)
     }
 
-    fn finding(
+    pub(crate) fn finding(
         &self,
         id: &str,
         check: &str,
@@ -166,7 +157,7 @@ impl Case {
     }
 
     /// GPUs that nobody holds.
-    fn unallocated(&self, free: &[String], hour: i64) -> Value {
+    pub(crate) fn unallocated(&self, free: &[String], hour: i64) -> Value {
         self.finding(
             &self.id(),
             "dark-capacity",
@@ -179,7 +170,7 @@ impl Case {
     }
 
     /// The world at an hour.
-    fn at(&self, hour: i64) -> Now {
+    pub(crate) fn at(&self, hour: i64) -> Now {
         let mut now = Now::default();
         let gpus = |node: &str| (0..8).map(|g| format!("{node}/GPU-{node}-{g}")).collect::<Vec<_>>();
         let node = |now: &mut Now, name: &str, card: &'static str| now.nodes.push((name.into(), card, 8.0));
@@ -352,7 +343,7 @@ impl Case {
         now
     }
 
-    fn waiting(&self) -> i64 {
+    pub(crate) fn waiting(&self) -> i64 {
         match self.kind {
             Kind::Over | Kind::OverDeleted | Kind::OverReverted | Kind::OverHarmed => 48,
             Kind::Tier => 7 * 24,
@@ -361,7 +352,7 @@ impl Case {
     }
 
     /// GPUs let go by the action, and what became of them at an hour; `None`: nobody acted.
-    fn truth_at(&self, hour: i64) -> Option<(f64, Class)> {
+    pub(crate) fn truth_at(&self, hour: i64) -> Option<(f64, Class)> {
         let later = hour >= self.act + self.delay;
         let half = |all: f64, part: f64| if self.half { part } else { all };
         Some(match self.kind {
@@ -380,7 +371,7 @@ impl Case {
     }
 
     /// How it ends, from the first report after the action to the end of the waiting period: GPU-hours by class, dollars an hour.
-    fn truth(&self) -> Option<(Told, BTreeMap<Class, f64>, f64)> {
+    pub(crate) fn truth(&self) -> Option<(Told, BTreeMap<Class, f64>, f64)> {
         self.truth_at(self.act)?;
         let seen = |hour: i64| self.unread != Some(hour / STEP);
         let mut first = (self.act + STEP - 1) / STEP * STEP;
@@ -417,7 +408,7 @@ impl Case {
     }
 }
 
-fn report(cases: &[Case], hour: i64) -> Report {
+pub(crate) fn report(cases: &[Case], hour: i64) -> Report {
     let (mut nodes, mut workloads, mut findings, mut sources) = (vec![], vec![], vec![], vec![]);
     for case in cases {
         let failed = case.unread == Some(hour / STEP);
@@ -453,7 +444,7 @@ fn report(cases: &[Case], hour: i64) -> Report {
     .unwrap()
 }
 
-fn claims(cases: &[Case]) -> Book {
+pub(crate) fn claims(cases: &[Case]) -> Book {
     let first = report(cases, 24);
     let mut book = Book::default();
     for case in cases.iter().filter(|c| c.claimed) {
@@ -477,7 +468,7 @@ fn claims(cases: &[Case]) -> Book {
     book
 }
 
-fn settle(book: Book, cases: &[Case], hours: impl Iterator<Item = i64>) -> Vec<Append> {
+pub(crate) fn settle(book: Book, cases: &[Case], hours: impl Iterator<Item = i64>) -> Vec<Append> {
     let mut settler = Settler::new(book);
     for hour in hours {
         settler.step(&report(cases, hour)).unwrap();
@@ -485,133 +476,10 @@ fn settle(book: Book, cases: &[Case], hours: impl Iterator<Item = i64>) -> Vec<A
     settler.finish()
 }
 
-fn add(book: &mut Book, appends: Vec<Append>) {
+pub(crate) fn add(book: &mut Book, appends: Vec<Append>) {
     for a in appends {
         let entry = book.entries.entry(a.entry.finding.id.clone()).or_insert(a.entry);
         entry.events.extend(a.events);
         entry.outcomes.extend(a.outcomes);
     }
-}
-
-#[test]
-fn sixty_days_are_settled_as_they_were() {
-    let cases = cases(60);
-    let book = claims(&cases);
-    let all = || (0..HOURS).step_by(STEP as usize);
-    let appends = settle(book.clone(), &cases, all());
-    let by_id: BTreeMap<&str, &Append> = appends.iter().map(|a| (a.entry.finding.id.as_str(), a)).collect();
-    let (mut right, mut hours, mut off, mut dollars, mut judged) = (0.0, 0.0, 0.0, 0.0, 0);
-    let mut wrong = Vec::new();
-    for case in &cases {
-        let got = by_id.get(case.id().as_str());
-        let Some((state, truth, usd)) = case.truth() else {
-            assert!(
-                got.is_none_or(|a| a.outcomes.is_empty()),
-                "{case:?}: nobody acted: {got:?}"
-            );
-            continue;
-        };
-        let Some(outcome) = got.and_then(|a| a.outcomes.first()) else {
-            hours += truth.values().sum::<f64>();
-            (off, dollars) = (off + usd.abs(), dollars + usd.abs());
-            wrong.push(format!("{case:?}: not settled"));
-            continue;
-        };
-        judged += 1;
-        let same: f64 = truth
-            .iter()
-            .map(|(c, h)| h.min(outcome.gpu_hours.get(c).copied().unwrap_or(0.0)))
-            .sum();
-        let total = truth.values().sum::<f64>();
-        (right, hours) = (right + same, hours + total.max(outcome.gpu_hours.values().sum()));
-        let realised = outcome.realised_usd_per_hour.usd();
-        (off, dollars) = (off + (realised - usd).abs(), dollars + usd.abs());
-        let told = got
-            .unwrap()
-            .events
-            .iter()
-            .rev()
-            .find(|e| e.state != Told::Applied)
-            .map(|e| e.state);
-        if same < total * 0.9 || (realised - usd).abs() > 0.5 || told != Some(state) {
-            wrong.push(format!(
-                "{case:?}: {truth:?} {usd} {state:?}; got {:?} {realised} {told:?}",
-                outcome.gpu_hours
-            ));
-        }
-    }
-    eprintln!(
-        "60 days, {} fleets, {judged} settled: class of {:.2} % of {hours:.0} GPU-hours right, realised dollars off by {:.2} % of ${dollars:.0}/h",
-        cases.len(),
-        right / hours * 100.0,
-        off / dollars * 100.0
-    );
-    wrong.iter().take(12).for_each(|w| eprintln!("{w}"));
-    assert!(judged > 45 && right / hours >= 0.98 && off / dollars <= 0.05);
-
-    // Run twice: nothing changes.
-    let mut after = book.clone();
-    add(&mut after, appends.clone());
-    let again = settle(after, &cases, all());
-    assert!(again.is_empty(), "{:?}", again.first());
-}
-
-/// A series that is settled week by week comes to the same as one that is settled whole.
-#[test]
-fn a_series_in_parts_is_the_series() {
-    let cases: Vec<Case> = cases(36).into_iter().filter(|c| c.claimed).collect();
-    let book = claims(&cases);
-    let whole = settle(book.clone(), &cases, (0..HOURS).step_by(STEP as usize));
-    let mut parts = book;
-    // Each part begins with the last report of the one before, so that what was there is known.
-    for week in 0..4 {
-        let from = (week * 15 * 24 - STEP).max(0);
-        let more = settle(
-            parts.clone(),
-            &cases,
-            (from..(week + 1) * 15 * 24).step_by(STEP as usize),
-        );
-        add(&mut parts, more);
-    }
-    let realised =
-        |outcomes: &[gpuwaste_decisions::entry::Outcome]| outcomes.first().map(|o| o.realised_usd_per_hour.usd());
-    let (mut same, mut all) = (0, 0);
-    for a in whole.iter().filter(|a| !a.outcomes.is_empty()) {
-        all += 1;
-        let part = parts
-            .entries
-            .get(&a.entry.finding.id)
-            .map(|e| e.outcomes.as_slice())
-            .unwrap_or_default();
-        same += usize::from(realised(part) == realised(&a.outcomes));
-    }
-    eprintln!("in parts: {same} of {all} outcomes the same");
-    assert!(all > 15 && same * 10 >= all * 9, "{same} of {all}");
-}
-
-#[test]
-fn reports_out_of_order_are_refused() {
-    let cases = cases(12);
-    let mut settler = Settler::new(Book::default());
-    settler.step(&report(&cases, 12)).unwrap();
-    settler.step(&report(&cases, 12)).unwrap();
-    assert!(settler.step(&report(&cases, 6)).unwrap_err().contains("order of time"));
-    assert_eq!(settler.reports, 1);
-}
-
-/// Each cluster's own snapshot, of the same moment as another's: each counts once.
-#[test]
-fn clusters_that_are_recorded_at_one_moment_all_count() {
-    let one = report(&cases(12), 12);
-    let mut other = one.clone();
-    for node in &mut other.nodes {
-        node.cluster = Some("another".into());
-    }
-    let mut settler = Settler::new(Book::default());
-    for told in [&one, &other, &one, &other] {
-        settler.step(told).unwrap();
-    }
-    assert_eq!(settler.reports, 2);
-    settler.step(&report(&cases(12), 13)).unwrap();
-    assert_eq!(settler.reports, 3);
 }
