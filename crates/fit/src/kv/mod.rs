@@ -8,6 +8,8 @@ mod element;
 mod layers;
 mod pages;
 mod pools;
+#[cfg(test)]
+mod tests;
 
 pub use element::{is_known_dtype, is_known_state_dtype};
 
