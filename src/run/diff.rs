@@ -101,24 +101,27 @@ pub(super) fn read(path: &Path, settings: &Settings) -> Result<Report> {
 
 /// A report as it is, a snapshot judged by this gpuwaste.
 pub(super) fn report_of(one: &Recorded, settings: &Settings) -> Result<Report> {
-    let name = &one.name;
-    let bytes = one.bytes()?;
+    report_from(&one.name, &one.bytes()?, settings)
+}
+
+/// The same of its bytes; `name` is for what cannot be read.
+pub(super) fn report_from(name: &str, bytes: &[u8], settings: &Settings) -> Result<Report> {
     if let Ok(Head {
         schema,
         totals: Some(totals),
-    }) = serde_json::from_slice::<Head>(&bytes)
+    }) = serde_json::from_slice::<Head>(bytes)
     {
         if schema.is_none_or(|s| s > SCHEMA) {
             bail!("{name} is a report of a newer gpuwaste: use that one, or a newer one");
         }
-        let mut report: Report = serde_json::from_slice(&bytes)
+        let mut report: Report = serde_json::from_slice(bytes)
             .with_context(|| format!("{name} is no report that this gpuwaste can read"))?;
         if totals.gpus_uncounted.is_none() {
             old_report(&mut report, name)?;
         }
         return Ok(report);
     }
-    let snapshot = snapshot_file::decode(bytes.as_slice())
+    let snapshot = snapshot_file::decode(bytes)
         .with_context(|| format!("{name} is neither a report (scan --format json) nor a snapshot (collect)"))?;
     Ok(crate::judge::report_of(&snapshot, settings))
 }

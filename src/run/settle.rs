@@ -18,9 +18,9 @@ pub(super) fn settle(args: &SettleArgs) -> Result<ExitCode> {
     )?))?;
     let folder = Folder::new(&args.ledger);
     let mut settler = Settler::new(folder.read_or_empty().map_err(|why| anyhow!(why))?);
-    // One at a time: a series of a thousand fits where one report does.
-    let lost = recorded::named(&args.series)?.in_time().each(
-        |one| diff::report_of(one, &settings),
+    // Two at a time: a series of a thousand fits where two reports do.
+    let lost = recorded::named(&args.series)?.in_time().each_judged(
+        |name, bytes| diff::report_from(name, bytes, &settings),
         |one, report| settler.step(&report).map_err(|why| anyhow!("{}: {why}", one.name)),
     )?;
     let reports = settler.reports;

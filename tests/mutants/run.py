@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Which mutants of the judge do its quick tests notice? Prints each that lives on, and a table by file; CONTRIBUTING.md.
 
-usage: python3 tests/mutants/run.py [--jobs N] [--work DIR] [FILE…]
+usage: python3 tests/mutants/run.py [--jobs N] [--work DIR] [--every N] [FILE…]
 
 All mutants are in one build, of a copy, behind a switch (src/main.rs); each is switched on for a run of the tests that stand
 beside the code and take seconds. Tests that search (guards) are left out. What does not compile is no mutant.
 """
-import argparse, collections, concurrent.futures, json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
+import argparse, collections, concurrent.futures, json, os, pathlib, re, shutil, subprocess, sys, tempfile, threading, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -74,19 +74,36 @@ def build(work, tool, crate, files, env):
     sys.exit(f"{crate}: still does not compile without {len(skip)} mutants")
 
 
-def noticed(binary, number, cwd, limit, env):
-    what = [binary, "--skip", "guards", "--test-threads", "1"]
+def fails(binary, tests, number, cwd, limit, env):
+    """Whether one of the tests fails, or none ends in time; the rest are not waited for."""
+    run = subprocess.Popen([binary, *tests, "--skip", "guards", "--test-threads", "1"], cwd=cwd, env=env | {"MUTANT": str(number), "RUST_BACKTRACE": "0"},
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    timer = threading.Timer(limit, run.kill)
+    timer.start()
     try:
-        return subprocess.run(what, cwd=cwd, env=env | {"MUTANT": str(number), "RUST_BACKTRACE": "0"}, capture_output=True, timeout=limit).returncode != 0
-    except subprocess.TimeoutExpired:
-        return True
+        for line in run.stdout:
+            if line.rstrip().endswith("FAILED"):
+                run.kill()
+                return True
+        return run.wait() != 0
+    finally:
+        timer.cancel()
+        run.wait()
+
+
+def noticed(binary, file, number, cwd, limit, env):
+    """By the tests beside it, else by any of its crate."""
+    path = pathlib.Path(file)
+    beside = path.stem if path.stem in ("state", "ledger") else path.parent.name
+    return fails(binary, [beside], number, cwd, limit, env) or fails(binary, ["--skip", beside], number, cwd, limit, env)
 
 
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--jobs", type=int, default=os.cpu_count())
     args.add_argument("--work", type=pathlib.Path, help="kept, so that the next run builds less")
-    args.add_argument("files", nargs="*")
+    args.add_argument("--every", type=int, default=1, help="only one of so many mutants")
+    args.add_argument("files", nargs="*", help="beginnings of paths; all by default")
     args = args.parse_args()
     work = (args.work or pathlib.Path(tempfile.mkdtemp())).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -98,12 +115,13 @@ def main():
         binary, mutants = build(work, work / "tool/debug/mutants", crate, files, env)
         cwd = work / "crates" / crate.removeprefix("gpuwaste-")
         since = time.monotonic()
-        if noticed(binary, -1, cwd, 600, env):
+        if fails(binary, [], -1, cwd, 900, env):
             sys.exit(f"{crate}: its tests fail without a mutant")
         limit = 10 + 5 * (time.monotonic() - since)
+        mutants = dict(list(mutants.items())[::args.every])
         print(f"{crate}: {len(mutants)} mutants, {time.monotonic() - since:.1f} s a run", flush=True)
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-            for (file, line, was, now), seen in zip(mutants.values(), pool.map(lambda n: noticed(binary, n, cwd, limit, env), mutants)):
+            for (file, line, was, now), seen in zip(mutants.values(), pool.map(lambda n: noticed(binary, mutants[n][0], n, cwd, limit, env), mutants)):
                 table[file] += 1
                 if not seen:
                     lived[file] += 1

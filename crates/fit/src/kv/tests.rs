@@ -4,7 +4,8 @@ use super::*;
 use crate::catalog::{gpus, models};
 use crate::defaults::Engine;
 use crate::memory::Batch;
-use crate::snapshot::server::{EngineKind, EngineSettings};
+use crate::snapshot::server::EngineKind::{self, Sglang, Vllm};
+use crate::snapshot::server::EngineSettings;
 use crate::{Parallelism, defaults, quantization, weights};
 
 /// The first way, of a step of 2,048 tokens.
@@ -76,7 +77,7 @@ fn an_element_has_the_bytes_of_its_name() {
     ] {
         let settings = EngineSettings {
             kv_cache_dtype: Some(name.into()),
-            ..of(EngineKind::Vllm, "0.11.0")
+            ..of(Vllm, "0.11.0")
         };
         let held = context("meta-llama/Llama-3.1-8B-Instruct", "H100", 1, 1, &settings);
         assert_eq!(held.per_token(), 32.0 * 8.0 * 256.0 * bytes, "{name}");
@@ -85,7 +86,7 @@ fn an_element_has_the_bytes_of_its_name() {
     assert!(!is_known_dtype("turbo"));
     let full = EngineSettings {
         dtype: Some("float32".into()),
-        ..of(EngineKind::Vllm, "0.11.0")
+        ..of(Vllm, "0.11.0")
     };
     assert_eq!(
         context("meta-llama/Llama-3.1-8B-Instruct", "H100", 1, 1, &full).per_token(),
@@ -114,7 +115,6 @@ fn sparse_latents_are_packed_where_the_engine_packs_them() {
             .map(Context::per_token)
             .collect()
     };
-    use EngineKind::{Sglang, Vllm};
     for (settings, gpu, bytes) in [
         (of(Vllm, "0.13.0"), "H200", vec![wide]),
         (fp8(Vllm, "0.13.0"), "H200", vec![packed]),
@@ -139,9 +139,8 @@ fn sparse_latents_are_packed_where_the_engine_packs_them() {
 /// V0 counts Whisper's 32 encoder layers, and gives Llama-Vision's 8 cross-attention layers blocks as well.
 #[test]
 fn v0_counts_layers_that_v1_does_not() {
-    let per_token = |model: &str, version: &str, tensor: u32| {
-        context(model, "H100", tensor, 1, &of(EngineKind::Vllm, version)).per_token()
-    };
+    let per_token =
+        |model: &str, version: &str, tensor: u32| context(model, "H100", tensor, 1, &of(Vllm, version)).per_token();
     let whisper = "openai/whisper-large-v3-turbo";
     assert_eq!(per_token(whisper, "0.7.3", 1), 32.0 * 20.0 * 128.0 * 2.0);
     // 20 heads on 8 ranks: 3 on the fullest.
@@ -151,7 +150,7 @@ fn v0_counts_layers_that_v1_does_not() {
     assert_eq!(per_token(vision, "0.7.3", 1), 40.0 * 8.0 * 256.0 * 2.0);
     assert_eq!(per_token(vision, "0.11.0", 1), 32.0 * 8.0 * 256.0 * 2.0);
     // SGLang gives encoders a pool of full width.
-    let encoder = context(whisper, "H100", 2, 1, &of(EngineKind::Sglang, "0.5.9")).per_token();
+    let encoder = context(whisper, "H100", 2, 1, &of(Sglang, "0.5.9")).per_token();
     assert_eq!(encoder, (32.0 * 10.0 + 4.0 * 10.0) * 128.0 * 2.0);
 }
 
@@ -162,7 +161,7 @@ fn compressed_entries_are_those_of_their_layout() {
     let page = |bytes: f64| (bytes / 576.0).ceil() * 576.0 * 1.045;
     let close = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a} {b}");
     // 21 layers hold one entry of 584 bytes for 4 tokens and an index key of 132; 20 one entry for 128.
-    let vllm = context(model, "B200", 1, 1, &of(EngineKind::Vllm, "0.22.0"));
+    let vllm = context(model, "B200", 1, 1, &of(Vllm, "0.22.0"));
     let entries = 21.0 * (page(64.0 * 584.0) + page(64.0 * 132.0)) + 20.0 * page(2.0 * 584.0);
     close(vllm.per_token(), entries / 256.0);
     // Windows: all 43 layers 128 tokens, 64 a page; compressors 8 tokens at ratio 4 (4 tokens of 2 × 2 × 512 × 4 bytes a
@@ -174,16 +173,13 @@ fn compressed_entries_are_those_of_their_layout() {
         + 20.0 * page(f64::max(8.0 * 4096.0, 64.0 * 584.0)) / 8.0;
     close(bytes, windows);
     assert_eq!(window, 128.0);
-    let sglang = context(model, "B200", 1, 1, &of(EngineKind::Sglang, "0.5.14"));
+    let sglang = context(model, "B200", 1, 1, &of(Sglang, "0.5.14"));
     close(sglang.per_token(), 21.0 * (584.0 + 132.0) / 4.0 + 20.0 * 584.0 / 128.0);
     let (bytes, _) = sglang.windowed();
     close(bytes, 43.0 * 584.0 + 21.0 * (8192.0 + 2048.0) + 20.0 * 4096.0);
     // What the formats may be off by.
     assert_eq!(vllm.doubt, (0.95, 1.2));
-    assert_eq!(
-        context(model, "B200", 1, 1, &of(EngineKind::Vllm, "0.20.0")).doubt,
-        (0.9, 2.5)
-    );
+    assert_eq!(context(model, "B200", 1, 1, &of(Vllm, "0.20.0")).doubt, (0.9, 2.5));
     assert_eq!(
         context(
             model,
@@ -192,7 +188,7 @@ fn compressed_entries_are_those_of_their_layout() {
             1,
             &EngineSettings {
                 engine_version: None,
-                ..of(EngineKind::Vllm, "")
+                ..of(Vllm, "")
             }
         )
         .doubt,
@@ -203,7 +199,7 @@ fn compressed_entries_are_those_of_their_layout() {
 
 #[test]
 fn the_fullest_stage_has_the_layers_that_are_left_over() {
-    let vllm = of(EngineKind::Vllm, "0.11.0");
+    let vllm = of(Vllm, "0.11.0");
     let per_token = |model: &str, stages: u32| context(model, "H100", 1, stages, &vllm).per_token();
     // 80 layers in 1, 3 and 4 stages.
     let layer = 8.0 * 256.0 * 2.0;
@@ -220,7 +216,7 @@ fn a_draft_has_a_layer_in_the_same_pool() {
         let settings = EngineSettings {
             speculative: on,
             speculative_method: Some(method.into()),
-            ..of(EngineKind::Vllm, "0.11.0")
+            ..of(Vllm, "0.11.0")
         };
         context("meta-llama/Llama-3.1-8B-Instruct", "H100", 1, 1, &settings).per_token() / 4096.0
     };
@@ -242,7 +238,7 @@ fn groups_of_layers_share_blocks() {
     let layer = 16.0 * 256.0 * 2.0;
     let block = 16.0 * layer * 10.0;
     let gemma = |settings: &EngineSettings| context("google/gemma-3-27b-it", "H200", 1, 1, settings);
-    let new = gemma(&of(EngineKind::Vllm, "0.22.0"));
+    let new = gemma(&of(Vllm, "0.22.0"));
     // 32,768 tokens: 2,048 blocks of the full group; six groups of windows: 1,023 and a step in flight, and one block more.
     let step = |steps: u64| (1023 + 2048 * steps).div_ceil(16) as f64 + 1.0;
     let of_windows: Vec<f64> = [1, 2].iter().map(|n| (2048.0 + 6.0 * step(*n)) * block).collect();
@@ -255,9 +251,9 @@ fn groups_of_layers_share_blocks() {
     assert_eq!(new.request(16), (1.0 + 6.0 * 2.0) * block);
     assert_eq!(new.counted_per_token(32_768), new.request(32_768) / 32_768.0);
     // Before 0.20.2 the log counts tokens as if every group held them for good.
-    let old = gemma(&of(EngineKind::Vllm, "0.20.1"));
+    let old = gemma(&of(Vllm, "0.20.1"));
     assert_eq!(old.counted_per_token(32_768), 7.0 * block / 16.0);
-    let last = gemma(&of(EngineKind::Vllm, "0.20.2"));
+    let last = gemma(&of(Vllm, "0.20.2"));
     assert_eq!(last.counted_per_token(32_768), last.request(32_768) / 32_768.0);
     // What a pool gives: requests of that length, and tokens.
     let told = old.capacity(1e11, 32_768);
@@ -267,9 +263,9 @@ fn groups_of_layers_share_blocks() {
     // Windows are full layers before 0.9, with the hybrid manager off, and in TGI.
     let off = EngineSettings {
         hybrid_kv_off: Some(true),
-        ..of(EngineKind::Vllm, "0.22.0")
+        ..of(Vllm, "0.22.0")
     };
-    for settings in [of(EngineKind::Vllm, "0.8.5"), off, of(EngineKind::Tgi, "3.3.0")] {
+    for settings in [of(Vllm, "0.8.5"), off, of(EngineKind::Tgi, "3.3.0")] {
         assert_eq!(
             gemma(&settings).per_token(),
             62.0 * layer,
@@ -277,7 +273,7 @@ fn groups_of_layers_share_blocks() {
             settings.engine_version
         );
     }
-    assert_eq!(gemma(&of(EngineKind::Vllm, "0.9.0")).per_token(), 10.0 * layer);
+    assert_eq!(gemma(&of(Vllm, "0.9.0")).per_token(), 10.0 * layer);
 }
 
 /// Qwen3.5-4B: 8 full layers (4 heads of 256) and 24 with a state of 16-bit convolutions and 32-bit recurrence.
@@ -290,7 +286,7 @@ fn state_makes_blocks_larger_and_takes_one_a_sequence() {
     // Groups of eight layers: one of attention, three of state; a page holds the state.
     let block = tokens * token * 8.0;
     let hybrid = |version: &str, more: &dyn Fn(&mut EngineSettings)| {
-        let mut settings = of(EngineKind::Vllm, version);
+        let mut settings = of(Vllm, version);
         more(&mut settings);
         context(model, "L40S", 1, 1, &settings)
     };
@@ -321,13 +317,7 @@ fn state_makes_blocks_larger_and_takes_one_a_sequence() {
     assert_eq!(states(Some("float16"), None), conv * 2.0 + recurrent * 2.0);
     assert_eq!(states(Some("float32"), Some("bfloat16")), conv * 4.0 + recurrent * 2.0);
     assert_eq!(states(Some("auto"), Some("auto")), conv * 2.0 + recurrent * 4.0);
-    let plain = context(
-        "meta-llama/Llama-3.1-8B-Instruct",
-        "L40S",
-        1,
-        1,
-        &of(EngineKind::Vllm, "0.15.1"),
-    );
+    let plain = context("meta-llama/Llama-3.1-8B-Instruct", "L40S", 1, 1, &of(Vllm, "0.15.1"));
     assert_eq!(
         (plain.state_blocks(1e10), plain.state(), plain.windowed()),
         (None, 0.0, (0.0, 0.0))
@@ -337,7 +327,7 @@ fn state_makes_blocks_larger_and_takes_one_a_sequence() {
 #[test]
 fn sglang_shares_its_pool_in_fixed_proportions() {
     let sglang = |model: &str, version: &str, more: &dyn Fn(&mut EngineSettings)| {
-        let mut settings = of(EngineKind::Sglang, version);
+        let mut settings = of(Sglang, version);
         more(&mut settings);
         ways(model, "H200", 1, 1, &settings)
     };
@@ -407,7 +397,7 @@ fn other_engines_hold_each_layer_for_itself() {
         "H200",
         8,
         1,
-        &of(EngineKind::Vllm, "0.22.0"),
+        &of(Vllm, "0.22.0"),
     );
     let block = 16.0 * 256.0 * 2.0 * 12.0;
     let requests: Vec<f64> = [1.0, 2.0]
