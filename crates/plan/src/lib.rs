@@ -24,7 +24,6 @@ use gpuwaste_judge as judge;
 use adapter::Input;
 use adapter::leaving::{Leaving, Tie};
 use document::{ByPerson, Pinned, Plan, PlanNode, Refused, SCHEMA, Stay, StayingPod, Totals, Waiting};
-use judge::analyze::finding::Confidence;
 use judge::fleet::{Fleet, SlotState};
 use judge::report::document::{Report, Status};
 use model::{Action, Headroom, Solution};
@@ -74,7 +73,7 @@ pub fn plan(snapshot: &Snapshot, fleet: &Fleet, report: &Report, options: &Optio
         pinned: pinned(&input),
         waiting: waiting(&input, after),
         refused: Vec::new(),
-        by_person: by_person(report, options),
+        by_person: by_person(&input, report, &solution),
     };
     plan.refused = input
         .refused
@@ -207,6 +206,24 @@ fn nodes(input: &Input<'_>, solution: &Solution) -> Vec<PlanNode> {
                     }
                 }
             }
+            Action::Tier { tier, to } => {
+                let pods = &input.problem.tiers[*tier].pods;
+                let mut states = Vec::new();
+                for pod in pods {
+                    if let Some(node) = input.problem.pods[*pod].node {
+                        states.extend(vacate(input, &mut cells[node], *pod));
+                    }
+                }
+                let state = states.first().copied().unwrap_or(SlotState::Unknown);
+                for (pod, node) in pods.iter().zip(to) {
+                    let slot = input.fleet.pod(input.pods[*pod].id).slots.first().copied();
+                    for _ in 0..input.tiers[*tier].devices {
+                        if let Some(free) = cells[*node].iter_mut().find(|c| c.1 == SlotState::Free) {
+                            *free = (slot, state);
+                        }
+                    }
+                }
+            }
             Action::Return { .. } | Action::Open { .. } => {}
         }
     }
@@ -334,19 +351,24 @@ fn waiting(input: &Input<'_>, mut after: State<'_>) -> Vec<Waiting> {
     all
 }
 
-/// Smaller tiers are written in manifests, which are their owners' to change.
-fn by_person(report: &Report, options: &Options) -> Vec<ByPerson> {
-    let counts = |f: &&judge::report::document::ReportFinding| {
-        options.tier
-            && f.check == "oversized-tier"
-            && f.confidence == Confidence::Measured
-            && f.status != Status::Suppressed
+/// Smaller tiers that no step changes, and why.
+fn by_person(input: &Input<'_>, report: &Report, solution: &Solution) -> Vec<ByPerson> {
+    let made = |tier: usize| {
+        solution
+            .actions
+            .iter()
+            .any(|a| matches!(a, Action::Tier { tier: own, .. } if *own == tier))
     };
-    let found = report.findings.iter().filter(counts);
+    let unused = (0..input.tiers.len()).filter(|t| !made(*t)).map(|t| {
+        let why = "no bill stops by it in this plan: its new pods find no room, or no node empties".to_string();
+        (input.tiers[t].finding.clone(), why)
+    });
+    let why: std::collections::BTreeMap<String, String> = unused.chain(input.no_tiers.iter().cloned()).collect();
+    let found = report.findings.iter().filter_map(|f| Some((f, why.get(&f.id)?)));
     found
-        .map(|f| ByPerson {
+        .map(|(f, why)| ByPerson {
             finding: Some(f.id.clone()),
-            what: format!("{}: {} Then plan again.", f.title, f.fix.summary),
+            what: format!("{}: {} Not a step: {why}. Then plan again.", f.title, f.fix.summary),
             usd_per_hour: f.waste_usd_per_hour,
         })
         .collect()

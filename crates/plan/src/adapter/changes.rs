@@ -84,7 +84,7 @@ pub(super) fn find(input: &mut Input<'_>, snapshot: &Snapshot, report: &Report, 
     }
 }
 
-fn workload(fleet: &Fleet, finding: &ReportFinding) -> Option<usize> {
+pub(super) fn workload(fleet: &Fleet, finding: &ReportFinding) -> Option<usize> {
     let subject = &finding.subject;
     fleet.workloads.iter().position(|w| {
         subject
@@ -98,7 +98,7 @@ fn workload(fleet: &Fleet, finding: &ReportFinding) -> Option<usize> {
 }
 
 /// Replicas of an owner whom nobody else scales; `None`: somebody does, or it is not known.
-fn own_replicas(cluster: &seen::Cluster, kind: &str, namespace: &str, name: &str) -> Option<u64> {
+pub(super) fn own_replicas(cluster: &seen::Cluster, kind: &str, namespace: &str, name: &str) -> Option<u64> {
     let scales = matches!(kind, "Deployment" | "StatefulSet");
     let same =
         |c: &&seen::Controller| c.kind == kind && c.namespace == namespace && c.name == name && c.group == "apps";

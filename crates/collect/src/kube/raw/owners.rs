@@ -1,11 +1,12 @@
 //! What stands above and beside pods: owners, autoscalers, budgets, CPU use.
 
+use super::annotations::applier;
 use super::{RawMeta, RawOwner, lenient, time};
 use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::selectors::{Query, Selections, Selector};
-use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage};
+use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage, Rollout};
 use crate::units::MilliCores;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -27,6 +28,9 @@ struct RawControllerSpec {
     #[serde(deserialize_with = "number")]
     replicas: Option<u64>,
     leader_worker_template: Option<RawGroup>,
+    /// Deployments' own: other kinds may have anything under these names.
+    strategy: serde_json::Value,
+    paused: serde_json::Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,8 +79,38 @@ fn number<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
 }
 
 impl RawController {
+    fn rollout(&self) -> Rollout {
+        let strategy = &self.spec.strategy;
+        let most = &strategy["rollingUpdate"]["maxUnavailable"];
+        let label = self.metadata.labels.keys().find_map(|k| applier(k));
+        let helm = self
+            .metadata
+            .labels
+            .get("app.kubernetes.io/managed-by")
+            .is_some_and(|v| v == "Helm");
+        let by = self
+            .metadata
+            .annotations
+            .applied_by
+            .or(label)
+            .or(helm.then_some("Helm"));
+        Rollout {
+            recreate: strategy["type"] == "Recreate",
+            paused: self.spec.paused == true,
+            // Kubernetes' default.
+            max_unavailable: most
+                .as_u64()
+                .map(|n| n.to_string())
+                .or(most.as_str().map(String::from))
+                .unwrap_or_else(|| "25%".into()),
+            applied_by: by.map(String::from),
+        }
+    }
+
     pub(in crate::kube) fn into_controller(self, group: &str, kind: &str, keep: &[String]) -> Controller {
+        let rollout = (group == "apps" && kind == "Deployment").then(|| self.rollout());
         Controller {
+            rollout,
             group: group.into(),
             kind: kind.into(),
             owner: self.metadata.owner(),
