@@ -55,8 +55,8 @@ pub(crate) struct Input<'a> {
     pub(crate) changes: Vec<Ending>,
     /// Parallel to the problem's tiers.
     pub(crate) tiers: Vec<tiers::Smaller>,
-    /// Findings about tiers that no step acts on, and why.
-    pub(crate) no_tiers: Vec<(String, String)>,
+    /// Findings that no step acts on although they are allowed, and why.
+    pub(crate) left: Vec<(String, String)>,
     pub(crate) refused: Vec<(String, &'static str, &'static str)>,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Input<'a> {
             pods: Vec::new(),
             changes: Vec::new(),
             tiers: Vec::new(),
-            no_tiers: Vec::new(),
+            left: Vec::new(),
             refused: Vec::new(),
         };
         let resources = Resources::of(snapshot);

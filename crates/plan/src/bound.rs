@@ -23,11 +23,7 @@ pub(crate) fn most(problem: &Problem) -> i64 {
 }
 
 /// The same by how pods can share nodes, where that is less: a search, which ends where `found` is proven to be the best.
-pub(crate) fn most_by_packing(problem: &Problem, found: &Solution) -> i64 {
-    let known = most(problem);
-    if known <= found.saved {
-        return known;
-    }
+pub(crate) fn most_by_packing(problem: &Problem, found: &Solution, known: i64) -> i64 {
     let fleet = Fleet::new(problem, 0);
     known.min(fleet.most(&|g, group| by_packing(group, fleet.own(g, found))))
 }
@@ -146,12 +142,6 @@ impl<'p> Fleet<'p> {
         cases.iter().map(|c| bound(group, c)).max().unwrap_or(0)
     }
 
-    /// It asks for room in the group in every plan of this case.
-    fn asks(&self, pod: &Pod, made: &[Made]) -> bool {
-        pod.tier
-            .is_none_or(|t| made.get(t).copied().unwrap_or(Made::Unknown) == Made::No)
-    }
-
     /// Pods as tier changes make them, of those that are made in this case and put all of them into the group.
     fn changed(&self, group: usize, made: &[Made]) -> Vec<&'p Pod> {
         let tiers = self.problem.tiers.iter().zip(made).zip(&self.touches);
@@ -159,6 +149,11 @@ impl<'p> Fleet<'p> {
         here.flat_map(|((tier, _), _)| tier.pods.iter().map(move |_| &tier.after))
             .collect()
     }
+}
+
+/// It asks for room as it is in every plan of this case.
+fn asks(pod: &Pod, made: &[Made]) -> bool {
+    pod.tier.is_none_or(|t| made.get(t) == Some(&Made::No))
 }
 
 /// The groups of its pods, and the one group of all its places; `None`: there are several.
@@ -279,7 +274,7 @@ impl<'p> Group<'p> {
             .flat_map(|c| remaining(problem, c))
             .filter(here)
             .filter(|p| on_gpus(&p));
-        let own = of(is_item).filter(|p| fleet.asks(p, made));
+        let own = of(is_item).filter(|p| asks(p, made));
         let items = own
             .chain(remain)
             .chain(waiting.iter().copied())

@@ -351,24 +351,27 @@ fn waiting(input: &Input<'_>, mut after: State<'_>) -> Vec<Waiting> {
     all
 }
 
-/// Smaller tiers that no step changes, and why.
+/// What the user allows and no step does, and why.
 fn by_person(input: &Input<'_>, report: &Report, solution: &Solution) -> Vec<ByPerson> {
-    let made = |tier: usize| {
-        solution
-            .actions
-            .iter()
-            .any(|a| matches!(a, Action::Tier { tier: own, .. } if *own == tier))
+    let made = |change: usize, tier: bool| {
+        solution.actions.iter().any(|a| match a {
+            Action::Tier { tier: own, .. } => tier && *own == change,
+            Action::End { change: own, .. } => !tier && *own == change,
+            _ => false,
+        })
     };
-    let unused = (0..input.tiers.len()).filter(|t| !made(*t)).map(|t| {
-        let why = "no bill stops by it in this plan: its new pods find no room, or no node empties".to_string();
-        (input.tiers[t].finding.clone(), why)
-    });
-    let why: std::collections::BTreeMap<String, String> = unused.chain(input.no_tiers.iter().cloned()).collect();
+    let nothing = "no bill stops by it in this plan: the node does not empty by it, or other pods find no room";
+    let ends = input.changes.iter().enumerate().filter(|(c, _)| !made(*c, false));
+    let ends = ends.map(|(_, e)| (e.finding.clone(), nothing.to_string()));
+    let tiers = input.tiers.iter().enumerate().filter(|(t, _)| !made(*t, true));
+    let tiers = tiers.map(|(_, t)| (t.finding.clone(), nothing.to_string()));
+    let left = input.left.iter().cloned();
+    let why: std::collections::BTreeMap<String, String> = ends.chain(tiers).chain(left).collect();
     let found = report.findings.iter().filter_map(|f| Some((f, why.get(&f.id)?)));
     found
         .map(|(f, why)| ByPerson {
             finding: Some(f.id.clone()),
-            what: format!("{}: {} Not a step: {why}. Then plan again.", f.title, f.fix.summary),
+            what: format!("{}: {} Not a step: {why}.", f.title, f.fix.summary),
             usd_per_hour: f.waste_usd_per_hour,
         })
         .collect()

@@ -65,7 +65,7 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
         best = Solution::default();
     }
     let bound = if best.saved < bound {
-        bound.min(bound::most_by_packing(problem, &best))
+        bound::most_by_packing(problem, &best, bound)
     } else {
         bound
     };

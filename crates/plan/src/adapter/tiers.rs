@@ -100,7 +100,7 @@ pub(super) fn find(
                 input.problem.tiers.push(tier);
                 input.tiers.push(smaller);
             }
-            Err(why) => input.no_tiers.push((finding.id.clone(), why)),
+            Err(why) => input.left.push((finding.id.clone(), why)),
         }
     }
 }

@@ -84,11 +84,10 @@ impl Kubectl<'_> {
         patch: &str,
         pods: &[&str],
     ) -> Vec<String> {
-        let patch = format!("--patch={patch}");
+        let change = self.of(&["-n", namespace, "patch", "deployment", deployment, "--type=strategic"]);
         let mut commands = vec![
             self.scale(namespace, "deployment", deployment, replicas, replicas),
-            self.of(&["-n", namespace, "patch", "deployment", deployment, "--type=strategic"])
-                + &format!(" {}", shell_word(&patch)),
+            format!("{change} -p {}", shell_word(patch)),
         ];
         // An old one goes once a new one is Ready: a model may take long to load.
         let gone = |pod: &&str| self.of(&["-n", namespace, "wait", "pod", pod, "--for=delete", "--timeout=60m"]);

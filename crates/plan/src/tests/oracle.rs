@@ -234,7 +234,7 @@ pub(super) fn optimum(problem: &Problem, group: &[usize]) -> Result<Option<i64>,
                     .iter()
                     .enumerate()
                     .filter(|(_, k)| k.pod.counted_by.contains(&index));
-                let own = own.flat_map(|(k, _)| nodes.iter().filter_map(move |n| Some((*n, (k, *n)))));
+                let own = own.flat_map(|(k, _)| nodes.iter().map(move |n| (*n, (k, *n))));
                 let own = own
                     .filter(|(n, _)| in_domain(*n, d))
                     .filter_map(|(_, at)| here.get(&at));

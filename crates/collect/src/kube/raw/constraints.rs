@@ -154,3 +154,63 @@ impl Unresolved {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::kube::raw::RawPod;
+    use crate::kube::selectors::{Labelled, Selections};
+    use std::collections::BTreeMap;
+
+    /// A spread as the scheduler takes it: matchLabelKeys narrow whom it counts, and what it counts over is all told.
+    #[test]
+    fn a_spread_is_read_as_a_whole() {
+        let text = r#"{"metadata":{"name":"a","namespace":"ml","labels":{"app":"x","pod-template-hash":"1"}},"spec":{"topologySpreadConstraints":[
+            {"topologyKey":"topology.kubernetes.io/zone","maxSkew":2,"minDomains":3,"whenUnsatisfiable":"DoNotSchedule",
+             "labelSelector":{"matchLabels":{"app":"x"}},"matchLabelKeys":["pod-template-hash","missing"],"nodeTaintsPolicy":"Honor","nodeAffinityPolicy":"Ignore"},
+            {"topologyKey":"rack","maxSkew":1,"whenUnsatisfiable":"ScheduleAnyway","labelSelector":{}},
+            {"topologyKey":"rack","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"app":"x"}}}]}}"#;
+        let pod: RawPod = serde_json::from_str(text).unwrap();
+        let labelled = |name: &str, hash: &str| Labelled {
+            namespace: "ml".into(),
+            name: name.into(),
+            labels: BTreeMap::from([("app".into(), "x".into()), ("pod-template-hash".into(), hash.into())]),
+        };
+        let mut selections = Selections::new(vec![labelled("a", "1"), labelled("b", "2")]);
+        let constraints = pod.constraints().resolve(&mut selections);
+        let [first, second] = &constraints.spread[..] else {
+            panic!("{constraints:?}")
+        };
+        assert_eq!(
+            (
+                first.max_skew,
+                first.min_domains,
+                first.honors_taints,
+                first.ignores_affinity,
+                first.whole
+            ),
+            (2, Some(3), true, true, true)
+        );
+        assert_eq!(
+            (
+                second.min_domains,
+                second.honors_taints,
+                second.ignores_affinity,
+                second.whole
+            ),
+            (None, false, false, true)
+        );
+        assert_eq!(selections.all[first.selection.unwrap()].pods, ["ml/a"]);
+        assert_eq!(selections.all[second.selection.unwrap()].pods, ["ml/a", "ml/b"]);
+        // Of both it is asked whom they match elsewhere, in the API's own words.
+        let asked: Vec<Option<String>> = selections
+            .far()
+            .iter()
+            .map(|(q, _)| q.selector.as_ref()?.text())
+            .collect();
+        assert_eq!(
+            asked,
+            [Some("app=x".into()), Some("app=x,pod-template-hash in (1)".into())]
+        );
+    }
+}

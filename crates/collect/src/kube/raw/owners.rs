@@ -228,3 +228,46 @@ impl RawPodMetrics {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_deployment_rolls_out_and_who_applies_it_is_read() {
+        let of = |meta: &str, spec: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"a","namespace":"ml"{meta}}},"spec":{{{spec}}}}}"#);
+            let raw: RawController = serde_json::from_str(&text).unwrap();
+            raw.into_controller("apps", "Deployment", &[]).rollout.unwrap()
+        };
+        let by = |meta: &str| of(meta, "").applied_by;
+        assert_eq!(of("", "").max_unavailable, "25%");
+        assert_eq!(by(""), None);
+        let rolling = of(
+            "",
+            r#""strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0}},"paused":true"#,
+        );
+        assert_eq!(
+            (rolling.max_unavailable.as_str(), rolling.paused, rolling.recreate),
+            ("0", true, false)
+        );
+        assert!(of("", r#""strategy":{"type":"Recreate"}"#).recreate);
+        assert_eq!(
+            by(r#","annotations":{"argocd.argoproj.io/tracking-id":"x"}"#).as_deref(),
+            Some("Argo CD")
+        );
+        assert_eq!(
+            by(r#","labels":{"kustomize.toolkit.fluxcd.io/name":"x"}"#).as_deref(),
+            Some("Flux")
+        );
+        assert_eq!(
+            by(r#","labels":{"app.kubernetes.io/managed-by":"Helm"}"#).as_deref(),
+            Some("Helm")
+        );
+        assert_eq!(by(r#","labels":{"app.kubernetes.io/managed-by":"me"}"#), None);
+        let odd: RawController =
+            serde_json::from_str(r#"{"metadata":{"name":"a"},"spec":{"strategy":"x","paused":7}}"#).unwrap();
+        assert!(odd.into_controller("example.com", "Thing", &[]).rollout.is_none());
+    }
+}
