@@ -319,7 +319,7 @@ impl<'p> State<'p> {
             RuleKind::Spread { max_skew, min_domains } => {
                 let own = u32::from(counts);
                 let from = self.place[pod].filter(|_| counts).and_then(|n| rule.domain[n]);
-                let without = |d: usize| counted[d].0 - u32::from(from == Some(d));
+                let without = |d: usize| counted[d].0.saturating_sub(u32::from(from == Some(d)));
                 let few = self.sure_domains(rule, min_domains) < min_domains;
                 let fewest = |of: &dyn Fn(usize) -> u32| {
                     if few {
@@ -329,14 +329,14 @@ impl<'p> State<'p> {
                     }
                 };
                 // While both are there (raised first), and once the old one has gone.
-                let both =
-                    p.how != crate::model::How::Raise || counted[to].0 + own <= fewest(&|d| counted[d].0) + max_skew;
+                let both = p.how != crate::model::How::Raise
+                    || counted[to].0 + own <= fewest(&|d| counted[d].0).saturating_add(max_skew);
                 let after = |d: usize| without(d) + if d == to { own } else { 0 };
                 let most = (0..rule.domains).map(after).max().unwrap_or(0);
                 let now = (0..rule.domains).map(|d| counted[d].0).max().unwrap_or(0);
                 let skew = now - fewest(&|d| counted[d].0).min(now);
                 !binds && own == 0
-                    || (!binds || both && without(to) + own <= fewest(&without) + max_skew)
+                    || (!binds || both && without(to) + own <= fewest(&without).saturating_add(max_skew))
                         && most - fewest(&after).min(most) <= skew.max(max_skew)
             }
         }

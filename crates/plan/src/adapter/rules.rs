@@ -32,7 +32,10 @@ impl<'a> Modelled<'a> {
             .map(|p| format!("{}/{}", p.namespace, p.name))
             .collect();
         let selections = cluster.selections.iter().enumerate();
-        let whole = selections.filter(|(_, s)| s.elsewhere == Some(false) && !s.pods.iter().any(|p| lost.contains(p)));
+        // Of a pod that could not be read nobody knows who counts it.
+        let all_read = cluster.pods_read.unread_on.is_empty();
+        let whole = selections
+            .filter(|(_, s)| all_read && s.elsewhere == Some(false) && !s.pods.iter().any(|p| lost.contains(p)));
         let mut modelled = Self {
             cluster,
             whole: whole.map(|(i, _)| i).collect(),
