@@ -487,7 +487,11 @@ fn a_tier_that_cannot_be_changed_is_a_persons() {
             |o| o["replicas"] = 2.into(),
             "takes replicas away",
         ),
-        ("opted out", |o| o["ignore"] = json!({"checks": ["all"], "reason": "no"}), ""),
+        (
+            "opted out",
+            |o| o["ignore"] = json!({"checks": ["all"], "reason": "no"}),
+            "",
+        ),
     ];
     for (what, change, why) in changes {
         let mut snapshot = snapshot.clone();

@@ -254,13 +254,30 @@ class Plan(unittest.TestCase):
         self.kubelets.least |= {"wide": 3, "here": 1}
         plan = self.gpuwaste("plan")
         self.assertEqual(plan["totals"]["nodes_returned"], 1, json.dumps(plan, indent=1))
-        self.assertEqual([(s["workload"], s["from"], s["to"]) for s in plan["steps"] if s["kind"] == "move"], [(f"Deployment {NS}/wide", "n1", "n2")])
+        self.assertEqual([(s["workload"], s["from"], s["to"]) for s in plan["steps"] if s["kind"] == "move"], [(f"Deployment {NS}/wide", "n1", "n2")], json.dumps([plan["stays"], plan["pinned"]], indent=1))
         self.carry_out(plan)
         zones = {n: seen["metadata"]["labels"]["topology.kubernetes.io/zone"] for n, seen in self.nodes().items()}
         self.assertEqual(sorted(zones.values()), ["a", "b", "c"])
         self.assertEqual(sorted(zones[p["spec"]["nodeName"]] for p in self.ready("wide")), ["a", "b", "c"])
         self.assertEqual(self.kubelets.broken, [])
         self.assertEqual(self.gpuwaste("plan")["totals"]["saved_usd_per_hour"], 0)
+        # One of them on a node without GPUs, which no snapshot holds, and in a zone of its own.
+        plain = node("plain", "d")
+        for part in ("capacity", "allocatable"):
+            del plain["status"][part]["nvidia.com/gpu"]
+        plain["metadata"]["labels"] = {"topology.kubernetes.io/zone": "d", "kubernetes.io/hostname": "plain"}
+        stray = template("wide", 0) | {"kind": "Pod"}
+        stray["metadata"] = {"name": "stray", "namespace": NS, "labels": self.ready("wide")[0]["metadata"]["labels"]}
+        stray["spec"]["nodeName"] = "plain"
+        path = self.bed.dir / "seen.json"
+        def collected():
+            subprocess.run([BINARY, "collect", "--kubeconfig", str(self.bed.kubeconfig()), "--no-scrape", "--prometheus", "none", "-q", "-o", path], check=True, timeout=60)
+            seen = json.loads(path.read_text())["clusters"][0]
+            return [s.get("elsewhere") for s in seen["selections"]], seen["other_domains"]
+        self.assertEqual(collected(), ([False], {}))
+        self.bed.seed("test", [plain, stray | {"status": {"phase": "Running"}}])
+        self.assertEqual(collected(), ([True], {"topology.kubernetes.io/zone": ["d"]}))
+        self.assertEqual([p["pods"] for p in self.gpuwaste("plan")["pinned"]], [3])
 
     def test_a_workload_goes_to_a_smaller_tier_and_back(self):
         server = {"name": "server", "image": "vllm/vllm-openai:v0.11.0", "args": ["--model", "openai/gpt-oss-120b", "--tensor-parallel-size", "2", "--max-model-len", "65536"],

@@ -144,10 +144,11 @@ async fn look_elsewhere(api: &Api, pods: &[Pod], selections: &mut Selections) {
             let Some(selector) = &query.selector else {
                 return Some((index, false));
             };
-            let (text, namespace) = (selector.text()?, Name::parse(&query.namespace).ok()?);
-            let list = List::within(PODS, &namespace).matching("labelSelector", &text);
+            let text = selector.text()?;
+            let list = List::all(PODS).matching("labelSelector", &text);
             let read = api.list(&list, |pod: RawPod| Some(pod.into_name())).await.ok()?;
-            let other = |(ns, name): &(String, String)| !here.contains(&(ns.as_str(), name.as_str()));
+            let other =
+                |(ns, name): &(String, String)| *ns == query.namespace && !here.contains(&(ns.as_str(), name.as_str()));
             Some((index, !read.odd.is_empty() || read.items.iter().any(other)))
         }
     };
