@@ -263,11 +263,11 @@ class Plan(unittest.TestCase):
         self.assertEqual(self.gpuwaste("plan")["totals"]["saved_usd_per_hour"], 0)
         # One of them on a node without GPUs, which no snapshot holds, and in a zone of its own.
         plain = node("plain", "d")
-        for part in ("capacity", "allocatable"):
-            del plain["status"][part]["nvidia.com/gpu"]
+        plain["status"] |= {part: {"cpu": "8", "memory": "32Gi", "pods": "110"} for part in ("capacity", "allocatable")}
         plain["metadata"]["labels"] = {"topology.kubernetes.io/zone": "d", "kubernetes.io/hostname": "plain"}
         stray = template("wide", 0) | {"kind": "Pod"}
-        stray["metadata"] = {"name": "stray", "namespace": NS, "labels": self.ready("wide")[0]["metadata"]["labels"]}
+        stray["metadata"] = {"name": "stray", "namespace": NS, "labels": self.ready("wide")[0]["metadata"]["labels"],
+                             "ownerReferences": [{"apiVersion": "example.com/v1", "kind": "Other", "name": "o", "uid": "o", "controller": True}]}
         stray["spec"]["nodeName"] = "plain"
         path = self.bed.dir / "seen.json"
         def collected():
