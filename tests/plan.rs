@@ -236,6 +236,9 @@ fn zoned(ask: impl Fn(&mut Value)) -> Value {
     snapshot
 }
 
+/// What is changed.
+type Ask<'a> = &'a dyn Fn(&mut Value);
+
 /// Spread and anti-affinity over zones, as the scheduler counts them; what of it is unread pins.
 #[test]
 fn zones_are_kept_and_what_is_unread_of_them_pins() {
@@ -244,7 +247,6 @@ fn zones_are_kept_and_what_is_unread_of_them_pins() {
     let apart = |c: &mut Value, from: u64| {
         c["pods"][2]["constraints"] = json!({"anti_affinity": [{"topology_key": ZONE, "selection": from}]})
     };
-    type Ask<'a> = &'a dyn Fn(&mut Value);
     let cases: [(&str, Ask<'_>, Option<&str>); 13] = [
         ("one more in a zone without one", &|_| {}, None),
         ("the only zone", &one, None),
@@ -435,8 +437,8 @@ fn a_smaller_tier_is_taken_where_it_is_allowed() {
     };
     assert_eq!(node("g7e-1")["after"], json!(["working", "working"]));
     assert_eq!(node("ip-10-0-1-15.ec2.internal")["returned"], true);
-    let none = plan(&snapshot, &["--allow", "tier", "--max-moves", "0"]).json();
-    assert!(tier_steps(&none).is_empty(), "{none:#}");
+    let still = plan(&snapshot, &["--allow", "tier", "--max-moves", "0"]).json();
+    assert!(tier_steps(&still).is_empty(), "{still:#}");
     let other = plan(&snapshot, &["--allow", "tier", "--only", "docs"]).json();
     assert!(
         tier_steps(&other).is_empty() && !other["by_person"].to_string().contains("gpt-oss"),
