@@ -215,6 +215,343 @@ fn whatever_is_unread_or_tied_stays() {
     }
 }
 
+/// Two zones; what solo asks over them, of whom: everything that the scheduler counts is known.
+fn zoned(ask: impl Fn(&mut Value)) -> Value {
+    let mut snapshot = scattered();
+    let cluster = &mut snapshot["clusters"][0];
+    for (i, zone) in ["a", "b"].iter().enumerate() {
+        cluster["nodes"][i]["labels"]["topology.kubernetes.io/zone"] = (*zone).into();
+    }
+    for i in 0..2 {
+        cluster["pods"][i]["constraints"]["volumes"] = json!(["hostPath"]);
+    }
+    cluster["selections"] = json!([
+        {"pods": ["ml/solo-5d9c-0"], "elsewhere": false},
+        {"pods": ["ml/chat-5d9c-0", "ml/chat-5d9c-1"], "elsewhere": false},
+    ]);
+    cluster["other_domains"] = json!({});
+    cluster["pods"][2]["constraints"]["spread"] =
+        json!([{"topology_key": "topology.kubernetes.io/zone", "max_skew": 1, "selection": 0, "whole": true}]);
+    ask(cluster);
+    snapshot
+}
+
+/// What is changed.
+type Ask<'a> = &'a dyn Fn(&mut Value);
+
+/// Spread and anti-affinity over zones, as the scheduler counts them; what of it is unread pins.
+#[test]
+fn zones_are_kept_and_what_is_unread_of_them_pins() {
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    let one = |c: &mut Value| c["nodes"][1]["labels"][ZONE] = "a".into();
+    let apart = |c: &mut Value, from: u64| {
+        c["pods"][2]["constraints"] = json!({"anti_affinity": [{"topology_key": ZONE, "selection": from}]})
+    };
+    let cases: [(&str, Ask<'_>, Option<&str>); 13] = [
+        ("one more in a zone without one", &|_| {}, None),
+        ("the only zone", &one, None),
+        (
+            "the only zone, of two that there must be",
+            &|c| {
+                one(c);
+                c["pods"][2]["constraints"]["spread"][0]["min_domains"] = 2.into()
+            },
+            Some("no room"),
+        ),
+        (
+            "a second one, with a zone without GPUs that has none",
+            &|c| {
+                one(c);
+                c["other_domains"][ZONE] = json!(["c"])
+            },
+            Some("no room"),
+        ),
+        (
+            "zones unread",
+            &|c| drop(c.as_object_mut().unwrap().remove("other_domains")),
+            Some("not known"),
+        ),
+        (
+            "pods elsewhere unread",
+            &|c| c["selections"][0]["elsewhere"] = Value::Null,
+            Some("not known"),
+        ),
+        (
+            "pods elsewhere",
+            &|c| c["selections"][0]["elsewhere"] = true.into(),
+            Some("not known"),
+        ),
+        (
+            "an older recording",
+            &|c| c["pods"][2]["constraints"]["spread"][0]["whole"] = false.into(),
+            Some("not known"),
+        ),
+        (
+            "a node without the label",
+            &|c| drop(c["nodes"][1]["labels"].as_object_mut().unwrap().remove(ZONE)),
+            Some("no room"),
+        ),
+        (
+            "a skew that nobody satisfies today stays as it is",
+            &|c| {
+                c["pods"][2]["constraints"]["spread"][0]["selection"] = 1.into();
+                c["selections"][1]["pods"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push("ml/solo-5d9c-0".into());
+            },
+            Some("no room"),
+        ),
+        (
+            "kept apart from who is in the other zone",
+            &|c| apart(c, 1),
+            Some("no room"),
+        ),
+        ("kept apart from itself alone", &|c| apart(c, 0), None),
+        (
+            "kept off by somebody in that zone",
+            &|c| {
+                c["pods"][2]["constraints"] = json!({});
+                c["pods"][0]["constraints"]["anti_affinity"] = json!([{"topology_key": ZONE, "selection": 0}])
+            },
+            Some("no room"),
+        ),
+    ];
+    for (what, ask, why) in cases {
+        let plan = plan(&zoned(ask), &[]).expect(0, &[]).json();
+        match why {
+            None => assert!(saved(&plan) > 50.0, "{what}: {plan:#}"),
+            Some(why) => {
+                assert!(saved(&plan).abs() < 1e-9, "{what}: {plan:#}");
+                assert!(plan["stays"].to_string().contains(why), "{what}: {}", plan["stays"]);
+            }
+        }
+    }
+}
+
+/// The demo, with a node of the tier that a finding names, and its present node to itself.
+fn with_smaller_tier(folder: &std::path::Path) -> Value {
+    const HELD: &str = "ip-10-0-1-15.ec2.internal";
+    let mut snapshot = demo(folder);
+    let clusters = snapshot["clusters"].as_array_mut().unwrap();
+    let cluster = clusters.iter_mut().find(|c| c["name"] == "prod-aws-us-east-1").unwrap();
+    let nodes = cluster["nodes"].as_array_mut().unwrap();
+    let kind = "node.kubernetes.io/instance-type";
+    let mut node = nodes
+        .iter()
+        .find(|n| n["labels"][kind] == "g6e.12xlarge")
+        .unwrap()
+        .clone();
+    node["name"] = "g7e-1".into();
+    node["labels"][kind] = "g7e.12xlarge".into();
+    node["labels"]["nvidia.com/gpu.product"] = "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition".into();
+    node["labels"]["nvidia.com/gpu.count"] = "2".into();
+    for part in ["capacity", "allocatable"] {
+        node[part]["devices"]["nvidia.com/gpu"] = 2.into();
+    }
+    nodes.push(node);
+    let own = |p: &Value| p["name"].as_str().is_some_and(|n| n.starts_with("gpt-oss"));
+    let kept = |p: &Value| p["node"] != HELD || own(p) || p["owner"]["kind"] == "DaemonSet";
+    cluster["pods"].as_array_mut().unwrap().retain(|p| kept(p));
+    cluster["gpus"].as_array_mut().unwrap().retain(|g| g["node"] != HELD);
+    for owner in cluster["controllers"].as_array_mut().unwrap() {
+        if owner["kind"] == "Deployment" {
+            owner["rollout"] = json!({"max_unavailable": "25%"});
+        }
+    }
+    snapshot
+}
+
+fn controller<'s>(snapshot: &'s mut Value, name: &str) -> &'s mut Value {
+    let clusters = snapshot["clusters"].as_array_mut().unwrap();
+    let owners = clusters
+        .iter_mut()
+        .flat_map(|c| c["controllers"].as_array_mut().unwrap());
+    owners.into_iter().find(|o| o["name"] == name).unwrap()
+}
+
+fn tier_steps(plan: &Value) -> Vec<Value> {
+    let steps = plan["steps"].as_array().unwrap();
+    steps.iter().filter(|s| s["kind"] == "tier").cloned().collect()
+}
+
+#[test]
+fn a_smaller_tier_is_taken_where_it_is_allowed() {
+    let dir = tempdir().unwrap();
+    let snapshot = with_smaller_tier(dir.path());
+    let without = plan(&snapshot, &[]).json();
+    assert!(
+        tier_steps(&without).is_empty() && without["by_person"] == json!([]),
+        "{without:#}"
+    );
+    let made = plan(&snapshot, &["--allow", "tier"]).json();
+    let steps = tier_steps(&made);
+    let step = &steps[0];
+    assert_eq!(steps.len(), 1, "{made:#}");
+    assert_eq!(step["workload"], "Deployment agents/gpt-oss-120b");
+    assert_eq!(step["nodes"], json!(["g7e-1"]));
+    assert_eq!(step["gpus"], 4.0);
+    assert!(saved(&made) - saved(&without) > 40.0, "{made:#}");
+    let risk = step["risk"].as_str().unwrap();
+    assert!(
+        risk.contains("estimated, not measured") && risk.contains("never fewer"),
+        "{risk}"
+    );
+    assert!(
+        step["undo"]
+            .to_string()
+            .contains("rollout undo deployment gpt-oss-120b"),
+        "{step:#}"
+    );
+    // What the finding prints is what the step carries.
+    let report = common::scan(dir.path(), &snapshot, &[]).json();
+    let found = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["id"] == step["findings"][0])
+        .unwrap();
+    assert_eq!(found["check"], "oversized-tier");
+    let said = found["fix"]["patch"].as_str().unwrap();
+    let command = step["commands"][1].as_str().unwrap();
+    let quoted = command.split_once(" -p '").unwrap().1.strip_suffix('\'').unwrap();
+    let patch: Value = serde_json::from_str(quoted).unwrap();
+    let container = &patch["spec"]["template"]["spec"]["containers"][0];
+    let named = format!("name: {}", container["name"].as_str().unwrap());
+    let product = patch["spec"]["template"]["spec"]["nodeSelector"]["nvidia.com/gpu.product"]
+        .as_str()
+        .unwrap();
+    let count = container["resources"]["limits"]["nvidia.com/gpu"].as_str().unwrap();
+    for part in [named.as_str(), product, &format!("nvidia.com/gpu: \"{count}\"")] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    // The picture: the card that it takes, and the node that goes.
+    let node = |name: &str| {
+        made["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|n| n["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(node("g7e-1")["after"], json!(["working", "working"]));
+    assert_eq!(node("ip-10-0-1-15.ec2.internal")["returned"], true);
+    let still = plan(&snapshot, &["--allow", "tier", "--max-moves", "0"]).json();
+    assert!(tier_steps(&still).is_empty(), "{still:#}");
+    let other = plan(&snapshot, &["--allow", "tier", "--only", "docs"]).json();
+    assert!(
+        tier_steps(&other).is_empty() && !other["by_person"].to_string().contains("gpt-oss"),
+        "{other:#}"
+    );
+    for format in ["table", "markdown", "html", "commands"] {
+        save(dir.path(), "case.json", &snapshot);
+        let out = run(
+            dir.path(),
+            &["plan", "--snapshot", "case.json", "--allow", "tier", "--format", format],
+        )
+        .out;
+        let out: Vec<&str> = out.split_whitespace().collect();
+        let out = out.join(" ");
+        assert!(out.contains("smaller tier"), "{format}: {out}");
+        // A reason that no step is made of stands in all but the script.
+        assert_eq!(out.contains("Not a step"), format != "commands", "{format}: {out}");
+    }
+}
+
+/// Each of these is one thing that speaks against a tier change, or is not known of it.
+#[test]
+fn a_tier_that_cannot_be_changed_is_a_persons() {
+    let dir = tempdir().unwrap();
+    let snapshot = with_smaller_tier(dir.path());
+    let name = "gpt-oss-120b";
+    let changes: [Change; 8] = [
+        (
+            "an older recording",
+            |o| drop(o.as_object_mut().unwrap().remove("rollout")),
+            "record it again",
+        ),
+        (
+            "Argo CD",
+            |o| o["rollout"]["applied_by"] = "Argo CD".into(),
+            "Argo CD applies its manifest",
+        ),
+        ("Recreate", |o| o["rollout"]["recreate"] = true.into(), "Recreate"),
+        ("paused", |o| o["rollout"]["paused"] = true.into(), "paused"),
+        (
+            "an operator",
+            |o| o["owner"] = json!({"group": "example.com", "kind": "ModelService", "name": "gpt"}),
+            "a ModelService is not raised first",
+        ),
+        ("replicas unread", |o| o["replicas"] = Value::Null, "autoscaler"),
+        (
+            "more asked for than there are",
+            |o| o["replicas"] = 2.into(),
+            "takes replicas away",
+        ),
+        (
+            "opted out",
+            |o| o["ignore"] = json!({"checks": ["all"], "reason": "no"}),
+            "",
+        ),
+    ];
+    for (what, change, why) in changes {
+        let mut snapshot = snapshot.clone();
+        change(controller(&mut snapshot, name));
+        let made = plan(&snapshot, &["--allow", "tier"]).json();
+        assert!(tier_steps(&made).is_empty(), "{what}: {made:#}");
+        let told = made["by_person"].to_string();
+        assert!(why.is_empty() || told.contains(why), "{what}: {told}");
+    }
+    let mut helm = snapshot.clone();
+    controller(&mut helm, name)["rollout"]["applied_by"] = "Helm".into();
+    let made = plan(&helm, &["--allow", "tier"]).json();
+    assert!(
+        tier_steps(&made)[0]["risk"].to_string().contains("Helm chart"),
+        "{made:#}"
+    );
+    // No container of a patch is anything but its name.
+    let mut odd = snapshot.clone();
+    for cluster in odd["clusters"].as_array_mut().unwrap() {
+        for pod in cluster["pods"].as_array_mut().unwrap() {
+            if pod["name"].as_str().is_some_and(|n| n.starts_with("gpt-oss")) {
+                pod["containers"][0]["name"] =
+                    "x\n          image: evil; touch CANARY\n          y: $(touch CANARY)".into();
+            }
+        }
+    }
+    let made = plan(&odd, &["--allow", "tier"]).json();
+    assert!(!made["steps"].to_string().contains("evil"), "{made:#}");
+}
+
+/// What is allowed and not done says why.
+#[test]
+fn what_is_allowed_and_not_done_says_why() {
+    let dir = tempdir().unwrap();
+    let snapshot = demo(dir.path());
+    let report = common::scan(dir.path(), &snapshot, &[]).json();
+    let made = plan(&snapshot, &["--allow", "now,reusable"]).json();
+    let dark = report["findings"].as_array().unwrap().iter().filter(|f| {
+        f["check"] == "dark-capacity"
+            && (f["part"] == "idle" || f["part"] == "stuck")
+            && f["status"] != "suppressed"
+            && f["kind"] == "recoverable"
+    });
+    let done = made["steps"].to_string();
+    let mut told = 0;
+    for finding in dark {
+        let id = finding["id"].as_str().unwrap();
+        let other = made["by_person"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|b| b["finding"] == id);
+        assert!(done.contains(id) != other.is_some(), "{id}: {:#}", made["by_person"]);
+        told += u32::from(other.is_some_and(|b| b["what"].as_str().unwrap().contains("Not a step: ")));
+    }
+    assert!(told > 0, "{:#}", made["by_person"]);
+}
+
 /// What was not read, and a word of the reason.
 type Refusal = (fn(&mut Value), &'static str);
 

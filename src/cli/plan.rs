@@ -16,8 +16,8 @@ pub(crate) struct PlanArgs {
     /// GPUs of each kind that must stay free: a percentage, or `node` for the loss of the largest node.
     #[arg(long, value_name = "PERCENT|node", default_value = "0", help_heading = "Plan")]
     pub(crate) headroom: String,
-    /// Also act on measured findings: end idle and stuck workloads (`now`: where their nodes can go already; `reusable`: the
-    /// others), take replicas away (`replicas`), list smaller tiers (`tier`: their manifests are a person's to change).
+    /// Also act on findings: end idle and stuck workloads (`now`: where their nodes can go already; `reusable`: the others), take
+    /// replicas away (`replicas`), all of them measured; move Deployments to smaller tiers (`tier`), measured or estimated.
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = "Plan")]
     pub(crate) allow: Vec<AllowArg>,
     #[command(flatten)]

@@ -4,7 +4,7 @@ ReplicaSets, StatefulSets, disruption budgets). Only the kubelets are a stand-in
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/plan/test_plan.py
 """
-import json, os, pathlib, subprocess, sys, threading, time, unittest
+import calendar, json, os, pathlib, re, subprocess, sys, threading, time, unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "testbed"))
@@ -17,23 +17,45 @@ DAY = 86400
 NS = "ml"
 
 
-def node(name):
+def node(name, zone=None, small=False):
+    """Eight H100s; `small`: two cards of a smaller tier."""
     labels = {"node.kubernetes.io/instance-type": "p5.48xlarge", "topology.kubernetes.io/region": "us-east-1", "karpenter.sh/capacity-type": "on-demand",
               "karpenter.sh/nodepool": "h100", "kubernetes.io/hostname": name, "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
     amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", "nvidia.com/gpu": "8"}
+    if small:
+        labels |= {"node.kubernetes.io/instance-type": "g7e.12xlarge", "karpenter.sh/nodepool": "g7e", "nvidia.com/gpu.product": "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition"}
+        amounts |= {"cpu": "48", "memory": "500Gi", "nvidia.com/gpu": "2"}
+    if zone:
+        labels["topology.kubernetes.io/zone"] = zone
     return {"kind": "Node", "metadata": {"name": name, "creationTimestamp": stamp(NOW - 30 * DAY), "labels": labels},
             "spec": {"providerID": f"aws:///x/i-{name}", "taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
             "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": stamp(NOW - 30 * DAY)}]}}
 
 
-def template(name, gpus, apart=False):
+def template(name, gpus, apart=False, more=None):
     resources = {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"nvidia.com/gpu": str(gpus)} if gpus else {}}
     spec = {"containers": [{"name": "server", "image": "vllm/vllm-openai:v0.11.0", "args": ["--model", "Qwen/Qwen2.5-7B-Instruct"], "resources": resources}],
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}], "terminationGracePeriodSeconds": 1}
     if apart:
         term = {"labelSelector": {"matchLabels": {"app": name}}, "topologyKey": "kubernetes.io/hostname"}
         spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    spec |= more or {}
     return {"metadata": {"labels": {"app": name}}, "spec": spec}
+
+
+def moved(value, by):
+    """The same facts, so many seconds later."""
+    if isinstance(value, dict):
+        return {k: moved(v, by) for k, v in value.items()}
+    if isinstance(value, list):
+        return [moved(v, by) for v in value]
+    if isinstance(value, str) and re.fullmatch(r"20\d\d-\d\d-\d\dT[0-9:.]+Z", value):
+        return stamp(seconds(value) + by)
+    return value
+
+
+def seconds(text):
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
 class Kubelets(threading.Thread):
@@ -81,7 +103,7 @@ class Plan(unittest.TestCase):
         self.bed = testbed.Testbed().__enter__()
         self.addCleanup(self.bed.__exit__)
         self.bed.seed("test", [{"kind": "Namespace", "metadata": {"name": n}, "status": {"phase": "Active"}} for n in (NS, "default")])
-        self.bed.seed("test", [node(f"n{i}") for i in range(1, 5)])
+        self.bed.seed("test", self.world())
         self.bed.apply("test", subprocess.run([BINARY, "rbac"], check=True, capture_output=True, text=True).stdout)
         self.admin = self.bed.kubeconfig(["test"], "admin-token", name="admin")
         self.bed.schedule("test")
@@ -112,9 +134,9 @@ class Plan(unittest.TestCase):
         return [p for p in self.kubelets.pods() if p["metadata"]["labels"]["app"] == app and not p["metadata"].get("deletionTimestamp")
                 and any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"].get("conditions", []))]
 
-    def workload(self, kind, name, gpus, on, apart=False, least=None):
+    def workload(self, kind, name, gpus, on, apart=False, least=None, more=None):
         """Replicas on these nodes, in this order; `least`: its disruption budget's minAvailable."""
-        spec = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template(name, gpus, apart)}
+        spec = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template(name, gpus, apart, more)}
         if kind == "statefulsets":
             spec["serviceName"] = name
         place = f"/apis/apps/v1/namespaces/{NS}/{kind}"
@@ -212,6 +234,94 @@ class Plan(unittest.TestCase):
         self.carry_out(plan)
         self.until("the large pod runs", lambda: len(self.ready("large")) == 1)
         self.assertEqual(len(self.nodes()), 2)
+        self.assertEqual(self.kubelets.broken, [])
+
+
+    def world(self):
+        """The nodes of each test."""
+        if "zones" in self._testMethodName:
+            return [node(n, zone) for n, zone in (("n1", "a"), ("n2", "a"), ("n3", "b"), ("n4", "c"))]
+        if "tier" in self._testMethodName:
+            return [node("n1"), node("n2"), node("small", small=True)]
+        return [node(f"n{i}") for i in range(1, 5)]
+
+    def test_pods_that_are_spread_over_zones_move_within_them(self):
+        spread = [{"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "minDomains": 3, "whenUnsatisfiable": "DoNotSchedule",
+                   "labelSelector": {"matchLabels": {"app": "wide"}}, "matchLabelKeys": ["pod-template-hash"]}]
+        self.workload("deployments", "wide", 2, ["n1", "n3", "n4"], more={"topologySpreadConstraints": spread})
+        self.workload("deployments", "here", 4, ["n2"])
+        # There is room for all of them in one zone, and two zones would have none then.
+        self.kubelets.least |= {"wide": 3, "here": 1}
+        plan = self.gpuwaste("plan")
+        self.assertEqual(plan["totals"]["nodes_returned"], 1, json.dumps(plan, indent=1))
+        self.assertEqual([(s["workload"], s["from"], s["to"]) for s in plan["steps"] if s["kind"] == "move"], [(f"Deployment {NS}/wide", "n1", "n2")], json.dumps([plan["stays"], plan["pinned"]], indent=1))
+        self.carry_out(plan)
+        zones = {n: seen["metadata"]["labels"]["topology.kubernetes.io/zone"] for n, seen in self.nodes().items()}
+        self.assertEqual(sorted(zones.values()), ["a", "b", "c"])
+        self.assertEqual(sorted(zones[p["spec"]["nodeName"]] for p in self.ready("wide")), ["a", "b", "c"])
+        self.assertEqual(self.kubelets.broken, [])
+        self.assertEqual(self.gpuwaste("plan")["totals"]["saved_usd_per_hour"], 0)
+        # One of them on a node without GPUs, which no snapshot holds, and in a zone of its own.
+        plain = node("plain", "d")
+        plain["status"] |= {part: {"cpu": "8", "memory": "32Gi", "pods": "110"} for part in ("capacity", "allocatable")}
+        plain["metadata"]["labels"] = {"topology.kubernetes.io/zone": "d", "kubernetes.io/hostname": "plain"}
+        stray = template("wide", 0) | {"kind": "Pod"}
+        stray["metadata"] = {"name": "stray", "namespace": NS, "labels": self.ready("wide")[0]["metadata"]["labels"],
+                             "ownerReferences": [{"apiVersion": "example.com/v1", "kind": "Other", "name": "o", "uid": "o", "controller": True}]}
+        stray["spec"]["nodeName"] = "plain"
+        path = self.bed.dir / "seen.json"
+        def collected():
+            subprocess.run([BINARY, "collect", "--kubeconfig", str(self.bed.kubeconfig()), "--no-scrape", "--prometheus", "none", "-q", "-o", path], check=True, timeout=60)
+            seen = json.loads(path.read_text())["clusters"][0]
+            return [s.get("elsewhere") for s in seen["selections"]], seen["other_domains"]
+        self.assertEqual(collected(), ([False], {}))
+        self.bed.seed("test", [plain, stray | {"status": {"phase": "Running"}}])
+        self.assertEqual(collected(), ([True], {"topology.kubernetes.io/zone": ["d"]}))
+        self.assertEqual([p["pods"] for p in self.gpuwaste("plan")["pinned"]], [3])
+
+    def test_a_workload_goes_to_a_smaller_tier_and_back(self):
+        server = {"name": "server", "image": "vllm/vllm-openai:v0.11.0", "args": ["--model", "openai/gpt-oss-120b", "--tensor-parallel-size", "2", "--max-model-len", "65536"],
+                  "ports": [{"name": "http", "containerPort": 8000}], "resources": {"requests": {"cpu": "32", "memory": "200Gi"}, "limits": {"nvidia.com/gpu": "2"}}}
+        self.workload("deployments", "gpt-oss-120b", 2, ["n1"], more={"containers": [server]})
+        self.workload("deployments", "large", 7, ["n2"])
+        self.kubelets.least |= {"gpt-oss-120b": 1, "large": 1}
+        # Its load is the demo's: the same model on the same cards, with the same settings.
+        live, demo = self.bed.dir / "live.json", self.bed.dir / "demo.json"
+        subprocess.run([BINARY, "collect", "--kubeconfig", str(self.bed.kubeconfig()), "--no-scrape", "--prometheus", "none", "-q", "-o", live], check=True, timeout=60)
+        subprocess.run([BINARY, "collect", "--demo", "-q", "-o", demo], check=True, timeout=60)
+        seen, told = json.loads(live.read_text()), json.loads(demo.read_text())
+        later = seconds(seen["taken_at"]) - seconds(told["taken_at"])
+        mine, theirs = seen["clusters"][0], next(c for c in told["clusters"] if c["name"] == "prod-aws-us-east-1")
+        pod = next(p for p in mine["pods"] if p["name"].startswith("gpt-oss-120b"))
+        old = next(p for p in theirs["pods"] if p["name"].startswith("gpt-oss-120b"))
+        since = moved({k: old[k] for k in ("created_at", "started_at", "ready", "scheduled")}, later)
+        pod |= since
+        pod["containers"][0]["state"] = moved(old["containers"][0]["state"], later)
+        for owner in mine["controllers"]:
+            owner["created_at"] = since["created_at"]
+        names = lambda text: text.replace(old["name"], pod["name"]).replace(old["uid"], pod["uid"]).replace('"agents"', f'"{NS}"')
+        about = lambda entries: [json.loads(names(json.dumps(e))) for e in entries if "gpt-oss-120b" in json.dumps(e) and "GPU-" not in json.dumps(e)]
+        mine["engines"] = moved(about(theirs["engines"]), later)
+        history = theirs["history"]
+        mine["history"] = moved(history | {"gpus": [], "nodes": [], "usage": [], "pods": about(history["pods"]), "workloads": about(history["workloads"])}, later)
+        live.write_text(json.dumps(seen))
+        run = lambda *args: json.loads(subprocess.run([BINARY, "plan", "--snapshot", str(live), "-q", "--format", "json", *args], check=True, capture_output=True, text=True).stdout)
+        self.assertEqual([s for s in run()["steps"] if s["kind"] == "tier"], [])
+        plan = run("--allow", "tier")
+        steps = [s for s in plan["steps"] if s["kind"] == "tier"]
+        self.assertEqual([s["nodes"] for s in steps], [["small"]], json.dumps(plan, indent=1))
+        self.assertEqual([n["name"] for n in plan["nodes"] if n["returned"]], ["n1"])
+        self.carry_out(plan)
+        self.assertEqual(set(self.nodes()), {"n2", "small"})
+        new = self.ready("gpt-oss-120b")
+        self.assertEqual([p["spec"]["nodeName"] for p in new], ["small"])
+        self.assertEqual(self.kubelets.broken, [])
+        # The way back, to a node that is there again.
+        self.bed.seed("test", [node("n1")])
+        env = {**os.environ, "KUBECONFIG": str(self.admin), "PATH": f"{self.bed.bin}:{os.environ['PATH']}", "HOME": str(self.bed.dir)}
+        for command in steps[0]["undo"]:
+            subprocess.run(["sh", "-c", command], check=True, capture_output=True, env=env, timeout=90)
+        self.until("it is back", lambda: [p["spec"]["nodeName"] for p in self.ready("gpt-oss-120b")] == ["n1"])
         self.assertEqual(self.kubelets.broken, [])
 
 

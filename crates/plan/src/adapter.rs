@@ -3,15 +3,19 @@
 pub(crate) mod changes;
 pub(crate) mod leaving;
 pub(crate) mod places;
+mod rules;
+pub(crate) mod tiers;
 
 use crate::judge::fleet::{self, Fleet, SlotState};
 use crate::judge::report::document::Report;
 use crate::model::{Group, Headroom, How, Node, Pod, Problem};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cluster as seen;
+use crate::snapshot::constraints::PodTerm;
 use crate::snapshot::resources::{ResourceKind, kind};
 use changes::Ending;
 use leaving::{Leaving, Owners};
+use rules::{HOSTNAME, Modelled, Rules};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the user asked for.
@@ -49,6 +53,10 @@ pub(crate) struct Input<'a> {
     pub(crate) pods: Vec<PodOf<'a>>,
     /// Parallel to the problem's changes.
     pub(crate) changes: Vec<Ending>,
+    /// Parallel to the problem's tiers.
+    pub(crate) tiers: Vec<tiers::Smaller>,
+    /// Findings that no step acts on although they are allowed, and why.
+    pub(crate) left: Vec<(String, String)>,
     pub(crate) refused: Vec<(String, &'static str, &'static str)>,
 }
 
@@ -87,6 +95,8 @@ impl<'a> Input<'a> {
             nodes: Vec::new(),
             pods: Vec::new(),
             changes: Vec::new(),
+            tiers: Vec::new(),
+            left: Vec::new(),
             refused: Vec::new(),
         };
         let resources = Resources::of(snapshot);
@@ -103,7 +113,11 @@ impl<'a> Input<'a> {
         }
         let all = input.nodes.len();
         input.problem.places.iter_mut().for_each(|set| set.resize(all, false));
+        for rule in &mut input.problem.rules {
+            rule.domain.resize(all, None);
+        }
         changes::find(&mut input, snapshot, report, options);
+        tiers::find(&mut input, &resources, snapshot, report, options);
         input
     }
 
@@ -155,7 +169,10 @@ impl<'a> Input<'a> {
             .filter(|(_, p)| p.cluster == index)
             .map(|(i, p)| ((p.namespace.as_str(), p.name.as_str()), i))
             .collect();
-        let owners = Owners::of(cluster);
+        let modelled = Modelled::of(cluster);
+        let owners = Owners::of(cluster, &modelled);
+        let mut rules = Rules::new(&modelled, first..self.nodes.len());
+        let first_pod = self.pods.len();
         let mut selections = Selections::of(cluster, self.problem.selections.len());
         let mut places = places::Places::new(first..self.nodes.len());
         for pod in &cluster.pods {
@@ -178,6 +195,7 @@ impl<'a> Input<'a> {
             }
             let constraints = pod.constraints.as_deref();
             let set = places.of(&mut self.problem, &self.nodes, pod, own, node);
+            let bound_by = rules.of(&mut self.problem, &self.nodes, pod);
             let index = self.problem.pods.len();
             let milli = own
                 .slots
@@ -191,17 +209,23 @@ impl<'a> Input<'a> {
                 places: set,
                 how: if waits { How::Stays } else { leaving.how(persons) },
                 apart: constraints.map_or(Vec::new(), |c| {
-                    selections.terms(c.anti_affinity.iter().map(|t| t.selection))
+                    let rule =
+                        |t: &&PodTerm| t.topology_key != HOSTNAME && modelled.knows(&t.topology_key, t.selection);
+                    selections.terms(c.anti_affinity.iter().filter(|t| !rule(t)).map(|t| t.selection))
                 }),
                 spread: constraints.map_or(Vec::new(), |c| {
                     c.spread
                         .iter()
+                        .filter(|s| s.topology_key == HOSTNAME || !modelled.knows_spread(s))
                         .filter_map(|s| Some((selections.first + s.selection?, s.max_skew)))
                         .collect()
                 }),
                 member: selections.member(pod, index),
                 ports: constraints.map_or(Vec::new(), |c| c.host_ports.clone()),
+                bound_by,
+                counted_by: Vec::new(),
                 change: None,
+                tier: None,
             });
             self.pods.push(PodOf {
                 seen: pod,
@@ -210,6 +234,8 @@ impl<'a> Input<'a> {
                 leaving,
             });
         }
+        let own: Vec<(usize, &seen::Pod)> = (first_pod..self.pods.len()).map(|i| (i, self.pods[i].seen)).collect();
+        rules.count(&mut self.problem, &own);
         self.problem.selections.extend(selections.pods);
     }
 

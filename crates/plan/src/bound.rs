@@ -3,45 +3,169 @@
 
 mod packing;
 
-use crate::model::{Change, Headroom, How, Pod, Problem, Solution};
+use crate::model::{Change, Headroom, How, Pod, Problem, Solution, Tier};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds of waiting pods that are told apart, each of which doubles the cases (ours).
 const WAITING: usize = 3;
 
+/// Tier changes that are told apart, each of which doubles the cases (ours); of the others it is only said that their pods need no
+/// room, neither here nor there.
+const TIERS: usize = 3;
+
 /// Micro-dollars per hour that no plan exceeds, by arguments about sums and counts.
 pub(crate) fn most(problem: &Problem) -> i64 {
-    let of = |cases: &Vec<Group<'_>>| cases.iter().map(Group::by_sums).max().unwrap_or(0);
-    let bounds: i64 = groups(problem).iter().map(of).sum();
-    bounds.min(by_moves(problem))
+    let free = Fleet::new(problem, 0).most(&|_, group| group.by_sums());
+    let needs = needs(problem);
+    free.min(by_moves(problem, &needs))
+        .min(by_paid_moves(problem, &needs, free))
 }
 
 /// The same by how pods can share nodes, where that is less: a search, which ends where `found` is proven to be the best.
-pub(crate) fn most_by_packing(problem: &Problem, found: &Solution) -> i64 {
-    let moves = by_moves(problem);
-    if moves <= found.saved {
-        return moves;
-    }
-    moves.min(by_group(problem, found).iter().map(|(most, _)| most).sum())
+pub(crate) fn most_by_packing(problem: &Problem, found: &Solution, known: i64) -> i64 {
+    let fleet = Fleet::new(problem, 0);
+    known.min(fleet.most(&|g, group| by_packing(group, fleet.own(g, found))))
 }
 
-/// Of each group: what no plan exceeds, whatever the number of moves, and what `found` saves there.
+fn by_packing(group: &Group<'_>, found: i64) -> i64 {
+    let most = group.by_sums();
+    if most > found {
+        most.min(packing::most(group, found))
+    } else {
+        most
+    }
+}
+
+/// Of each group: what no plan exceeds, whatever the number of moves, and what `found` saves there. Of fleets without tier changes.
+#[cfg(test)]
 pub(crate) fn by_group(problem: &Problem, found: &Solution) -> Vec<(i64, i64)> {
-    let of = |(group, cases): (usize, &Vec<Group<'_>>)| {
-        let own = found.returned.iter().filter(|n| problem.nodes[**n].group == group);
-        let own = own.map(|n| problem.nodes[*n].price.unwrap_or(0)).sum();
-        let case = |case: &Group<'_>| {
-            let most = case.by_sums();
-            if most > own {
-                most.min(packing::most(case, own))
-            } else {
-                most
-            }
-        };
-        (cases.iter().map(case).max().unwrap_or(0), own)
+    let fleet = Fleet::new(problem, 0);
+    let of = |g: usize| {
+        let own = fleet.own(g, found);
+        (fleet.of(g, &[], &|_, group| by_packing(group, own)), own)
     };
-    groups(problem).iter().enumerate().map(of).collect()
+    (0..problem.groups.len()).map(of).collect()
+}
+
+/// What is known of a tier change in one case.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Made {
+    /// Its pods ask for nothing: less than they do in any case.
+    Unknown,
+    No,
+    Yes,
+}
+
+/// All groups, and which tier changes tie them together.
+struct Fleet<'p> {
+    problem: &'p Problem,
+    on: Vec<Vec<&'p Pod>>,
+    waiting: Vec<&'p Pod>,
+    /// What a move costs in micro-dollars per hour (a price of the relaxation, not of anybody), by node: of those that must leave it.
+    paid: Vec<i64>,
+    /// Tier changes that are told apart.
+    tiers: Vec<usize>,
+    /// By tier: the groups that its pods are in now, and the one where all of them would be.
+    touches: Vec<(BTreeSet<usize>, Option<usize>)>,
+}
+
+impl<'p> Fleet<'p> {
+    fn new(problem: &'p Problem, move_costs: i64) -> Self {
+        let mut on: Vec<Vec<&Pod>> = vec![Vec::new(); problem.nodes.len()];
+        for pod in &problem.pods {
+            if let Some(node) = pod.node {
+                on[node].push(pod);
+            }
+        }
+        let touches: Vec<_> = problem.tiers.iter().map(|tier| touches(problem, tier)).collect();
+        let gpus = |t: &usize| -> u64 { problem.tiers[*t].pods.iter().map(|p| problem.pods[*p].milli_gpus).sum() };
+        let mut tiers: Vec<usize> = (0..problem.tiers.len()).collect();
+        tiers.sort_by_key(|t| (Reverse(gpus(t)), *t));
+        tiers.truncate(TIERS);
+        let needs = needs(problem);
+        Self {
+            problem,
+            on,
+            waiting: problem.pods.iter().filter(|p| p.node.is_none()).collect(),
+            paid: needs
+                .iter()
+                .map(|n| n.map_or(0, |n| move_costs.saturating_mul(i64::try_from(n).unwrap_or(i64::MAX))))
+                .collect(),
+            tiers,
+            touches,
+        }
+    }
+
+    /// What `found` saves of a group.
+    fn own(&self, group: usize, found: &Solution) -> i64 {
+        let nodes = found.returned.iter().map(|n| &self.problem.nodes[*n]);
+        nodes.filter(|n| n.group == group).map(|n| n.price.unwrap_or(0)).sum()
+    }
+
+    /// The sum over all groups, in the best case: each tier change that is told apart is made or not, everywhere.
+    fn most(&self, bound: &dyn Fn(usize, &Group<'_>) -> i64) -> i64 {
+        let mut known: BTreeMap<(usize, Vec<Made>), i64> = BTreeMap::new();
+        let mut case = |bits: usize| -> i64 {
+            let mut made = vec![Made::Unknown; self.problem.tiers.len()];
+            for (i, tier) in self.tiers.iter().enumerate() {
+                made[*tier] = if bits >> i & 1 == 1 { Made::Yes } else { Made::No };
+            }
+            let of = |group: usize| {
+                // What does not touch it makes no other case of it.
+                let own: Vec<Made> = (0..made.len())
+                    .map(|t| {
+                        if self.is_touched(group, t) {
+                            made[t]
+                        } else {
+                            Made::Unknown
+                        }
+                    })
+                    .collect();
+                *known
+                    .entry((group, own.clone()))
+                    .or_insert_with(|| self.of(group, &own, bound))
+            };
+            (0..self.problem.groups.len()).map(of).sum()
+        };
+        (0..1 << self.tiers.len()).map(&mut case).max().unwrap_or(0)
+    }
+
+    fn is_touched(&self, group: usize, tier: usize) -> bool {
+        let (from, to) = &self.touches[tier];
+        from.contains(&group) || *to == Some(group)
+    }
+
+    /// The best of a group's cases.
+    fn of(&self, group: usize, made: &[Made], bound: &dyn Fn(usize, &Group<'_>) -> i64) -> i64 {
+        let cases = self.cases(group, made);
+        cases.iter().map(|c| bound(group, c)).max().unwrap_or(0)
+    }
+
+    /// Pods as tier changes make them, of those that are made in this case and put all of them into the group.
+    fn changed(&self, group: usize, made: &[Made]) -> Vec<&'p Pod> {
+        let tiers = self.problem.tiers.iter().zip(made).zip(&self.touches);
+        let here = tiers.filter(|((_, made), (_, to))| **made == Made::Yes && *to == Some(group));
+        here.flat_map(|((tier, _), _)| tier.pods.iter().map(move |_| &tier.after))
+            .collect()
+    }
+}
+
+/// It asks for room as it is in every plan of this case.
+fn asks(pod: &Pod, made: &[Made]) -> bool {
+    pod.tier.is_none_or(|t| made.get(t) == Some(&Made::No))
+}
+
+/// The groups of its pods, and the one group of all its places; `None`: there are several.
+fn touches(problem: &Problem, tier: &Tier) -> (BTreeSet<usize>, Option<usize>) {
+    let from = tier.pods.iter().filter_map(|p| problem.pods[*p].node);
+    let from = from.map(|n| problem.nodes[n].group).collect();
+    let places = &problem.places[tier.after.places];
+    let to: BTreeSet<usize> = (0..places.len())
+        .filter(|n| places[*n])
+        .map(|n| problem.nodes[n].group)
+        .collect();
+    (from, to.first().copied().filter(|_| to.len() == 1))
 }
 
 /// One group, and what of it is the same in every plan.
@@ -90,27 +214,17 @@ fn sum(pods: &[&Pod], resource: usize, of: fn(&Pod) -> bool) -> u64 {
     pods.iter().filter(|p| of(p)).map(|p| p.request[resource]).sum()
 }
 
-/// The cases of each group, of which one holds.
-fn groups(problem: &Problem) -> Vec<Vec<Group<'_>>> {
-    let mut on: Vec<Vec<&Pod>> = vec![Vec::new(); problem.nodes.len()];
-    for pod in &problem.pods {
-        if let Some(node) = pod.node {
-            on[node].push(pod);
-        }
-    }
-    let waiting: Vec<&Pod> = problem.pods.iter().filter(|p| p.node.is_none()).collect();
-    (0..problem.groups.len())
-        .map(|g| Group::cases(problem, g, &on, &waiting))
-        .collect()
-}
-
-impl<'p> Group<'p> {
+impl<'p> Fleet<'p> {
     /// A pod that waits is given the first node that is emptied and fits it. So either it has its room in the end, or none of the
     /// nodes that fit it goes: a case each.
-    fn cases(problem: &'p Problem, group: usize, all: &[Vec<&'p Pod>], waiting: &[&'p Pod]) -> Vec<Self> {
-        let none = Self::of(problem, group, all, &[], &BTreeSet::new());
+    fn cases(&self, group: usize, made: &[Made]) -> Vec<Group<'p>> {
+        let none = Group::of(self, group, made, &[], &BTreeSet::new());
         let mut kinds: BTreeMap<BTreeSet<usize>, Vec<&Pod>> = BTreeMap::new();
-        for pod in waiting.iter().filter(|p| none.gpus.iter().any(|r| p.request[*r] > 0)) {
+        for pod in self
+            .waiting
+            .iter()
+            .filter(|p| none.gpus.iter().any(|r| p.request[*r] > 0))
+        {
             kinds.entry(none.fit(group, pod)).or_default().push(pod);
         }
         kinds.remove(&BTreeSet::new());
@@ -126,19 +240,16 @@ impl<'p> Group<'p> {
                     kept.extend(fit);
                 }
             }
-            Self::of(problem, group, all, &items, &kept)
+            Group::of(self, group, made, &items, &kept)
         };
         (0..1 << kinds.len()).map(case).collect()
     }
+}
 
+impl<'p> Group<'p> {
     /// `waiting`: pods that get room; `kept`: places in `nodes` of those that do not go.
-    fn of(
-        problem: &'p Problem,
-        group: usize,
-        all: &[Vec<&'p Pod>],
-        waiting: &[&'p Pod],
-        kept: &BTreeSet<usize>,
-    ) -> Self {
+    fn of(fleet: &Fleet<'p>, group: usize, made: &[Made], waiting: &[&'p Pod], kept: &BTreeSet<usize>) -> Self {
+        let (problem, all) = (fleet.problem, &fleet.on);
         let gpus = &problem.groups[group].gpus[..];
         let nodes: Vec<usize> = (0..problem.nodes.len())
             .filter(|&n| problem.nodes[n].group == group)
@@ -147,7 +258,10 @@ impl<'p> Group<'p> {
         let stuck = |at: usize| on[at].iter().any(|p| p.change.is_none() && p.how == How::Stays);
         let mut can_go: Vec<(i64, usize)> = (0..nodes.len())
             .filter(|&at| problem.nodes[nodes[at]].returnable && !stuck(at) && !kept.contains(&at))
-            .filter_map(|at| Some((problem.nodes[nodes[at]].price.filter(|p| *p > 0)?, at)))
+            .filter_map(|at| {
+                let price = problem.nodes[nodes[at]].price?.saturating_sub(fleet.paid[nodes[at]]);
+                Some((Some(price).filter(|p| *p > 0)?, at))
+            })
             .collect();
         can_go.sort_by_key(|(price, at)| (Reverse(*price), *at));
         let on_gpus = |p: &&&Pod| gpus.iter().any(|r| p.request[*r] > 0);
@@ -160,7 +274,12 @@ impl<'p> Group<'p> {
             .flat_map(|c| remaining(problem, c))
             .filter(here)
             .filter(|p| on_gpus(&p));
-        let items = of(is_item).chain(remain).chain(waiting.iter().copied()).collect();
+        let own = of(is_item).filter(|p| asks(p, made));
+        let items = own
+            .chain(remain)
+            .chain(waiting.iter().copied())
+            .chain(fleet.changed(group, made).into_iter().filter(|p| on_gpus(&p)))
+            .collect();
         let room = (0..nodes.len()).map(|at| room(problem, nodes[at], &on[at])).collect();
         let mut group = Self {
             problem,
@@ -393,11 +512,8 @@ fn room(problem: &Problem, node: usize, on: &[&Pod]) -> Vec<u64> {
     (0..problem.resources).map(room).collect()
 }
 
-/// Moves that there may be: each pod that cannot end with others needs one of its own.
-fn by_moves(problem: &Problem) -> i64 {
-    let Some(most) = problem.max_moves else {
-        return i64::MAX;
-    };
+/// Moves that each node needs before it can go: each pod that cannot end with others needs one of its own. `None`: it cannot go.
+fn needs(problem: &Problem) -> Vec<Option<u64>> {
     let mut needs = vec![Some(0u64); problem.nodes.len()];
     for pod in &problem.pods {
         let own = match pod.change {
@@ -414,11 +530,50 @@ fn by_moves(problem: &Problem) -> i64 {
             *need += own;
         }
     }
-    let nodes = problem.nodes.iter().zip(&needs).filter(|(n, _)| n.returnable);
-    let items: Vec<(i64, u64)> = nodes
+    needs
+}
+
+/// The most money within the moves that there may be, whoever finds room.
+fn by_moves(problem: &Problem, needs: &[Option<u64>]) -> i64 {
+    let Some(most) = problem.max_moves else {
+        return i64::MAX;
+    };
+    within(&by_need(problem, needs), most as u64)
+}
+
+/// Prices of nodes that could go, and the moves that each needs.
+fn by_need(problem: &Problem, needs: &[Option<u64>]) -> Vec<(i64, u64)> {
+    let nodes = problem.nodes.iter().zip(needs).filter(|(n, _)| n.returnable);
+    nodes
         .filter_map(|(n, need)| Some((n.price.filter(|p| *p > 0)?, (*need)?)))
+        .collect()
+}
+
+/// Prices of a move that are tried (ours).
+const PRICES: usize = 12;
+
+/// Moves and room together: each move is paid for, and the moves that there may be are given back. Whatever a move costs, no plan
+/// saves more; the prices that are tried are those at which a node is no longer worth its moves.
+fn by_paid_moves(problem: &Problem, needs: &[Option<u64>], free: i64) -> i64 {
+    let Some(most) = problem.max_moves else {
+        return i64::MAX;
+    };
+    let mut prices: Vec<i64> = by_need(problem, needs)
+        .into_iter()
+        .filter(|(_, need)| *need > 0)
+        .map(|(price, need)| price / i64::try_from(need).unwrap_or(i64::MAX))
+        .filter(|p| *p > 0)
         .collect();
-    within(&items, most as u64)
+    prices.sort_unstable();
+    prices.dedup();
+    let every = prices.len().div_ceil(PRICES).max(1);
+    let paid = |price: &i64| {
+        let back = price.saturating_mul(i64::try_from(most).unwrap_or(i64::MAX));
+        Fleet::new(problem, *price)
+            .most(&|_, group| group.by_sums())
+            .saturating_add(back)
+    };
+    prices.iter().step_by(every).map(paid).fold(free, i64::min)
 }
 
 /// Steps of a weight, and steps times items, up to which the exact answer is looked for; beyond, fractions of items.

@@ -66,6 +66,8 @@ pub enum StepKind {
     Change,
     /// One pod goes to another node.
     Move,
+    /// All pods of a workload go to a smaller tier, as a finding says: the new ones are raised first.
+    Tier,
     /// A node goes.
     Return,
     /// A node was emptied for pods that wait: it takes pods again.
@@ -78,6 +80,7 @@ impl StepKind {
             Self::Cordon => "cordon",
             Self::Change => "change",
             Self::Move => "move",
+            Self::Tier => "tier",
             Self::Return => "return",
             Self::Open => "open",
         }
@@ -98,7 +101,7 @@ pub struct Step {
     pub workload: Option<String>,
     pub from: Option<String>,
     pub to: Option<String>,
-    /// The nodes of a cordon or a return.
+    /// The nodes of a cordon or a return; of a tier change those that its new pods go to.
     pub nodes: Vec<String>,
     pub gpus: f64,
     /// For a POSIX shell, one a line, in order; no name in them can do anything but name.

@@ -24,7 +24,6 @@ use gpuwaste_judge as judge;
 use adapter::Input;
 use adapter::leaving::{Leaving, Tie};
 use document::{ByPerson, Pinned, Plan, PlanNode, Refused, SCHEMA, Stay, StayingPod, Totals, Waiting};
-use judge::analyze::finding::Confidence;
 use judge::fleet::{Fleet, SlotState};
 use judge::report::document::{Report, Status};
 use model::{Action, Headroom, Solution};
@@ -74,7 +73,7 @@ pub fn plan(snapshot: &Snapshot, fleet: &Fleet, report: &Report, options: &Optio
         pinned: pinned(&input),
         waiting: waiting(&input, after),
         refused: Vec::new(),
-        by_person: by_person(report, options),
+        by_person: by_person(&input, report, &solution),
     };
     plan.refused = input
         .refused
@@ -207,6 +206,24 @@ fn nodes(input: &Input<'_>, solution: &Solution) -> Vec<PlanNode> {
                     }
                 }
             }
+            Action::Tier { tier, to } => {
+                let pods = &input.problem.tiers[*tier].pods;
+                let mut states = Vec::new();
+                for pod in pods {
+                    if let Some(node) = input.problem.pods[*pod].node {
+                        states.extend(vacate(input, &mut cells[node], *pod));
+                    }
+                }
+                let state = states.first().copied().unwrap_or(SlotState::Unknown);
+                for (pod, node) in pods.iter().zip(to) {
+                    let slot = input.fleet.pod(input.pods[*pod].id).slots.first().copied();
+                    for _ in 0..input.tiers[*tier].devices {
+                        if let Some(free) = cells[*node].iter_mut().find(|c| c.1 == SlotState::Free) {
+                            *free = (slot, state);
+                        }
+                    }
+                }
+            }
             Action::Return { .. } | Action::Open { .. } => {}
         }
     }
@@ -334,19 +351,27 @@ fn waiting(input: &Input<'_>, mut after: State<'_>) -> Vec<Waiting> {
     all
 }
 
-/// Smaller tiers are written in manifests, which are their owners' to change.
-fn by_person(report: &Report, options: &Options) -> Vec<ByPerson> {
-    let counts = |f: &&judge::report::document::ReportFinding| {
-        options.tier
-            && f.check == "oversized-tier"
-            && f.confidence == Confidence::Measured
-            && f.status != Status::Suppressed
+/// What the user allows and no step does, and why.
+fn by_person(input: &Input<'_>, report: &Report, solution: &Solution) -> Vec<ByPerson> {
+    let made = |change: usize, tier: bool| {
+        solution.actions.iter().any(|a| match a {
+            Action::Tier { tier: own, .. } => tier && *own == change,
+            Action::End { change: own, .. } => !tier && *own == change,
+            _ => false,
+        })
     };
-    let found = report.findings.iter().filter(counts);
+    let nothing = "no bill stops by it in this plan: the node does not empty by it, or other pods find no room";
+    let ends = input.changes.iter().enumerate().filter(|(c, _)| !made(*c, false));
+    let ends = ends.map(|(_, e)| (e.finding.clone(), nothing.to_string()));
+    let tiers = input.tiers.iter().enumerate().filter(|(t, _)| !made(*t, true));
+    let tiers = tiers.map(|(_, t)| (t.finding.clone(), nothing.to_string()));
+    let left = input.left.iter().cloned();
+    let why: std::collections::BTreeMap<String, String> = ends.chain(tiers).chain(left).collect();
+    let found = report.findings.iter().filter_map(|f| Some((f, why.get(&f.id)?)));
     found
-        .map(|f| ByPerson {
+        .map(|(f, why)| ByPerson {
             finding: Some(f.id.clone()),
-            what: format!("{}: {} Then plan again.", f.title, f.fix.summary),
+            what: format!("{}: {} Not a step: {why}.", f.title, f.fix.summary),
             usd_per_hour: f.waste_usd_per_hour,
         })
         .collect()

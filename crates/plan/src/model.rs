@@ -12,6 +12,9 @@ pub struct Problem {
     /// Bound pods, and unbound ones that wait for GPUs.
     pub pods: Vec<Pod>,
     pub changes: Vec<Change>,
+    pub tiers: Vec<Tier>,
+    /// What is asked of pods over domains that are larger than a node.
+    pub rules: Vec<Rule>,
     /// Sets of nodes that pods may run on.
     pub places: Vec<Vec<bool>>,
     /// Pods that a selector matches: what anti-affinity and spread refer to.
@@ -72,8 +75,44 @@ pub struct Pod {
     /// Selections that it is in.
     pub member: Vec<usize>,
     pub ports: Vec<u16>,
+    /// Rules that hold where it is put: indices into [`Problem::rules`].
+    pub bound_by: Vec<usize>,
+    /// Rules that count it.
+    pub counted_by: Vec<usize>,
     /// The change that may end it.
     pub change: Option<usize>,
+    /// The tier change that it may take part in.
+    pub tier: Option<usize>,
+}
+
+/// What a pod asks over domains: zones, racks, whatever a label tells nodes apart by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    pub kind: RuleKind,
+    /// By node: its domain; `None`: nobody who keeps a spread goes there, and nobody there is counted.
+    pub domain: Vec<Option<usize>>,
+    /// Domains there are, those without any of these nodes included.
+    pub domains: usize,
+    /// It does not count domains whose nodes are tainted (cordoned, too): for `min_domains` only that of the pod is sure.
+    pub honors_taints: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuleKind {
+    /// None of those that it counts in the same domain (required anti-affinity).
+    #[default]
+    Apart,
+    /// At most so many more of them in a domain than in that with the fewest (topology spread, DoNotSchedule). With fewer domains
+    /// than `min_domains` the fewest are none.
+    Spread { max_skew: u32, min_domains: u32 },
+}
+
+/// What a finding allows: all pods of a workload ask for a smaller tier. They are raised there first, then the old ones go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tier {
+    pub pods: Vec<usize>,
+    /// Each of them afterwards: its request and its places.
+    pub after: Pod,
 }
 
 /// How a pod leaves its node.
@@ -122,6 +161,11 @@ pub enum Action {
     End {
         change: usize,
         pods: Vec<usize>,
+    },
+    /// Each pod of the tier is raised on the node of the same place in `to`, with its new request; then the old ones go.
+    Tier {
+        tier: usize,
+        to: Vec<usize>,
     },
     Return {
         node: usize,

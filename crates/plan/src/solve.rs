@@ -5,7 +5,7 @@
 
 use crate::bound;
 use crate::model::{Action, Problem, Solution};
-use crate::state::{Entry, State};
+use crate::state::{As, Entry, State};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -26,8 +26,8 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
     let mut order = first_order(problem);
     let start = Start::new(problem);
     let work = (problem.nodes.len() as u64 * WORK.0).min(WORK.1);
-    // Changes that are made first, to have their room, whether or not their nodes go.
-    let mut early = vec![false; problem.changes.len()];
+    // Changes, then tiers, that are made first, to have their room, whether or not their nodes go.
+    let mut early = vec![false; problem.changes.len() + problem.tiers.len()];
     let mut best = evaluate(&start, &order, &early, Style::Tight);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut idle = 0;
@@ -50,11 +50,22 @@ pub fn solve(problem: &Problem) -> (Solution, i64) {
             (order, early) = (next, first);
         }
     }
+    // A tier that brings nothing stays as it is.
+    for tier in problem.changes.len()..early.len() {
+        if std::mem::take(&mut early[tier]) {
+            let without = evaluate(&start, &order, &early, Style::Tight);
+            if without.is_better_than(&best) {
+                best = without;
+            } else {
+                early[tier] = true;
+            }
+        }
+    }
     if best.saved == 0 {
         best = Solution::default();
     }
     let bound = if best.saved < bound {
-        bound.min(bound::most_by_packing(problem, &best))
+        bound::most_by_packing(problem, &best, bound)
     } else {
         bound
     };
@@ -221,7 +232,10 @@ fn decode(start: &Start<'_>, order: &[usize], avoid: &BTreeSet<usize>, early: &[
     };
     run.admit();
     for change in (0..early.len()).filter(|c| early[*c]) {
-        run.end_early(change);
+        match change.checked_sub(problem.changes.len()) {
+            None => run.end_early(change),
+            Some(tier) => drop(run.tier(tier)),
+        }
     }
     for &node in order {
         run.try_to_return(node);
@@ -243,6 +257,13 @@ enum Undo {
     /// It waits again.
     Admit {
         pod: usize,
+    },
+    Tier {
+        tier: usize,
+        was: Vec<usize>,
+    },
+    Seal {
+        node: usize,
     },
 }
 
@@ -348,6 +369,8 @@ impl Run<'_> {
                     self.state.ended[pod] = false;
                     self.left[change] += 1;
                 }
+                Some(Undo::Tier { tier, was }) => self.state.tier(tier, &was, false),
+                Some(Undo::Seal { node }) => self.state.seal(node, false),
                 Some(Undo::Admit { pod }) => {
                     self.state.take(pod);
                     let at = self.queue.partition_point(|p| *p < pod);
@@ -364,18 +387,86 @@ impl Run<'_> {
         (p.milli_gpus, p.request.iter().copied().fold(0, u64::saturating_add))
     }
 
+    /// A pod of a tier that was changed is a new one, whose name nobody knows: it stays for now.
+    fn moves(&self, pod: usize) -> bool {
+        let p = &self.problem.pods[pod];
+        p.how.moves() && !p.tier.is_some_and(|t| self.state.tiered[t])
+    }
+
+    /// All pods of the tier go where it lets them, at once; none of them has moved before, so that their names are known.
+    fn tier(&mut self, tier: usize) -> bool {
+        let pods = &self.problem.tiers[tier].pods;
+        let there = |p: &usize| self.state.place[*p].is_some() && self.state.place[*p] == self.problem.pods[*p].node;
+        if self.state.tiered[tier] || !pods.iter().all(there) || self.found.moves + pods.len() > self.most() {
+            return false;
+        }
+        let groups = self.groups_of[self.problem.tiers[tier].after.places].clone();
+        let emptying = self.emptying;
+        let (problem, fixed) = (self.problem, self.style == Style::Fixed);
+        let Some(to) = self.state.raise_tier(tier, |state, pod| {
+            let mut best: Option<(bool, Entry)> = None;
+            for &group in &groups {
+                let need = problem.groups[group].gpus.iter();
+                let need = need.map(|r| problem.tiers[tier].after.request[*r]).sum();
+                let fit = |e: &&Entry| Some(e.3) != emptying && state.fits_as(pod, e.3, As::Tier);
+                // One node after the other: which of several takes how many is the scheduler's choice.
+                let mut all = state.with_free(group, need).filter(fit).map(|e| (fixed && e.1, *e));
+                let first = if fixed { all.min() } else { all.next() };
+                best = best.into_iter().chain(first).min();
+            }
+            best.map(|b| b.1.3)
+        }) else {
+            return false;
+        };
+        let was: Vec<usize> = pods.iter().filter_map(|p| self.state.place[*p]).collect();
+        self.state.tier(tier, &to, true);
+        self.log.push(Undo::Tier { tier, was: was.clone() });
+        let mut used = to.iter().map(|n| self.problem.nodes[*n].group);
+        if !used.all(|g| self.state.has_headroom(g, None)) {
+            if let Some(Undo::Tier { tier, was }) = self.log.pop() {
+                self.state.tier(tier, &was, false);
+            }
+            return false;
+        }
+        let mut targets = to.clone();
+        targets.sort_unstable();
+        targets.dedup();
+        // Where there are several nobody counts on what is left of one of them.
+        if targets.len() > 1 {
+            for &node in targets.iter().filter(|n| !self.state.is_out(**n)).collect::<Vec<_>>() {
+                self.state.seal(node, true);
+                self.log.push(Undo::Seal { node });
+            }
+        }
+        self.found.moves += pods.len();
+        self.found.milli_gpus += pods.iter().map(|p| self.problem.pods[*p].milli_gpus).sum::<u64>();
+        self.found.actions.push(Action::Tier { tier, to });
+        let mut freed = was;
+        freed.sort_unstable();
+        freed.dedup();
+        for node in freed {
+            self.settle(node);
+        }
+        true
+    }
+
     fn empty(&mut self, node: usize) -> bool {
         let mut pods = self.state.on[node].clone();
         pods.sort_by_key(|&p| (Reverse(self.size(p)), p));
         for pod in pods {
             let p = &self.problem.pods[pod];
-            if self.state.ended[pod] || p.how == crate::model::How::WithNode {
+            let left = self.state.place[pod] != Some(node);
+            if left || p.how == crate::model::How::WithNode {
                 continue;
             }
             let done = match p.node {
                 // Its room is only kept for it.
                 None => self.relocate(pod, node),
-                Some(_) => self.end(pod) || (p.how.moves() && (self.relocate(pod, node) || self.make_room(pod, node))),
+                Some(_) => {
+                    self.end(pod)
+                        || (self.moves(pod) && (self.relocate(pod, node) || self.make_room(pod, node)))
+                        || p.tier.is_some_and(|t| self.tier(t))
+                }
             };
             if !done {
                 return false;
@@ -465,7 +556,7 @@ impl Run<'_> {
 
     fn steps_aside(&self, pod: usize, larger: usize) -> bool {
         let p = &self.problem.pods[pod];
-        p.how.moves() && p.node.is_some() && self.size(pod) < self.size(larger)
+        self.moves(pod) && p.node.is_some() && self.size(pod) < self.size(larger)
     }
 
     /// Smaller pods step aside on some node, so that this one has room there.

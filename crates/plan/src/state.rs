@@ -1,6 +1,6 @@
 //! Who is where while a plan is made: every question "does it fit there now" is answered here.
 
-use crate::model::{Headroom, Problem};
+use crate::model::{Headroom, Pod, Problem, Rule, RuleKind};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -37,6 +37,17 @@ pub(crate) struct State<'p> {
     pub(crate) gone: Vec<bool>,
     /// Pods that have ended.
     pub(crate) ended: Vec<bool>,
+    /// Tier changes that are made.
+    pub(crate) tiered: Vec<bool>,
+    /// By rule and domain: pods that it counts, and pods that it binds.
+    counted: Vec<Vec<(u32, u32)>>,
+}
+
+/// As what a pod is asked about: as it is now, or as its tier change makes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum As {
+    Now,
+    Tier,
 }
 
 /// Amounts are far below what it holds; one that is not has no room anywhere.
@@ -77,6 +88,8 @@ impl<'p> State<'p> {
             ports: vec![BTreeMap::new(); n],
             gone: vec![false; n],
             ended: vec![false; problem.pods.len()],
+            tiered: vec![false; problem.tiers.len()],
+            counted: problem.rules.iter().map(|r| vec![(0, 0); r.domains]).collect(),
         };
         for node in 0..n {
             state.free_gpus[node] = state.count_free(node);
@@ -155,35 +168,104 @@ impl<'p> State<'p> {
         u64::try_from(self.free[node * self.problem.resources + resource]).unwrap_or(0)
     }
 
-    pub(crate) fn put(&mut self, pod: usize, node: usize) {
+    /// What it is once its tier change is made, or what it is now.
+    fn ask(&self, pod: usize, of: As) -> &'p Pod {
         let p = &self.problem.pods[pod];
-        self.change_free(node, &p.request, -1);
+        match p.tier {
+            Some(tier) if of == As::Tier || self.tiered[tier] => &self.problem.tiers[tier].after,
+            _ => p,
+        }
+    }
+
+    pub(crate) fn put(&mut self, pod: usize, node: usize) {
+        self.count(pod, node, As::Now, true);
         self.place[pod] = Some(node);
         self.on[node].push(pod);
-        p.member.iter().for_each(|s| add(&mut self.members[node], *s));
-        p.apart.iter().for_each(|s| add(&mut self.keepers[node], *s));
-        p.ports.iter().for_each(|s| add(&mut self.ports[node], *s));
     }
 
     pub(crate) fn take(&mut self, pod: usize) -> Option<usize> {
         let node = self.place[pod].take()?;
-        let p = &self.problem.pods[pod];
-        self.change_free(node, &p.request, 1);
+        self.count(pod, node, As::Now, false);
         self.on[node].retain(|other| *other != pod);
-        p.member.iter().for_each(|s| remove(&mut self.members[node], *s));
-        p.apart.iter().for_each(|s| remove(&mut self.keepers[node], *s));
-        p.ports.iter().for_each(|s| remove(&mut self.ports[node], *s));
         Some(node)
+    }
+
+    /// What it holds there, and whom it keeps off.
+    fn count(&mut self, pod: usize, node: usize, of: As, comes: bool) {
+        let p = &self.problem.pods[pod];
+        self.change_free(node, &self.ask(pod, of).request, if comes { -1 } else { 1 });
+        let one = if comes { add } else { remove };
+        p.member.iter().for_each(|s| one(&mut self.members[node], *s));
+        p.apart.iter().for_each(|s| one(&mut self.keepers[node], *s));
+        let one = if comes { add } else { remove };
+        p.ports.iter().for_each(|s| one(&mut self.ports[node], *s));
+        let step = |n: &mut u32| *n = if comes { *n + 1 } else { n.saturating_sub(1) };
+        for rule in &p.counted_by {
+            if let Some(domain) = self.problem.rules[*rule].domain[node] {
+                step(&mut self.counted[*rule][domain].0);
+            }
+        }
+        for rule in &p.bound_by {
+            if let Some(domain) = self.problem.rules[*rule].domain[node] {
+                step(&mut self.counted[*rule][domain].1);
+            }
+        }
+    }
+
+    /// All pods of the tier on these nodes, the old ones still there; `None`: one finds no room, and nothing has changed.
+    pub(crate) fn raise_tier(
+        &mut self,
+        tier: usize,
+        mut target: impl FnMut(&Self, usize) -> Option<usize>,
+    ) -> Option<Vec<usize>> {
+        let pods = &self.problem.tiers[tier].pods;
+        let mut to = Vec::new();
+        for &pod in pods {
+            let Some(node) = target(self, pod) else { break };
+            self.count(pod, node, As::Tier, true);
+            to.push(node);
+        }
+        for (pod, node) in pods.iter().zip(&to) {
+            self.count(*pod, *node, As::Tier, false);
+        }
+        (to.len() == pods.len()).then_some(to)
+    }
+
+    /// The old ones go, the new ones are there. The other way round with `made: false`.
+    pub(crate) fn tier(&mut self, tier: usize, to: &[usize], made: bool) {
+        let pods = &self.problem.tiers[tier].pods;
+        for pod in pods {
+            self.take(*pod);
+        }
+        self.tiered[tier] = made;
+        for (pod, node) in pods.iter().zip(to) {
+            self.put(*pod, *node);
+        }
+    }
+
+    /// It takes no more pods, although it stays, or it does again.
+    pub(crate) fn seal(&mut self, node: usize, sealed: bool) {
+        let (entry, group) = (self.entry(node), self.problem.nodes[node].group);
+        if sealed {
+            self.index.groups[group].remove(&entry);
+        } else {
+            self.index.groups[group].insert(entry);
+        }
+        self.index.out[node] = sealed;
     }
 
     /// The node is there, takes pods, and the pod may run on it.
     pub(crate) fn may(&self, pod: usize, node: usize) -> bool {
-        let p = &self.problem.pods[pod];
-        self.problem.nodes[node].open && !self.gone[node] && self.problem.places[p.places][node]
+        self.may_as(pod, node, As::Now)
     }
 
-    pub(crate) fn has_room(&self, pod: usize, node: usize) -> bool {
-        let request = &self.problem.pods[pod].request;
+    fn may_as(&self, pod: usize, node: usize, of: As) -> bool {
+        let places = self.ask(pod, of).places;
+        self.problem.nodes[node].open && !self.gone[node] && self.problem.places[places][node]
+    }
+
+    pub(crate) fn has_room(&self, pod: usize, node: usize, of: As) -> bool {
+        let request = &self.ask(pod, of).request;
         let first = node * self.problem.resources;
         let free = &self.free[first..first + self.problem.resources];
         request
@@ -206,8 +288,69 @@ impl<'p> State<'p> {
 
     /// It could be bound there now, as a second one of itself.
     pub(crate) fn fits(&self, pod: usize, node: usize) -> bool {
+        self.fits_as(pod, node, As::Now)
+    }
+
+    pub(crate) fn fits_as(&self, pod: usize, node: usize, of: As) -> bool {
         self.looked.set(self.looked.get() + 1);
-        self.may(pod, node) && self.has_room(pod, node) && self.gets_along(pod, node)
+        self.may_as(pod, node, of)
+            && self.has_room(pod, node, of)
+            && self.gets_along(pod, node)
+            && self.keeps_rules(pod, node)
+    }
+
+    /// The scheduler lets it in by what it asks over domains, and no spread becomes worse than it may be or is.
+    fn keeps_rules(&self, pod: usize, node: usize) -> bool {
+        let p = &self.problem.pods[pod];
+        let all = p.bound_by.iter().chain(&p.counted_by);
+        all.into_iter().all(|rule| self.keeps(*rule, pod, node))
+    }
+
+    fn keeps(&self, index: usize, pod: usize, node: usize) -> bool {
+        let (p, rule) = (&self.problem.pods[pod], &self.problem.rules[index]);
+        let (binds, counts) = (p.bound_by.contains(&index), p.counted_by.contains(&index));
+        let counted = &self.counted[index];
+        let Some(to) = rule.domain[node] else {
+            // Without the label anti-affinity does not look, and spread does not let in.
+            return rule.kind == RuleKind::Apart || !binds;
+        };
+        match rule.kind {
+            RuleKind::Apart => (!binds || counted[to].0 == 0) && (!counts || counted[to].1 == 0),
+            RuleKind::Spread { max_skew, min_domains } => {
+                let own = u32::from(counts);
+                let from = self.place[pod].filter(|_| counts).and_then(|n| rule.domain[n]);
+                let without = |d: usize| counted[d].0.saturating_sub(u32::from(from == Some(d)));
+                let few = self.sure_domains(rule, min_domains) < min_domains;
+                let fewest = |of: &dyn Fn(usize) -> u32| {
+                    if few {
+                        0
+                    } else {
+                        (0..rule.domains).map(of).min().unwrap_or(0)
+                    }
+                };
+                // While both are there (raised first), and once the old one has gone.
+                let both = p.how != crate::model::How::Raise
+                    || counted[to].0 + own <= fewest(&|d| counted[d].0).saturating_add(max_skew);
+                let after = |d: usize| without(d) + if d == to { own } else { 0 };
+                let most = (0..rule.domains).map(after).max().unwrap_or(0);
+                let now = (0..rule.domains).map(|d| counted[d].0).max().unwrap_or(0);
+                let skew = now - fewest(&|d| counted[d].0).min(now);
+                !binds && own == 0
+                    || (!binds || both && without(to) + own <= fewest(&without).saturating_add(max_skew))
+                        && most - fewest(&after).min(most) <= skew.max(max_skew)
+            }
+        }
+    }
+
+    /// Domains that the scheduler counts, as far as `min_domains` asks for them. A node that has gone may still be listed for a
+    /// while: it makes no domain sure, and that nobody is there counts all the same.
+    fn sure_domains(&self, rule: &Rule, wanted: u32) -> u32 {
+        if wanted <= 1 || rule.honors_taints {
+            return 1;
+        }
+        let there = rule.domain.iter().zip(&self.gone).filter(|(_, gone)| !**gone);
+        let there: BTreeSet<usize> = there.filter_map(|(d, _)| *d).collect();
+        u32::try_from(there.len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn move_to(&mut self, pod: usize, node: usize) {
@@ -217,11 +360,14 @@ impl<'p> State<'p> {
 
     /// The group would still have the GPUs that must be free if `node` went now.
     pub(crate) fn has_headroom_without(&self, node: usize) -> bool {
-        let group = self.problem.nodes[node].group;
+        self.has_headroom(self.problem.nodes[node].group, Some(node))
+    }
+
+    pub(crate) fn has_headroom(&self, group: usize, without: Option<usize>) -> bool {
         let gpus = &self.problem.groups[group].gpus;
         let (mut free, mut all, mut largest) = (0u64, 0u64, 0u64);
         for (i, n) in self.problem.nodes.iter().enumerate() {
-            if n.group == group && i != node && !self.gone[i] && n.open {
+            if n.group == group && without != Some(i) && !self.gone[i] && n.open {
                 let own: u64 = gpus.iter().map(|r| n.allocatable[*r]).sum();
                 (free, all, largest) = (free + self.free_gpus[i], all + own, largest.max(own));
             }

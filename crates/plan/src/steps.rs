@@ -8,7 +8,7 @@ use crate::adapter::places::may_be_scheduled;
 use crate::document::{Step, StepKind};
 use crate::model::{Action, Solution};
 use crate::snapshot::cluster::Scheduler;
-use crate::state::State;
+use crate::state::{As, State};
 use crate::units::UsdPerHour;
 use std::collections::{BTreeMap, BTreeSet};
 use words::{Kubectl, plural};
@@ -47,6 +47,7 @@ pub(crate) fn steps<'i>(
         match action {
             Action::Move { pod, from, to } => steps.moved(*pod, *from, *to),
             Action::End { change, pods } => steps.ended(*change, pods),
+            Action::Tier { tier, to } => steps.tiered(*tier, to),
             Action::Return { node } => steps.returned(*node),
             Action::Open { node } => steps.opened(*node),
         }
@@ -128,8 +129,8 @@ impl Steps<'_, '_> {
                     && !self.state.gone[n]
                     && !self.cordoned.contains(&n)
                     && self.state.place[pod] != Some(n)
-                    && may_be_scheduled(seen, self.input.nodes[n].joined)
-                    && self.state.has_room(pod, n)
+                    && may_be_scheduled(seen.placement.as_ref(), self.input.nodes[n].joined)
+                    && self.state.has_room(pod, n, As::Now)
                     && self.state.gets_along(pod, n)
             })
             .collect()
@@ -199,6 +200,85 @@ impl Steps<'_, '_> {
             ..Step::default()
         });
         self.state.move_to(pod, to);
+    }
+
+    /// All replicas go to the smaller tier, the new ones first.
+    fn tiered(&mut self, tier: usize, to: &[usize]) {
+        let input = self.input;
+        let smaller = &input.tiers[tier];
+        let workload = input.fleet.workload(smaller.workload);
+        let cluster = input.fleet.clusters[workload.cluster].name.as_str();
+        let kubectl = Kubectl(cluster);
+        let (namespace, name) = (workload.namespace.as_str(), workload.name.as_str());
+        let targets: BTreeSet<usize> = to.iter().copied().collect();
+        let pods = &input.problem.tiers[tier].pods;
+        let could = |n: &usize| {
+            let others = pods.first().is_some_and(|p| self.state.has_room(*p, *n, As::Tier));
+            !targets.contains(n)
+                && input.nodes[*n].cluster == cluster
+                && !self.state.gone[*n]
+                && !self.cordoned.contains(n)
+                && may_be_scheduled(Some(&smaller.placement), input.nodes[*n].joined)
+                && others
+        };
+        let others: Vec<usize> = (0..input.nodes.len()).filter(could).collect();
+        let guards: Vec<&str> = if others.len() <= GUARDS {
+            others.iter().map(|n| input.nodes[*n].joined.name.as_str()).collect()
+        } else {
+            Vec::new()
+        };
+        let names: Vec<&str> = pods.iter().map(|p| input.pods[*p].seen.name.as_str()).collect();
+        let mut commands: Vec<String> = guards.iter().map(|n| kubectl.of(&["cordon", n])).collect();
+        commands.extend(kubectl.tier(namespace, name, smaller.replicas, &smaller.patch, &names));
+        commands.extend(guards.iter().map(|n| kubectl.of(&["uncordon", n])));
+        let mut undo = vec![kubectl.of(&["-n", namespace, "rollout", "undo", "deployment", name])];
+        undo.extend(guards.iter().map(|n| kubectl.of(&["uncordon", n])));
+        let mut risk = match &smaller.doubt {
+            Some(why) => format!(
+                "that the smaller tier carries it is estimated, not measured ({why}): try one replica under load first"
+            ),
+            None => "a load above what was seen meets a smaller tier".into(),
+        };
+        risk.push_str(&match smaller.away {
+            0 => "; there are never fewer Ready replicas than now".to_string(),
+            n => format!(
+                "; by its own rollout rule up to {n} of {} replicas are away at a time",
+                smaller.replicas
+            ),
+        });
+        risk.push_str(if smaller.helm {
+            "; its Helm chart must say the same, or its next upgrade undoes this"
+        } else {
+            "; the manifest that it was made of must say the same, or the next apply undoes this"
+        });
+        if others.len() > GUARDS {
+            risk.push_str("; the scheduler may choose another node: if the next move finds no room, plan again");
+        }
+        let gpus: f64 = pods
+            .iter()
+            .map(|p| input.problem.pods[*p].milli_gpus as f64 / 1000.0)
+            .sum();
+        let nodes: Vec<String> = targets.iter().map(|n| self.name(*n).to_string()).collect();
+        self.push(Step {
+            kind: StepKind::Tier,
+            cluster: cluster.into(),
+            what: format!(
+                "Move Deployment {namespace}/{name} ({}, {}) to a smaller tier, on {}: {}",
+                plural(pods.len(), "replica"),
+                words::gpus(gpus),
+                nodes.join(", "),
+                smaller.title
+            ),
+            workload: Some(format!("Deployment {namespace}/{name}")),
+            nodes,
+            gpus,
+            commands,
+            undo,
+            risk,
+            findings: vec![smaller.finding.clone()],
+            ..Step::default()
+        });
+        self.state.tier(tier, to, true);
     }
 
     fn ended(&mut self, change: usize, pods: &[usize]) {

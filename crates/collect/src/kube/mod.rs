@@ -32,6 +32,7 @@ use path::{ApiPath, Name, Resource, is_name};
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
 pub use raw::{parse_ignore, pod_of_template};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 
 pub(crate) const NODES: Resource<'_> = Resource::new("", "v1", "nodes", "Node");
 const NAMESPACES: Resource<'_> = Resource::new("", "v1", "namespaces", "Namespace");
@@ -145,9 +146,10 @@ pub async fn read_cluster(
     );
     let budgets = budgets.map(|b| b.into_iter().map(|b| b.into_budget(&mut read.selections)).collect());
     let mut nodes = nodes;
-    if let Some(nodes) = &mut nodes {
+    let other_domains = nodes.as_mut().and_then(|nodes| {
         nodes.keep_selected(&read.pods);
-    }
+        nodes.other_domains(&read.pods)
+    });
     let pod_usage = pod_usage(usage, &mut gaps);
     let (all, gpu) = nodes.as_ref().map_or((0, 0), |n| (n.total, n.gpu.len()));
     let detail = format!(
@@ -166,6 +168,7 @@ pub async fn read_cluster(
         autoscalers: autoscalers.map(|a| a.into_iter().map(RawAutoscaler::into_autoscaler).collect()),
         disruption_budgets: budgets,
         selections: read.selections.all,
+        other_domains,
         pod_usage,
         dra: dra.map(Box::new),
         ..Cluster::default()
@@ -283,12 +286,17 @@ fn pod_usage(
     }
 }
 
+/// Values of one label that are kept (ours: one more than a plan tells apart).
+const DOMAINS: usize = 65;
+
 /// GPU nodes, and how many nodes there are in all.
 pub struct Nodes {
     pub gpu: Vec<Node>,
     pub total: usize,
     /// All labels of `gpu`, until it is known which of them pods select by.
     labels: Vec<BTreeMap<String, String>>,
+    /// Values of the labels of all others, until it is known which of them pods are spread over; `None`: one could not be read.
+    values: Option<BTreeMap<String, BTreeSet<String>>>,
     odd: Vec<Odd>,
     /// Names that stood in the list more than once.
     twice: Vec<String>,
@@ -296,9 +304,19 @@ pub struct Nodes {
 
 async fn all_nodes(api: &Api, options: &CollectOptions, published: HashSet<String>) -> Result<Nodes, ReadError> {
     let (is_gpu_instance, keep) = (options.is_gpu_instance, options.keep_labels.clone());
+    let values: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>> = Arc::default();
+    let seen = Arc::clone(&values);
     let listed = api
         .list(&List::all(NODES), move |node: RawNode| {
             let gpus = node.has_gpus(is_gpu_instance) || published.contains(node.name());
+            if let (false, Ok(mut seen)) = (gpus, seen.lock()) {
+                for (key, value) in node.labels().iter().filter(|(k, _)| *k != selectors::HOSTNAME) {
+                    let known = seen.entry(key.clone()).or_default();
+                    if known.len() < DOMAINS && !known.contains(value) {
+                        known.insert(value.clone());
+                    }
+                }
+            }
             gpus.then(|| {
                 let labels = node.labels().clone();
                 (node.into_node(&keep), labels)
@@ -318,12 +336,32 @@ async fn all_nodes(api: &Api, options: &CollectOptions, published: HashSet<Strin
         gpu,
         labels,
         total: listed.seen,
+        values: values
+            .lock()
+            .ok()
+            .map(|mut v| std::mem::take(&mut *v))
+            .filter(|_| listed.odd.is_empty()),
         odd: listed.odd,
         twice,
     })
 }
 
 impl Nodes {
+    /// Of nodes without GPUs: where else pods that are spread or kept apart could be.
+    fn other_domains(&mut self, pods: &[Pod]) -> Option<BTreeMap<String, Vec<String>>> {
+        let constraints = pods.iter().filter_map(|p| p.constraints.as_deref());
+        let keys: BTreeSet<&String> = constraints
+            .flat_map(|c| {
+                let apart = c.anti_affinity.iter().map(|t| &t.topology_key);
+                apart.chain(c.spread.iter().map(|s| &s.topology_key))
+            })
+            .filter(|k| *k != selectors::HOSTNAME)
+            .collect();
+        let values = self.values.take()?;
+        let spread = values.into_iter().filter(|(k, _)| keys.contains(k));
+        Some(spread.map(|(k, v)| (k, v.into_iter().collect())).collect())
+    }
+
     /// Labels that a pod selects nodes by, or is spread over, decide where it may run: they are kept beside the listed ones.
     fn keep_selected(&mut self, pods: &[Pod]) {
         let mut keys: BTreeSet<&str> = BTreeSet::new();

@@ -147,6 +147,12 @@ impl Plan {
             resource,
             sparse.into(),
         );
+        self.list(
+            &resource.all(),
+            "?labelSelector=SELECTOR&limit=500",
+            resource,
+            "where pods are spread over zones: whether such pods are on nodes without GPUs, too".into(),
+        );
         if let Some(selector) = &options.selector {
             let (query, why) = (format!("?labelSelector={selector}&limit=500"), "whom -l selects");
             if options.namespaces.is_empty() {

@@ -4,7 +4,7 @@ use super::api::{Api, List, Listed, ReadError};
 use super::config_maps::Wants;
 use super::path::{Name, Resource};
 use super::raw::{RawPod, Unresolved};
-use super::selectors::{Labelled, Selections};
+use super::selectors::{Labelled, Query, Selections};
 use super::{Gaps, Nodes, some};
 use crate::options::CollectOptions;
 use crate::snapshot::Gap;
@@ -110,6 +110,9 @@ pub(super) async fn read(
     for (pod, constraints) in pods.iter_mut().zip(unresolved) {
         pod.constraints = Some(Box::new(constraints.resolve(&mut selections)));
     }
+    if scope.complete {
+        look_elsewhere(api, &pods, &mut selections).await;
+    }
     if let Some(selector) = &options.selector {
         mark_selected(api, selector, namespaces, &mut pods, gaps).await;
     }
@@ -121,6 +124,42 @@ pub(super) async fn read(
         scope,
         selections,
     })
+}
+
+/// Selectors of rules over more than a node that are asked about, at most (ours: they are few where there are any).
+const FAR: usize = 64;
+
+/// Pods on nodes without GPUs are not in the snapshot; rules over zones count them all the same. An answer that did not come leaves
+/// it unknown, and such a pod where it is.
+async fn look_elsewhere(api: &Api, pods: &[Pod], selections: &mut Selections) {
+    let asked = selections.far();
+    if asked.is_empty() || asked.len() > FAR {
+        return;
+    }
+    let here: HashSet<(&str, &str)> = pods.iter().map(|p| (p.namespace.as_str(), p.name.as_str())).collect();
+    let one = |(query, index): (Query, usize)| {
+        let here = &here;
+        async move {
+            // Without a selector it matches nobody.
+            let Some(selector) = &query.selector else {
+                return Some((index, false));
+            };
+            let text = selector.text()?;
+            let list = List::all(PODS).matching("labelSelector", &text);
+            let read = api.list(&list, |pod: RawPod| Some(pod.into_name())).await.ok()?;
+            let other =
+                |(ns, name): &(String, String)| *ns == query.namespace && !here.contains(&(ns.as_str(), name.as_str()));
+            Some((index, !read.odd.is_empty() || read.items.iter().any(other)))
+        }
+    };
+    let mut answers = stream::iter(asked.into_iter().map(one)).buffer_unordered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        if let Some((index, elsewhere)) = answer
+            && let Some(selection) = selections.all.get_mut(index)
+        {
+            selection.elsewhere = Some(elsewhere);
+        }
+    }
 }
 
 /// Names what is not what the API serves. A pod that could not be read holds nobody knows what on its node; where not

@@ -3,7 +3,9 @@
 use super::raw::lenient;
 use crate::snapshot::constraints::Selection;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) const HOSTNAME: &str = "kubernetes.io/hostname";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -27,6 +29,38 @@ impl Selector {
     /// Its labels, where it has nothing else.
     pub(super) fn only_labels(self) -> Option<BTreeMap<String, String>> {
         self.match_expressions.is_empty().then_some(self.match_labels)
+    }
+
+    /// The same, of pods that have these labels.
+    pub(super) fn and<'l>(mut self, labels: impl Iterator<Item = (&'l String, &'l String)>) -> Self {
+        self.match_expressions.extend(labels.map(|(key, value)| Expression {
+            key: key.clone(),
+            operator: "In".into(),
+            values: vec![value.clone()],
+        }));
+        self
+    }
+
+    /// As the API takes it in a query; `None`: it has a name that no label has.
+    pub(super) fn text(&self) -> Option<String> {
+        let plain = |s: &String| s.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+        let mut all = Vec::new();
+        for (key, value) in &self.match_labels {
+            (plain(key) && plain(value)).then(|| all.push(format!("{key}={value}")))?;
+        }
+        for e in &self.match_expressions {
+            let known = plain(&e.key) && !e.key.is_empty() && e.values.iter().all(plain);
+            let values = e.values.join(",");
+            let one = match e.operator.as_str() {
+                "In" => format!("{} in ({values})", e.key),
+                "NotIn" => format!("{} notin ({values})", e.key),
+                "Exists" => e.key.clone(),
+                "DoesNotExist" => format!("!{}", e.key),
+                _ => return None,
+            };
+            known.then(|| all.push(one))?;
+        }
+        Some(all.join(","))
     }
 
     /// `None`: an operator that the API does not have.
@@ -66,6 +100,8 @@ pub(super) struct Labelled {
 pub(super) struct Selections {
     by_namespace: BTreeMap<String, Vec<Labelled>>,
     known: BTreeMap<Query, Option<usize>>,
+    /// Those that rules over more than a node refer to: whom they match elsewhere counts, too.
+    far: BTreeSet<usize>,
     pub(super) all: Vec<Selection>,
 }
 
@@ -79,6 +115,21 @@ impl Selections {
             by_namespace,
             ..Self::default()
         }
+    }
+
+    /// The same of a rule over the domains of a label.
+    pub(super) fn over(&mut self, topology_key: &str, query: Query) -> Option<usize> {
+        let index = self.of(query)?;
+        if topology_key != HOSTNAME {
+            self.far.insert(index);
+        }
+        Some(index)
+    }
+
+    /// Of rules over more than a node: the query and its index.
+    pub(super) fn far(&self) -> Vec<(Query, usize)> {
+        let known = self.known.iter().filter_map(|(q, i)| Some((q.clone(), (*i)?)));
+        known.filter(|(_, i)| self.far.contains(i)).collect()
     }
 
     /// The index of whom it selects.
@@ -98,7 +149,7 @@ impl Selections {
         }
         let index = found.map(|mut pods| {
             pods.sort();
-            self.all.push(Selection { pods });
+            self.all.push(Selection { pods, elsewhere: None });
             self.all.len() - 1
         });
         self.known.insert(query, index);

@@ -4,7 +4,7 @@ mod controller;
 mod node;
 mod pod;
 
-pub use controller::{Autoscaler, Controller, DisruptionBudget};
+pub use controller::{Autoscaler, Controller, DisruptionBudget, Rollout};
 pub use node::{Condition, Kept, Node, Outage, RegisteredGpu, Resources, Taint};
 pub use pod::{
     Container, ContainerKind, ContainerRole, ContainerState, Exit, Ignore, NodeExpression, Note, NoteAbout, Origin,
@@ -20,6 +20,7 @@ use super::past::PastUse;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One cluster, or what of it could be read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,6 +75,10 @@ pub struct Cluster {
     /// Whom the label selectors of pods and budgets match; they are named by index.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub selections: Vec<Selection>,
+    /// Of nodes without GPUs: the values of the labels that pods are spread over or kept apart by (but not hostnames), at most 65 of
+    /// each. `None`: not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_domains: Option<BTreeMap<String, Vec<String>>>,
     /// metrics.k8s.io, where served: one instant per pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_usage: Option<Vec<PodUsage>>,

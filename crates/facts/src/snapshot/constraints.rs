@@ -48,9 +48,20 @@ pub struct PodTerm {
 pub struct Spread {
     pub topology_key: String,
     pub max_skew: u32,
-    /// As in [`PodTerm`].
+    /// As in [`PodTerm`]; what `matchLabelKeys` adds to it is in it, where `whole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selection: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_domains: Option<u32>,
+    /// nodeTaintsPolicy: Honor (Kubernetes' default: Ignore).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub honors_taints: bool,
+    /// nodeAffinityPolicy: Ignore (Kubernetes' default: Honor).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_affinity: bool,
+    /// All of it was read; older recordings have the first three fields alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// Whom a label selector matches among the pods that were read.
@@ -59,4 +70,8 @@ pub struct Spread {
 pub struct Selection {
     /// "namespace/name", sorted.
     pub pods: Vec<String>,
+    /// It matches pods on nodes without GPUs, too, which are not in the snapshot; `None`: nobody asked, since no rule over more than
+    /// a node needs it, or the answer was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<bool>,
 }

@@ -201,6 +201,10 @@ pub(super) fn sums(f: &ReportFinding) -> Vec<String> {
         .iter()
         .map(|((node, usd), (n, leaves))| {
             let price = match usd {
+                // What is left of the price is another finding's (R4).
+                Some(usd) if usd.micros() == 0 => {
+                    format!("{n} × nothing, since other findings claim their price first")
+                }
                 Some(usd) => format!("{n} × {} = {}", money(*usd), money((0..*n).map(|_| *usd).sum())),
                 None => format!("{n} × no known price"),
             };

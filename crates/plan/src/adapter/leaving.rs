@@ -1,12 +1,13 @@
 //! How a pod can leave its node, or why it does not.
 
 use super::Options;
+use super::rules::{HOSTNAME, Modelled};
 use crate::judge::fleet::{self, Fleet, StuckReason, WorkloadClass};
 use crate::model::How;
 use crate::snapshot::cluster::{self as seen, OwnerRef, PodPhase, UnreadKind};
+use crate::snapshot::constraints::PodTerm;
 use std::collections::{BTreeMap, BTreeSet};
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Whoever admits it is Kueue (<https://kueue.sigs.k8s.io/docs/tasks/run/deployment/>).
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
@@ -45,7 +46,7 @@ impl Tie {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Claims => "hold devices by resource claims (DRA)",
-            Self::Domains => "are kept apart or spread over zones or other domains than nodes",
+            Self::Domains => "are kept apart or spread over zones or other domains, of which not all is known",
             Self::Beside => "must run beside other pods",
             Self::Group => "are of a group that starts and ends together (a gang)",
             Self::Queue => "are admitted by a queue (Kueue), whose quota is not known",
@@ -90,6 +91,7 @@ impl Leaving {
 /// What stands above a cluster's pods, by name.
 pub(super) struct Owners<'a> {
     cluster: &'a seen::Cluster,
+    modelled: &'a Modelled<'a>,
     controllers: BTreeMap<(&'a str, &'a str, &'a str), &'a seen::Controller>,
     /// Ready pods and all pods of one owner and revision.
     siblings: BTreeMap<(&'a str, OwnerRef), Siblings<'a>>,
@@ -111,9 +113,10 @@ struct Siblings<'a> {
 }
 
 impl<'a> Owners<'a> {
-    pub(super) fn of(cluster: &'a seen::Cluster) -> Self {
+    pub(super) fn of(cluster: &'a seen::Cluster, modelled: &'a Modelled<'a>) -> Self {
         let mut owners = Self {
             cluster,
+            modelled,
             controllers: cluster
                 .controllers
                 .iter()
@@ -143,7 +146,7 @@ impl<'a> Owners<'a> {
                 .constraints
                 .iter()
                 .flat_map(|c| &c.anti_affinity)
-                .filter(|t| t.topology_key != HOSTNAME);
+                .filter(|t| t.topology_key != HOSTNAME && !modelled.knows(&t.topology_key, t.selection));
             let selected = far
                 .filter_map(|t| cluster.selections.get(t.selection?))
                 .flat_map(|s| &s.pods);
@@ -200,17 +203,14 @@ impl<'a> Owners<'a> {
             return say(Tie::Beside, "it must run beside other pods");
         }
         let name = format!("{}/{}", pod.namespace, pod.name);
-        let unclear = |key: &str, selection: Option<usize>| key != HOSTNAME || selection.is_none();
-        if constraints
-            .anti_affinity
-            .iter()
-            .any(|t| unclear(&t.topology_key, t.selection))
-            || constraints.spread.iter().any(|s| unclear(&s.topology_key, s.selection))
+        let knows = |t: &PodTerm| self.modelled.knows(&t.topology_key, t.selection);
+        if !constraints.anti_affinity.iter().all(knows)
+            || !constraints.spread.iter().all(|s| self.modelled.knows_spread(s))
             || self.avoided.contains(name.as_str())
         {
             return say(
                 Tie::Domains,
-                "it is kept apart or spread over zones or other domains than nodes",
+                "it is kept apart or spread over zones or other domains, and whom that counts, or over which domains, is not known",
             );
         }
         if own.placeholder || own.reservation {

@@ -56,6 +56,28 @@ impl Places {
     }
 }
 
+/// Nodes of a tier that a pod with this placement may run on, seen from its present node.
+pub(super) fn of_tier(nodes: &[NodeOf<'_>], placement: &PodPlacement, home: usize, gpu: &str) -> Vec<bool> {
+    let (cluster, now) = (nodes[home].cluster, nodes[home].joined);
+    let is_one = |n: &NodeOf<'_>| {
+        let joined = n.joined;
+        // Of an instance the card's name stands before the profile's.
+        let named = joined.gpu.is_some_and(|g| {
+            gpu.strip_prefix(g.name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("-MIG-"))
+        });
+        let as_safe = now.capacity_type == CapacityType::Spot || joined.capacity_type != CapacityType::Spot;
+        let arch = |n: &fleet::Node| n.labels.get("kubernetes.io/arch").cloned();
+        n.cluster == cluster
+            && named
+            && as_safe
+            && !(joined.shares_devices() || joined.custom_sharing)
+            && arch(joined) == arch(now)
+            && may_run(placement, joined)
+    };
+    nodes.iter().map(is_one).collect()
+}
+
 fn tolerates(t: &Toleration, taint: &seen::Taint) -> bool {
     t.key.as_ref().is_none_or(|k| *k == taint.key)
         && (t.exists || t.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""))
@@ -63,15 +85,21 @@ fn tolerates(t: &Toleration, taint: &seen::Taint) -> bool {
 }
 
 /// Where the scheduler itself would put it, as far as nodes and labels go.
-pub(crate) fn may_be_scheduled(pod: &seen::Pod, node: &fleet::Node) -> bool {
+pub(crate) fn may_be_scheduled(placement: Option<&PodPlacement>, node: &fleet::Node) -> bool {
     let anywhere = PodPlacement::default();
-    node.is_ready() && !node.unschedulable && may_run(pod.placement.as_ref().unwrap_or(&anywhere), node)
+    node.is_ready() && !node.unschedulable && may_run(placement.unwrap_or(&anywhere), node)
 }
 
 /// As the scheduler's filters do: taints, nodeSelector, required node affinity. Labels that are not in the snapshot are not
 /// there: those that pods name were kept.
-fn may_run(placement: &PodPlacement, node: &fleet::Node) -> bool {
+pub(super) fn may_run(placement: &PodPlacement, node: &fleet::Node) -> bool {
     let hard = |t: &&seen::Taint| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute");
+    let mut taints = node.taints.iter().filter(hard);
+    taints.all(|taint| placement.tolerations.iter().any(|t| tolerates(t, taint))) && is_selected(placement, node)
+}
+
+/// nodeSelector and required node affinity alone.
+pub(super) fn is_selected(placement: &PodPlacement, node: &fleet::Node) -> bool {
     let label = |key: &str| node.labels.get(key).map(String::as_str);
     let expression = |e: &NodeExpression| {
         let value = label(&e.key);
@@ -90,10 +118,6 @@ fn may_run(placement: &PodPlacement, node: &fleet::Node) -> bool {
     };
     // A term without expressions matches nothing.
     let term = |t: &Vec<NodeExpression>| !t.is_empty() && t.iter().all(expression);
-    node.taints
-        .iter()
-        .filter(hard)
-        .all(|taint| placement.tolerations.iter().any(|t| tolerates(t, taint)))
-        && placement.node_selector.iter().all(|(k, v)| label(k) == Some(v))
+    placement.node_selector.iter().all(|(k, v)| label(k) == Some(v))
         && (placement.affinity_terms.is_empty() || placement.affinity_terms.iter().any(term))
 }

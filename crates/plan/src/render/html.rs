@@ -41,6 +41,7 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
                 (steps(&plan.steps))
                 (pinned(plan))
                 (stays(plan))
+                (others(plan))
             }
         }
     };
@@ -153,6 +154,17 @@ fn pinned(plan: &Plan) -> Markup {
             section {
                 h2 { "What no step moves" }
                 ul { @for p in &plan.pinned { li { (plain(&super::pinned(p))) } } }
+            }
+        }
+    }
+}
+
+fn others(plan: &Plan) -> Markup {
+    html! {
+        @if !plan.by_person.is_empty() {
+            section {
+                h2 { "Allowed, and not a step" }
+                ul { @for other in &plan.by_person { li { (plain(&other.what)) " (" (known(other.usd_per_hour)) ")" } } }
             }
         }
     }

@@ -117,5 +117,11 @@ pub(super) fn render(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
             cell(&why.join("; "))
         )?;
     }
+    if !plan.by_person.is_empty() {
+        writeln!(out, "\nAllowed, and not a step:\n")?;
+    }
+    for other in &plan.by_person {
+        writeln!(out, "- {} ({})", cell(&other.what), cell(&known(other.usd_per_hour)))?;
+    }
     Ok(())
 }

@@ -74,6 +74,28 @@ impl Kubectl<'_> {
         ]
     }
 
+    /// The new ones are raised by its own rollout, then the old ones go. Where somebody has changed its replicas meanwhile, nothing
+    /// happens: the first command fails.
+    pub(super) fn tier(
+        self,
+        namespace: &str,
+        deployment: &str,
+        replicas: u64,
+        patch: &str,
+        pods: &[&str],
+    ) -> Vec<String> {
+        let change = self.of(&["-n", namespace, "patch", "deployment", deployment, "--type=strategic"]);
+        let mut commands = vec![
+            self.scale(namespace, "deployment", deployment, replicas, replicas),
+            format!("{change} -p {}", shell_word(patch)),
+        ];
+        // An old one goes once a new one is Ready: a model may take long to load.
+        let gone = |pod: &&str| self.of(&["-n", namespace, "wait", "pod", pod, "--for=delete", "--timeout=60m"]);
+        commands.extend(pods.iter().map(gone));
+        commands.push(self.ready(namespace, "deployment", deployment, replicas));
+        commands
+    }
+
     /// The eviction API asks the disruption budget.
     pub(super) fn evict(self, namespace: &str, pod: &str, kind: &str, owner: &str, ready: u64) -> Vec<String> {
         let body = serde_json::json!({
@@ -102,6 +124,7 @@ mod tests {
         let all = [
             kubectl.raise(odd, odd, odd, 2),
             kubectl.evict(odd, odd, odd, odd, 2),
+            kubectl.tier(odd, odd, 2, odd, &[odd]),
             vec![kubectl.of(&["cordon", odd]), kubectl.of(&["cordon", "-oyaml"])],
             vec![scontrol(odd, &["State=DRAIN"]), no_job_on(odd)],
         ];

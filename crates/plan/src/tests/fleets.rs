@@ -1,6 +1,6 @@
 //! Generated fleets, for tests and for the benchmark: the same in every run.
 
-use crate::model::{Change, Group, Headroom, How, Node, Pod, Problem};
+use crate::model::{Change, Group, Headroom, How, Node, Pod, Problem, Rule, RuleKind, Tier};
 use std::collections::BTreeSet;
 
 /// The resource that is the GPUs, in every one of them.
@@ -147,6 +147,8 @@ fn constrain(problem: &mut Problem, dice: &mut Dice) {
             }
         }
     }
+    over_zones(problem, dice);
+    tiers(problem, dice);
     for pod in &mut problem.pods {
         if pod.how == How::Evict && dice.chance(20) {
             pod.ports.push(8080);
@@ -176,6 +178,101 @@ fn constrain(problem: &mut Problem, dice: &mut Dice) {
     problem.headroom =
         [Headroom::None, Headroom::None, Headroom::Percent(15), Headroom::OneNode][dice.roll(4) as usize];
     problem.max_moves = dice.chance(20).then(|| dice.roll(6) as usize);
+}
+
+/// Pods that are alike, on GPUs, and of which nothing else is asked.
+fn alike(problem: &Problem, dice: &mut Dice, most: usize, which: impl Fn(&Pod) -> bool) -> Vec<usize> {
+    let mut like = None;
+    (0..problem.pods.len())
+        .filter(|&p| {
+            let p = &problem.pods[p];
+            p.node.is_some()
+                && p.request[GPU] > 0
+                && p.change.is_none()
+                && p.member.is_empty()
+                && p.counted_by.is_empty()
+                && which(p)
+        })
+        .filter(|_| dice.chance(40))
+        .filter(|&p| {
+            let p = &problem.pods[p];
+            like.get_or_insert((&p.request, p.places)) == &(&p.request, p.places)
+        })
+        .take(most)
+        .collect()
+}
+
+/// Three zones, and workloads that are spread over them or kept apart by them, some of them worse than they may be.
+fn over_zones(problem: &mut Problem, dice: &mut Dice) {
+    let zones: Vec<Option<usize>> = problem.nodes.iter().map(|_| Some(dice.roll(3) as usize)).collect();
+    for _ in 0..2 {
+        let all = alike(problem, dice, 6, |_| true);
+        if !dice.chance(70) || all.is_empty() {
+            continue;
+        }
+        let zone = |p: usize, problem: &Problem| problem.pods[p].node.and_then(|n| zones[n]);
+        let mut seen = BTreeSet::new();
+        let apart = all.iter().all(|p| seen.insert(zone(*p, problem))) && dice.chance(50);
+        let rule = problem.rules.len();
+        problem.rules.push(Rule {
+            kind: if apart {
+                RuleKind::Apart
+            } else {
+                RuleKind::Spread {
+                    max_skew: 1 + dice.roll(2) as u32,
+                    min_domains: [1, 1, 1, 2, 3][dice.roll(5) as usize],
+                }
+            },
+            domain: zones.clone(),
+            // A zone without GPUs, now and then.
+            domains: 3 + usize::from(dice.chance(10)),
+            honors_taints: dice.chance(20),
+        });
+        for p in all {
+            problem.pods[p].counted_by.push(rule);
+            // One that is counted, and of which nothing is asked.
+            if dice.chance(90) {
+                problem.pods[p].bound_by.push(rule);
+            }
+        }
+    }
+}
+
+/// Workloads that a smaller tier would carry: half of their GPUs, in the other group where there is one.
+fn tiers(problem: &mut Problem, dice: &mut Dice) {
+    for _ in 0..2 {
+        let all = alike(problem, dice, 3, |p| p.how == How::Raise && p.tier.is_none());
+        if !dice.chance(60) || all.is_empty() {
+            continue;
+        }
+        let first = problem.pods[all[0]].clone();
+        let groups = problem.groups.len();
+        let half = |n: u64| n.div_ceil(2);
+        let nodes: BTreeSet<Option<usize>> = all.iter().map(|p| problem.pods[*p].node).collect();
+        if nodes.len() == all.len() && dice.chance(30) {
+            let selection = problem.selections.len();
+            problem.selections.push(all.iter().copied().collect());
+            for &p in &all {
+                problem.pods[p].member.push(selection);
+                problem.pods[p].apart.push(selection);
+            }
+        }
+        let places = if first.places < groups {
+            (first.places + 1) % groups
+        } else {
+            first.places
+        };
+        for &p in &all {
+            problem.pods[p].tier = Some(problem.tiers.len());
+        }
+        let after = Pod {
+            node: None,
+            request: vec![half(first.request[GPU]), half(first.request[1]), first.request[2]],
+            places,
+            ..problem.pods[all[0]].clone()
+        };
+        problem.tiers.push(Tier { pods: all, after });
+    }
 }
 
 /// A fleet as a company has it: three kinds of cards in pools of unequal size, 8 or 4 a node, DaemonSets everywhere, pods without GPUs

@@ -15,6 +15,8 @@ pub(super) struct RawAnnotations {
     pub(super) mirror: bool,
     /// Its owner asked the autoscaler to let it be.
     pub(super) do_not_disrupt: bool,
+    /// What keeps the object as its repository has it.
+    pub(super) applied_by: Option<&'static str>,
     /// Where KServe's model comes from, on volumes too, which no init container fetches.
     pub(super) model_uri: Option<String>,
     /// Cards of which a sharing layer hands out shares, all layers together.
@@ -48,6 +50,10 @@ impl<'de> Visitor<'de> for Annotations {
                     found.do_not_disrupt |= map.next_value::<Option<String>>()?.as_deref() == Some("false");
                 }
                 "internal.serving.kserve.io/storage-initializer-sourceuri" => found.model_uri = map.next_value()?,
+                key if applier(key).is_some() => {
+                    found.applied_by = applier(key);
+                    map.next_value::<IgnoredAny>()?;
+                }
                 "kubernetes.io/config.mirror" => {
                     map.next_value::<IgnoredAny>()?;
                     found.mirror = true;
@@ -66,6 +72,18 @@ impl<'de> Visitor<'de> for Annotations {
         }
         Ok(found)
     }
+}
+
+/// Argo CD's tracking (<https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/>), Flux's and Fleet's own keys: labels
+/// of some, annotations of others.
+pub(super) fn applier(key: &str) -> Option<&'static str> {
+    let known = [
+        ("argocd.argoproj.io/", "Argo CD"),
+        ("kustomize.toolkit.fluxcd.io/", "Flux"),
+        ("helm.toolkit.fluxcd.io/", "Flux"),
+        ("objectset.rio.cattle.io/", "Fleet"),
+    ];
+    known.iter().find(|(prefix, _)| key.starts_with(prefix)).map(|k| k.1)
 }
 
 /// HAMi writes a JSON array, before 2.6 "ID,shares,MiB,cores,model,numa,healthy:" a card; Volcano leaves fields out of it.

@@ -1,10 +1,12 @@
 //! What ties a pod to its node or keeps it off others, beside its requests and its node selection.
 
+use super::lenient;
 use super::placement::{RawAffinity, RawPodTerm};
 use crate::kube::selectors::{Query, Selections, Selector};
 use crate::snapshot::constraints::{Constraints, PodTerm, Spread};
 use crate::snapshot::resources::is_device;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -13,6 +15,11 @@ pub(super) struct RawSpread {
     max_skew: u32,
     when_unsatisfiable: String,
     label_selector: Option<Selector>,
+    min_domains: Option<u32>,
+    #[serde(deserialize_with = "lenient")]
+    match_label_keys: Vec<String>,
+    node_affinity_policy: Option<String>,
+    node_taints_policy: Option<String>,
 }
 
 /// A pod's constraints, of which the selectors are still to be matched.
@@ -33,6 +40,7 @@ const ANYWHERE: &[&str] = &["configMap", "secret", "projected", "downwardAPI", "
 /// What of a specification decides where the pod can run.
 pub(super) struct Told<'a> {
     pub(super) namespace: &'a str,
+    pub(super) labels: &'a BTreeMap<String, String>,
     pub(super) scheduler: Option<String>,
     pub(super) affinity: Option<&'a RawAffinity>,
     pub(super) spread: Vec<RawSpread>,
@@ -75,14 +83,20 @@ pub(super) fn constraints(told: Told<'_>) -> Unresolved {
     other.extend(told.resources.into_iter().filter(|r| !modelled(r)));
     let hard = |s: &RawSpread| s.when_unsatisfiable != "ScheduleAnyway";
     let spread = told.spread.into_iter().filter(hard).map(|s| {
+        // Without a selector the keys are not looked at.
+        let own = s.match_label_keys.iter().filter_map(|k| Some((k, told.labels.get(k)?)));
         let query = Query {
             namespace: told.namespace.into(),
-            selector: s.label_selector,
+            selector: s.label_selector.map(|selector| selector.and(own)),
         };
         let spread = Spread {
             topology_key: s.topology_key,
             max_skew: s.max_skew,
             selection: None,
+            min_domains: s.min_domains,
+            honors_taints: s.node_taints_policy.as_deref() == Some("Honor"),
+            ignores_affinity: s.node_affinity_policy.as_deref() == Some("Ignore"),
+            whole: true,
         };
         (spread, query)
     });
@@ -122,14 +136,14 @@ impl Unresolved {
                 };
                 found.extend(queries.into_iter().map(|q| PodTerm {
                     topology_key: topology_key.clone(),
-                    selection: selections.of(q),
+                    selection: selections.over(&topology_key, q),
                 }));
             }
             found
         };
         let (anti_affinity, affinity) = (terms(self.anti_affinity), terms(self.affinity));
         let spread = self.spread.into_iter().map(|(spread, query)| Spread {
-            selection: selections.of(query),
+            selection: selections.over(&spread.topology_key, query),
             ..spread
         });
         Constraints {
@@ -138,5 +152,65 @@ impl Unresolved {
             spread: spread.collect(),
             ..self.known
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::kube::raw::RawPod;
+    use crate::kube::selectors::{Labelled, Selections};
+    use std::collections::BTreeMap;
+
+    /// A spread as the scheduler takes it: matchLabelKeys narrow whom it counts, and what it counts over is all told.
+    #[test]
+    fn a_spread_is_read_as_a_whole() {
+        let text = r#"{"metadata":{"name":"a","namespace":"ml","labels":{"app":"x","pod-template-hash":"1"}},"spec":{"topologySpreadConstraints":[
+            {"topologyKey":"topology.kubernetes.io/zone","maxSkew":2,"minDomains":3,"whenUnsatisfiable":"DoNotSchedule",
+             "labelSelector":{"matchLabels":{"app":"x"}},"matchLabelKeys":["pod-template-hash","missing"],"nodeTaintsPolicy":"Honor","nodeAffinityPolicy":"Ignore"},
+            {"topologyKey":"rack","maxSkew":1,"whenUnsatisfiable":"ScheduleAnyway","labelSelector":{}},
+            {"topologyKey":"rack","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"app":"x"}}}]}}"#;
+        let pod: RawPod = serde_json::from_str(text).unwrap();
+        let labelled = |name: &str, hash: &str| Labelled {
+            namespace: "ml".into(),
+            name: name.into(),
+            labels: BTreeMap::from([("app".into(), "x".into()), ("pod-template-hash".into(), hash.into())]),
+        };
+        let mut selections = Selections::new(vec![labelled("a", "1"), labelled("b", "2")]);
+        let constraints = pod.constraints().resolve(&mut selections);
+        let [first, second] = &constraints.spread[..] else {
+            panic!("{constraints:?}")
+        };
+        assert_eq!(
+            (
+                first.max_skew,
+                first.min_domains,
+                first.honors_taints,
+                first.ignores_affinity,
+                first.whole
+            ),
+            (2, Some(3), true, true, true)
+        );
+        assert_eq!(
+            (
+                second.min_domains,
+                second.honors_taints,
+                second.ignores_affinity,
+                second.whole
+            ),
+            (None, false, false, true)
+        );
+        assert_eq!(selections.all[first.selection.unwrap()].pods, ["ml/a"]);
+        assert_eq!(selections.all[second.selection.unwrap()].pods, ["ml/a", "ml/b"]);
+        // Of both it is asked whom they match elsewhere, in the API's own words.
+        let asked: Vec<Option<String>> = selections
+            .far()
+            .iter()
+            .map(|(q, _)| q.selector.as_ref()?.text())
+            .collect();
+        assert_eq!(
+            asked,
+            [Some("app=x".into()), Some("app=x,pod-template-hash in (1)".into())]
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! What stands above and beside pods: owners, autoscalers, budgets, CPU use.
 
+use super::annotations::applier;
 use super::{RawMeta, RawOwner, lenient, time};
 use crate::kube::answer::ApiObject;
 use crate::kube::labels;
 use crate::kube::quantity;
 use crate::kube::selectors::{Query, Selections, Selector};
-use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage};
+use crate::snapshot::cluster::{Autoscaler, Controller, DisruptionBudget, OwnerRef, PodUsage, Rollout};
 use crate::units::MilliCores;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -27,6 +28,9 @@ struct RawControllerSpec {
     #[serde(deserialize_with = "number")]
     replicas: Option<u64>,
     leader_worker_template: Option<RawGroup>,
+    /// Deployments' own: other kinds may have anything under these names.
+    strategy: serde_json::Value,
+    paused: serde_json::Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,8 +79,38 @@ fn number<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
 }
 
 impl RawController {
+    fn rollout(&self) -> Rollout {
+        let strategy = &self.spec.strategy;
+        let most = &strategy["rollingUpdate"]["maxUnavailable"];
+        let label = self.metadata.labels.keys().find_map(|k| applier(k));
+        let helm = self
+            .metadata
+            .labels
+            .get("app.kubernetes.io/managed-by")
+            .is_some_and(|v| v == "Helm");
+        let by = self
+            .metadata
+            .annotations
+            .applied_by
+            .or(label)
+            .or(helm.then_some("Helm"));
+        Rollout {
+            recreate: strategy["type"] == "Recreate",
+            paused: self.spec.paused == true,
+            // Kubernetes' default.
+            max_unavailable: most
+                .as_u64()
+                .map(|n| n.to_string())
+                .or(most.as_str().map(String::from))
+                .unwrap_or_else(|| "25%".into()),
+            applied_by: by.map(String::from),
+        }
+    }
+
     pub(in crate::kube) fn into_controller(self, group: &str, kind: &str, keep: &[String]) -> Controller {
+        let rollout = (group == "apps" && kind == "Deployment").then(|| self.rollout());
         Controller {
+            rollout,
             group: group.into(),
             kind: kind.into(),
             owner: self.metadata.owner(),
@@ -192,5 +226,48 @@ impl RawPodMetrics {
             name: self.metadata.name,
             cpu: cpu.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_deployment_rolls_out_and_who_applies_it_is_read() {
+        let of = |meta: &str, spec: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"a","namespace":"ml"{meta}}},"spec":{{{spec}}}}}"#);
+            let raw: RawController = serde_json::from_str(&text).unwrap();
+            raw.into_controller("apps", "Deployment", &[]).rollout.unwrap()
+        };
+        let by = |meta: &str| of(meta, "").applied_by;
+        assert_eq!(of("", "").max_unavailable, "25%");
+        assert_eq!(by(""), None);
+        let rolling = of(
+            "",
+            r#""strategy":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":0}},"paused":true"#,
+        );
+        assert_eq!(
+            (rolling.max_unavailable.as_str(), rolling.paused, rolling.recreate),
+            ("0", true, false)
+        );
+        assert!(of("", r#""strategy":{"type":"Recreate"}"#).recreate);
+        assert_eq!(
+            by(r#","annotations":{"argocd.argoproj.io/tracking-id":"x"}"#).as_deref(),
+            Some("Argo CD")
+        );
+        assert_eq!(
+            by(r#","labels":{"kustomize.toolkit.fluxcd.io/name":"x"}"#).as_deref(),
+            Some("Flux")
+        );
+        assert_eq!(
+            by(r#","labels":{"app.kubernetes.io/managed-by":"Helm"}"#).as_deref(),
+            Some("Helm")
+        );
+        assert_eq!(by(r#","labels":{"app.kubernetes.io/managed-by":"me"}"#), None);
+        let odd: RawController =
+            serde_json::from_str(r#"{"metadata":{"name":"a"},"spec":{"strategy":"x","paused":7}}"#).unwrap();
+        assert!(odd.into_controller("example.com", "Thing", &[]).rollout.is_none());
     }
 }

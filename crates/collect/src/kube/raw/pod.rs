@@ -116,6 +116,7 @@ impl RawPod {
         let own = |c: &RawContainer| c.port_numbers().filter(|_| spec.host_network).collect::<Vec<_>>();
         constraints(Told {
             namespace: &self.metadata.namespace,
+            labels: self.metadata.labels(),
             scheduler: spec.scheduler_name.clone(),
             affinity,
             volumes: spec.volumes.iter().flat_map(RawVolume::other_kinds).cloned().collect(),

@@ -34,6 +34,25 @@ pub struct Controller {
     pub labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore: Option<Ignore>,
+    /// Of a Deployment; `None`: something else, or an older recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+/// How a Deployment takes a new template, and who writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Rollout {
+    /// strategy: Recreate: all old pods go before the first new one comes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recreate: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// maxUnavailable as written: "1", "25%" (Kubernetes' default).
+    pub max_unavailable: String,
+    /// What applies its manifest, as its labels and annotations say: "Argo CD", "Flux", "Fleet", "Helm".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_by: Option<String>,
 }
 
 /// A HorizontalPodAutoscaler (KEDA makes one too).
