@@ -351,8 +351,12 @@ pub(super) fn kubeai_model(spec: &Value) -> Vec<Unit> {
     let stated = [&spec["replicas"], &spec["minReplicas"]]
         .into_iter()
         .find(|v| !v.is_null());
+    let least = Count::of(stated.unwrap_or(&Value::Null), 0);
+    // KubeAI's autoscaler starts at none, and makes the first when it is asked.
+    let to_zero = least.known() == Some(0) && spec["autoscalingDisabled"] != true;
     vec![Unit {
-        replicas: Count::of(stated.unwrap_or(&Value::Null), 0),
+        replicas: if to_zero { 1.into() } else { least },
+        to_zero,
         members: vec![member(1, template, "spec")],
         serves: Some(serves),
         ..Unit::default()
