@@ -26,7 +26,7 @@ use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
 pub(super) use labels::UNNAMED;
-use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
+use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of, is_waited_for};
 use std::collections::HashSet;
 
 /// A slot under construction, with the resource name that pods ask for to get it.
@@ -173,6 +173,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         instance_type: instance_type.as_deref(),
         region: region.as_deref(),
         capacity_type,
+        flex_start: is_waited_for(seen, capacity_type),
         gpu,
         gpus: bought_with,
         machine: seen.billed_as.as_deref(),

@@ -212,12 +212,18 @@ const SPOT: &[(&str, &str)] = &[
 ];
 
 /// GKE's capacity that is waited for and kept for some days only (flex-start, queued provisioning): it is neither on demand nor spot,
-/// and what it costs no list of these says.
+/// and has prices of its own (cloud.google.com/products/dws/pricing).
 const WAITED_FOR: &[(&str, &str)] = &[
     ("cloud.google.com/gke-flex-start", "true"),
     ("cloud.google.com/gke-queued", "true"),
     ("cloud.google.com/gke-provisioning", "flex-start"),
 ];
+
+/// A node of such capacity, as far as no other label says how it is paid for.
+pub(super) fn is_waited_for(seen: &Seen, capacity_type: CapacityType) -> bool {
+    let has = |(key, value): &(&str, &str)| seen.labels.get(*key).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    capacity_type == CapacityType::Unknown && WAITED_FOR.iter().any(has)
+}
 
 pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     let value = |keys: &[&str]| {
