@@ -7,6 +7,7 @@ use super::{
     observed, past, state, witness, workloads,
 };
 use crate::catalog::{self, prices::PriceBook};
+use crate::engine;
 use crate::engine::metrics::plausible;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
@@ -356,6 +357,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         node: node.filter(|_| seen.holds()),
         phase: seen.phase,
         devices: requests.devices,
+        foreign_image: seen.containers.iter().find_map(foreign_image),
         cpu: requests.cpu.unwrap_or(MilliCores(0)),
         memory: requests.memory.unwrap_or(Bytes(0)),
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
@@ -398,6 +400,22 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }
+}
+
+/// The image of a container that asks for one vendor's cards and is built for another's.
+fn foreign_image(container: &Container) -> Option<(String, &'static str)> {
+    const VENDORS: &[(&str, &str)] = &[
+        ("nvidia.com/", "nvidia"),
+        ("amd.com/", "amd"),
+        ("gpu.intel.com/", "intel"),
+        ("habana.ai/", "intel"),
+    ];
+    let image = container.image.as_deref()?;
+    let asked = container.requests.devices.iter().filter(|(_, n)| **n > 0);
+    let mut vendors = asked.filter_map(|(r, _)| VENDORS.iter().find(|(prefix, _)| r.starts_with(prefix)));
+    let (_, vendor) = vendors.next()?;
+    let built = engine::built_for(image)?;
+    (built != *vendor).then(|| (image.to_string(), built))
 }
 
 /// KAI's and run:ai's schedulers hold a GPU by a pod of their own, in a namespace of their own, for pods that share it.
