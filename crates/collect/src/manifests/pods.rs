@@ -54,6 +54,13 @@ pub(super) fn build(documents: &[Document], all: &mut Manifests) {
         };
         all.gaps
             .push(gap(document, &format!("{kind} {}", name(object)), reason));
+        // How many it asks for is in no total, and no total without it is whole.
+        all.environments[place.environment].unread.push(Unread {
+            what: UnreadKind::Amount,
+            namespace: Some(namespace(object)),
+            name: Some(format!("{kind}/{}", name(object))),
+            refused: false,
+        });
     }
     for environment in &mut all.environments {
         environment
