@@ -176,6 +176,16 @@ class Manifests(unittest.TestCase):
             self.assertEqual((self.totals["gpus"], self.totals["gpus_unpriced"]), (gpus, 0), made)
             self.assertFalse([g for g in self.report["gaps"] if "while nobody asks" in g["reason"]], made)
 
+    def test_roles_that_are_groups_of_pods(self):
+        """RoleBasedGroup makes a LeaderWorkerSet of a role: its replica is two pods of eight GPUs. What is not read leaves no total of 0."""
+        role = lambda **more: {"name": "prefill", "replicas": 2, "template": {"spec": spec(command=["python3", "-m", "sglang.launch_server", "--model-path", "deepseek-ai/DeepSeek-R1", "--tp", "16"], image=SGLANG, gpus=8)}, **more}
+        for more, gpus in (({"leaderWorkerSet": {"size": 2}}, 32), ({"leaderWorkerPattern": {"size": 3}}, 48), ({}, 16)):
+            self.check(of("RoleBasedGroup", "g", {"roles": [role(**more)]}, version="workloads.x-k8s.io/v1alpha1"))
+            self.assertEqual(self.totals["gpus"], gpus, more)
+        self.check(of("Workflow", "w", {"templates": [{"name": "train", "container": {"image": "acme/train:1", "resources": {"limits": {"nvidia.com/gpu": "8"}}}}]}, version="argoproj.io/v1alpha1"))
+        self.assertTrue([g for g in self.report["gaps"] if "form that is not known" in g["reason"]])
+        self.assertIsNone(self.totals["spend_usd_per_hour"])
+
     def test_an_image_for_other_cards(self):
         """A CUDA image where AMD's cards are asked for starts nowhere."""
         for image, resource, wrong in ((VLLM, "amd.com/gpu", 1), ("vllm/vllm-openai-rocm:v0.14.0", "amd.com/gpu", 0), ("lmsysorg/sglang:v0.5.3-rocm630-mi30x", "nvidia.com/gpu", 1), (VLLM, "nvidia.com/gpu", 0), ("acme/server:1", "amd.com/gpu", 0)):

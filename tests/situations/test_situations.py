@@ -335,6 +335,32 @@ class Situations(unittest.TestCase):
         self.assertEqual(on(node("gpu-1"), "rocm/vllm:rocm6.4.1_vllm_0.10.1_20250909", "nvidia.com/gpu"), 1)
         self.assertEqual(on(node("gpu-1"), "vllm/vllm-openai:v0.11.0", "nvidia.com/gpu"), 0)
 
+    def test_nodes_that_are_no_machines(self):
+        """KWOK's, run.ai's and Liqo's nodes, virtual kubelets: simulated, another cluster's, or billed by the pod. Nobody pays for eight idle GPUs there."""
+        for labels, taint in (({"type": "kwok"}, None), ({}, "kwok.x-k8s.io/node"), ({"run.ai/simulated-gpu-node-pool": "default"}, None), ({"liqo.io/type": "virtual-node"}, None), ({"type": "virtual-kubelet"}, None), ({}, "virtual-kubelet.io/provider")):
+            made = node("gpu-1", labels=labels)
+            self.judge([tainted(made, taint) if taint else made])
+            self.assertEqual((self.states["free"], self.states["unknown"], self.report["totals"]["spend_usd_per_hour"]), (0, 8, None), (labels, taint))
+            self.assertFalse(self.report["findings"])
+            self.assertTrue([g for g in self.report["gaps"] if "no machine" in g["reason"]])
+        self.judge([node("gpu-1", labels={"type": "gpu"})])
+        self.assertEqual(self.states["free"], 8)
+
+    def test_chips_that_are_advertised_three_times(self):
+        """AWS' plugin counts chips, the same chips by their older name, and their cores: twelve chips. On which of them a pod's cores are nobody tells."""
+        chips = node("gpu-1", gpus=0, kind="inf2.48xlarge")
+        for of in ("capacity", "allocatable"):
+            chips["status"][of] = {**chips["status"][of], "aws.amazon.com/neuron": "12", "aws.amazon.com/neurondevice": "12", "aws.amazon.com/neuroncore": "24"}
+        self.judge([chips])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 12))
+        holder = pod("serve", "gpu-1", gpus=0, image="acme/neuron:1", args=())
+        holder["spec"]["containers"][0]["resources"] = {"limits": {"aws.amazon.com/neuroncore": "2"}, "requests": {"cpu": "1"}}
+        self.judge([chips, holder])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 0))
+        holder["spec"]["containers"][0]["resources"]["limits"] = {"aws.amazon.com/neuron": "2"}
+        self.judge([chips, holder])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 10))
+
     def test_nodes_that_leave_are_not_free(self):
         """Spot reclaim, Karpenter's and the cluster autoscaler's own removal: the node goes by itself, today."""
         for key in ("aws-node-termination-handler/spot-itn", "karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler", "cloud.google.com/impending-node-termination", "DeletionCandidateOfClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.cloudprovider.kubernetes.io/shutdown"):

@@ -268,6 +268,10 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
                 "nobody holds it and nothing computes, but its memory is taken",
                 "look at the processes on the node; with an hour of its history it can be told from a program that waits",
             ),
+            (Reason::NotAMachine, _) => (
+                "its node is no machine: it is simulated, another cluster's, or billed by the pod",
+                "scan the cluster whose machines they are",
+            ),
             (Reason::NotShown, _) => (
                 "its node's exporter shows fewer GPUs than the node hands out: it may be the one that is lost",
                 "compare 'nvidia-smi -L' on the node with its allocatable",

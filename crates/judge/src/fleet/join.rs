@@ -141,6 +141,15 @@ fn join_cluster(
         if described.slots.is_empty() {
             continue;
         }
+        if let Some(known_by) = &described.node.not_a_machine {
+            fleet.gaps.push(Gap {
+                source: format!("cluster {}, node {}", cluster.name, seen.name),
+                what: format!("its {}", plural(described.node.gpus, "GPU")),
+                reason: format!("it is no machine ({known_by}): simulated, another cluster's, or billed by the pod"),
+                effect: "they have no price, and nothing of them is called free or idle".into(),
+                remedy: "scan the cluster whose machines they are".into(),
+            });
+        }
         if let Some(doubt) = described.doubt.take() {
             fleet.gaps.push(Gap {
                 source: format!("cluster {}, node {}", cluster.name, seen.name),
@@ -191,6 +200,7 @@ fn join_cluster(
             let node = &mut fleet.nodes[node.0];
             let pod = &fleet.pods[id.0];
             node.holders_unread |= pod.unread_devices;
+            node.custom_sharing |= resources::NEURON_OTHERWISE.iter().any(|r| pod.devices.contains_key(*r));
             node.pods.push(id);
             node.requested_cpu += pod.cpu;
             node.requested_memory += pod.memory;
@@ -290,7 +300,8 @@ fn sharing_layers(cluster: &Cluster) -> BTreeSet<&str> {
             .iter()
             .flat_map(|c| c.requests.devices.keys().chain(c.limits.devices.keys()));
         names.any(|r| {
-            matches!(resources::kind(r), ResourceKind::Share | ResourceKind::Amount) && !r.ends_with("_monitoring")
+            let part = matches!(resources::kind(r), ResourceKind::Share | ResourceKind::Amount);
+            part && !r.ends_with("_monitoring")
         })
     };
     let holders = cluster.pods.iter().filter(|p| p.holds()).filter(asks);
@@ -514,7 +525,8 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         // Amounts of memory or cores are no devices, and network functions no GPUs.
         let devices = devices
             .into_iter()
-            .filter(|(name, _)| !name.starts_with(BY_CLASS) && resources::kind(name) == ResourceKind::Device);
+            .filter(|(name, _)| !name.starts_with(BY_CLASS) && resources::kind(name) == ResourceKind::Device)
+            .filter(|(name, _)| !resources::NEURON_OTHERWISE.contains(&name.as_str()));
         for (resource, count) in devices {
             let told = names.get(&key);
             for placed in 0..count {

@@ -26,7 +26,7 @@ use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
 pub(super) use labels::UNNAMED;
-use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of, is_waited_for};
+use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of, is_virtual, is_waited_for};
 use std::collections::HashSet;
 
 /// A slot under construction, with the resource name that pods ask for to get it.
@@ -210,6 +210,13 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     } else {
         price
     };
+    // Nobody pays for such a node as for a machine.
+    let not_a_machine = is_virtual(seen);
+    let price = if not_a_machine.is_some() {
+        NodePrice::default()
+    } else {
+        price
+    };
     let mixed = mixed::models(&mut slots, around, &query, &price);
     let (gpu, gpu_name, unknown_gpu, price) = match mixed {
         Some(mixed) => (None, mixed.name, mixed.unknown, mixed.price),
@@ -257,6 +264,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         outage: seen.outage.clone(),
         kept: seen.kept,
         unused_since: seen.unused_since,
+        not_a_machine,
         ..Node::default()
     };
     Described {

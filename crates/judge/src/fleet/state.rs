@@ -47,6 +47,8 @@ pub enum Reason {
     HoldersInvisible,
     /// Its node could not be read: it may be part of a shared GPU, with holders that nobody sees.
     NodeUnread,
+    /// Its node is no machine: simulated, another cluster's, or billed by the pod.
+    NotAMachine,
     /// Nobody has its node yet.
     Planned,
     /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
@@ -106,6 +108,9 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     }
     if node.planned {
         return (SlotState::Unknown, Reason::Planned, None);
+    }
+    if node.not_a_machine.is_some() {
+        return (SlotState::Unknown, Reason::NotAMachine, None);
     }
     if !node.is_ready() {
         return (
