@@ -61,6 +61,23 @@ class Starts(Manifests):
         self.refused("below max_model_len", "H100", "--model", EIGHT, "--max-model-len", "4096", "--max-num-batched-tokens", "512", image=OLD.format("0.6.3"))
         self.starts("H100", "--model", EIGHT, "--max-model-len", "4096", "--max-num-batched-tokens", "512", "--enable-chunked-prefill", image=OLD.format("0.6.3"))
 
+    def test_adapters_of_a_rank_that_is_none(self):
+        """vLLM takes ranks of a list. Without adapters nobody looks at it."""
+        lora = ("--model", SMALL, "--max-model-len", "4096", "--max-lora-rank")
+        self.refused("max_lora_rank 48", "H100", *lora, "48", "--enable-lora")
+        self.starts("H100", *lora, "64", "--enable-lora")
+        self.starts("H100", *lora, "48")
+
+    def test_an_fp8_cache_on_cards_before_ada(self):
+        """Triton's kernels refuse e4m3 there (vllm#26431), FlashInfer's read it: nobody can tell. Told by a server that runs, it is measured."""
+        cache = lambda how: ("--model", EIGHT, "--kv-cache-dtype", how, "--max-model-len", "4096")
+        for how in ("fp8", "fp8_e4m3"):
+            self.unknown("A100", *cache(how))
+            self.starts("H100", *cache(how))
+            self.starts("L40S", *cache(how))
+        self.starts("A100", *cache("fp8_e5m2"))
+        self.starts("A100", *cache("auto"))
+
     def test_cards_without_bfloat16(self):
         """vLLM asked for `--dtype half` until 0.8.5; Gemma runs in no float16, and so takes twice the memory there, or does not start."""
         small = ("--model", "Qwen/Qwen2.5-3B-Instruct", "--max-model-len", "4096", "--max-num-seqs", "8")
