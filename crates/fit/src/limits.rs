@@ -10,6 +10,7 @@ use crate::snapshot::server::EngineSettings;
 /// The first limit that is broken, in words.
 pub(super) fn broken(case: &Case<'_>) -> Option<String> {
     engine(case)
+        .or_else(|| gone(case))
         .or_else(|| quantization::unsupported(&case.scheme, &case.engine, case.settings, case.gpu))
         .or_else(|| half_precision(case))
         .or_else(|| heads(case))
@@ -48,6 +49,23 @@ fn engine(case: &Case<'_>) -> Option<String> {
         || case.engine.is_vllm() && ["RDNA3", "RDNA4"].contains(&architecture);
     let missing = !served || case.engine.rules == Rules::Trtllm;
     missing.then(|| format!("{name} has no kernels for {} ({architecture})", case.gpu.name))
+}
+
+/// Models that vLLM no longer runs, and the last release that did (`_PREVIOUSLY_SUPPORTED_MODELS`, vllm/model_executor/models/registry.py).
+const GONE: &[(&str, Version)] = &[
+    ("mllama", Version(0, 10, 2)),
+    ("phi4flash", Version(0, 10, 2)),
+    ("phi3small", Version(0, 9, 2)),
+];
+
+fn gone(case: &Case<'_>) -> Option<String> {
+    let version = case.engine.version.filter(|_| case.engine.is_vllm())?;
+    let (model, Version(major, minor, patch)) = GONE
+        .iter()
+        .find(|(m, last)| *m == case.model.model_type && version > *last)?;
+    Some(format!(
+        "vLLM ran {model} until {major}.{minor}.{patch}, and no longer does"
+    ))
 }
 
 fn heads(case: &Case<'_>) -> Option<String> {

@@ -147,6 +147,7 @@ const SWITCHES: &[&str] = &[
     "ep",
     "omni",
     "language-model-only",
+    "mm-encoder-only",
     "fully-sharded-loras",
     "enable-mm-embeds",
 ];
@@ -360,6 +361,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
     };
     memory_flags::vllm(flags, &mut settings);
     memory_flags::vllm_elsewhere(flags, candidate);
+    memory_flags::encoder_alone(flags, candidate);
     settings
 }
 
