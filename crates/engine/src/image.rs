@@ -123,8 +123,9 @@ pub fn built_for(image: &str) -> Option<&'static str> {
     if has(&another) {
         return None;
     }
-    let whole = |name: &&str| repository == **name || repository.ends_with(&format!("/{name}"));
-    (has(&cuda) || repository.starts_with("nvcr.io/") || CUDA_BY_NAME.iter().any(|n| whole(&n))).then_some("nvidia")
+    let whole = |name: &str| repository == name || repository.ends_with(&format!("/{name}"));
+    (has(&cuda) || repository.starts_with("nvcr.io/") || CUDA_BY_NAME.iter().any(|name| whole(name)))
+        .then_some("nvidia")
 }
 
 #[cfg(test)]

@@ -229,7 +229,9 @@ fn described(document: &Document, around: &Around<'_>) -> Vec<Unit> {
                 },
             };
             let mut units = simple(&replicas, &spec["template"], "spec.template");
-            units.iter_mut().for_each(|unit| unit.to_zero = to_zero);
+            for unit in &mut units {
+                unit.to_zero = to_zero;
+            }
             units
         }
         _ => shape::units(object),

@@ -41,9 +41,12 @@ const SIGNS: &[Signs] = &[
     },
 ];
 
+/// Writes a row's value into what is known of a card's health.
+type Sets = fn(&mut DeviceHealth, f64);
+
 /// What of a card's health dcgm-exporter tells (etc/default-counters.csv; the first is of the 1.x names). They make no device: a
 /// card without any figure is none that could be judged.
-const HEALTH: &[(&str, fn(&mut DeviceHealth, f64))] = &[
+const HEALTH: &[(&str, Sets)] = &[
     ("dcgm_xid_errors", |h, v| h.last_xid = xid(v)),
     ("DCGM_FI_DEV_XID_ERRORS", |h, v| h.last_xid = xid(v)),
     ("DCGM_FI_DEV_ROW_REMAP_FAILURE", |h, v| h.remap_failed = Some(v > 0.0)),

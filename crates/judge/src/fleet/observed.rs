@@ -361,13 +361,13 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
 
 /// Two models that servers of one workload say they serve: unlike roots, or, where these are not told, no name in common.
 fn unlike(told: &[&ServerIdentity]) -> Option<(String, String)> {
-    let differ = |a: &ServerIdentity, b: &ServerIdentity| match (&a.model_root, &b.model_root) {
-        (Some(a), Some(b)) => (!a.eq_ignore_ascii_case(b)).then(|| (a.clone(), b.clone())),
-        _ => {
-            let (first, second) = (a.served_names.first()?, b.served_names.first()?);
-            let common = a.served_names.iter().any(|n| b.served_names.contains(n));
-            (!common).then(|| (first.clone(), second.clone()))
+    let differ = |a: &ServerIdentity, b: &ServerIdentity| {
+        if let (Some(a), Some(b)) = (&a.model_root, &b.model_root) {
+            return (!a.eq_ignore_ascii_case(b)).then(|| (a.clone(), b.clone()));
         }
+        let (first, second) = (a.served_names.first()?, b.served_names.first()?);
+        let common = a.served_names.iter().any(|n| b.served_names.contains(n));
+        (!common).then(|| (first.clone(), second.clone()))
     };
     let (first, others) = told.split_first()?;
     others.iter().find_map(|other| differ(first, other))
