@@ -161,6 +161,37 @@ class Manifests(unittest.TestCase):
         self.check(of("Job", "once", {"template": template}, version="batch/v1"))
         self.assertAlmostEqual(self.found("parallelism-mismatch")[0]["usd_per_hour"], 7 * GPU, places=4)
 
+    def test_what_scales_to_zero(self):
+        """Nobody says how many hours a day it runs: its GPUs are counted once, without a price. What keeps one costs all day."""
+        knative = lambda **on: of("Service", "s", {"template": {"metadata": {"annotations": {f"autoscaling.knative.dev/{k.replace('_', '-')}": v for k, v in on.items()}}, "spec": spec(args=["--model", SMALL])}}, version="serving.knative.dev/v1")
+        kserve = lambda notes=None, **more: {**of("InferenceService", "i", {"predictor": {**more, "nodeSelector": H100, "model": {"modelFormat": {"name": "huggingface"}, "args": ["--model_id=" + SMALL], "resources": {"limits": {"nvidia.com/gpu": "1"}}}}}, version="serving.kserve.io/v1beta1"), "metadata": {"name": "i", "namespace": "ml", "annotations": notes or {}}}
+        keda = lambda **more: [deployment(args=["--model", SMALL]), of("ScaledObject", "h", {"scaleTargetRef": {"name": "web"}, **more}, version="keda.sh/v1alpha1")]
+        kubeai = lambda **more: of("Model", "k", {"engine": "VLLM", "url": "hf://" + SMALL, "resourceProfile": "nvidia-gpu-h100:1", **more}, version="kubeai.org/v1")
+        for made in ([knative()], [knative(min_scale="0")], [kserve(minReplicas=0)], [kserve({"autoscaling.knative.dev/min-scale": "0"})], keda(), keda(minReplicaCount=0), keda(minReplicaCount=2, idleReplicaCount=0), [kubeai()], [kubeai(minReplicas=0)]):
+            self.check(*made)
+            self.assertEqual((self.totals["gpus_unpriced"], self.totals["spend_usd_per_hour"]), (self.totals["gpus"], None), made)
+            self.assertTrue([g for g in self.report["gaps"] if "while nobody asks" in g["reason"]], made)
+        for made, gpus in (([knative(min_scale="2")], 2), ([kserve()], 1), ([kserve(minReplicas=3)], 3), (keda(minReplicaCount=1), 1), ([kubeai(minReplicas=1)], 1), ([kubeai(replicas=2)], 2)):
+            self.check(*made)
+            self.assertEqual((self.totals["gpus"], self.totals["gpus_unpriced"]), (gpus, 0), made)
+            self.assertFalse([g for g in self.report["gaps"] if "while nobody asks" in g["reason"]], made)
+
+    def test_roles_that_are_groups_of_pods(self):
+        """RoleBasedGroup makes a LeaderWorkerSet of a role: its replica is two pods of eight GPUs. What is not read leaves no total of 0."""
+        role = lambda **more: {"name": "prefill", "replicas": 2, "template": {"spec": spec(command=["python3", "-m", "sglang.launch_server", "--model-path", "deepseek-ai/DeepSeek-R1", "--tp", "16"], image=SGLANG, gpus=8)}, **more}
+        for more, gpus in (({"leaderWorkerSet": {"size": 2}}, 32), ({"leaderWorkerPattern": {"size": 3}}, 48), ({}, 16)):
+            self.check(of("RoleBasedGroup", "g", {"roles": [role(**more)]}, version="workloads.x-k8s.io/v1alpha1"))
+            self.assertEqual(self.totals["gpus"], gpus, more)
+        self.check(of("Workflow", "w", {"templates": [{"name": "train", "container": {"image": "acme/train:1", "resources": {"limits": {"nvidia.com/gpu": "8"}}}}]}, version="argoproj.io/v1alpha1"))
+        self.assertTrue([g for g in self.report["gaps"] if "form that is not known" in g["reason"]])
+        self.assertIsNone(self.totals["spend_usd_per_hour"])
+
+    def test_an_image_for_other_cards(self):
+        """A CUDA image where AMD's cards are asked for starts nowhere."""
+        for image, resource, wrong in ((VLLM, "amd.com/gpu", 1), ("vllm/vllm-openai-rocm:v0.14.0", "amd.com/gpu", 0), ("lmsysorg/sglang:v0.5.3-rocm630-mi30x", "nvidia.com/gpu", 1), (VLLM, "nvidia.com/gpu", 0), ("acme/server:1", "amd.com/gpu", 0)):
+            self.check(deployment(args=["--model", SMALL], image=image, resource=resource, select={}))
+            self.assertEqual(len(self.found("spec-hygiene", "vendor")), wrong, (image, resource))
+
     def test_one_on_each_node(self):
         """A DaemonSet's pods are as many as its nodes: counted once, and said."""
         self.check(of("DaemonSet", "edge", {"template": {"spec": spec(args=["--model", SMALL])}}))

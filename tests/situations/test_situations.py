@@ -276,6 +276,91 @@ class Situations(unittest.TestCase):
         self.assertEqual((report["totals"]["gpus"], report["totals"]["waste_usd_per_hour"] or 0), (0, 0))
         self.assertFalse([f for f in report["findings"] if f["usd_per_hour"]])
 
+    def test_a_pod_waits_that_would_fit_on_a_free_node(self):
+        """It has waited for an hour, and fits: something keeps it from there. The node it would take is not to be removed; where it fits nowhere the free one can go."""
+        self.judge([node("gpu-1"), node("gpu-2")])
+        [free] = self.found("dark-capacity", "unallocated")
+        self.assertEqual(free["grade"], "now")
+        self.judge([node("gpu-1"), pod("wait", None, gpus=4)])
+        [free] = self.found("dark-capacity", "unallocated")
+        self.assertEqual((round(free["usd_per_hour"], 4), free["grade"]), (NODE, "reusable"))
+        self.assertIn("ml/wait waits and fits on gpu-1", free["fix"]["summary"])
+        self.assertNotIn("Scale the pool down", free["fix"]["summary"])
+        self.assertAlmostEqual(self.report["totals"]["waste_now_usd_per_hour"] or 0, 0)
+        # Two nodes are free and it takes one: the other can go.
+        self.judge([node("gpu-1"), node("gpu-2"), pod("wait", None, gpus=4)])
+        self.assertAlmostEqual(self.report["totals"]["waste_now_usd_per_hour"], NODE, places=4)
+        self.assertIn("gpu-2: wholly free", self.found("dark-capacity", "unallocated")[0]["fix"]["summary"])
+        for more in (dict(nodeSelector={"zone": "other"}), dict(gpus=16)):
+            self.judge([node("gpu-1"), pod("wait", None, **{"gpus": 4, **more})])
+            self.assertEqual(self.found("dark-capacity", "unallocated")[0]["grade"], "now", more)
+        greedy = pod("wait", None, gpus=4)
+        greedy["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "400"
+        self.judge([node("gpu-1"), greedy])
+        self.assertEqual(self.found("dark-capacity", "unallocated")[0]["grade"], "now")
+
+    def test_replicas_that_serve_different_models(self):
+        """Each of four loads its own: none is a spare of the others, nor is their load one. Of one model they are as before."""
+        objects = [node("gpu-1"), *[owned("web", "gpu-1", replica=i, gpus=1, args=("--model", "/models/current", "--max-model-len", "4096")) for i in range(4)], *deployment("web", replicas=4)]
+        names = ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
+        def served(names):
+            pages = {}
+            for i, name in enumerate(names):
+                at = ("ml", f"web-5d9c-{'abcd'[i] * 5}", 8000)
+                pages[(*at, "/metrics")] = page(900, days=6).replace("served", name)
+                pages[(*at, "/v1/models")] = json.dumps({"object": "list", "data": [{"id": name, "object": "model", "root": name, "max_model_len": 4096}]})
+            self.judge(objects, pages)
+        apart = lambda: {c["id"] for c in self.report["checks"] for n in c["not_assessed"] if "different ones" in n["reason"]}
+        served(names[:1] * 4)
+        self.assertEqual((self.report["workloads"][0]["model"], apart()), (names[0], set()))
+        served(names)
+        self.assertFalse(self.found("over-replicated") + self.found("oversized-tier"), self.report["findings"])
+        self.assertIsNone(self.report["workloads"][0]["model"])
+        self.assertLessEqual({"over-replicated", "oversized-tier"}, apart())
+
+    def test_an_image_for_other_cards(self):
+        """A CUDA image finds no GPU on an MI300X, nor does ROCm's on an H100: said, without dollars."""
+        amd = node("gpu-1", gpus=0, kind="Standard_ND96isr_MI300X_v5", labels={"amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"})
+        for of in ("capacity", "allocatable"):
+            amd["status"][of] = {**amd["status"][of], "amd.com/gpu": "8"}
+        def on(made, image, resource):
+            web = owned("web", "gpu-1", gpus=1, image=image)
+            web["spec"]["containers"][0]["resources"]["limits"] = {resource: "1"}
+            self.judge([made, web, *deployment("web")])
+            found = self.found("spec-hygiene", "vendor")
+            self.assertFalse([f for f in found if f["usd_per_hour"]])
+            return len(found)
+        self.assertEqual(on(amd, "vllm/vllm-openai:v0.11.0", "amd.com/gpu"), 1)
+        self.assertEqual(on(amd, "rocm/vllm:rocm6.4.1_vllm_0.10.1_20250909", "amd.com/gpu"), 0)
+        self.assertEqual(on(node("gpu-1"), "rocm/vllm:rocm6.4.1_vllm_0.10.1_20250909", "nvidia.com/gpu"), 1)
+        self.assertEqual(on(node("gpu-1"), "vllm/vllm-openai:v0.11.0", "nvidia.com/gpu"), 0)
+
+    def test_nodes_that_are_no_machines(self):
+        """KWOK's, run.ai's and Liqo's nodes, virtual kubelets: simulated, another cluster's, or billed by the pod. Nobody pays for eight idle GPUs there."""
+        for labels, taint in (({"type": "kwok"}, None), ({}, "kwok.x-k8s.io/node"), ({"run.ai/simulated-gpu-node-pool": "default"}, None), ({"liqo.io/type": "virtual-node"}, None), ({"type": "virtual-kubelet"}, None), ({}, "virtual-kubelet.io/provider")):
+            made = node("gpu-1", labels=labels)
+            self.judge([tainted(made, taint) if taint else made])
+            self.assertEqual((self.states["free"], self.states["unknown"], self.report["totals"]["spend_usd_per_hour"]), (0, 8, None), (labels, taint))
+            self.assertFalse(self.report["findings"])
+            self.assertTrue([g for g in self.report["gaps"] if "no machine" in g["reason"]])
+        self.judge([node("gpu-1", labels={"type": "gpu"})])
+        self.assertEqual(self.states["free"], 8)
+
+    def test_chips_that_are_advertised_three_times(self):
+        """AWS' plugin counts chips, the same chips by their older name, and their cores: twelve chips. On which of them a pod's cores are nobody tells."""
+        chips = node("gpu-1", gpus=0, kind="inf2.48xlarge")
+        for of in ("capacity", "allocatable"):
+            chips["status"][of] = {**chips["status"][of], "aws.amazon.com/neuron": "12", "aws.amazon.com/neurondevice": "12", "aws.amazon.com/neuroncore": "24"}
+        self.judge([chips])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 12))
+        holder = pod("serve", "gpu-1", gpus=0, image="acme/neuron:1", args=())
+        holder["spec"]["containers"][0]["resources"] = {"limits": {"aws.amazon.com/neuroncore": "2"}, "requests": {"cpu": "1"}}
+        self.judge([chips, holder])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 0))
+        holder["spec"]["containers"][0]["resources"]["limits"] = {"aws.amazon.com/neuron": "2"}
+        self.judge([chips, holder])
+        self.assertEqual((self.report["totals"]["gpus"], self.states["free"]), (12, 10))
+
     def test_nodes_that_leave_are_not_free(self):
         """Spot reclaim, Karpenter's and the cluster autoscaler's own removal: the node goes by itself, today."""
         for key in ("aws-node-termination-handler/spot-itn", "karpenter.sh/disrupted", "ToBeDeletedByClusterAutoscaler", "cloud.google.com/impending-node-termination", "DeletionCandidateOfClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.cloudprovider.kubernetes.io/shutdown"):
@@ -309,7 +394,8 @@ class Situations(unittest.TestCase):
             self.assertEqual(paid(gke(gke_provisioning=value), **google), spot)
         self.assertEqual(paid(gke(gke_provisioning="standard"), **google), listed)
         for more in ({"gke_flex_start": "true"}, {"gke_queued": "true"}):
-            self.assertEqual(paid(gke(**more), **google)[1:], ("reusable", "estimated"), more)
+            # Google's own list of flex-start prices, not the on-demand rate.
+            self.assertEqual(paid(gke(**more), **google), (38.32, "reusable", "estimated"), more)
         spot = paid({"eks.amazonaws.com/capacityType": "SPOT"})
         self.assertLess(spot[0], 0.8 * NODE)
         for key, value in (("lifecycle", "Ec2Spot"), ("node.kubernetes.io/lifecycle", "spot"), ("spotinst.io/node-lifecycle", "spot"), ("scheduling.cast.ai/spot", "true")):

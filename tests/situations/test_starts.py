@@ -61,6 +61,46 @@ class Starts(Manifests):
         self.refused("below max_model_len", "H100", "--model", EIGHT, "--max-model-len", "4096", "--max-num-batched-tokens", "512", image=OLD.format("0.6.3"))
         self.starts("H100", "--model", EIGHT, "--max-model-len", "4096", "--max-num-batched-tokens", "512", "--enable-chunked-prefill", image=OLD.format("0.6.3"))
 
+    def test_models_that_are_gone(self):
+        """Llama 3.2 Vision ran until 0.10.2 (vLLM's registry names it). Of an unknown release nobody knows."""
+        at = lambda *version: fit("meta-llama/Llama-3.2-11B-Vision-Instruct", "--gpu", "H100", "--tp", 1, "--max-model-len", 4096, "--max-num-seqs", 8, *version)
+        self.assertIn("until 0.10.2", at("--engine-version", "0.14.0")["reason"])
+        self.assertNotIn("until", at("--engine-version", "0.10.2")["reason"])
+        self.assertNotIn("until", at()["reason"])
+
+    def test_the_length_of_what_embeds(self):
+        """gte-Qwen2's file for sentence-transformers says 32,768, its config 131,072: where nothing is stated the shorter may hold. Stated, it has to."""
+        gte = ("--model", "Alibaba-NLP/gte-Qwen2-7B-instruct", "--runner", "pooling")
+        self.unknown("L4", *gte)
+        self.refused("one request of 131072", "L4", *gte, "--max-model-len", "131072")
+        self.starts("L4", *gte, "--max-model-len", "8192")
+
+    def test_encoders_that_run_alone(self):
+        """The encoder of a split server loads no language model and keeps no cache: what it takes nobody knows. The side that decodes is a server."""
+        eyes = ("--model", "Qwen/Qwen2.5-VL-7B-Instruct")
+        config = lambda role: '{"ec_connector": "ECExampleConnector", "ec_role": "%s"}' % role
+        for more in (["--mm-encoder-only"], ["--convert", "mm_encoder_only"], ["--ec-transfer-config", config("ec_producer"), "--gpu-memory-utilization", "0.35"]):
+            self.unknown("L4", *eyes, *more)
+        self.refused("one request of", "L4", *eyes, "--ec-transfer-config", config("ec_consumer"))
+        self.unknown("L4", command=["python3", "-m", "sglang.launch_server", "--model-path", "Qwen/Qwen2.5-VL-7B-Instruct", "--encoder-only"], image=SGLANG)
+
+    def test_adapters_of_a_rank_that_is_none(self):
+        """vLLM takes ranks of a list. Without adapters nobody looks at it."""
+        lora = ("--model", SMALL, "--max-model-len", "4096", "--max-lora-rank")
+        self.refused("max_lora_rank 48", "H100", *lora, "48", "--enable-lora")
+        self.starts("H100", *lora, "64", "--enable-lora")
+        self.starts("H100", *lora, "48")
+
+    def test_an_fp8_cache_on_cards_before_ada(self):
+        """Triton's kernels refuse e4m3 there (vllm#26431), FlashInfer's read it: nobody can tell. Told by a server that runs, it is measured."""
+        cache = lambda how: ("--model", EIGHT, "--kv-cache-dtype", how, "--max-model-len", "4096")
+        for how in ("fp8", "fp8_e4m3"):
+            self.unknown("A100", *cache(how))
+            self.starts("H100", *cache(how))
+            self.starts("L40S", *cache(how))
+        self.starts("A100", *cache("fp8_e5m2"))
+        self.starts("A100", *cache("auto"))
+
     def test_cards_without_bfloat16(self):
         """vLLM asked for `--dtype half` until 0.8.5; Gemma runs in no float16, and so takes twice the memory there, or does not start."""
         small = ("--model", "Qwen/Qwen2.5-3B-Instruct", "--max-model-len", "4096", "--max-num-seqs", "8")

@@ -83,6 +83,11 @@ impl InstanceRow {
         }
     }
 
+    /// What it costs where it was waited for (GCP's flex-start and queued provisioning).
+    pub fn flex_start_price(&self) -> Option<UsdPerHour> {
+        self.list.filter(|_| self.offer == Offer::FlexStart)
+    }
+
     /// Whoever asks for one can rent it: with its cards' machine in the price, and no block to wait for.
     pub fn can_be_rented(&self) -> bool {
         self.offer == Offer::OnDemand

@@ -104,6 +104,8 @@ pub struct PriceQuery<'a> {
     pub instance_type: Option<&'a str>,
     pub region: Option<&'a str>,
     pub capacity_type: CapacityType,
+    /// It was waited for (GCP's DWS: flex-start, queued provisioning): it has prices of its own, below those of who asks and gets.
+    pub flex_start: bool,
     pub gpu: Option<&'a GpuFacts>,
     pub gpus: u32,
     /// What names the machine on a bill.
@@ -181,14 +183,20 @@ fn catalog_price(query: &PriceQuery<'_>, at: Timestamp, stale_days: u64) -> Node
                 .collect()
         })
         .unwrap_or_default();
-    let found = |row: &InstanceRow, source: PriceSource| {
-        row.price(query.capacity_type).map(|usd| NodePrice {
-            usd_per_hour: Some(usd),
-            source,
-            as_of: Some(row.as_of.clone()),
-            stale: is_stale(&row.as_of, at, stale_days),
-        })
+    let at_price = |row: &InstanceRow, usd: UsdPerHour, source: PriceSource| NodePrice {
+        usd_per_hour: Some(usd),
+        source,
+        as_of: Some(row.as_of.clone()),
+        stale: is_stale(&row.as_of, at, stale_days),
     };
+    if query.flex_start {
+        // What others pay for the machine is no guess at it: the discount differs by type.
+        let here = rows.iter().filter(|r| r.is_in(query.region.unwrap_or_default()));
+        let listed = here.filter_map(|r| Some(at_price(r, r.flex_start_price()?, PriceSource::Catalog)));
+        return listed.into_iter().next().unwrap_or_default();
+    }
+    let found =
+        |row: &InstanceRow, source: PriceSource| row.price(query.capacity_type).map(|usd| at_price(row, usd, source));
     // An unknown capacity type is not an exact row: on-demand is then a guess.
     let exact = if query.capacity_type == CapacityType::Unknown {
         PriceSource::RegionGuess

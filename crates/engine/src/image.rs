@@ -85,6 +85,49 @@ impl Image {
     }
 }
 
+/// Images of engines whose plain name is built for NVIDIA's cards; what is for others says so in its name or tag
+/// (docs.vllm.ai and docs.sglang.ai on images, huggingface.co/docs/text-generation-inference on hardware).
+const CUDA_BY_NAME: &[&str] = &[
+    "vllm/vllm-openai",
+    "lmsysorg/sglang",
+    "huggingface/text-generation-inference",
+];
+
+/// The vendor whose cards an image is built for, as its name and tag tell: "nvidia" or "amd". `None`: they do not, or it runs on several.
+pub fn built_for(image: &str) -> Option<&'static str> {
+    let Image { repository, tag } = Image::parse(image);
+    let tag = tag.unwrap_or_default().to_ascii_lowercase();
+    let has = |of: &dyn Fn(&str) -> bool| {
+        let text = [repository.as_str(), tag.as_str()];
+        let mut words = text.iter().flat_map(|t| t.split(|c: char| !c.is_ascii_alphanumeric()));
+        words.any(of)
+    };
+    let rocm = |word: &str| word.starts_with("rocm");
+    let cuda = |word: &str| {
+        word == "cuda"
+            || ["cuda", "cu"].iter().any(|p| {
+                let number = word.strip_prefix(p).unwrap_or_default();
+                number.len() >= 2 && number.bytes().all(|b| b.is_ascii_digit())
+            })
+    };
+    let another = |word: &str| {
+        [
+            "cpu", "xpu", "hpu", "gaudi", "intel", "tpu", "neuron", "npu", "ascend", "musa", "vulkan",
+        ]
+        .iter()
+        .any(|w| word.starts_with(w))
+    };
+    if has(&rocm) {
+        return (!has(&cuda)).then_some("amd");
+    }
+    if has(&another) {
+        return None;
+    }
+    let whole = |name: &str| repository == name || repository.ends_with(&format!("/{name}"));
+    (has(&cuda) || repository.starts_with("nvcr.io/") || CUDA_BY_NAME.iter().any(|name| whole(name)))
+        .then_some("nvidia")
+}
+
 #[cfg(test)]
 mod tests {
     use super::Image;
@@ -110,6 +153,31 @@ mod tests {
         );
         for text in ["vllm/vllm-openai", "vllm/vllm-openai:latest", "a/b:nightly", "x:5000/a"] {
             assert_eq!(Image::parse(text).version(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_tells_whose_cards_it_is_for() {
+        for (image, vendor) in [
+            ("vllm/vllm-openai:v0.11.0", Some("nvidia")),
+            ("mirror.local/vllm/vllm-openai:latest", Some("nvidia")),
+            ("vllm/vllm-openai-rocm:v0.14.0", Some("amd")),
+            ("rocm/vllm:rocm6.4.1_vllm_0.10.1_20250909", Some("amd")),
+            ("lmsysorg/sglang:v0.5.3-rocm630-mi30x", Some("amd")),
+            ("lmsysorg/sglang:v0.5.3-cu129", Some("nvidia")),
+            ("lmsysorg/sglang:v0.4.5-xeon-cpu", None),
+            ("ghcr.io/huggingface/text-generation-inference:3.3.4", Some("nvidia")),
+            ("ghcr.io/huggingface/text-generation-inference:3.3.4-rocm", Some("amd")),
+            ("ghcr.io/huggingface/text-generation-inference:3.3.4-intel-xpu", None),
+            ("ghcr.io/ggml-org/llama.cpp:server-cuda-b5000", Some("nvidia")),
+            ("ghcr.io/ggml-org/llama.cpp:server-vulkan", None),
+            ("ollama/ollama:0.5.7", None),
+            ("ollama/ollama:0.5.7-rocm", Some("amd")),
+            ("nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8.3", Some("nvidia")),
+            ("acme/curator:3", None),
+            ("acme/train:1", None),
+        ] {
+            assert_eq!(super::built_for(image), vendor, "{image}");
         }
     }
 

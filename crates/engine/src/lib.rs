@@ -23,7 +23,7 @@ mod unread;
 mod unsaid;
 mod uri;
 
-pub use image::Image;
+pub use image::{Image, built_for};
 pub use unread::{has_placeholder, has_stand_in, is_to_be_replaced, placeholder_in};
 pub use uri::{model_of_uri, mounted};
 

@@ -110,6 +110,25 @@ pub(super) fn vllm_elsewhere(flags: &Flags, candidate: &Candidate<'_>) {
     }
 }
 
+/// An instance that runs the encoders of a model for others loads no language model, and keeps no cache of keys and values (vLLM: docs
+/// on disaggregated encoders, `is_mm_encoder_only`, no KV specification of an `ec_producer`; SGLang: `--encoder-only`).
+pub(super) fn encoder_alone(flags: &Flags, candidate: &Candidate<'_>) {
+    let config = json(flags, &["ec-transfer-config"]).unwrap_or(Value::Null);
+    let role = config["ec_role"].as_str().map(String::from);
+    let producer = role
+        .or_else(|| flags.owned(&["ec-transfer-config.ec-role"]))
+        .is_some_and(|r| r == "ec_producer");
+    let switched = ["mm-encoder-only", "encoder-only"]
+        .iter()
+        .any(|name| flags.switch(name) == Some(true));
+    if producer || switched || flags.text(&["convert"]) == Some("mm_encoder_only") {
+        candidate.is_unread(
+            Setting::Sizing,
+            "the encoder that it runs for others, without the language model",
+        );
+    }
+}
+
 /// What a draft's name says of the method, as vLLM reads it (`SpeculativeConfig.__post_init__`).
 fn method_of(model: &str) -> &'static str {
     let name = model.to_ascii_lowercase();

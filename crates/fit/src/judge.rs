@@ -8,6 +8,7 @@ use super::kv::Context;
 use super::memory::Case;
 use super::pool::{self, gib};
 use super::steps::{self, Ledger};
+use crate::catalog::models::Task;
 
 /// All that a verdict is made from.
 pub(super) struct Judged<'a> {
@@ -129,6 +130,9 @@ impl Judged<'_> {
         match self.case.engine.rules {
             _ if settings.length_by_memory => (one(), one()),
             _ if open && facts.is_some_and(|f| f.cuts_its_context) => (one(), one()),
+            // A file beside the model may state a shorter one (sentence_bert_config.json; vllm/config/model.py,
+            // `get_sentence_transformer_tokenizer_config`), and it is not in the catalogue.
+            _ if open && self.case.engine.is_vllm() && self.case.model.task != Task::Generate => (one(), whole),
             Rules::Sglang if open => {
                 let step = context.request(self.case.step.tokens.min(length));
                 (step, step)

@@ -10,10 +10,12 @@ use crate::snapshot::server::EngineSettings;
 /// The first limit that is broken, in words.
 pub(super) fn broken(case: &Case<'_>) -> Option<String> {
     engine(case)
+        .or_else(|| gone(case))
         .or_else(|| quantization::unsupported(&case.scheme, &case.engine, case.settings, case.gpu))
         .or_else(|| half_precision(case))
         .or_else(|| heads(case))
         .or_else(|| steps(case))
+        .or_else(|| adapters(case))
         .or_else(|| stages(case))
         .or_else(|| blocks(case))
         .or_else(|| cut_group(case).filter(|c| c.sure).map(|c| c.reason))
@@ -47,6 +49,23 @@ fn engine(case: &Case<'_>) -> Option<String> {
         || case.engine.is_vllm() && ["RDNA3", "RDNA4"].contains(&architecture);
     let missing = !served || case.engine.rules == Rules::Trtllm;
     missing.then(|| format!("{name} has no kernels for {} ({architecture})", case.gpu.name))
+}
+
+/// Models that vLLM no longer runs, and the last release that did (`_PREVIOUSLY_SUPPORTED_MODELS`, vllm/model_executor/models/registry.py).
+const GONE: &[(&str, Version)] = &[
+    ("mllama", Version(0, 10, 2)),
+    ("phi4flash", Version(0, 10, 2)),
+    ("phi3small", Version(0, 9, 2)),
+];
+
+fn gone(case: &Case<'_>) -> Option<String> {
+    let version = case.engine.version.filter(|_| case.engine.is_vllm())?;
+    let (model, Version(major, minor, patch)) = GONE
+        .iter()
+        .find(|(m, last)| *m == case.model.model_type && version > *last)?;
+    Some(format!(
+        "vLLM ran {model} until {major}.{minor}.{patch}, and no longer does"
+    ))
 }
 
 fn heads(case: &Case<'_>) -> Option<String> {
@@ -154,6 +173,28 @@ fn half_precision(case: &Case<'_>) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// Ranks that vLLM's adapters may have (`MaxLoRARanks`, vllm/config/lora.py; 1, 320 and 512 came later).
+const LORA_RANKS: &[u64] = &[1, 8, 16, 32, 64, 128, 256, 320, 512];
+
+fn adapters(case: &Case<'_>) -> Option<String> {
+    let rank = case.settings.max_lora_rank.filter(|r| !LORA_RANKS.contains(r))?;
+    (case.engine.is_vllm() && case.settings.lora == Some(true))
+        .then(|| format!("max_lora_rank {rank} is none of {LORA_RANKS:?}"))
+}
+
+/// Keys and values in e4m3 on cards before Ada: FlashInfer reads them, Triton's kernels refuse ("type fp8e4nv not supported in this
+/// architecture", vllm-project/vllm#26431), and which of the two vLLM takes no source states. e5m2 both read.
+pub(super) fn cache_by_backend(case: &Case<'_>) -> Option<String> {
+    let e4m3 = matches!(case.settings.kv_cache_dtype.as_deref(), Some("fp8" | "fp8_e4m3"));
+    let old = case.gpu.compute_capability.is_some_and(|c| c < (8, 9));
+    (e4m3 && old && case.engine.rules == Rules::VllmV1).then(|| {
+        format!(
+            "whether an attention backend reads an fp8_e4m3 cache on {} depends on which one is taken: use fp8_e5m2, or auto",
+            case.gpu.name
+        )
+    })
 }
 
 fn stages(case: &Case<'_>) -> Option<String> {

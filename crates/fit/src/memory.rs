@@ -137,6 +137,10 @@ impl Case<'_> {
             placement.verdict = FitVerdict::Tight;
             placement.reason = cut.reason;
         }
+        if let Some(why) = limits::cache_by_backend(self).filter(|_| placement.verdict == FitVerdict::Fits) {
+            placement.verdict = FitVerdict::Tight;
+            placement.reason = why;
+        }
         if let Some(limit) = limits::broken(self) {
             placement.verdict = FitVerdict::DoesNotFit;
             placement.reason = limit;

@@ -45,7 +45,14 @@ const NODE: &[&str] = &[
     "scheduling.cast.ai/spot",
     "kubernetes.io/hostname",
     "kubernetes.io/arch",
+    "kubernetes.io/role",
+    "liqo.io/type",
+    "virtual-node.interlink/type",
+    "virtual-kubelet.io/provider",
 ];
+
+/// Of a label that anybody may write, only what says that the node is no machine (KWOK, virtual-kubelet).
+const NO_MACHINE: (&str, &[&str]) = ("type", &["kwok", "virtual-kubelet"]);
 
 const POD: &[&str] = &[
     "pod-template-hash",
@@ -94,7 +101,11 @@ fn keep(all: BTreeMap<String, String>, prefixes: &[&str], extra: &[String]) -> B
 }
 
 pub(super) fn of_node(all: BTreeMap<String, String>, extra: &[String]) -> BTreeMap<String, String> {
-    keep(all, NODE, extra)
+    let (key, values) = NO_MACHINE;
+    let told = all.get(key).filter(|v| values.contains(&v.as_str())).cloned();
+    let mut kept = keep(all, NODE, extra);
+    kept.extend(told.map(|v| (key.to_string(), v)));
+    kept
 }
 
 pub(super) fn of_pod(all: BTreeMap<String, String>, extra: &[String]) -> BTreeMap<String, String> {
@@ -139,5 +150,7 @@ mod tests {
             &[],
         );
         assert_eq!(kept.len(), 3);
+        let typed = |value: &str| of_node(BTreeMap::from([("type".to_string(), value.to_string())]), &[]);
+        assert_eq!((typed("kwok").len(), typed("anything").len()), (1, 0));
     }
 }

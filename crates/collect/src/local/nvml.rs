@@ -1,6 +1,6 @@
 //! GPUs of this host through NVML: devices, MIG instances, readings, and the processes on them.
 
-use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance};
+use crate::snapshot::gpu::{DeviceHealth, Generation, GpuReading, GpuScrape, MigInstance};
 use crate::units::{Bytes, Ratio, Watts};
 use jiff::Timestamp;
 use nvml_wrapper::error::NvmlError;
@@ -105,6 +105,7 @@ fn device_rows(device: &Device<'_>, index: u32, node: &str, at: Timestamp, found
         maps_pods: true,
         generation: Some(Generation::Nvml),
         readings: Vec::new(),
+        health: DeviceHealth::default(),
     };
     let mut instances = Vec::new();
     // NotSupported on cards without MIG, and an error on drivers that do not know the call: then it is a whole GPU.

@@ -75,8 +75,16 @@ impl<'a> Store<'a> {
                     let spec = &object["spec"];
                     let target = &spec["scaleTargetRef"];
                     let kind = text(&target["kind"]).unwrap_or_else(|| "Deployment".into());
-                    let least = number(&spec["minReplicas"]).or_else(|| number(&spec["minReplicaCount"]));
-                    if let (Some(of), Some(least)) = (text(&target["name"]), least.filter(|n| *n > 0)) {
+                    let least = if object["kind"] == "ScaledObject" {
+                        // KEDA's own default is 0; the idle count holds while none of its triggers is active.
+                        [&spec["idleReplicaCount"], &spec["minReplicaCount"]]
+                            .into_iter()
+                            .find(|v| !v.is_null())
+                            .map_or(Some(0), number)
+                    } else {
+                        number(&spec["minReplicas"])
+                    };
+                    if let (Some(of), Some(least)) = (text(&target["name"]), least) {
                         add(&mut store.scaled, (key.0, format!("{kind} {of}")), file(), least);
                     }
                 }
@@ -171,7 +179,7 @@ impl<'a> Around<'a> {
         self.pick(&self.store.bases, "", name)
     }
 
-    /// Replicas that an autoscaler keeps at least.
+    /// Replicas that an autoscaler keeps at least; 0: it takes the object to none.
     pub(super) fn least_replicas(&self, namespace: &str, kind: &str, name: &str) -> Option<u64> {
         self.pick(&self.store.scaled, namespace, &format!("{kind} {name}"))
     }

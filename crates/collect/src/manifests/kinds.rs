@@ -26,6 +26,8 @@ pub(super) struct Unit {
     pub(super) members: Vec<Member>,
     /// A server that the object describes apart from its pods, as a container: Ray Serve's configuration, a preset.
     pub(super) serves: Option<Value>,
+    /// An autoscaler takes it to none while nobody asks it: its replicas are those of a time when somebody does.
+    pub(super) to_zero: bool,
     /// "prefill" or "decode".
     pub(super) role: Option<&'static str>,
     /// The model as the object names it, where a container only sees a mount.
@@ -87,6 +89,13 @@ fn simple(replicas: &Value, template: &Value, path: &str) -> Vec<Unit> {
         members: vec![member(1, template.clone(), &format!("{path}.spec"))],
         ..Unit::default()
     }]
+}
+
+/// How many Knative keeps at least, by the annotation on what it makes revisions of.
+pub(super) fn least_scale(annotations: &Value) -> Option<u64> {
+    ["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"]
+        .iter()
+        .find_map(|k| number(&annotations[*k]))
 }
 
 /// Pods of a Job that run at once: never more than it has to complete.
@@ -203,15 +212,13 @@ fn described(document: &Document, around: &Around<'_>) -> Vec<Unit> {
         _ if spec["template"]["spec"]["containers"].is_array() => {
             let fixed = &spec["template"]["metadata"]["annotations"];
             // A Knative Service has no replicas: its least number stands in an annotation.
-            let least = ["autoscaling.knative.dev/min-scale", "autoscaling.knative.dev/minScale"]
-                .iter()
-                .find_map(|k| number(&fixed[*k]).filter(|n| *n > 0))
-                .map_or(Value::Null, Value::from);
-            let scaled = || {
-                let kind = object["kind"].as_str().unwrap_or_default();
-                let of = around.least_replicas(&around::namespace(object), kind, &around::name(object));
-                of.map_or(Value::Null, Value::from)
-            };
+            let kept = least_scale(fixed);
+            let least = kept.filter(|n| *n > 0).map_or(Value::Null, Value::from);
+            let kind = object["kind"].as_str().unwrap_or_default();
+            let autoscaler = around.least_replicas(&around::namespace(object), kind, &around::name(object));
+            let scaled = || autoscaler.filter(|n| *n > 0).map_or(Value::Null, Value::from);
+            // Knative keeps none where nothing else is said (config-autoscaler: min-scale 0, enable-scale-to-zero true).
+            let to_zero = autoscaler == Some(0) || of("serving.knative.dev/") && kept.unwrap_or(0) == 0;
             let replicas = match (&spec["replicas"], &least) {
                 (Value::Null, Value::Null) => scaled(),
                 (Value::Null, least) => least.clone(),
@@ -221,7 +228,11 @@ fn described(document: &Document, around: &Around<'_>) -> Vec<Unit> {
                     _ => stated.clone(),
                 },
             };
-            simple(&replicas, &spec["template"], "spec.template")
+            let mut units = simple(&replicas, &spec["template"], "spec.template");
+            for unit in &mut units {
+                unit.to_zero = to_zero;
+            }
+            units
         }
         _ => shape::units(object),
     }

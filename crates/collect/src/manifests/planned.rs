@@ -147,9 +147,8 @@ fn node(name: String, pod: &Pod, devices: BTreeMap<String, u64>, asked: Asked<'_
     if let Some(region) = asked.region {
         labels.entry(REGION.into()).or_insert_with(|| region.into());
     }
-    let kind = pod.owner.as_ref().map_or("", |o| o.kind.as_str());
-    if NOW_AND_THEN.contains(&kind) {
-        labels.insert(RUNS_LABEL.into(), "now-and-then".into());
+    if let Some(runs) = pod.labels.get(RUNS_LABEL) {
+        labels.insert(RUNS_LABEL.into(), runs.clone());
     }
     let provider = CLOUDS
         .iter()

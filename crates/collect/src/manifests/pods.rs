@@ -10,12 +10,12 @@ use super::yaml::Document;
 use super::{Manifests, planned, shape, spark};
 use crate::engine::{self, ContainerSpec};
 use crate::kube::{parse_ignore, pod_of_template};
-use crate::snapshot::Gap;
 use crate::snapshot::cluster::{
     Condition, Container, ContainerKind, Controller, Note, NoteAbout, Origin, OwnerRef, Pod, Unread, UnreadKind,
 };
 use crate::snapshot::resources::is_device;
 use crate::snapshot::server::{EngineKind, EngineSettings, ServerRole, Setting};
+use crate::snapshot::{Gap, RUNS_LABEL};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 
@@ -54,6 +54,13 @@ pub(super) fn build(documents: &[Document], all: &mut Manifests) {
         };
         all.gaps
             .push(gap(document, &format!("{kind} {}", name(object)), reason));
+        // How many it asks for is in no total, and no total without it is whole.
+        all.environments[place.environment].unread.push(Unread {
+            what: UnreadKind::Amount,
+            namespace: Some(namespace(object)),
+            name: Some(format!("{kind}/{}", name(object))),
+            refused: false,
+        });
     }
     for environment in &mut all.environments {
         environment
@@ -148,6 +155,9 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
         pod.scheduled.clone_from(&unplaced);
         let labels = std::mem::take(&mut pod.labels);
         pod.labels = labels.into_iter().filter(|(k, _)| !k.starts_with("ray.io/")).collect();
+        if unit.to_zero || planned::NOW_AND_THEN.contains(&kind.as_str()) {
+            pod.labels.insert(RUNS_LABEL.into(), "now-and-then".into());
+        }
         let own = member.count.known().filter(|_| unplaced.is_none()).unwrap_or(1);
         let mut count = own.min(left);
         cut |= count < own;
@@ -181,7 +191,7 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
         });
     }
     if made > 0
-        && let Some((reason, effect)) = uncertain(&kind)
+        && let Some((reason, effect)) = uncertain(&kind, unit.to_zero)
     {
         all.gaps.push(Gap {
             effect: effect.into(),
@@ -214,8 +224,12 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
 }
 
 /// What of a kind's use no manifest says, and what that means for the report.
-fn uncertain(kind: &str) -> Option<(&'static str, &'static str)> {
+fn uncertain(kind: &str, to_zero: bool) -> Option<(&'static str, &'static str)> {
     match kind {
+        _ if to_zero => Some((
+            "its autoscaler takes it to none while nobody asks it: how many hours a day it runs the manifest does not say",
+            "its GPUs are those of a time when it is asked, and have no price",
+        )),
         _ if planned::NOW_AND_THEN.contains(&kind) => Some((
             "it runs now and then, by a schedule or for what waits in a queue: how long, and how many at once, the manifest does not say",
             "its GPUs are those of one run, and have no price",

@@ -77,6 +77,19 @@ struct Above<'a> {
     name: Option<&'a str>,
 }
 
+/// How many pods one replica of a role is: AIBrix' roles, and those that RoleBasedGroup makes a `LeaderWorkerSet` of
+/// (sgl-project/rbg, api/workloads).
+fn pods_of_one(role: &Value) -> &Value {
+    [
+        &role["podGroupSize"],
+        &role["leaderWorkerSet"]["size"],
+        &role["leaderWorkerPattern"]["size"],
+    ]
+    .into_iter()
+    .find(|v| !v.is_null())
+    .unwrap_or(&Value::Null)
+}
+
 fn is_template(value: &Value) -> bool {
     value["spec"]["containers"].as_array().is_some_and(|c| !c.is_empty())
 }
@@ -98,8 +111,7 @@ fn walk(value: &Value, path: &str, above: &Above<'_>, depth: usize, found: &mut 
             let own_name = text(&value["name"]).or_else(|| text(&value["groupName"]));
             let here = Above {
                 replicas: above.replicas.clone().times(Count::of(&value["replicas"], 1)),
-                // AIBrix: a role's replica is so many pods.
-                group: match &value["podGroupSize"] {
+                group: match pods_of_one(value) {
                     Value::Null => above.group.clone(),
                     size => Count::of(size, 1).map(|n| n.max(1)),
                 },
@@ -351,8 +363,12 @@ pub(super) fn kubeai_model(spec: &Value) -> Vec<Unit> {
     let stated = [&spec["replicas"], &spec["minReplicas"]]
         .into_iter()
         .find(|v| !v.is_null());
+    let least = Count::of(stated.unwrap_or(&Value::Null), 0);
+    // KubeAI's autoscaler starts at none, and makes the first when it is asked.
+    let to_zero = least.known() == Some(0) && spec["autoscalingDisabled"] != true;
     vec![Unit {
-        replicas: Count::of(stated.unwrap_or(&Value::Null), 0),
+        replicas: if to_zero { 1.into() } else { least },
+        to_zero,
         members: vec![member(1, template, "spec")],
         serves: Some(serves),
         ..Unit::default()

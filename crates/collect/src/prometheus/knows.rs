@@ -77,6 +77,7 @@ mod tests {
             scope: "cluster=\"a\",".into(),
             containers: Vec::new(),
             namespaces: Vec::new(),
+            cpu_limits: Vec::new(),
             pins: true,
             hosts_by_address: false,
         }

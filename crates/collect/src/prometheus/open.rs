@@ -283,6 +283,7 @@ async fn introduce(
         scope,
         containers: Vec::new(),
         namespaces: Vec::new(),
+        cpu_limits: Vec::new(),
         pins: true,
         hosts_by_address: false,
     };

@@ -7,14 +7,14 @@ use super::open::Flavoured;
 use super::read::Reader;
 use super::rounds::{Rebuild, Round, run};
 use super::tag::{Size, Tag};
-use super::words::{DEVICE_FIGURES, Maker, Owner, Words, names_pattern};
+use super::words::{CpuLimit, DEVICE_FIGURES, Maker, Owner, Words, names_pattern};
 use super::{ALL, gap, remedy, stamp, window};
 use crate::options::CollectOptions;
 use crate::snapshot::Gap;
-use crate::snapshot::cluster::Cluster;
+use crate::snapshot::cluster::{Cluster, Container, Pod};
 use crate::snapshot::history::History;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bins of the check definitions (R7); coarser where a fleet is so large that they would be a burden to the store.
@@ -268,6 +268,31 @@ fn held_by(words: &mut Words, cluster: &Cluster) {
     if namespaces.len() <= FEW {
         words.namespaces = namespaces.into_iter().collect();
     }
+    words.cpu_limits = limits(held().filter(|(p, c)| plain(&p.namespace) && plain(&c.name)));
+}
+
+/// CPU limits of containers with GPUs by their names. A name of which pods differ in it tells nothing, nor does one of which a pod has
+/// none: nobody can say in a question which of them a series is of.
+fn limits<'a>(held: impl Iterator<Item = (&'a Pod, &'a Container)>) -> Vec<CpuLimit> {
+    /// More would make the questions longer than stores take them.
+    const MOST: usize = 4;
+    let mut by_name: BTreeMap<(&str, &str), BTreeSet<Option<u64>>> = BTreeMap::new();
+    for (pod, container) in held {
+        let cores = container.limits.cpu.map(|c| c.0).filter(|c| *c > 0);
+        by_name
+            .entry((&pod.namespace, &container.name))
+            .or_default()
+            .insert(cores);
+    }
+    let told = by_name.into_iter().filter_map(|((namespace, container), all)| {
+        let only = all.first().copied().flatten().filter(|_| all.len() == 1)?;
+        Some(CpuLimit {
+            namespace: namespace.into(),
+            container: container.into(),
+            cores: only as f64 / 1000.0,
+        })
+    });
+    told.take(MOST).collect()
 }
 
 /// How much there is, how often it is scraped, where devices name their holders.
@@ -502,6 +527,7 @@ mod tests {
             scope: String::new(),
             containers: vec!["server".into(), "vllm".into()],
             namespaces: vec!["ml".into(), "search".into()],
+            cpu_limits: Vec::new(),
             pins: true,
             hosts_by_address: false,
         };
@@ -567,6 +593,61 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn limits_of_the_specifications_stand_in_where_no_metric_tells_them() {
+        use crate::units::MilliCores;
+        let pod = |namespace: &str, name: &str, cores: Option<u64>| {
+            let mut container = Container {
+                name: name.into(),
+                ..Container::default()
+            };
+            container.requests.devices.insert("nvidia.com/gpu".into(), 1);
+            container.limits.cpu = cores.map(|c| MilliCores(c * 1000));
+            Pod {
+                namespace: namespace.into(),
+                containers: vec![container],
+                ..Pod::default()
+            }
+        };
+        let cluster = Cluster {
+            pods: vec![
+                pod("ml", "server", Some(16)),
+                pod("ml", "server", Some(16)),
+                // Two limits of one name, and one pod without: nobody can say which is whose.
+                pod("ml", "vllm", Some(8)),
+                pod("ml", "vllm", Some(24)),
+                pod("search", "server", Some(4)),
+                pod("search", "server", None),
+            ],
+            ..Cluster::default()
+        };
+        let mut told = words(&[EngineKind::Vllm], &DCGM);
+        held_by(&mut told, &cluster);
+        assert_eq!(
+            told.cpu_limits,
+            [CpuLimit {
+                namespace: "ml".into(),
+                container: "server".into(),
+                cores: 16.0
+            }]
+        );
+        let text = |words: &Words| asked(words).into_iter().map(|r| r.packed.query).collect::<String>();
+        let stated = "namespace=\"ml\",}[300s]))/16";
+        // kube-state-metrics' own limits come first.
+        assert!(!text(&told).contains(stated));
+        for limit in [
+            "kube_pod_container_resource_limits",
+            "container_spec_cpu_quota",
+            "container_spec_cpu_period",
+        ] {
+            told.names.remove(limit);
+        }
+        assert!(text(&told).contains(stated), "{}", text(&told));
+        parsed(&told, ("", ""), &mut BTreeSet::new());
+        told.cpu_limits.clear();
+        assert!(!text(&told).contains(stated));
     }
 
     /// Where holders stand, whether `@` is known, matchers of the whole store.

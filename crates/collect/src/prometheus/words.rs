@@ -207,6 +207,8 @@ pub(super) struct Words {
     /// Containers that hold GPUs, to keep cAdvisor's thousands of others out; empty: not known.
     pub(super) containers: Vec<String>,
     pub(super) namespaces: Vec<String>,
+    /// CPU limits as the pods' specifications have them, for stores without a metric of them.
+    pub(super) cpu_limits: Vec<CpuLimit>,
     /// Whether it knows the `@` modifier (Prometheus since 2.33).
     pub(super) pins: bool,
     /// Hosts of devices are told by the address that they are scraped at alone.
@@ -229,6 +231,14 @@ const COPIES: &[&str] = &[
     "moe_ep_rank",
     "pid",
 ];
+
+/// Cores that a container of this name may use, where all pods of its namespace agree on it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CpuLimit {
+    pub(super) namespace: String,
+    pub(super) container: String,
+    pub(super) cores: f64,
+}
 
 impl Words {
     pub(super) fn has(&self, name: &str) -> bool {

@@ -172,7 +172,10 @@ impl Results {
                 .iter_mut()
                 .find(|k| k.uuid == gpu.uuid && k.mig == gpu.mig && k.index == gpu.index)
             {
-                Some(known) => known.readings.extend(gpu.readings),
+                Some(known) => {
+                    known.readings.extend(gpu.readings);
+                    known.health = gpu.health.or(known.health);
+                }
                 None => known.push(gpu),
             }
         }

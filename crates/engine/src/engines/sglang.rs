@@ -93,6 +93,7 @@ const SWITCHES: &[&str] = &[
     "disable-radix-cache",
     "enable-dp-attention",
     "disable-cuda-graph",
+    "encoder-only",
     "enable-ep-moe",
     "enable-lora",
     "enable-torch-compile",
@@ -204,6 +205,7 @@ impl Engine for Sglang {
         };
         memory_flags::sglang(&flags, &mut settings);
         memory_flags::sglang_elsewhere(&flags, candidate);
+        memory_flags::encoder_alone(&flags, candidate);
         Some(settings)
     }
 

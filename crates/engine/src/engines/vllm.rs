@@ -147,6 +147,7 @@ const SWITCHES: &[&str] = &[
     "ep",
     "omni",
     "language-model-only",
+    "mm-encoder-only",
     "fully-sharded-loras",
     "enable-mm-embeds",
 ];
@@ -218,14 +219,25 @@ impl Engine for Vllm {
         identity.kv_cache_dtype = told("cache_dtype");
         identity.prefix_caching = told("enable_prefix_caching").map(|v| v == "True");
         identity.engines = page.distinct("vllm_num_requests_running", "engine");
-        identity.asleep = page
-            .label_where_positive("vllm_engine_sleep_state", "sleep_state")
-            .map(|s| s != "awake");
+        identity.asleep = asleep(page);
         identity.max_model_len = number("kv_cache_size_tokens")
             .zip(told("kv_cache_max_concurrency").and_then(|v| v.parse::<f64>().ok()))
             .filter(|(_, c)| *c > 0.0)
             .map(|(tokens, concurrency)| (tokens as f64 / concurrency).round() as u64);
     }
+}
+
+/// `vllm:engine_sleep_state` has one row for each state and engine, and 1 at the one that holds (vllm/v1/metrics/loggers.py,
+/// `record_sleep_state`: "awake", "weights_offloaded" at level 1, "discard_all" at level 2; all are 0 at level 0). The server
+/// sleeps where none of its engines is awake.
+fn asleep(page: &Page) -> Option<bool> {
+    let rows = page.series("vllm_engine_sleep_state");
+    let mut awake = rows
+        .iter()
+        .filter(|(labels, _)| labels.get("sleep_state").is_some_and(|s| s == "awake"))
+        .peekable();
+    awake.peek()?;
+    Some(!awake.any(|(_, value)| *value > 0.0))
 }
 
 /// Modules that serve; others beside them work off a batch (`vllm.entrypoints.openai.run_batch`).
@@ -349,6 +361,7 @@ fn settings(flags: &Flags, candidate: &Candidate<'_>) -> EngineSettings {
     };
     memory_flags::vllm(flags, &mut settings);
     memory_flags::vllm_elsewhere(flags, candidate);
+    memory_flags::encoder_alone(flags, candidate);
     settings
 }
 

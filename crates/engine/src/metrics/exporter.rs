@@ -3,7 +3,7 @@
 use super::devices::{DEVICES, DeviceFigure, DeviceSeries, Of};
 use super::page::{Page, Series};
 use crate::exporters::{self, DeviceKey, EXPORTERS, Exporter, ExporterKind};
-use crate::snapshot::gpu::{Generation, GpuReading, GpuScrape, MigInstance, PodName};
+use crate::snapshot::gpu::{DeviceHealth, Generation, GpuReading, GpuScrape, MigInstance, PodName};
 use crate::units::{Bytes, Ratio, Watts};
 use gpuwaste_facts::limits::{self, Card, Impossible};
 use jiff::Timestamp;
@@ -41,12 +41,32 @@ const SIGNS: &[Signs] = &[
     },
 ];
 
+/// Writes a row's value into what is known of a card's health.
+type Sets = fn(&mut DeviceHealth, f64);
+
+/// What of a card's health dcgm-exporter tells (etc/default-counters.csv; the first is of the 1.x names). They make no device: a
+/// card without any figure is none that could be judged.
+const HEALTH: &[(&str, Sets)] = &[
+    ("dcgm_xid_errors", |h, v| h.last_xid = xid(v)),
+    ("DCGM_FI_DEV_XID_ERRORS", |h, v| h.last_xid = xid(v)),
+    ("DCGM_FI_DEV_ROW_REMAP_FAILURE", |h, v| h.remap_failed = Some(v > 0.0)),
+    ("DCGM_FI_DEV_ROW_REMAP_PENDING", |h, v| h.remap_pending = Some(v > 0.0)),
+];
+
+/// More than any XID there is (NVIDIA's catalogue ends below 200).
+const MOST_XID: f64 = 1_000.0;
+
+fn xid(value: f64) -> Option<u32> {
+    (1.0..MOST_XID).contains(&value).then_some(value as u32)
+}
+
 pub fn is_wanted(name: &str) -> bool {
     // Most lines of a page are of DCGM's other fields.
     let first = |prefix: &str| name.starts_with(prefix);
     let may = ["DCGM_", "dcgm_", "gpu_", "amd_", "habana", "nvidia_smi_", "all_smi_"];
     may.iter().any(|p| first(p))
         && (DEVICES.iter().any(|s| s.name == name)
+            || HEALTH.iter().any(|(n, _)| *n == name)
             || SIGNS
                 .iter()
                 .any(|s| s.info.contains(&name) || s.mig_mode == name || s.success == name))
@@ -96,6 +116,9 @@ pub fn read(text: &[u8], at: Timestamp, node: &str) -> DevicePage {
             if own.figure(series, page.series(series.name)) {
                 generation = generation.max(Some(series.generation));
             }
+        }
+        if exporter.kind == ExporterKind::Dcgm {
+            own.health(&page);
         }
         if signs.is_some_and(|s| s.zero_is_unread) {
             devices.values_mut().for_each(Device::forget_zeros);
@@ -192,6 +215,27 @@ impl Reader<'_> {
         Some(key)
     }
 
+    /// What is said of the cards that are known already; of a card's instances each repeats it.
+    fn health(&mut self, page: &Page) {
+        let names = &self.exporter.labels;
+        for (name, set) in HEALTH {
+            for (labels, value) in page.series(name).iter().filter(|(_, v)| !is_blank(*v)) {
+                let (card, _) = names.key(value_of(labels));
+                for (_, device) in self.devices.iter_mut().filter(|((own, _), _)| *own == card) {
+                    // Sharers repeat the row: what one of them says stands.
+                    let mut said = DeviceHealth::default();
+                    set(&mut said, *value);
+                    let failed = |a: Option<bool>, b: Option<bool>| if b == Some(true) { b } else { a.or(b) };
+                    device.health = DeviceHealth {
+                        last_xid: device.health.last_xid.or(said.last_xid),
+                        remap_failed: failed(device.health.remap_failed, said.remap_failed),
+                        remap_pending: failed(device.health.remap_pending, said.remap_pending),
+                    };
+                }
+            }
+        }
+    }
+
     /// Reads one name's rows; whether there are any.
     fn figure(&mut self, series: &DeviceSeries, rows: &[Series]) -> bool {
         let scale = series.unit.scale(rows.iter().map(|(_, v)| *v));
@@ -229,6 +273,7 @@ struct Device {
     holders: Vec<PodName>,
     maps_pods: bool,
     values: BTreeMap<DeviceFigure, f64>,
+    health: DeviceHealth,
 }
 
 impl Device {
@@ -239,6 +284,7 @@ impl Device {
             holders: Vec::new(),
             maps_pods: false,
             values: BTreeMap::new(),
+            health: DeviceHealth::default(),
         }
     }
 
@@ -343,6 +389,7 @@ fn finish(
                     own.next().map(|s| s.generation)
                 }),
                 readings: vec![device.reading(at)],
+                health: device.health,
                 holders: device.holders,
             }
         })

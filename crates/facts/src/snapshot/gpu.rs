@@ -34,6 +34,83 @@ pub struct GpuScrape {
     pub generation: Option<Generation>,
     /// One per pass, oldest first.
     pub readings: Vec<GpuReading>,
+    /// Of the last pass that told any.
+    #[serde(skip_serializing_if = "DeviceHealth::is_unsaid")]
+    pub health: DeviceHealth,
+}
+
+/// What an exporter says of a card's health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DeviceHealth {
+    /// The last XID that the driver logged since the exporter began; it stays there whatever was done since. `None`: none, or not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_xid: Option<u32>,
+    /// A row of the memory could not be remapped: the card is to be replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remap_failed: Option<bool>,
+    /// A row is remapped once the card is reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remap_pending: Option<bool>,
+}
+
+impl DeviceHealth {
+    /// XIDs after which the card is of no use until it is reset or replaced, or its machine restarted, and what they mean (NVIDIA's XID
+    /// catalogue, docs.nvidia.com/deploy/xid-errors: immediate action `RESET_GPU`, `RESTART_BM` or the workflow of XID 48).
+    pub const FATAL_XIDS: [(u32, &str); 10] = [
+        (46, "it stopped processing"),
+        (48, "uncorrectable memory error"),
+        (62, "a microcontroller of it halted"),
+        (64, "a row of its memory could not be remapped"),
+        (79, "it has fallen off the bus"),
+        (95, "uncontained memory error"),
+        (119, "its GSP does not answer"),
+        (120, "its GSP failed"),
+        (140, "unrecovered ECC error"),
+        (143, "it could not be initialized"),
+    ];
+    /// XIDs that programs cause, and that say nothing of the card (NVIDIA/k8s-device-plugin, internal/rm/health.go).
+    pub const APPLICATION_XIDS: [u32; 6] = [13, 31, 43, 45, 68, 109];
+
+    pub fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn fatal(&self) -> Option<(u32, &'static str)> {
+        Self::FATAL_XIDS
+            .into_iter()
+            .find(|(xid, _)| Some(*xid) == self.last_xid)
+    }
+
+    /// Nobody can rely on the card until it is reset or replaced.
+    pub fn is_broken(&self) -> bool {
+        self.remap_failed == Some(true) || self.fatal().is_some()
+    }
+
+    /// What is wrong with it; `None`: nothing that is said.
+    pub fn words(&self) -> Option<String> {
+        if self.remap_failed == Some(true) {
+            return Some("row remapping failed".into());
+        }
+        if let Some((xid, meaning)) = self.fatal() {
+            return Some(format!("the last XID is {xid} ({meaning})"));
+        }
+        if self.remap_pending == Some(true) {
+            return Some("a row remapping waits for a reset".into());
+        }
+        let xid = self.last_xid.filter(|xid| !Self::APPLICATION_XIDS.contains(xid))?;
+        Some(format!("the last XID is {xid}"))
+    }
+
+    /// What either of two says; the later one's word where both speak.
+    #[must_use]
+    pub fn or(self, earlier: Self) -> Self {
+        Self {
+            last_xid: self.last_xid.or(earlier.last_xid),
+            remap_failed: self.remap_failed.or(earlier.remap_failed),
+            remap_pending: self.remap_pending.or(earlier.remap_pending),
+        }
+    }
 }
 
 /// A device of which more is shown is in use (ours: drivers at rest show none).

@@ -88,6 +88,11 @@ pub enum ResourceKind {
     Other,
 }
 
+/// AWS' plugin advertises the same chips three times: as chips, under the older name for them, and as their cores
+/// (aws-neuron/aws-neuron-sdk, containers/kubernetes). Which chips the cores of a pod are on is not told.
+pub const NEURON: &str = "aws.amazon.com/neuron";
+pub const NEURON_OTHERWISE: [&str; 2] = ["aws.amazon.com/neurondevice", "aws.amazon.com/neuroncore"];
+
 /// What one unit of `resource` is; [`ResourceKind::Other`] for names of no accelerator vendor.
 pub fn kind(resource: &str) -> ResourceKind {
     if !DEVICE_PREFIXES.iter().any(|p| resource.starts_with(p)) || resource.starts_with("nvidia.com/gpu.deploy") {

@@ -23,7 +23,8 @@ documented! {
     ///   unallocated  on a Ready, schedulable node older than an hour, and no pod or claim holds them
     ///   unhealthy    the node has not been Ready for an hour, is cordoned for a day, or its health monitor has called its GPUs broken
     ///                for an hour (and nobody holds them); devices are missing from its allocatable, tainted by their driver, or full of
-    ///                what dead processes left
+    ///                what dead processes left; or nobody holds them and their exporter says that row remapping failed, or that the last
+    ///                XID is one after which a card has to be reset (48, 64, 79, 95 and others; not those that programs cause)
     ///   stuck        held by a pod that has not been Ready for an hour (longer where its startup probe or its weights need longer):
     ///                image pulls, crash loops of five restarts and more, init containers, deletions that do not end
     ///   idle         held by a server whose counters show no request and no token in all its replicas since it started (a day at
@@ -139,6 +140,29 @@ fn witnesses(fleet: &Fleet, slots: &[SlotId]) -> Vec<Evidence> {
     out
 }
 
+/// What exporters say of the health of these GPUs, a few of them: "GPU-1 (n1): row remapping failed".
+fn ailments(fleet: &Fleet, slots: &[SlotId]) -> Option<String> {
+    const FEW: usize = 3;
+    let told: Vec<String> = slots
+        .iter()
+        .map(|s| fleet.slot(*s))
+        .filter_map(|s| {
+            Some(format!(
+                "{} ({}): {}",
+                s.name,
+                fleet.node(s.node).name,
+                s.health.words()?
+            ))
+        })
+        .collect();
+    let more = match told.len().saturating_sub(FEW) {
+        0 => String::new(),
+        n => format!("; and {n} more"),
+    };
+    let first: Vec<&str> = told.iter().take(FEW).map(String::as_str).collect();
+    (!first.is_empty()).then(|| format!("{}{more}", first.join("; ")))
+}
+
 fn weight(fleet: &Fleet, slots: &[SlotId]) -> f64 {
     slots.iter().map(|s| fleet.slot(*s).weight).sum::<u64>() as f64 / crate::fleet::WHOLE_GPU as f64
 }
@@ -243,6 +267,14 @@ fn coverage(fleet: &Fleet, out: &mut Outcome) {
             (Reason::MemoryHeld, _) => (
                 "nobody holds it and nothing computes, but its memory is taken",
                 "look at the processes on the node; with an hour of its history it can be told from a program that waits",
+            ),
+            (Reason::NotAMachine, _) => (
+                "its node is no machine: it is simulated, another cluster's, or billed by the pod",
+                "scan the cluster whose machines they are",
+            ),
+            (Reason::NotShown, _) => (
+                "its node's exporter shows fewer GPUs than the node hands out: it may be the one that is lost",
+                "compare 'nvidia-smi -L' on the node with its allocatable",
             ),
             (Reason::MigChanging, _) => (
                 "its MIG layout is being changed",

@@ -12,7 +12,8 @@ use crate::units::Bytes;
 documented! {
     since "0.1.0";
     /// What it finds. With 'gpuwaste check': GPU pods whose manifest pins no image version, asks for no CPU or memory, or for less host memory
-    /// than an LLM server's processes take beside the weights (host_memory_gib of the policy).
+    /// than an LLM server's processes take beside the weights (host_memory_gib of the policy). Of running pods, too:
+    ///   vendor       an image that is built for another vendor's cards than the container asks for (a CUDA image on amd.com/gpu)
     ///
     /// Why it costs. Another engine version needs another amount of GPU memory: a restart at night may no longer fit. Without requests the
     /// scheduler puts other work beside it, and the GPU waits for CPU.
@@ -42,12 +43,14 @@ impl Check for SpecHygiene {
             Some("cpu-request"),
             Some("memory-request"),
             Some("memory"),
+            Some("vendor"),
         ]
     }
 
     fn run(&self, context: &Context<'_>, out: &mut Outcome) {
         let fleet = context.fleet;
         for (id, workload) in support::workloads(fleet) {
+            out.findings.extend(of_another_vendor(fleet, id, workload));
             let Some(origin) = &workload.origin else { continue };
             out.assessed.extend(support::slots_of(workload));
             let notes = origin.notes.iter();
@@ -77,6 +80,32 @@ fn left_open(fleet: &Fleet, id: WorkloadId, workload: &Workload, origin: &Origin
         path: note.path.clone(),
     });
     finding
+}
+
+/// The image has no kernels for the cards that the container asks for.
+fn of_another_vendor(fleet: &Fleet, id: WorkloadId, workload: &Workload) -> Option<Finding> {
+    let mut pods = workload.pods.iter().map(|p| fleet.pod(*p));
+    let (image, built) = pods.find_map(|p| p.foreign_image.clone())?;
+    let whose = if built == "amd" {
+        "AMD's (ROCm)"
+    } else {
+        "NVIDIA's (CUDA)"
+    };
+    let judged = Judged::at(
+        Confidence::Estimated,
+        "the image's name and tag, and the resource that is asked for",
+    );
+    Some(Finding {
+        title: format!(
+            "{}: its image is built for {whose} cards, and it asks for others",
+            workload.name
+        ),
+        evidence: vec![Evidence::text("image", &image, "kubernetes")],
+        fix: Fix::told(format!(
+            "Use an image that is built for the cards it asks for, or ask for {whose}: with {image} its server finds no GPU there."
+        )),
+        ..support::of_one(fleet, ID, Some("vendor"), (id, workload), judged)
+    })
 }
 
 /// Less host memory than an LLM server's processes take before the first weight is read.

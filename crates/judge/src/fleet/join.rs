@@ -7,6 +7,7 @@ use super::{
     observed, past, state, witness, workloads,
 };
 use crate::catalog::{self, prices::PriceBook};
+use crate::engine;
 use crate::engine::metrics::plausible;
 use crate::settings::Settings;
 use crate::snapshot::cluster::{
@@ -140,6 +141,15 @@ fn join_cluster(
         if described.slots.is_empty() {
             continue;
         }
+        if let Some(known_by) = &described.node.not_a_machine {
+            fleet.gaps.push(Gap {
+                source: format!("cluster {}, node {}", cluster.name, seen.name),
+                what: format!("its {}", plural(described.node.gpus, "GPU")),
+                reason: format!("it is no machine ({known_by}): simulated, another cluster's, or billed by the pod"),
+                effect: "they have no price, and nothing of them is called free or idle".into(),
+                remedy: "scan the cluster whose machines they are".into(),
+            });
+        }
         if let Some(doubt) = described.doubt.take() {
             fleet.gaps.push(Gap {
                 source: format!("cluster {}, node {}", cluster.name, seen.name),
@@ -190,6 +200,7 @@ fn join_cluster(
             let node = &mut fleet.nodes[node.0];
             let pod = &fleet.pods[id.0];
             node.holders_unread |= pod.unread_devices;
+            node.custom_sharing |= resources::NEURON_OTHERWISE.iter().any(|r| pod.devices.contains_key(*r));
             node.pods.push(id);
             node.requested_cpu += pod.cpu;
             node.requested_memory += pod.memory;
@@ -289,7 +300,8 @@ fn sharing_layers(cluster: &Cluster) -> BTreeSet<&str> {
             .iter()
             .flat_map(|c| c.requests.devices.keys().chain(c.limits.devices.keys()));
         names.any(|r| {
-            matches!(resources::kind(r), ResourceKind::Share | ResourceKind::Amount) && !r.ends_with("_monitoring")
+            let part = matches!(resources::kind(r), ResourceKind::Share | ResourceKind::Amount);
+            part && !r.ends_with("_monitoring")
         })
     };
     let holders = cluster.pods.iter().filter(|p| p.holds()).filter(asks);
@@ -356,6 +368,7 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         node: node.filter(|_| seen.holds()),
         phase: seen.phase,
         devices: requests.devices,
+        foreign_image: seen.containers.iter().find_map(foreign_image),
         cpu: requests.cpu.unwrap_or(MilliCores(0)),
         memory: requests.memory.unwrap_or(Bytes(0)),
         node_bound: daemon || seen.mirror || owner.is_some_and(|o| o.kind == "Node"),
@@ -398,6 +411,22 @@ fn pod_of(seen: &Seen, cluster: usize, node: Option<NodeId>) -> Pod {
         unread_devices: requests.unread.iter().any(|name| resources::is_device(name)),
         ..Pod::default()
     }
+}
+
+/// The image of a container that asks for one vendor's cards and is built for another's.
+fn foreign_image(container: &Container) -> Option<(String, &'static str)> {
+    const VENDORS: &[(&str, &str)] = &[
+        ("nvidia.com/", "nvidia"),
+        ("amd.com/", "amd"),
+        ("gpu.intel.com/", "intel"),
+        ("habana.ai/", "intel"),
+    ];
+    let image = container.image.as_deref()?;
+    let asked = container.requests.devices.iter().filter(|(_, n)| **n > 0);
+    let mut vendors = asked.filter_map(|(r, _)| VENDORS.iter().find(|(prefix, _)| r.starts_with(prefix)));
+    let (_, vendor) = vendors.next()?;
+    let built = engine::built_for(image)?;
+    (built != *vendor).then(|| (image.to_string(), built))
 }
 
 /// KAI's and run:ai's schedulers hold a GPU by a pod of their own, in a namespace of their own, for pods that share it.
@@ -496,7 +525,8 @@ fn assign(fleet: &mut Fleet, cluster: &Cluster, first_pod: usize, first_slot: us
         // Amounts of memory or cores are no devices, and network functions no GPUs.
         let devices = devices
             .into_iter()
-            .filter(|(name, _)| !name.starts_with(BY_CLASS) && resources::kind(name) == ResourceKind::Device);
+            .filter(|(name, _)| !name.starts_with(BY_CLASS) && resources::kind(name) == ResourceKind::Device)
+            .filter(|(name, _)| !resources::NEURON_OTHERWISE.contains(&name.as_str()));
         for (resource, count) in devices {
             let told = names.get(&key);
             for placed in 0..count {

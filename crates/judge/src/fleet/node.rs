@@ -41,6 +41,8 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Its object was not what the API serves: nothing is known of its GPUs' state.
     pub unread: bool,
+    /// By what it is known to be no machine: simulated, another cluster's, or billed by the pod.
+    pub not_a_machine: Option<String>,
     /// Its clock is more than a minute from ours: since when its pods are what they are is in doubt.
     pub clock_in_doubt: bool,
     /// A pod on it was not, or asks for nobody knows how much: it may hold any GPU here.

@@ -26,7 +26,7 @@ use crate::snapshot::resources::is_device;
 use cut::{Cut, absurd, cut};
 use jiff::Timestamp;
 pub(super) use labels::UNNAMED;
-use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of};
+use labels::{POOL_LABELS, capacity_type, cloud_of, gpu_of, is_virtual, is_waited_for};
 use std::collections::HashSet;
 
 /// A slot under construction, with the resource name that pods ask for to get it.
@@ -173,6 +173,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         instance_type: instance_type.as_deref(),
         region: region.as_deref(),
         capacity_type,
+        flex_start: is_waited_for(seen, capacity_type),
         gpu,
         gpus: bought_with,
         machine: seen.billed_as.as_deref(),
@@ -205,6 +206,13 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     };
     // What runs now and then costs by the hour of a run: how many hours those are nobody says.
     let price = if seen.planned && seen.labels.contains_key(RUNS_LABEL) {
+        NodePrice::default()
+    } else {
+        price
+    };
+    // Nobody pays for such a node as for a machine.
+    let not_a_machine = is_virtual(seen);
+    let price = if not_a_machine.is_some() {
         NodePrice::default()
     } else {
         price
@@ -256,6 +264,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         outage: seen.outage.clone(),
         kept: seen.kept,
         unused_since: seen.unused_since,
+        not_a_machine,
         ..Node::default()
     };
     Described {

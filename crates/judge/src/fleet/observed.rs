@@ -1,6 +1,8 @@
 //! What servers and devices did, as far as readings tell: lifetime counters with a known start, gauges of the passes.
 
-use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Workload};
+mod health;
+
+use super::{Device, Fleet, GpuActivity, Observed, ObservedBy, Pass, Pod, PodId, SlotId, Workload, workloads};
 use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::engine::{self, exporters};
 use crate::snapshot::Gap;
@@ -76,6 +78,7 @@ pub(super) fn attach(fleet: &mut Fleet, cluster: &Cluster, index: usize, first_p
         });
     }
     activity(fleet, cluster, index);
+    health::attach(fleet, cluster, index);
     busy(fleet, index);
 }
 
@@ -338,6 +341,12 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
             settings.model = Some(root.to_string());
         }
     }
+    if let Some((one, other)) = unlike(told) {
+        workloads::several_models(settings, &one, &other);
+        workload.model = None;
+        workload.model_name = None;
+        return;
+    }
     if let Some((spec, server)) = contradiction {
         let what = format!("model of {} {}/{}", workload.kind, workload.namespace, workload.name);
         fleet.gaps.push(Gap {
@@ -348,6 +357,20 @@ fn correct(fleet: &mut Fleet, w: usize, told: &[&ServerIdentity]) {
             remedy: "check the served name and the arguments".into(),
         });
     }
+}
+
+/// Two models that servers of one workload say they serve: unlike roots, or, where these are not told, no name in common.
+fn unlike(told: &[&ServerIdentity]) -> Option<(String, String)> {
+    let differ = |a: &ServerIdentity, b: &ServerIdentity| {
+        if let (Some(a), Some(b)) = (&a.model_root, &b.model_root) {
+            return (!a.eq_ignore_ascii_case(b)).then(|| (a.clone(), b.clone()));
+        }
+        let (first, second) = (a.served_names.first()?, b.served_names.first()?);
+        let common = a.served_names.iter().any(|n| b.served_names.contains(n));
+        (!common).then(|| (first.clone(), second.clone()))
+    };
+    let (first, others) = told.split_first()?;
+    others.iter().find_map(|other| differ(first, other))
 }
 
 /// Whether `root`, a hub's id and no path, is not the model that the spec names.

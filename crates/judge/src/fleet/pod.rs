@@ -21,6 +21,8 @@ pub struct Pod {
     pub node: Option<NodeId>,
     pub phase: PodPhase,
     pub workload: Option<WorkloadId>,
+    /// A container's image that is built for another vendor's cards than the container asks for, and for whose.
+    pub foreign_image: Option<(String, &'static str)>,
     /// Device requests by resource name, as Kubernetes counts them.
     pub devices: BTreeMap<String, u64>,
     pub cpu: MilliCores,

@@ -3,6 +3,7 @@
 use super::witness::Facts;
 use super::{GpuActivity, NodeId, PodId, state};
 use crate::catalog::gpus::GpuFacts;
+use crate::snapshot::gpu::DeviceHealth;
 use crate::units::UsdPerHour;
 use jiff::Timestamp;
 
@@ -48,6 +49,8 @@ pub struct Slot {
     pub activity: Option<GpuActivity>,
     /// What its exporter shows now, where history has taken its place above.
     pub live: Option<Box<GpuActivity>>,
+    /// What its exporter says of its health, where it is certain which device this is.
+    pub health: DeviceHealth,
     /// What the sources say of it, side by side.
     pub facts: Facts,
     /// A read failed by which more might be found on it.

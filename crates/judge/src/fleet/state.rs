@@ -34,6 +34,10 @@ pub enum Reason {
     Drained,
     /// A monitor of the node's health calls its GPUs broken.
     CalledBroken,
+    /// Its exporter tells of a fault after which a card is of no use until it is reset or replaced.
+    SaidBroken,
+    /// Its node's exporter shows fewer cards than the node hands out: this one may be the one that is lost.
+    NotShown,
     /// Free, and spoken for: a reservation, a planned job, a node that is being powered.
     Kept,
     /// Its job is paused: that is somebody's decision.
@@ -43,6 +47,8 @@ pub enum Reason {
     HoldersInvisible,
     /// Its node could not be read: it may be part of a shared GPU, with holders that nobody sees.
     NodeUnread,
+    /// Its node is no machine: simulated, another cluster's, or billed by the pod.
+    NotAMachine,
     /// Nobody has its node yet.
     Planned,
     /// HAMi, Volcano, run:ai or claims that were not read: holders cannot be told.
@@ -102,6 +108,9 @@ fn of_slot(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, Opt
     }
     if node.planned {
         return (SlotState::Unknown, Reason::Planned, None);
+    }
+    if node.not_a_machine.is_some() {
+        return (SlotState::Unknown, Reason::NotAMachine, None);
     }
     if !node.is_ready() {
         return (
@@ -223,6 +232,12 @@ fn of_nobody(fleet: &Fleet, id: SlotId, t: &Thresholds) -> (SlotState, Reason, O
     if let Some(outage) = node.outage.as_ref().filter(|o| o.state == Outage::GPUS_BROKEN) {
         return (SlotState::Unhealthy, Reason::CalledBroken, outage.since);
     }
+    if slot.health.is_broken() {
+        return (SlotState::Unhealthy, Reason::SaidBroken, None);
+    }
+    if not_shown(fleet, id) {
+        return (SlotState::Unknown, Reason::NotShown, None);
+    }
     if node.unschedulable {
         let reason = if node.outage.is_some() {
             Reason::Drained
@@ -254,6 +269,39 @@ fn at_work_unnamed(fleet: &Fleet, id: SlotId, t: &Thresholds) -> bool {
     let nobodys: Vec<SlotId> = slots().filter(|s| !own(s) && open(s)).collect();
     let place = nobodys.iter().rev().position(|s| *s == id);
     place.is_some_and(|p| p < unheld.max(at_work.saturating_sub(held)))
+}
+
+/// Its node's exporters show fewer cards than the node has, so that as many of those without a holder may be lost as are not shown,
+/// less those that holders certainly have.
+fn not_shown(fleet: &Fleet, id: SlotId) -> bool {
+    let node = fleet.node(fleet.slot(id).node);
+    let unhealthy = |s: &SlotId| fleet.slot(*s).state == SlotState::Unhealthy;
+    let slots: Vec<SlotId> = node.slot_ids().filter(|s| !unhealthy(s)).collect();
+    // Rows of instances and partitions are not counted beside cards.
+    if node.devices.is_empty() || slots.iter().any(|s| fleet.slot(*s).mig_profile.is_some()) {
+        return false;
+    }
+    let own = |s: &SlotId| node.devices.iter().any(|d| d.uuid == fleet.slot(*s).name);
+    let (named, unnamed): (Vec<SlotId>, Vec<SlotId>) = slots.into_iter().partition(own);
+    let others = || {
+        let is_named = |uuid: &str| named.iter().any(|s| fleet.slot(*s).name == uuid);
+        node.devices.iter().filter(move |d| !is_named(&d.uuid))
+    };
+    let missing = unnamed.len().saturating_sub(others().count());
+    let nobodys: Vec<SlotId> = unnamed.into_iter().filter(|s| !fleet.slot(*s).is_allocated()).collect();
+    // Where holders are told, those that are shown without one are so many of these.
+    let tells = others().any(|d| d.unheld || !d.named.is_empty());
+    let shown = if tells {
+        others().filter(|d| d.unheld).count()
+    } else {
+        0
+    };
+    let lost = missing.min(nobodys.len().saturating_sub(shown));
+    nobodys
+        .iter()
+        .rev()
+        .position(|s| *s == id)
+        .is_some_and(|place| place < lost)
 }
 
 /// Held by claims, but by no pod that was seen. Pods come and go between uses: a young claim is none of this yet.

@@ -6,7 +6,7 @@ use crate::snapshot::cluster::{
     Autoscaler, Cluster, Container, ContainerRole, Controller, OwnerRef, Pod as Seen, UnreadKind,
 };
 use crate::snapshot::owners;
-use crate::snapshot::server::{EngineSettings, ServerRole, Setting};
+use crate::snapshot::server::{EngineSettings, ServerRole, Setting, UnreadSetting};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -206,6 +206,11 @@ fn describe(
     if let Some(settings) = server.as_mut() {
         settings.role = settings.role.or(role_label.filter(|r| *r == ServerRole::Prefill));
     }
+    if let Some(settings) = server.as_mut()
+        && let Some((one, other)) = unlike(seen)
+    {
+        several_models(settings, &one, &other);
+    }
     let role = |wanted: ContainerRole| containers().any(|c| c.role == Some(wanted));
     let jobs = [
         "Job",
@@ -294,6 +299,30 @@ fn describe(
         labels,
         ..Workload::default()
     }
+}
+
+/// Two models that pods of one workload are told to serve, each in its own arguments. Pods that take several are left as they are.
+fn unlike(seen: &[&Seen]) -> Option<(String, String)> {
+    let of_pod = |pod: &&&Seen| {
+        let mut servers = pod.containers.iter().filter_map(|c| c.server.as_deref());
+        let only = servers.next()?;
+        only.model.clone().filter(|_| servers.next().is_none())
+    };
+    let mut told = seen.iter().filter(|p| !p.is_follower()).filter_map(|p| of_pod(&p));
+    let first = told.next()?;
+    let other = told.find(|m| *m != first)?;
+    Some((first, other))
+}
+
+/// Its replicas serve models that differ: none of them speaks for the others, and no size, load or number of one is another's.
+pub(super) fn several_models(settings: &mut EngineSettings, one: &str, other: &str) {
+    settings.model = None;
+    settings.served_names.clear();
+    settings.unread.retain(|u| u.setting != Setting::Model);
+    settings.unread.push(UnreadSetting {
+        setting: Setting::Model,
+        place: format!("each of its replicas, which serve different ones ({one}, {other})"),
+    });
 }
 
 /// Prefill and decode workers of one model stand and fall together.

@@ -634,6 +634,11 @@ fn all_lost(snapshot: &Snapshot, prices: &PriceBook, name: &str, times: u64, dic
             let mut still_less = less.clone();
             if lose(&mut still_less, second, dice) {
                 *done.entry(second).or_default() += 1;
+                // A page that shows fewer cards than its node hands out says that one may be lost. Without the page nobody says it,
+                // and the scheduler's word stands alone, estimated, as on every node without an exporter.
+                if *lost == Lost::Device && matches!(second, Lost::Exporter | Lost::Device | Lost::Proxy) {
+                    continue;
+                }
                 assert_not_better(&part, &judge(&still_less, prices), &format!("{what} and {second:?}"));
             }
         }

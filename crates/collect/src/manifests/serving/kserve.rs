@@ -4,7 +4,7 @@ use super::{scalar, unread};
 use crate::engine;
 use crate::manifests::around::{Around, namespace, overlay};
 use crate::manifests::count::Count;
-use crate::manifests::kinds::{Unit, list_mut, member, set, text};
+use crate::manifests::kinds::{Unit, least_scale, list_mut, member, set, text};
 use crate::snapshot::server::Setting;
 use serde_json::{Value, json};
 
@@ -20,8 +20,14 @@ pub(in crate::manifests) fn inference_service(object: &Value, around: &Around<'_
         "xgboost",
     ];
     let predictor = &object["spec"]["predictor"];
-    // Scaled to zero or not, one is what it needs when it is asked.
-    let replicas = Count::of(&predictor["minReplicas"], 1).map(|n| n.max(1));
+    // One is what it needs when it is asked. KServe leaves an annotation of Knative's as it is where the service has one.
+    let annotated = [&predictor["annotations"], &object["metadata"]["annotations"]];
+    let least = match (&predictor["minReplicas"], annotated.into_iter().find_map(least_scale)) {
+        (Value::Null, Some(least)) => least.into(),
+        (stated, _) => Count::of(stated, 1),
+    };
+    let to_zero = least.known() == Some(0);
+    let replicas = least.map(|n| n.max(1));
     let mut lacks = None;
     let mut unsaid = Vec::new();
     let pod_spec = |container: Option<Value>| {
@@ -105,6 +111,7 @@ pub(in crate::manifests) fn inference_service(object: &Value, around: &Around<'_
     }
     vec![Unit {
         replicas,
+        to_zero,
         members,
         model,
         lacks,

@@ -3,6 +3,7 @@
 use super::engines::Gauge;
 use super::{Asker, Cut, MAX_QUERY, Part, Tagged, by_stem, parts, workload_stats};
 use crate::prometheus::tag::{Handed, Load, Stat, Tag, Value};
+use crate::prometheus::words::CpuLimit;
 
 impl Asker<'_> {
     fn containers(&self) -> String {
@@ -91,9 +92,23 @@ impl Asker<'_> {
                 self.words.selector("container_spec_cpu_period", &more)
             )
         } else {
-            return None;
+            return self.of_stated_limit();
         };
         Some(format!("max by(namespace,pod)({used}/{limit})"))
+    }
+
+    /// No metric tells the limits: as the pods' specifications have them.
+    fn of_stated_limit(&self) -> Option<String> {
+        let of_one = |limit: &CpuLimit| {
+            let more = format!("container=\"{}\",namespace=\"{}\",", limit.container, limit.namespace);
+            let used = self.words.selector("container_cpu_usage_seconds_total", &more);
+            format!(
+                "max by(namespace,pod)(rate({used}[{}s]))/{}",
+                self.scope.rate, limit.cores
+            )
+        };
+        let all: Vec<String> = self.words.cpu_limits.iter().map(of_one).collect();
+        (!all.is_empty()).then(|| format!("max by(namespace,pod)({})", all.join(" or ")))
     }
 
     pub(in crate::prometheus) fn cpu_parts(&self) -> Vec<Part> {

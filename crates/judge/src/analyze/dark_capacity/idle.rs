@@ -158,6 +158,12 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
             "autoscalers could not be listed: it may be a standby that one of them keeps",
         );
     }
+    let parked = Parked::of(workload);
+    if decided != Decided::Partly
+        && let Some(parked) = parked
+    {
+        judged.cap(Confidence::Estimated, parked.reason());
+    }
     judged.cap_by_price(fleet, slots);
     let source = match o.by {
         ObservedBy::History => "prometheus",
@@ -211,7 +217,8 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
     }
     let (summary, patch) = match words::idle(fleet, workload, slots, decided == Decided::Partly) {
         Some(told) => (told, None),
-        None => advice(workload, decided, floor || floor_unknown),
+        None if parked == Some(Parked::Asleep) && decided != Decided::Partly => (asleep_advice(workload), None),
+        None => advice(workload, decided, floor || floor_unknown || parked.is_some()),
     };
     let held = weight(fleet, &support::slots_of(workload));
     let title = match (decided, workload.class) {
@@ -221,6 +228,12 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
             gpus_weighted(fleet, slots),
             held,
             span(window)
+        ),
+        (_, WorkloadClass::Server) if parked == Some(Parked::Asleep) => format!(
+            "{}: put to sleep, no request in {}, holding {}",
+            workload.name,
+            span(window),
+            gpus_weighted(fleet, slots)
         ),
         (Decided::Counters, _) => format!(
             "{}: no request in {}, holding {}",
@@ -253,6 +266,45 @@ fn idle_finding(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Worklo
         },
         ..judged.recoverable(ID, "idle", ClaimRank::Idle, support::of_workload(fleet, workload))
     }
+}
+
+/// A server that somebody lets rest on purpose, as vLLM's sleep mode does: its memory is free, and its GPUs stay its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parked {
+    Asleep,
+    /// It can be put to sleep, and whether it is was not read.
+    Unread,
+}
+
+impl Parked {
+    fn of(workload: &Workload) -> Option<Self> {
+        let may = workload.settings.as_ref().is_some_and(|s| s.sleep_mode == Some(true));
+        match workload.observed.asleep {
+            Some(true) => Some(Self::Asleep),
+            None if may => Some(Self::Unread),
+            _ => None,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Asleep => {
+                "the server says that it was put to sleep: parked on purpose, to be woken when it is needed"
+            }
+            Self::Unread => {
+                "it runs with sleep mode, and whether it was put to sleep was not read: it may be parked on purpose"
+            }
+        }
+    }
+}
+
+fn asleep_advice(workload: &Workload) -> String {
+    let name = format!("{} {}/{}", workload.kind, workload.namespace, workload.name);
+    let stop = Stop::of(&workload.kind);
+    format!(
+        "It sleeps (its API's /sleep): its GPUs' memory is free, and the GPUs are still its own. Ask its owner whether others may share them while it sleeps, wake it, or {} if it is not needed.",
+        stop.of_named(&name)
+    )
 }
 
 /// What to do, and the patch where one can be written exactly.

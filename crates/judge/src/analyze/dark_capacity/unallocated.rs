@@ -1,11 +1,11 @@
 //! GPUs that nobody holds.
 
-use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
+use super::{ID, PoolKey, age, ailments, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::support::{self, Judged};
 use crate::analyze::{Outcome, cpu_pods, stranded, words};
 use crate::fleet::state::Reason;
-use crate::fleet::{CapacityType, Fleet, NodeId, SlotId, SlotState};
+use crate::fleet::{CapacityType, Fleet, Node, NodeId, Pod, SlotId, SlotState};
 use crate::settings::Thresholds;
 use crate::snapshot::cluster::PodPhase;
 use gpuwaste_facts::text::plural;
@@ -28,9 +28,16 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         }
     }
     let mut waiting = wanted_by_waiting(fleet, t);
+    // Whoever has waited for longer is kept from there by something else, and takes the GPUs once that is mended.
+    let wanted: BTreeMap<SlotId, &Pod> = waiting
+        .iter()
+        .filter(|(_, w)| w.long)
+        .map(|(s, w)| (*s, w.pod))
+        .collect();
+    waiting.retain(|_, w| !w.long);
     for (key, mut slots) in pools {
         // A pod that has just begun to wait and fits here will take them: leave it ten minutes.
-        slots.retain(|s| !waiting.remove(s));
+        slots.retain(|s| waiting.remove(s).is_none());
         let kept = usize::try_from(t.free_gpu_allowance)
             .unwrap_or(usize::MAX)
             .min(slots.len());
@@ -40,7 +47,10 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         }
         let node = fleet.node(fleet.slot(slots[0]).node);
         let nodes: BTreeSet<usize> = slots.iter().map(|s| fleet.slot(*s).node.0).collect();
-        let wholly = |n: &&usize| fleet.nodes[**n].slot_ids().all(|s| slots.contains(&s));
+        let wholly = |n: &&usize| {
+            let of_node = || fleet.nodes[**n].slot_ids();
+            of_node().all(|s| slots.contains(&s)) && !of_node().any(|s| wanted.contains_key(&s))
+        };
         let empty: BTreeSet<&str> = nodes
             .iter()
             .filter(wholly)
@@ -90,11 +100,17 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
         if let Some(taints) = &closed {
             evidence.push(Evidence::text("taints", taints, "kubernetes"));
         }
-        let empty: Vec<SlotId> = slots
+        let removable = |s: &SlotId| wholly(&&fleet.slot(*s).node.0);
+        let empty: Vec<SlotId> = slots.iter().copied().filter(removable).collect();
+        let waits: BTreeSet<String> = slots
             .iter()
-            .copied()
-            .filter(|s| wholly_free(fleet, *s, &slots))
+            .filter_map(|s| wanted.get(s))
+            .map(|p| format!("{}/{}", p.namespace, p.name))
             .collect();
+        if !waits.is_empty() {
+            let number = Evidence::number("pods_that_wait_and_fit", waits.len() as f64, "pods", "kubernetes");
+            evidence.push(number.expected(0.0));
+        }
         let summary = if let Some(told) = words::unallocated(fleet, &slots, &empty) {
             told
         } else if is_paid_anyway(fleet, &slots) {
@@ -109,20 +125,55 @@ pub(super) fn unallocated(fleet: &Fleet, t: &Thresholds, out: &mut Outcome) {
                 node_names(fleet, &empty),
                 guests(fleet, &empty)
             )
-        } else {
+        } else if waits.is_empty() {
             format!(
                 "Give the free GPUs of {} to work that waits, or drain a node and scale the pool down: a part-empty node is paid in full.",
                 node_names(fleet, &slots)
             )
+        } else {
+            format!(
+                "Give the free GPUs of {} to what waits for them.",
+                node_names(fleet, &slots)
+            )
+        };
+        let summary = match waits.iter().next() {
+            Some(first) => format!(
+                "{} waits and fits on {}: find out what keeps it from there (kubectl describe pod) before a node is removed. {summary}",
+                match waits.len() {
+                    1 => format!("Pod {first}"),
+                    n => format!("Pod {first} and {} more of {n}", n - 1),
+                },
+                node_names(
+                    fleet,
+                    &slots
+                        .iter()
+                        .copied()
+                        .filter(|s| wanted.contains_key(s))
+                        .collect::<Vec<_>>()
+                )
+            ),
+            None => summary,
+        };
+        let ill = ailments(fleet, &slots);
+        if let Some(told) = &ill {
+            evidence.push(Evidence::text("health", told, "exporter"));
+        }
+        let summary = match ill {
+            Some(told) => format!("{summary} Look at their health first, reset what waits for it: {told}."),
+            None => summary,
         };
         let summary = match closed {
             Some(taints) => format!("{summary} Only pods that tolerate {taints} can get them."),
             None => summary,
         };
+        let mut claims = support::claims(fleet, &slots, true);
+        for claim in &mut claims {
+            claim.vacates &= !wanted.contains_key(&claim.slot);
+        }
         out.findings.push(Finding {
             title,
             evidence,
-            claims: support::claims(fleet, &slots, true),
+            claims,
             fix: Fix::told(summary),
             ..judged.recoverable(ID, "unallocated", ClaimRank::Unallocated, subject)
         });
@@ -179,38 +230,58 @@ fn closed_by(fleet: &Fleet, slots: &[SlotId]) -> Option<String> {
     (!all.is_empty()).then(|| all.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-/// All of the slot's node is among `slots`.
-fn wholly_free(fleet: &Fleet, slot: SlotId, slots: &[SlotId]) -> bool {
-    fleet.node(fleet.slot(slot).node).slot_ids().all(|s| slots.contains(&s))
+/// Who would take a free GPU.
+#[derive(Clone, Copy)]
+struct Waiting<'a> {
+    pod: &'a Pod,
+    /// It has waited for longer than a scheduler needs.
+    long: bool,
 }
 
-/// Free slots that pods waiting for less than the grace would take.
-fn wanted_by_waiting(fleet: &Fleet, t: &Thresholds) -> BTreeSet<SlotId> {
-    let mut taken = BTreeSet::new();
-    for pod in fleet
+/// Free slots that pods which wait would take, those that have just begun to first.
+fn wanted_by_waiting<'a>(fleet: &'a Fleet, t: &Thresholds) -> BTreeMap<SlotId, Waiting<'a>> {
+    let waits = |p: &&Pod| p.node.is_none() && p.wanted() > 0 && p.phase == PodPhase::Pending;
+    let mut pods: Vec<Waiting<'_>> = fleet
         .pods
         .iter()
-        .filter(|p| p.node.is_none() && p.wanted() > 0 && p.phase == PodPhase::Pending)
-    {
-        let since = pod.scheduled.as_ref().and_then(|c| c.since).or(pod.created_at);
-        if age(fleet.now(pod.cluster), since).is_none_or(|a| a >= t.pending_wait_seconds as f64) {
-            continue;
-        }
+        .filter(waits)
+        .map(|pod| {
+            let since = pod.scheduled.as_ref().and_then(|c| c.since).or(pod.created_at);
+            let long = age(fleet.now(pod.cluster), since).is_none_or(|a| a >= t.pending_wait_seconds as f64);
+            Waiting { pod, long }
+        })
+        .collect();
+    pods.sort_by_key(|w| w.long);
+    let mut taken: BTreeMap<SlotId, Waiting<'_>> = BTreeMap::new();
+    for waiting in pods {
+        let pod = waiting.pod;
         let need = pod.wanted();
         let fits = fleet
             .nodes
             .iter()
             .filter(|n| n.cluster == pod.cluster && stranded::may_run(pod, n))
+            .filter(|n| !waiting.long || has_room(pod, n))
             .find_map(|node| {
                 let free: Vec<SlotId> = node
                     .slot_ids()
-                    .filter(|s| fleet.slot(*s).state == SlotState::Free && !taken.contains(s))
+                    .filter(|s| fleet.slot(*s).state == SlotState::Free && !taken.contains_key(s))
                     .filter(|s| fleet.gives(fleet.slot(*s), pod))
                     .take(need)
                     .collect();
                 (free.len() == need).then_some(free)
             });
-        taken.extend(fits.into_iter().flatten());
+        taken.extend(fits.into_iter().flatten().map(|s| (s, waiting)));
     }
     taken
+}
+
+/// CPU and memory of the node that are left are enough for it, as far as the node tells.
+fn has_room(pod: &Pod, node: &Node) -> bool {
+    let cpu = node
+        .allocatable_cpu
+        .is_none_or(|all| node.requested_cpu.0.saturating_add(pod.cpu.0) <= all.0);
+    let memory = node
+        .allocatable_memory
+        .is_none_or(|all| node.requested_memory.0.saturating_add(pod.memory.0) <= all.0);
+    cpu && memory
 }

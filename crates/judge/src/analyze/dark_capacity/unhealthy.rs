@@ -1,6 +1,6 @@
 //! GPUs that nobody can use: lost, tainted, not handed out, or on nodes that are not Ready or cordoned.
 
-use super::{ID, PoolKey, age, gpus_weighted, node_names, pool_key, weight, witnesses};
+use super::{ID, PoolKey, age, ailments, gpus_weighted, node_names, pool_key, weight, witnesses};
 use crate::analyze::finding::{ClaimRank, Confidence, Evidence, Finding, Fix};
 use crate::analyze::rights;
 use crate::analyze::support::{self, Judged, span};
@@ -17,6 +17,7 @@ fn cause(reason: Reason) -> &'static str {
         Reason::Cordoned => "node cordoned",
         Reason::Drained => "node drained",
         Reason::CalledBroken => "called broken by the node's health monitor",
+        Reason::SaidBroken => "broken, as its exporter says",
         Reason::Tainted => "device tainted by its driver",
         Reason::NotAdvertised => "not handed out by a device plugin",
         Reason::MigLayout => "MIG layout does not suit its strategy",
@@ -93,6 +94,11 @@ fn finding(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> Finding {
             Confidence::Estimated,
             "no source names the processes that took the memory",
         )
+    } else if reason == Reason::SaidBroken {
+        Judged::at(
+            Confidence::Estimated,
+            "the exporter does not tell since when, and keeps the last XID after a reset too",
+        )
     } else if since > 0.0 {
         Judged::measured("the API tells since when")
     } else {
@@ -111,6 +117,9 @@ fn finding(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> Finding {
     }
     if let Some(told) = words::outages(fleet, slots) {
         evidence.push(Evidence::text("reason", &told, "kubernetes"));
+    }
+    if let Some(told) = ailments(fleet, slots) {
+        evidence.push(Evidence::text("health", &told, "exporter"));
     }
     evidence.extend(witnesses(fleet, slots));
     let lasting = if since > 0.0 {
@@ -149,6 +158,11 @@ fn advice(fleet: &Fleet, reason: Reason, slots: &[SlotId]) -> String {
         Reason::CalledBroken => format!(
             "Look at the condition that {nodes} reports ({}), then repair, reboot or replace it: the GPUs are paid for, and pods that land there fail.",
             words::outages(fleet, slots).unwrap_or_default()
+        ),
+        Reason::SaidBroken => format!(
+            "Keep pods off {nodes} ({}), and reset or replace what is broken: nvidia-smi -q -d ROW_REMAPPER, dmesg | grep Xid{}.",
+            ailments(fleet, slots).unwrap_or_default(),
+            beside(&used)
         ),
         Reason::NotAdvertised => format!(
             "The device plugin on {nodes} hands out fewer GPUs than the machine has: look at the plugin's pod, its configuration and the driver there{}.",

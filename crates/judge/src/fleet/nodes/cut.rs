@@ -43,7 +43,9 @@ pub(super) fn cut(seen: &Seen, gpu: Option<&'static GpuFacts>, of_type: Option<u
     let mut parts = false;
     for (resource, amount) in amounts.filter(|(_, n)| (1..=MAX_DEVICES).contains(*n)) {
         let usable = free.get(resource).copied().unwrap_or(0).min(*amount);
-        if resources::kind(resource) != ResourceKind::Device {
+        let again = resources::NEURON_OTHERWISE.contains(&resource.as_str())
+            && seen.capacity.devices.contains_key(resources::NEURON);
+        if resources::kind(resource) != ResourceKind::Device || again {
             continue;
         }
         if let Some((mode, parts_of_one)) = amd::partition(seen, resource, *amount, gpu, of_type) {

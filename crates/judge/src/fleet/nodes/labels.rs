@@ -187,6 +187,41 @@ pub(super) fn cloud_of(seen: &Seen, instance_type: Option<&str>) -> Option<Strin
     }
 }
 
+/// What stands behind a node that is no machine: a simulator, another cluster, or a service that bills by the pod. By what their own
+/// projects write on nodes: labels with their values (empty: any), how keys of taints begin, schemes of provider ids.
+const VIRTUAL_LABELS: &[(&str, &str)] = &[
+    ("type", "kwok"),
+    ("type", "virtual-kubelet"),
+    ("kubernetes.io/role", "virtual-kubelet"),
+    ("run.ai/simulated-gpu-node-pool", ""),
+    ("liqo.io/type", "virtual-node"),
+    ("virtual-node.interlink/type", ""),
+    ("virtual-kubelet.io/provider", ""),
+];
+const VIRTUAL_TAINTS: &[&str] = &[
+    "kwok.x-k8s.io/",
+    "virtual-kubelet.io/",
+    "virtual-node.liqo.io/",
+    "virtual-node.interlink/",
+];
+
+/// The label, taint or id by which a node is no machine of its own; `None`: it is one.
+pub(super) fn is_virtual(seen: &Seen) -> Option<String> {
+    let has = |(key, value): &&(&str, &str)| {
+        seen.labels
+            .get(*key)
+            .is_some_and(|v| value.is_empty() || v.eq_ignore_ascii_case(value))
+    };
+    let label = VIRTUAL_LABELS.iter().find(has).map(|(key, _)| format!("label {key}"));
+    let taint = || {
+        let is = |key: &str| VIRTUAL_TAINTS.iter().any(|prefix| key.starts_with(prefix));
+        let found = seen.taints.iter().find(|t| is(&t.key))?;
+        Some(format!("taint {}", found.key))
+    };
+    let provider = || (seen.provider.as_deref() == Some("kwok")).then(|| "provider id kwok://".to_string());
+    label.or_else(taint).or_else(provider)
+}
+
 /// Labels that name the reservation that a node consumes: it is paid until it ends, whether the node stands or not.
 const RESERVATIONS: &[&str] = &[
     "cloud.google.com/reservation-name",
@@ -212,12 +247,18 @@ const SPOT: &[(&str, &str)] = &[
 ];
 
 /// GKE's capacity that is waited for and kept for some days only (flex-start, queued provisioning): it is neither on demand nor spot,
-/// and what it costs no list of these says.
+/// and has prices of its own (cloud.google.com/products/dws/pricing).
 const WAITED_FOR: &[(&str, &str)] = &[
     ("cloud.google.com/gke-flex-start", "true"),
     ("cloud.google.com/gke-queued", "true"),
     ("cloud.google.com/gke-provisioning", "flex-start"),
 ];
+
+/// A node of such capacity, as far as no other label says how it is paid for.
+pub(super) fn is_waited_for(seen: &Seen, capacity_type: CapacityType) -> bool {
+    let has = |(key, value): &(&str, &str)| seen.labels.get(*key).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    capacity_type == CapacityType::Unknown && WAITED_FOR.iter().any(has)
+}
 
 pub(super) fn capacity_type(seen: &Seen, cloud: Option<&str>) -> CapacityType {
     let value = |keys: &[&str]| {

@@ -116,6 +116,7 @@ fn own(prices: &Prices<'_>, place: &Place, row: &InstanceRow) -> Option<Priced> 
         instance_type: Some(&row.instance_type),
         region: place.region.as_deref(),
         capacity_type: place.capacity_type,
+        flex_start: false,
         gpu: gpus::find(&row.gpu),
         gpus: row.gpus?,
         machine: None,
