@@ -349,6 +349,7 @@ fn sglang_shares_its_pool_in_fixed_proportions() {
     };
     near(cells("0.5.12", &none), &[12.0 + 0.8 * 12.0]);
     near(cells("0.5.8", &none), &[12.0 + 0.8 * 12.0, 24.0]);
+    near(cells("0.5.6", &none), &[12.0 + 0.8 * 12.0, 24.0]);
     near(cells("0.5.5", &none), &[24.0]);
     let half = |s: &mut EngineSettings| s.swa_full_tokens_ratio = Some(0.5);
     near(cells("0.5.12", &half), &[18.0]);
@@ -372,11 +373,47 @@ fn sglang_shares_its_pool_in_fixed_proportions() {
     let own = sglang("Qwen/Qwen3.5-4B", "0.5.12", &fixed)[0].capacity(pool, 100);
     assert!((own.tokens - (pool - 32.0 * slot) / token).abs() < 1.0, "{own:?}");
     assert_eq!(own.requests, 32.0);
+    // Tokens are what runs out first beside the slots that are set aside.
+    let few = sglang("Qwen/Qwen3.5-4B", "0.5.12", &fixed)[0].capacity(32.0 * slot + 1e4 * token, 1000);
+    assert!((few.requests - 10.0).abs() < 1e-6, "{few:?}");
     // What one request must find.
     assert!((shared.request(1_000_000) - token * 1e6 * 1.9).abs() < 1e3);
     assert!((shared.request(1) - 3.0 * slot * 1.9 / 0.9).abs() < 1e3);
     let own = sglang("Qwen/Qwen3.5-4B", "0.5.12", &fixed)[0].request(1000);
     assert_eq!(own, token * 1000.0 + slot);
+}
+
+/// DeepSeek-V4's windows have a tenth of the tokens, its compressors' rings so many of a page of 128; V4.1's windows are of requests.
+#[test]
+fn sglang_gives_compressed_models_pools_of_their_own() {
+    let of = |model: &str| context(model, "B200", 1, 1, &of(Sglang, "0.5.14"));
+    let v4 = of("deepseek-ai/DeepSeek-V4-Flash");
+    let full = 21.0 * (584.0 + 132.0) / 4.0 + 20.0 * 584.0 / 128.0;
+    let rings = 43.0 * 584.0 + 20.0 * 4096.0 + 21.0 * (8192.0 + 2048.0) * 8.0 / 128.0;
+    let cell = full + 0.1 * rings;
+    assert!((v4.counted_per_token(1) / cell - 1.0).abs() < 1e-9);
+    let told = v4.capacity(1e10, 8192);
+    assert!((told.tokens / (1e10 / cell) - 1.0).abs() < 1e-9, "{told:?}");
+    assert!((told.requests / (1e10 / cell / 8192.0) - 1.0).abs() < 1e-9, "{told:?}");
+    let shared = of("deepseek-ai/DeepSeek-V4.1-Flash");
+    let (cell, windows) = (shared.per_token(), shared.request(1) - shared.per_token());
+    assert!(windows > 36.0 * 584.0 * 128.0, "{windows}");
+    assert_eq!(shared.request(8192), cell * 8192.0 + windows);
+    let told = shared.capacity(1e10, 8192);
+    assert!(
+        (told.requests / (1e10 / (cell * 8192.0 + windows)) - 1.0).abs() < 1e-9,
+        "{told:?}"
+    );
+    // A plain model has its tokens, and nothing else.
+    let plain = of("meta-llama/Llama-3.1-8B-Instruct");
+    assert_eq!(
+        plain.capacity(131_072e4, 100),
+        Capacity {
+            requests: 100.0,
+            tokens: 1e4
+        }
+    );
+    assert!(!plain.is_empty());
 }
 
 /// Llama-4's chunks and other engines' layers, each for itself.
