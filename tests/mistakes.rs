@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{command, finish, run, save, two_nodes};
+use common::{Done, command, demo, finish, run, save, two_nodes};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -233,7 +234,7 @@ fn an_empty_pipe_is_told_as_one() {
 fn nothing_passes_by_mistake() {
     let dir = tempdir().unwrap();
     for (args, word) in [
-        (&["-n", "nosuch"][..], "--namespace has no use with --demo"),
+        (&["-n", "nosuch"][..], "-n nosuch: no pod with a GPU"),
         (&["-l", "a=b"], "--selector has no use with --demo"),
         (
             &["--prometheus", "http://prom:9090"],
@@ -251,6 +252,44 @@ fn nothing_passes_by_mistake() {
         scan(&["--max-waste", "1"]).expect(1, &["warning:", word, "over the limit"]);
     }
     run(dir.path(), &["scan", "--demo", "--max-waste", "100000"]).expect(0, &[]);
+}
+
+/// What was recorded is limited to a namespace as a live fleet is.
+#[test]
+fn a_namespace_limits_what_was_recorded() {
+    let dir = tempdir().unwrap();
+    demo(dir.path());
+    let scan = |more: &[&str]| {
+        let args = [&["scan", "--snapshot", "demo.json", "--format", "json"], more].concat();
+        run(dir.path(), &args).expect(0, &[])
+    };
+    let namespaces = |done: &Done| {
+        let report = done.json();
+        let all = report["findings"].as_array().unwrap().iter();
+        all.filter_map(|f| f["subject"]["namespace"].as_str().map(str::to_owned))
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(namespaces(&scan(&[])).len() > 3);
+    let one = scan(&["-n", "support"]);
+    assert_eq!(namespaces(&one), BTreeSet::from(["support".to_string()]));
+    assert!(!one.err.contains("has no use"), "{}", one.err);
+    // As it is told by a snapshot that was recorded so: of another namespace it knows nothing.
+    run(
+        dir.path(),
+        &["collect", "--demo", "-n", "support", "-o", "support.json"],
+    )
+    .expect(0, &[]);
+    let again = |n: &str| {
+        run(
+            dir.path(),
+            &["scan", "--snapshot", "support.json", "-n", n, "--format", "json"],
+        )
+    };
+    assert_eq!(
+        namespaces(&again("support").expect(0, &[])),
+        BTreeSet::from(["support".to_string()])
+    );
+    again("eval").expect(2, &["-n eval", "recorded with -n support alone"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! check: manifests through the same fleet, checks and report as what runs.
 
-use super::{clock, group, output, policy, scan};
+use super::{clock, output, policy, scan};
 use crate::analyze::Expected;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
@@ -23,8 +23,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         region: args.region.as_deref(),
     };
     let known = args.report.baseline.as_deref().map(scan::baseline).transpose()?;
-    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
-    let read = manifests::read(&args.manifests, |kind| instances::gpu_of_type(kind).map(|(_, n)| n));
+    let group_by = scan::group_by(&args.report, &outputs)?;
+    let keep = scan::keep_labels(&settings, group_by.as_ref());
+    let read = manifests::read_keeping(&args.manifests, keep, |kind| {
+        instances::gpu_of_type(kind).map(|(_, n)| n)
+    });
     if read.objects == 0 {
         return nothing(&read);
     }

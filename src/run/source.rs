@@ -9,7 +9,7 @@ use crate::collect::{self};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Snapshot, Source, SourceKind, SourceStatus};
 use crate::snapshot::{bounds, secrets};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
@@ -32,6 +32,7 @@ impl std::error::Error for Interrupted {}
 pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if args.demo {
         let mut demo = demo()?;
+        within(&mut demo, &args.namespace)?;
         demo.sources.push(Source {
             kind: SourceKind::Demo,
             name: "demo".into(),
@@ -73,9 +74,33 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinL
 /// What is read where Slurm is not, or beside it.
 fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if !args.snapshot.is_empty() {
-        return recorded::fleet(&args.snapshot, args.cluster_name.as_deref());
+        let mut fleet = recorded::fleet(&args.snapshot, args.cluster_name.as_deref())?;
+        within(&mut fleet, &args.namespace)?;
+        return Ok(fleet);
     }
     live(args, keep_labels, limits)
+}
+
+/// `-n` of what was recorded: pods of all namespaces are in it, or of those that it was recorded with.
+fn within(fleet: &mut Snapshot, namespaces: &[String]) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    for cluster in &mut fleet.clusters {
+        let recorded = &cluster.pods_read.namespaces;
+        let has = |n: &&String| recorded.is_empty() || recorded.contains(n);
+        let wanted: Vec<String> = namespaces.iter().filter(has).cloned().collect();
+        if wanted.is_empty() {
+            bail!(
+                "-n {}: cluster {} was recorded with -n {} alone; leave -n out, or record it anew",
+                namespaces.join(", "),
+                cluster.name,
+                recorded.join(", ")
+            );
+        }
+        cluster.pods_read.namespaces = wanted;
+    }
+    Ok(())
 }
 
 pub(super) fn slurm_places(args: &SourceArgs) -> Vec<Place> {

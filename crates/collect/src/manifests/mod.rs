@@ -42,6 +42,8 @@ pub struct Manifests {
     pub objects: usize,
     /// GPUs of an instance type, from the catalogue.
     gpus_of_type: fn(&str) -> Option<u32>,
+    /// Labels and annotations that tell whose something is.
+    keep_labels: Vec<String>,
 }
 
 /// Objects of which none has another's kind, namespace and name.
@@ -63,6 +65,7 @@ impl Manifests {
             gaps: Vec::new(),
             objects: 0,
             gpus_of_type,
+            keep_labels: Vec::new(),
         }
     }
 
@@ -74,7 +77,13 @@ impl Manifests {
 
 /// Reads files, folders (with what is below them) and `-`.
 pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifests {
+    read_keeping(paths, Vec::new(), gpus_of_type)
+}
+
+/// [`read`], keeping these labels and annotations of objects and their pods, too.
+pub fn read_keeping(paths: &[PathBuf], labels: Vec<String>, gpus_of_type: fn(&str) -> Option<u32>) -> Manifests {
     let mut all = Manifests::new(gpus_of_type);
+    all.keep_labels = labels;
     let mut documents = Vec::new();
     for path in paths {
         let name = path.display().to_string();

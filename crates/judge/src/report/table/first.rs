@@ -227,6 +227,14 @@ fn others(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
             writeln!(out, "{:<13}{text}", if i == 0 { "Not assessed" } else { "" })?;
         }
     }
+    for unknown in lines::fit_unknown(report) {
+        for (i, text) in wrap(&plain(&unknown), options.width.saturating_sub(13))
+            .iter()
+            .enumerate()
+        {
+            writeln!(out, "{:<13}{text}", if i == 0 { "Fit unknown" } else { "" })?;
+        }
+    }
     let gaps = lines::same_gaps(report).len() as u64;
     if gaps > 0 {
         let way = if lines::of_manifests(report) {
