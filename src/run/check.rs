@@ -9,6 +9,7 @@ use crate::collect::manifests::{self, Asked, Manifests};
 use crate::snapshot::{Gap, SourceStatus, secrets};
 use crate::units::Confidence;
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
@@ -29,7 +30,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         instances::gpu_of_type(kind).map(|(_, n)| n)
     });
     if read.objects == 0 {
-        return nothing(&read);
+        return nothing(&read, &args.manifests);
     }
     let mut snapshot = manifests::snapshot(read, asked, clock::today()?);
     snapshot.gaps.extend(asked.region.and_then(without_prices));
@@ -63,7 +64,7 @@ fn without_prices(region: &str) -> Option<Gap> {
 }
 
 /// No object at all: why, as far as a source or a gap says.
-fn nothing(read: &Manifests) -> Result<ExitCode> {
+fn nothing(read: &Manifests, named: &[PathBuf]) -> Result<ExitCode> {
     if let Some(source) = read.sources.iter().find(|s| s.status == SourceStatus::Failed) {
         // What failed below a folder names itself.
         if source.detail.contains(source.name.trim_end_matches('/')) {
@@ -73,6 +74,15 @@ fn nothing(read: &Manifests) -> Result<ExitCode> {
     }
     if let Some(gap) = read.gaps.first() {
         bail!("{}: {}; {}", gap.source, gap.reason, gap.remedy);
+    }
+    if named.iter().any(|p| p.as_os_str() == "-") {
+        bail!(
+            "stdin: no Kubernetes object came through it: did the command before the pipe fail, or write nothing? ('helm template RELEASE CHART | gpuwaste check -')"
+        );
+    }
+    let is_empty = |p: &&PathBuf| p.is_file() && p.metadata().is_ok_and(|m| m.len() == 0);
+    if let Some(empty) = named.iter().find(is_empty) {
+        bail!("{}: it is empty: a manifest was expected", empty.display());
     }
     bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files")
 }

@@ -21,6 +21,7 @@ pub use planned::{Asked, snapshot};
 
 use crate::snapshot::cluster::{Controller, Pod, Unread};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
+use gpuwaste_facts::text::plural;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ pub fn read_keeping(paths: &[PathBuf], labels: Vec<String>, gpus_of_type: fn(&st
             },
             detail: match failed {
                 Some(reason) if found == 0 => reason,
-                _ => format!("{found} objects"),
+                _ => plural(found as u64, "object"),
             },
             named: true,
         });
