@@ -510,7 +510,7 @@ fn a_running_server_gives_its_load_and_its_latency() {
     .out;
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        told.contains("~") && told.contains("as this server's (catalog)"),
+        told.contains('~') && told.contains("as this server's (catalog)"),
         "{told}"
     );
     // Prices that are asked for are no prices of the server.

@@ -470,6 +470,34 @@ fn a_namespace_limits_what_was_recorded() {
     again("eval").expect(2, &["-n eval", "recorded with -n support alone"]);
 }
 
+/// Nothing that a table or a list says is wider than the screen; a command to be copied stays in one line.
+#[test]
+fn tables_fit_a_narrow_screen() {
+    let dir = tempdir().unwrap();
+    for line in [
+        "ls --demo",
+        "ls gpus --demo",
+        "ls nodes --demo",
+        "ls tree --demo",
+        "scan --demo",
+        "scan --demo -v",
+        "catalog gpus",
+        "catalog instances p5",
+        "catalog models qwen",
+        "fit Qwen/Qwen3-32B",
+        "fit Qwen/Qwen3-32B --requests-per-second 5 --input 1024 --output 256",
+        "fit --from chat-prod/chat-llama-70b --demo",
+        "fit --compare Qwen/Qwen3-32B,Qwen/Qwen3-8B --gpu H100",
+    ] {
+        let args: Vec<&str> = line.split(' ').collect();
+        let mut command = command(dir.path(), &args);
+        command.env("COLUMNS", "80");
+        let out = finish(command, None).expect(0, &[]).out;
+        let wide: Vec<&str> = out.lines().filter(|l| l.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{line}: {wide:#?}");
+    }
+}
+
 #[test]
 fn help_is_short_and_whole() {
     let dir = tempdir().unwrap();
@@ -528,6 +556,19 @@ fn doctor_and_catalogue_are_for_people_and_for_programs() {
         let all = run(dir.path(), &["catalog", what, "-v"]).expect(0, &[]).out;
         // Without the head.
         assert!(all.lines().count() + 1 >= rows.lines().count(), "{what}");
+    }
+    // By any name that people have for it.
+    for (args, name) in [
+        (["gpus", "NVIDIA H100 80GB HBM3"], "H100-SXM5-80GB"),
+        (["gpus", "nvidia-l4"], "L4 "),
+        (["prices", "nvidia-tesla-t4"], "T4 "),
+        (
+            ["models", "meta/llama-3.1-8b-instruct"],
+            "meta-llama/Llama-3.1-8B-Instruct",
+        ),
+    ] {
+        let found = run(dir.path(), &[&["catalog"][..], &args].concat()).expect(0, &[]).out;
+        assert!(found.lines().skip(1).any(|l| l.starts_with(name)), "{args:?}: {found}");
     }
     let gpus = run(dir.path(), &["catalog", "gpus", "H100"]).expect(0, &[]).out;
     assert!(gpus.starts_with("GPU "), "a header: {gpus}");

@@ -173,10 +173,16 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
     }
     let query = args.query.as_deref().unwrap_or_default().to_ascii_lowercase();
     let (columns, rows) = rows(args.what);
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .filter(|r| r.join("  ").to_ascii_lowercase().contains(&query))
-        .collect();
+    let has = |r: &&Vec<String>, wanted: &str| r.join("  ").to_ascii_lowercase().contains(wanted);
+    let mut found: Vec<Vec<String>> = rows.iter().filter(|r| has(r, &query)).cloned().collect();
+    if let Some(name) = another_name(args.what, &query).filter(|_| found.is_empty()) {
+        found = rows
+            .iter()
+            .filter(|r| has(r, &name.to_ascii_lowercase()))
+            .cloned()
+            .collect();
+    }
+    let rows = found;
     if rows.is_empty() {
         return nothing(args.what, &query);
     }
@@ -196,6 +202,17 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
         columns::table(columns, &rows, &options, &mut out)?;
     }
     print(out)
+}
+
+/// What the catalogue calls what others call so: "NVIDIA H100 80GB HBM3", "a100-80", "nvidia-l4".
+fn another_name(what: CatalogKind, query: &str) -> Option<String> {
+    match what {
+        CatalogKind::Gpus | CatalogKind::Instances | CatalogKind::Prices => Some(gpus::find(query)?.name.clone()),
+        CatalogKind::Models => models::find(query)
+            .filter(|m| m.source == models::ModelSource::Catalog)
+            .map(|m| m.id),
+        CatalogKind::Engines | CatalogKind::Checks => None,
+    }
 }
 
 type Priced = (String, Option<String>, prices::CapacityType);

@@ -48,7 +48,7 @@ pub(super) fn parse(args: &ReportArgs) -> Result<Vec<(Format, Option<PathBuf>)>>
 }
 
 /// Columns of stdout: the terminal's, else what COLUMNS says.
-pub(super) fn width() -> usize {
+pub(crate) fn width() -> usize {
     terminal_size::terminal_size()
         .filter(|_| io::stdout().is_terminal())
         .map(|(w, _)| usize::from(w.0))

@@ -88,8 +88,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// What stands between the names of the first line: a spreadsheet of some countries writes semicolons.
 fn separator(head: &[u8]) -> u8 {
-    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
-    let count = |of: u8| line.iter().filter(|b| **b == of).count();
+    let line = String::from_utf8_lossy(head.split(|b| *b == b'\n').next().unwrap_or_default());
+    let count = |of: u8| line.matches(char::from(of)).count();
     [b',', b';', b'\t']
         .into_iter()
         .rev()

@@ -102,7 +102,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     out.write_all(page.as_bytes())
 }
 
-const HEADER: &str = "\n| # | $/month | saving | confidence | finding | where |\n|---:|---:|---|---|---|---|\n";
+const HEADER: &str = "\n| # | $/month | money | confidence | finding | where |\n|---:|---:|---|---|---|---|\n";
 
 /// As many rows as the budget takes; says how many were left out.
 fn fill(rows: Vec<String>, budget: usize) -> String {

@@ -350,9 +350,9 @@ mod tests {
         let t = &mut report.totals;
         t.prices_as_of = Some("2026-06-18".into());
         let shares = [
-            ("catalog", 0.664),
+            ("catalog", 0.667),
             ("gpu-median", 0.331),
-            ("region-guess", 0.005),
+            ("region-guess", 0.002),
             ("user", 0.0),
             ("unknown", 0.4),
         ];

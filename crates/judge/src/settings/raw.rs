@@ -369,7 +369,7 @@ mod tests {
             ("[gates]\nmax_wast = 1\n", 2, "did you mean 'max_waste'"),
             ("[gates]\nmax_waste = -1\n", 2, "at least 0"),
             ("[gates]\nmax_waste = nan\n", 2, "at least 0"),
-            ("[gates]\nmax_waste = \"5\"\n", 2, "string"),
+            ("[gates]\nmax_waste = \"5\"\n", 2, "without quotes: max_waste = 5"),
             ("[gates]\nconfidence = \"sure\"\n", 2, "measured"),
             ("[thresholds.kv-pressure]\nkv_pressure_usage = 95\n", 2, "from 0 to 1"),
             ("[thresholds.dark-capacity]\nstuck_restarts = -1\n", 2, "-1"),

@@ -194,8 +194,7 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
         let cost = server
             .usd_per_hour
             .map_or_else(String::new, |u| format!(", {}", dollars(u, args)));
-        let _ = writeln!(
-            out,
+        let now = format!(
             "now: {}, {} replica{} on {}{}{now}{cost}",
             server.name,
             server.replicas,
@@ -203,6 +202,7 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
             server.gpu.name,
             ranks(server.parallelism)
         );
+        let _ = writeln!(out, "{}", wrapped(&now));
     }
     out.push('\n');
     out.extend(by_name_alone(subject));

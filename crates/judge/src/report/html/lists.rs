@@ -21,7 +21,7 @@ const BEHIND: usize = 250;
 const COLUMNS: [(&str, &str); 6] = [
     ("rank", "#"),
     ("usd", "$/month"),
-    ("money", "saving"),
+    ("money", "money"),
     ("sure", "confidence"),
     ("title", "finding and what to do"),
     ("check", "check"),
@@ -116,7 +116,7 @@ fn tools(report: &Report) -> Markup {
         all
     };
     let choices: [(&str, &str, BTreeSet<String>); 8] = [
-        ("money", "saving", values(|f| Some(text::saving(f).to_owned()))),
+        ("money", "money", values(|f| Some(text::saving(f).to_owned()))),
         ("sure", "confidence", values(|f| Some(f.confidence.name().to_owned()))),
         ("check", "check", values(|f| Some(text::check_name(f)))),
         (

@@ -76,7 +76,7 @@ fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Re
     }
     let paint = Paint(options.color);
     let many = clusters(report) > 1;
-    let saving = if options.width < NARROW { "" } else { "saving     " };
+    let saving = if options.width < NARROW { "" } else { "money      " };
     writeln!(
         out,
         "\n{}",
