@@ -13,7 +13,7 @@ use crate::fit::speed::Seconds;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 /// Columns from which weights and KV tokens have room beside the reason.
-const WIDE: usize = 104;
+pub(super) const WIDE: usize = 104;
 
 pub(super) fn width() -> usize {
     crate::run::output::width().min(200)
