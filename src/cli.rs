@@ -24,7 +24,7 @@ pub(crate) use settle::SettleArgs;
 pub(crate) use source::SourceArgs;
 pub(crate) use view::{LsArgs, LsFormat, LsLevel, ShowArgs, ShowFormat};
 
-use self::number::dollars;
+use self::number::{dollars, tokens};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -114,7 +114,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "REGION", help_heading = "Judgement")]
     pub(crate) region: Option<String>,
     /// Tokens of one request, prompt and output.
-    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Judgement")]
+    #[arg(long, value_name = "N", value_parser = tokens, requires = "concurrency", help_heading = "Judgement")]
     pub(crate) context_tokens: Option<u64>,
     /// Requests at once on one replica.
     #[arg(long, value_name = "N", requires = "context_tokens", help_heading = "Judgement")]

@@ -661,3 +661,19 @@ fn documents_match_their_schemas() {
     assert!(validator.is_valid(&two_nodes()));
     assert!(!validator.is_valid(&json!({"schema": 1})));
 }
+
+/// What several sources lack alike is one gap, wherever gaps are counted.
+#[test]
+fn gaps_are_counted_alike_wherever_they_stand() {
+    let dir = tempdir().unwrap();
+    let of = |args: &[&str]| run(dir.path(), args).expect(0, &[]).out;
+    let plain = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plain(of(&["scan", "--demo"])).contains("Not read 3 gaps"));
+    assert!(of(&["scan", "--demo", "--format", "html"]).contains(" sources, 3 gaps"));
+    assert!(of(&["scan", "--demo", "--format", "markdown"]).contains("3 gaps in what could be read"));
+    let doctor = of(&["doctor", "--demo"]);
+    assert!(
+        doctor.contains("Not read: 3 gaps") && doctor.matches("      remedy: ").count() == 3,
+        "{doctor}"
+    );
+}

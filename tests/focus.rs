@@ -71,6 +71,17 @@ fn gap<'r>(report: &'r Value, words: &str) -> &'r Value {
         .unwrap_or_else(|| panic!("no gap says '{words}': {gaps:#?}"))
 }
 
+/// What a spreadsheet of another country writes is the same bill.
+#[test]
+fn semicolons_and_tabs_stand_for_commas() {
+    let plain = bill("USD", "NULL");
+    let whole = scanned(&plain, &[]).1.expect(0, &[]).json();
+    for separator in [";", "\t"] {
+        let other = scanned(&plain.replace(',', separator), &[]).1.expect(0, &[]).json();
+        assert_eq!(other["totals"], whole["totals"], "{separator:?}");
+    }
+}
+
 #[test]
 fn dollars_are_what_was_paid() {
     let (_folder, done) = scanned(&bill("USD", "NULL"), &[]);

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Done, run};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::tempdir;
 
@@ -488,6 +488,36 @@ fn a_running_server_gives_its_load_and_its_latency() {
     assert!(number(&answer["load"], "requests_per_second") > 0.0);
     let own = row(&answer, from["gpu"].as_str().unwrap());
     assert_eq!(own["scaled_from_present"], true, "{own}");
+    // Its own card costs what it costs now, and what others cost is found where it stands, or marked.
+    let each = |r: &Value, gpus: f64| number(r, "usd_per_hour") / gpus;
+    let now = each(from, 16.0);
+    assert!((each(own, number(own, "gpus")) - now).abs() < 1e-6, "{own}: {now}");
+    assert_eq!(
+        (&own["price_source"], &from["price_source"]),
+        (&json!("catalog"), &json!("catalog"))
+    );
+    let all = json_of(dir.path(), &["--from", "chat-prod/chat-llama-70b", "--demo", "--all"]);
+    let sources: Vec<&str> = rows(&all).iter().filter_map(|r| r["price_source"].as_str()).collect();
+    assert!(
+        sources.contains(&"catalog") && sources.contains(&"gpu-median"),
+        "{sources:?}"
+    );
+    let told = fit(
+        dir.path(),
+        &["--from", "chat-prod/chat-llama-70b", "--demo", "--gpu", "MI300X"],
+    )
+    .expect(0, &[])
+    .out;
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains('~') && told.contains("as this server's (catalog)"),
+        "{told}"
+    );
+    // Prices that are asked for are no prices of the server.
+    let spot = fit(dir.path(), &["--from", "chat-prod/chat-llama-70b", "--demo", "--spot"])
+        .expect(0, &[])
+        .out;
+    assert!(spot.contains("the rows are not)"), "{spot}");
     assert!(own["verdict"] == "serves" || own["verdict"] == "too-slow", "{own}");
     // Another model under the same load: its latency is not this one's.
     let other = json_of(

@@ -5,7 +5,8 @@
 mod common;
 
 use common::{command, finish, run, same};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -979,4 +980,96 @@ fn a_role_of_a_split_server_gets_no_cheaper_tier() {
     let split = text.replace("            - --tensor", &format!("{producer}            - --tensor"));
     assert_ne!(split, text);
     assert!(cheaper(&split).is_none());
+}
+
+/// A misspelt model, and one that nobody else has, are no models that fit: a gate that they could breach says nothing.
+#[test]
+fn no_gate_passes_on_a_model_that_nobody_knows() {
+    let dir = tempdir().unwrap();
+    let check = |args: &[&str]| run(dir.path(), &[&["check", "web.yaml"], args].concat());
+    for (model, words) in [
+        (
+            "Qwen/Qwen2.5-7B-Instrukt",
+            &["Qwen/Qwen2.5-7B-Instrukt", "near: Qwen/Qwen2.5-7B-Instruct"][..],
+        ),
+        ("acme/secret", &["acme/secret"]),
+    ] {
+        fs::write(dir.path().join("web.yaml"), server(&[("MODEL", model)])).unwrap();
+        let seen = check(&[]).expect(0, &[]).out;
+        let flat = seen.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in words {
+            assert!(flat.contains(word), "{word}: {seen}");
+        }
+        assert!(
+            flat.contains("Fit unknown 1 GPU: the model") && flat.contains("--models DIR"),
+            "{seen}"
+        );
+        check(&["--max-at-risk", "0"]).expect(3, &["max-at-risk gives no verdict", "/web", model]);
+        check(&["--max-waste", "0"]).expect(3, &["max-waste gives no verdict", "/web", model]);
+        // A limit that it cannot breach decides.
+        check(&["--max-at-risk", "1000"]).expect(0, &[]);
+    }
+    // Who says that it is not to be judged, has it judged by no gate.
+    let ignored = server(&[("MODEL", "acme/secret")]).replace(
+        "metadata:\n  name: web",
+        "metadata:\n  name: web\n  annotations: {gpuwaste.dev/ignore: \"all ours alone\"}",
+    );
+    assert!(ignored.contains("gpuwaste.dev/ignore"));
+    fs::write(dir.path().join("web.yaml"), ignored).unwrap();
+    check(&["--max-at-risk", "0"]).expect(0, &[]);
+}
+
+/// Labels and annotations, of the pod or of what makes it, tell whose it is.
+#[test]
+fn a_manifest_says_whose_it_is() {
+    let dir = tempdir().unwrap();
+    let one = |name: &str, of_object: &str, of_pod: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "ml", of_object: {"team": format!("{name}-team"), "acme.io/cost": "c7"}},
+            "spec": {"replicas": 1, "template": {
+                "metadata": {"labels": {"app": name}, "annotations": {"who": of_pod}},
+                "spec": {"containers": [{"name": "s", "image": "acme/x:1", "resources": {"limits": {"nvidia.com/gpu": 1}}}]},
+            }},
+        })
+        .to_string()
+    };
+    let text = format!(
+        "{}\n---\n{}\n",
+        one("labelled", "labels", "ada"),
+        one("noted", "annotations", "bo")
+    );
+    fs::write(dir.path().join("two.yaml"), text).unwrap();
+    let check = |more: &[&str]| {
+        let args = [&["check", "two.yaml", "--gpu", "L4", "--format", "json"], more].concat();
+        run(dir.path(), &args).expect(0, &[]).json()
+    };
+    let groups = |by: &str| {
+        let report = check(&["--group-by", by]);
+        let rows = report["groups"]["rows"].as_array().unwrap().clone();
+        rows.iter()
+            .map(|r| r["name"].as_str().unwrap().to_string())
+            .collect::<BTreeSet<_>>()
+    };
+    let set = |names: &[&str]| names.iter().map(|n| (*n).to_string()).collect::<BTreeSet<_>>();
+    assert_eq!(groups("team"), set(&["labelled-team", "noted-team"]));
+    assert_eq!(groups("who"), set(&["ada", "bo"]));
+    assert_eq!(groups("acme.io/cost"), set(&["c7"]));
+    // The policy's ownership, without being asked to group.
+    fs::write(dir.path().join("gpuwaste.toml"), "[ownership]\nlabels = [\"who\"]\n").unwrap();
+    let owners: Vec<_> = check(&[])["workloads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| w["owner"].clone())
+        .collect();
+    assert_eq!(owners, ["ada", "bo"]);
+    assert_eq!(groups("owner"), set(&["ada", "bo"]));
+    let sheet = run(
+        dir.path(),
+        &["check", "two.yaml", "--gpu", "L4", "--format", "chargeback"],
+    )
+    .expect(0, &[])
+    .out;
+    assert!(sheet.contains("\nada,") && sheet.contains("\nbo,"), "{sheet}");
 }

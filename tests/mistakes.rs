@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{command, finish, run, save, two_nodes};
+use common::{Done, command, demo, finish, run, save, two_nodes};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
@@ -96,7 +97,7 @@ const MISTAKES: &[Mistake] = &[
         &["--kv-cache-dtype foo", "fp8"],
     ),
     ("fit Qwen/Qwen3-32B --gpu H1000", 2, &["H1000", "H100"]),
-    ("explain dark", 2, &["'dark'", "dark-capacity"]),
+    ("explain dark", 2, &["'dark'", "did you mean 'dark-capacity'"]),
     (
         "show nosuch --demo",
         2,
@@ -133,6 +134,119 @@ const MISTAKES: &[Mistake] = &[
         2,
         &["discount.toml", "discount", "0.4"],
     ),
+    (
+        "scan --demo --prices quoted.toml",
+        2,
+        &[
+            "quoted.toml",
+            "line 3",
+            "usd_per_hour = \"10\"",
+            "without quotes: usd_per_hour = 10",
+        ],
+    ),
+    (
+        "scan --demo --prices number.toml",
+        2,
+        &["line 4", "node = 5", "node = \"5\""],
+    ),
+    (
+        "scan --demo --prices word.toml",
+        2,
+        &["line 3", "usd_per_hour = ten", "a number is written bare"],
+    ),
+    (
+        "scan --demo --prices nosuchday.toml",
+        2,
+        &["line 4", "as_of = 2026-13-01", "no such day"],
+    ),
+    (
+        "scan --demo --prices yesterday.toml",
+        2,
+        &["yesterday.toml", "as_of 'yesterday'", "2026-11-01"],
+    ),
+    (
+        "scan --demo --prices percent.toml",
+        2,
+        &["line 3", "discount = \"40%\"", "discount = 0.4"],
+    ),
+    (
+        "scan --demo --prices colon.toml",
+        2,
+        &["line 3", "usd_per_hour: 10", "KEY = VALUE"],
+    ),
+    (
+        "scan --demo --prices twice.toml",
+        2,
+        &["line 4", "'usd_per_hour' stands twice"],
+    ),
+    ("scan --demo --prices brackets.toml", 2, &["line 1", "[[price]]"]),
+    (
+        "scan --demo --prices bare.toml",
+        2,
+        &["line 1", "'node' belongs to an entry", "[[price]]"],
+    ),
+    // Entries that decide about nothing, each by its place and its keys.
+    (
+        "scan --demo --prices behind.toml",
+        0,
+        &[
+            "price entry 2 of --prices behind.toml (region = \"us-east-1\", gpu = \"H100\")",
+            "never reached: price entry 1 of --prices behind.toml stands before it",
+            "price entry 3 of --prices behind.toml (node = \"nosuch-*\") (it matches no node",
+        ],
+    ),
+    // Policies.
+    (
+        "scan --demo --policy until.toml",
+        2,
+        &["until.toml", "line 5", "'until'", "did you mean 'expires'?"],
+    ),
+    (
+        "scan --demo --policy soon.toml",
+        2,
+        &["soon.toml", "expires = soon", "2027-03-31"],
+    ),
+    (
+        "scan --demo --policy past.toml",
+        0,
+        &["past.toml", "has expired", "decide again, or remove it"],
+    ),
+    (
+        "scan --demo --policy text.toml",
+        2,
+        &["text.toml", "line 2", "max_waste = \"5\"", "max_waste = 5"],
+    ),
+    // Bills.
+    (
+        "scan --demo --focus other.csv",
+        2,
+        &["other.csv", "lacks ResourceId", "FOCUS"],
+    ),
+    // Manifests.
+    ("check blank.yaml", 2, &["blank.yaml", "it is empty"]),
+    ("check minus.yaml", 0, &["nvidia.com/gpu", "the amount is -1, below 0"]),
+    ("check minus.yaml --max-at-risk 0", 3, &["no verdict"]),
+    // Tokens.
+    (
+        "fit Qwen/Qwen3-32B --gpu H100 --max-model-len 8kk",
+        2,
+        &["'8kk'", "8k (8,000) or 8K (8,192)"],
+    ),
+    (
+        "fit Qwen/Qwen3-32B --gpu H100 --max-model-len 8,192",
+        2,
+        &["bare number of tokens: 8192"],
+    ),
+    ("fit Qwen/Qwen3-32B --gpu H100 --tp -1", 2, &["-1", "--tp"]),
+    // Outputs.
+    (
+        "scan --demo --format json=",
+        2,
+        &["--format json=", "a file is expected", "json=FILE"],
+    ),
+    ("explain idel", 2, &["'idel'", "'idle'"]),
+    ("explain overrsized", 2, &["'oversized-tier'"]),
+    ("explain xyzzy", 2, &["'xyzzy'", "lists them all"]),
     // Kubeconfigs.
     ("scan --kubeconfig nowhere", 2, &["nowhere", "No such file"]),
     (
@@ -188,6 +302,35 @@ fn world(folder: &Path) {
     price("euro.toml", "usd_per_hour = 10\ncurrency = \"EUR\"");
     price("typo.toml", "usd_per_huor = 10");
     price("discount.toml", "discount = 40");
+    price("quoted.toml", "usd_per_hour = \"10\" # a node");
+    price("number.toml", "usd_per_hour = 10\nnode = 5");
+    price("word.toml", "usd_per_hour = ten");
+    price("nosuchday.toml", "usd_per_hour = 10\nas_of = 2026-13-01");
+    price("yesterday.toml", "usd_per_hour = 10\nas_of = \"yesterday\"");
+    price("percent.toml", "discount = \"40%\"");
+    price("colon.toml", "usd_per_hour: 10");
+    price("twice.toml", "usd_per_hour = 10\nusd_per_hour = 11");
+    write("brackets.toml", "[price]\nnode = \"x\"\nusd_per_hour = 10\n");
+    write("bare.toml", "node = \"x\"\nusd_per_hour = 10\n");
+    write(
+        "behind.toml",
+        "[[price]]\nnode = \"*\"\nusd_per_gpu_hour = 3\n\n[[price]]\ngpu = \"H100\"\nregion = \"us-east-1\"\nusd_per_gpu_hour = 2\n\n\
+         [[price]]\nnode = \"nosuch-*\"\nusd_per_hour = 4\n",
+    );
+    let suppress = |name: &str, line: &str| {
+        let text = format!("[[suppress]]\ncheck = \"idle-schedule\"\nsubject = \"a/b\"\nreason = \"r\"\n{line}\n");
+        write(name, &text);
+    };
+    suppress("until.toml", "until = 2027-01-01");
+    suppress("soon.toml", "expires = \"soon\"");
+    suppress("past.toml", "expires = 2020-01-01");
+    write("text.toml", "[gates]\nmax_waste = \"5\"\n");
+    write("other.csv", "Date;Amount\n2026-11-01;5\n");
+    write("blank.yaml", "");
+    write(
+        "minus.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: c, image: x, resources: {limits: {nvidia.com/gpu: -1}}}\n",
+    );
     write("broken.kubeconfig", "nope: [");
     write(
         "good.kubeconfig",
@@ -226,6 +369,42 @@ fn an_empty_pipe_is_told_as_one() {
     let dir = tempdir().unwrap();
     let done = finish(command(dir.path(), &["scan", "--snapshot", "-"]), Some(b""));
     done.expect(2, &["stdin", "empty", "collect"]);
+    for text in [&b""[..], b"\n\n", b"# nothing\n"] {
+        let done = finish(command(dir.path(), &["check", "-"]), Some(text));
+        done.expect(2, &["stdin: no Kubernetes object", "helm template"]);
+    }
+}
+
+/// "8k" is what vLLM takes it for; a sheet of some countries has semicolons; a workload of nothing says so.
+#[test]
+fn what_people_write_is_read_as_they_mean_it() {
+    let dir = tempdir().unwrap();
+    let fit = |length: &str| {
+        let args = [
+            "fit",
+            "Qwen/Qwen3-32B",
+            "--gpu",
+            "H100",
+            "--tp",
+            "2",
+            "--max-model-len",
+            length,
+            "--format",
+            "json",
+        ];
+        run(dir.path(), &args).expect(0, &[]).json()
+    };
+    assert_eq!(fit("8K"), fit("8192"));
+    assert_eq!(fit("8k"), fit("8000"));
+    assert_ne!(fit("8k"), fit("8K"));
+    let asleep = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  replicas: 0\n  template:\n    spec:\n      \
+        containers: [{name: c, image: x, resources: {limits: {nvidia.com/gpu: 1}}}]\n";
+    fs::write(dir.path().join("asleep.yaml"), asleep).unwrap();
+    let out = run(dir.path(), &["check", "asleep.yaml"]).expect(0, &[]).out;
+    assert!(
+        out.contains("0 replicas") && out.contains("1 object)") && !out.contains("below"),
+        "{out}"
+    );
 }
 
 /// With a gate, what matched nothing gives no verdict; without one it is a warning.
@@ -233,7 +412,7 @@ fn an_empty_pipe_is_told_as_one() {
 fn nothing_passes_by_mistake() {
     let dir = tempdir().unwrap();
     for (args, word) in [
-        (&["-n", "nosuch"][..], "--namespace has no use with --demo"),
+        (&["-n", "nosuch"][..], "-n nosuch: no pod with a GPU"),
         (&["-l", "a=b"], "--selector has no use with --demo"),
         (
             &["--prometheus", "http://prom:9090"],
@@ -251,6 +430,72 @@ fn nothing_passes_by_mistake() {
         scan(&["--max-waste", "1"]).expect(1, &["warning:", word, "over the limit"]);
     }
     run(dir.path(), &["scan", "--demo", "--max-waste", "100000"]).expect(0, &[]);
+}
+
+/// What was recorded is limited to a namespace as a live fleet is.
+#[test]
+fn a_namespace_limits_what_was_recorded() {
+    let dir = tempdir().unwrap();
+    demo(dir.path());
+    let scan = |more: &[&str]| {
+        let args = [&["scan", "--snapshot", "demo.json", "--format", "json"], more].concat();
+        run(dir.path(), &args).expect(0, &[])
+    };
+    let namespaces = |done: &Done| {
+        let report = done.json();
+        let all = report["findings"].as_array().unwrap().iter();
+        all.filter_map(|f| f["subject"]["namespace"].as_str().map(str::to_owned))
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(namespaces(&scan(&[])).len() > 3);
+    let one = scan(&["-n", "support"]);
+    assert_eq!(namespaces(&one), BTreeSet::from(["support".to_string()]));
+    assert!(!one.err.contains("has no use"), "{}", one.err);
+    // As it is told by a snapshot that was recorded so: of another namespace it knows nothing.
+    run(
+        dir.path(),
+        &["collect", "--demo", "-n", "support", "-o", "support.json"],
+    )
+    .expect(0, &[]);
+    let again = |n: &str| {
+        run(
+            dir.path(),
+            &["scan", "--snapshot", "support.json", "-n", n, "--format", "json"],
+        )
+    };
+    assert_eq!(
+        namespaces(&again("support").expect(0, &[])),
+        BTreeSet::from(["support".to_string()])
+    );
+    again("eval").expect(2, &["-n eval", "recorded with -n support alone"]);
+}
+
+/// Nothing that a table or a list says is wider than the screen; a command to be copied stays in one line.
+#[test]
+fn tables_fit_a_narrow_screen() {
+    let dir = tempdir().unwrap();
+    for line in [
+        "ls --demo",
+        "ls gpus --demo",
+        "ls nodes --demo",
+        "ls tree --demo",
+        "scan --demo",
+        "scan --demo -v",
+        "catalog gpus",
+        "catalog instances p5",
+        "catalog models qwen",
+        "fit Qwen/Qwen3-32B",
+        "fit Qwen/Qwen3-32B --requests-per-second 5 --input 1024 --output 256",
+        "fit --from chat-prod/chat-llama-70b --demo",
+        "fit --compare Qwen/Qwen3-32B,Qwen/Qwen3-8B --gpu H100",
+    ] {
+        let args: Vec<&str> = line.split(' ').collect();
+        let mut command = command(dir.path(), &args);
+        command.env("COLUMNS", "80");
+        let out = finish(command, None).expect(0, &[]).out;
+        let wide: Vec<&str> = out.lines().filter(|l| l.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{line}: {wide:#?}");
+    }
 }
 
 #[test]
@@ -311,6 +556,19 @@ fn doctor_and_catalogue_are_for_people_and_for_programs() {
         let all = run(dir.path(), &["catalog", what, "-v"]).expect(0, &[]).out;
         // Without the head.
         assert!(all.lines().count() + 1 >= rows.lines().count(), "{what}");
+    }
+    // By any name that people have for it.
+    for (args, name) in [
+        (["gpus", "NVIDIA H100 80GB HBM3"], "H100-SXM5-80GB"),
+        (["gpus", "nvidia-l4"], "L4 "),
+        (["prices", "nvidia-tesla-t4"], "T4 "),
+        (
+            ["models", "meta/llama-3.1-8b-instruct"],
+            "meta-llama/Llama-3.1-8B-Instruct",
+        ),
+    ] {
+        let found = run(dir.path(), &[&["catalog"][..], &args].concat()).expect(0, &[]).out;
+        assert!(found.lines().skip(1).any(|l| l.starts_with(name)), "{args:?}: {found}");
     }
     let gpus = run(dir.path(), &["catalog", "gpus", "H100"]).expect(0, &[]).out;
     assert!(gpus.starts_with("GPU "), "a header: {gpus}");

@@ -1,12 +1,14 @@
 //! `gpuwaste fit`.
 
 use super::duration::latency;
+use super::number::tokens;
 use super::{MemoryArgs, SourceArgs};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct FitArgs {
     /// Hugging Face id, NIM or Ollama name, or the name of a quantized copy (with --from: the server's own).
     #[arg(required_unless_present_any = ["from", "compare"])]
@@ -42,13 +44,13 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "DTYPE", help_heading = "Engine")]
     pub(crate) kv_cache_dtype: Option<String>,
     /// Tokens one request may hold (default: the model's own).
-    #[arg(long, value_name = "N", help_heading = "Engine")]
+    #[arg(long, value_name = "N", value_parser = tokens, help_heading = "Engine")]
     pub(crate) max_model_len: Option<u64>,
     /// Sequences that run at once (default: the engine's).
     #[arg(long, value_name = "N", help_heading = "Engine")]
     pub(crate) max_num_seqs: Option<u64>,
     /// Tokens of one step (default: the engine's).
-    #[arg(long, value_name = "N", help_heading = "Engine")]
+    #[arg(long, value_name = "N", value_parser = tokens, help_heading = "Engine")]
     pub(crate) max_num_batched_tokens: Option<u64>,
     /// vLLM: share of the GPU's memory that the engine may take, such as 0.9.
     #[arg(long, value_name = "SHARE", help_heading = "Engine")]
@@ -57,7 +59,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "SHARE", help_heading = "Engine")]
     pub(crate) mem_fraction_static: Option<f64>,
     /// SGLang: prompt tokens of one step.
-    #[arg(long, value_name = "N", help_heading = "Engine")]
+    #[arg(long, value_name = "N", value_parser = tokens, help_heading = "Engine")]
     pub(crate) chunked_prefill_size: Option<u64>,
     /// Tokens of one block of the KV cache (default: the engine's).
     #[arg(long, value_name = "N", help_heading = "Engine")]
@@ -90,10 +92,10 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) concurrency: Option<u64>,
     /// Prompt tokens of a request.
-    #[arg(long, value_name = "N", help_heading = "Load")]
+    #[arg(long, value_name = "N", value_parser = tokens, help_heading = "Load")]
     pub(crate) input: Option<u64>,
     /// Output tokens of a request.
-    #[arg(long, value_name = "N", help_heading = "Load")]
+    #[arg(long, value_name = "N", value_parser = tokens, help_heading = "Load")]
     pub(crate) output: Option<u64>,
     /// Prompt tokens per second to take in, with --output-tps.
     #[arg(long, value_name = "N", requires = "output_tps", help_heading = "Load")]
@@ -102,7 +104,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(crate) output_tps: Option<f64>,
     /// Tokens of each request to hold at once, with --concurrency.
-    #[arg(long, value_name = "N", requires = "concurrency", help_heading = "Load")]
+    #[arg(long, value_name = "N", value_parser = tokens, requires = "concurrency", help_heading = "Load")]
     pub(crate) context_tokens: Option<u64>,
     /// The load, lengths and measured latency of a running server, read as `scan` reads a fleet.
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["requests_per_second", "running", "concurrency", "output_tps", "compare"], help_heading = "Load")]

@@ -52,7 +52,7 @@ pub(crate) struct MemoryArgs {
     #[arg(long, value_name = "RATIO")]
     pub(crate) mamba_full_memory_ratio: Option<f64>,
     /// SGLang: tokens of the pool at most.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::number::tokens)]
     pub(crate) max_total_tokens: Option<u64>,
     /// Bands from start-ups of your own instead of the built-in ones (the CSV that tests/fit/bands.py writes).
     #[arg(long, value_name = "FILE", help_heading = "Need")]

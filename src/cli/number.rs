@@ -49,6 +49,33 @@ pub(super) fn rows(text: &str) -> Result<usize, String> {
         .map_err(|_| "write how many to list: 0, or a whole number above".to_string())
 }
 
+/// Tokens: "8192", and as vLLM reads them (`human_readable_int` of its `arg_utils.py`) "8k" for 8,000 and "8K" for 8,192.
+pub(super) fn tokens(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let refused = || format!("'{text}' is no number of tokens: write 8192, 8k (8,000) or 8K (8,192)");
+    let units = [("k", 1e3), ("m", 1e6), ("K", 1024.0), ("M", 1_048_576.0)];
+    let unit = units
+        .iter()
+        .find_map(|(end, size)| Some((text.strip_suffix(end)?, *size)));
+    let Some((number, size)) = unit else {
+        let thousands = text.replace([',', '_'], "");
+        return text.parse().map_err(|_| match thousands.parse::<u64>() {
+            Ok(n) if !text.starts_with([',', '_']) => format!("write the bare number of tokens: {n}"),
+            _ => refused(),
+        });
+    };
+    let n = number
+        .parse::<f64>()
+        .ok()
+        .filter(|n| n.is_finite() && *n > 0.0)
+        .ok_or_else(refused)?;
+    let all = n * size;
+    if all.fract().abs() > 1e-6 && (1.0 - all.fract()).abs() > 1e-6 || all > 1e12 {
+        return Err(refused());
+    }
+    Ok(all.round() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +95,19 @@ mod tests {
         assert_eq!(percent("0.5"), Ok(0.5));
         assert!(coverage("0.9").is_err_and(|e| e.contains("write 90")));
         assert_eq!((coverage("0"), coverage("90")), (Ok(0.0), Ok(90.0)));
+        let read = |t: &str| tokens(t).ok();
+        assert_eq!(
+            (read("8192"), read("8k"), read("8K"), read("25.6k")),
+            (Some(8192), Some(8000), Some(8192), Some(25_600))
+        );
+        assert_eq!(
+            (read("1M"), read("0"), read("1.5K")),
+            (Some(1_048_576), Some(0), Some(1536))
+        );
+        for slip in ["8 kk", "-8k", "k", "8192 tokens", "0.0001k", "nank"] {
+            assert!(tokens(slip).is_err_and(|e| e.contains("8K (8,192)")), "{slip}");
+        }
+        assert!(tokens("8,192").is_err_and(|e| e.ends_with(": 8192")));
         assert!(rows("-1").is_err() && rows("12") == Ok(12));
     }
 }

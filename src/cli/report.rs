@@ -2,6 +2,7 @@
 
 use super::number::{coverage, dollars, percent, rows};
 use super::{ColorArg, ConfidenceArg, JudgeArgs, RankArg, SourceArgs};
+use crate::report::Format;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -26,6 +27,12 @@ pub(crate) struct ScanArgs {
     /// Print the policy in force, each value with its source, and scan nothing.
     #[arg(long, help_heading = "Judgement", hide_short_help = true)]
     pub(crate) print_policy: bool,
+}
+
+/// What `--format` takes: the formats there are.
+fn formats() -> String {
+    let names: Vec<&str> = Format::ALL.iter().map(|(_, name)| *name).collect();
+    format!("Output format, or FORMAT=FILE (repeatable): {}", names.join(", "))
 }
 
 /// How findings are judged and where the report goes: the same for a fleet and for manifests.
@@ -86,8 +93,7 @@ pub(crate) struct ReportArgs {
     /// Gates count findings of at least this confidence [default: measured].
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Gates")]
     pub(crate) gate_confidence: Option<ConfidenceArg>,
-    /// Output format, or FORMAT=FILE (repeatable): table, json, csv, markdown, html, sarif, junit, prometheus, github, chargeback.
-    #[arg(long, value_name = "FORMAT[=FILE]", help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT[=FILE]", help = formats(), help_heading = "Output")]
     pub(crate) format: Vec<String>,
     /// Sum up by namespace, workload, model, gpu, node, cluster, owner (the policy's ownership labels), Slurm's user, account or
     /// partition, or a label.

@@ -49,9 +49,47 @@ pub(super) fn explain(check: Option<&str>) -> Result<ExitCode> {
         let text = format!("{}\n{}\n\n{}\n{examples}", check.id(), check.summary(), check.explain());
         print(reflowed(&text, super::output::width().min(PROSE)))
     } else {
-        let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
-        bail!("there is no check '{name}': known are {}", known.join(", "))
+        let near = near(&asked);
+        if near.is_empty() {
+            let known: Vec<&str> = CHECKS.iter().map(|c| c.id()).collect();
+            bail!(
+                "'{name}' is no check and no word of the glossary: 'gpuwaste explain' lists them all; checks are {}",
+                known.join(", ")
+            );
+        }
+        bail!(
+            "'{name}' is no check and no word of the glossary: did you mean {}? 'gpuwaste explain' lists them all",
+            near.join(" or ")
+        )
     }
+}
+
+/// As alike as a slip is (Jaro-Winkler).
+const ALIKE: f64 = 0.82;
+
+/// Checks and words that somebody may have meant: what has it within, then what is written alike.
+fn near(asked: &str) -> Vec<String> {
+    const FEW: usize = 3;
+    let words = words().flat_map(|(w, _)| w.split(", ").map(str::to_lowercase).collect::<Vec<_>>());
+    let mut all: Vec<(f64, String)> = CHECKS
+        .iter()
+        .map(|c| c.id().to_string())
+        .chain(words)
+        .map(|known| {
+            let part = if asked.len() > 2 && known.contains(asked) {
+                1.0
+            } else {
+                0.0
+            };
+            (part + strsim::jaro_winkler(asked, &known), known)
+        })
+        .filter(|(alike, _)| *alike > ALIKE)
+        .collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    all.into_iter()
+        .take(FEW)
+        .map(|(_, known)| format!("'{known}'"))
+        .collect()
 }
 
 /// The glossary of the docs: each word that has to be learned, with what it means.
@@ -135,10 +173,16 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
     }
     let query = args.query.as_deref().unwrap_or_default().to_ascii_lowercase();
     let (columns, rows) = rows(args.what);
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .filter(|r| r.join("  ").to_ascii_lowercase().contains(&query))
-        .collect();
+    let has = |r: &&Vec<String>, wanted: &str| r.join("  ").to_ascii_lowercase().contains(wanted);
+    let mut found: Vec<Vec<String>> = rows.iter().filter(|r| has(r, &query)).cloned().collect();
+    if let Some(name) = another_name(args.what, &query).filter(|_| found.is_empty()) {
+        found = rows
+            .iter()
+            .filter(|r| has(r, &name.to_ascii_lowercase()))
+            .cloned()
+            .collect();
+    }
+    let rows = found;
     if rows.is_empty() {
         return nothing(args.what, &query);
     }
@@ -158,6 +202,17 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<ExitCode> {
         columns::table(columns, &rows, &options, &mut out)?;
     }
     print(out)
+}
+
+/// What the catalogue calls what others call so: "NVIDIA H100 80GB HBM3", "a100-80", "nvidia-l4".
+fn another_name(what: CatalogKind, query: &str) -> Option<String> {
+    match what {
+        CatalogKind::Gpus | CatalogKind::Instances | CatalogKind::Prices => Some(gpus::find(query)?.name.clone()),
+        CatalogKind::Models => models::find(query)
+            .filter(|m| m.source == models::ModelSource::Catalog)
+            .map(|m| m.id),
+        CatalogKind::Engines | CatalogKind::Checks => None,
+    }
 }
 
 type Priced = (String, Option<String>, prices::CapacityType);

@@ -1,6 +1,6 @@
 //! check: manifests through the same fleet, checks and report as what runs.
 
-use super::{clock, group, output, policy, scan};
+use super::{clock, output, policy, scan};
 use crate::analyze::Expected;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances;
@@ -9,6 +9,7 @@ use crate::collect::manifests::{self, Asked, Manifests};
 use crate::snapshot::{Gap, SourceStatus, secrets};
 use crate::units::Confidence;
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
@@ -23,10 +24,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<ExitCode> {
         region: args.region.as_deref(),
     };
     let known = args.report.baseline.as_deref().map(scan::baseline).transpose()?;
-    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
-    let read = manifests::read(&args.manifests, |kind| instances::gpu_of_type(kind).map(|(_, n)| n));
+    let group_by = scan::group_by(&args.report, &outputs)?;
+    let keep = scan::keep_labels(&settings, group_by.as_ref());
+    let read = manifests::read_keeping(&args.manifests, keep, |kind| {
+        instances::gpu_of_type(kind).map(|(_, n)| n)
+    });
     if read.objects == 0 {
-        return nothing(&read);
+        return nothing(&read, &args.manifests);
     }
     let mut snapshot = manifests::snapshot(read, asked, clock::today()?);
     snapshot.gaps.extend(asked.region.and_then(without_prices));
@@ -60,7 +64,7 @@ fn without_prices(region: &str) -> Option<Gap> {
 }
 
 /// No object at all: why, as far as a source or a gap says.
-fn nothing(read: &Manifests) -> Result<ExitCode> {
+fn nothing(read: &Manifests, named: &[PathBuf]) -> Result<ExitCode> {
     if let Some(source) = read.sources.iter().find(|s| s.status == SourceStatus::Failed) {
         // What failed below a folder names itself.
         if source.detail.contains(source.name.trim_end_matches('/')) {
@@ -70,6 +74,15 @@ fn nothing(read: &Manifests) -> Result<ExitCode> {
     }
     if let Some(gap) = read.gaps.first() {
         bail!("{}: {}; {}", gap.source, gap.reason, gap.remedy);
+    }
+    if named.iter().any(|p| p.as_os_str() == "-") {
+        bail!(
+            "stdin: no Kubernetes object came through it: did the command before the pipe fail, or write nothing? ('helm template RELEASE CHART | gpuwaste check -')"
+        );
+    }
+    let is_empty = |p: &&PathBuf| p.is_file() && p.metadata().is_ok_and(|m| m.len() == 0);
+    if let Some(empty) = named.iter().find(is_empty) {
+        bail!("{}: it is empty: a manifest was expected", empty.display());
     }
     bail!("no Kubernetes object was found: name a manifest, or a folder with .yaml, .yml or .json files")
 }

@@ -56,7 +56,7 @@ fn gate(old: &Report, new: &Report, settings: &Settings, limit: Option<f64>) -> 
     let (line, code) = if grown > limit {
         let over = grown - limit;
         (
-            format!("{grown:.2} $/h is over the limit of {limit:.2} by {over:.2}"),
+            format!("${grown:.2}/h is over the limit of ${limit:.2}/h by ${over:.2}/h"),
             1,
         )
     } else if let Some(why) = undecided(new, settings, grown, limit) {

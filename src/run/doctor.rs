@@ -4,6 +4,7 @@ use super::source;
 use crate::cli::{DiffFormat, DoctorArgs};
 use crate::judge::{self, report_on};
 use crate::report::document::{CheckCoverage, Report, Tool};
+use crate::report::lines::same_gaps;
 use crate::report::text;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -387,15 +388,17 @@ fn figures(r: &EngineReading) -> impl Iterator<Item = &'static str> {
 }
 
 fn missing(out: &mut impl Write, report: &Report) -> Result<()> {
-    writeln!(out, "\nNot read")?;
-    if report.gaps.is_empty() {
-        writeln!(out, "  nothing is missing")?;
+    let gaps = same_gaps(report);
+    if gaps.is_empty() {
+        writeln!(out, "\nNot read\n  nothing is missing")?;
+    } else {
+        writeln!(out, "\nNot read: {}", text::plural(gaps.len() as u64, "gap"))?;
     }
-    for gap in &report.gaps {
+    for gap in &gaps {
         writeln!(
             out,
             "  {}: {} ({})\n      effect: {}\n      remedy: {}",
-            gap.source, gap.what, gap.reason, gap.effect, gap.remedy
+            gap.sources, gap.what, gap.reason, gap.effect, gap.remedy
         )?;
     }
     writeln!(out, "\nChecks")?;

@@ -17,15 +17,17 @@ const KEYS: [&str; 10] = [
     "account",
     "partition",
 ];
-/// As alike as a slip is (Jaro-Winkler).
-const ALIKE: f64 = 0.88;
+/// As alike as a slip of the hand is: a letter or two of the word ("username" is a label, and no slip of "user").
+const ALIKE: f64 = 0.75;
+
+fn alike(text: &str, key: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(text, key)
+}
 
 pub(super) fn parse(text: &str) -> Result<GroupBy> {
     if !KEYS.contains(&text) {
-        let near = KEYS
-            .iter()
-            .max_by(|a, b| strsim::jaro_winkler(text, a).total_cmp(&strsim::jaro_winkler(text, b)));
-        if let Some(near) = near.filter(|k| strsim::jaro_winkler(text, k) > ALIKE) {
+        let near = KEYS.iter().max_by(|a, b| alike(text, a).total_cmp(&alike(text, b)));
+        if let Some(near) = near.filter(|k| alike(text, k) >= ALIKE) {
             bail!(
                 "--group-by {text}: did you mean '{near}'? Known are {}; anything else is a label",
                 KEYS.join(", ")
@@ -65,7 +67,10 @@ mod tests {
     #[test]
     fn a_slip_is_no_label() {
         assert!(parse("namspace").is_err_and(|e| e.to_string().contains("'namespace'")));
-        assert!(parse("modle").is_err());
+        assert!(parse("modle").is_err() && parse("nodes").is_err());
+        for label in ["username", "team", "app.kubernetes.io/part-of", "nodepool", "workspace"] {
+            assert_eq!(parse(label).ok(), Some(GroupBy::Label(label.into())));
+        }
         assert_eq!(parse("team").ok(), Some(GroupBy::Label("team".into())));
         assert_eq!(parse("owner").ok(), Some(GroupBy::Owner));
     }

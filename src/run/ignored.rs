@@ -6,8 +6,8 @@ use crate::judge::fleet::Fleet;
 use crate::report::document::Report;
 use crate::verdict::Verdict;
 
-/// Options of Kubernetes alone.
-const CLUSTER: [&str; 5] = ["namespace", "selector", "no-scrape", "scrape-budget", "observe"];
+/// Options of a live Kubernetes alone.
+const CLUSTER: [&str; 4] = ["selector", "no-scrape", "scrape-budget", "observe"];
 /// Options that Slurm beside a snapshot has a use for, too.
 const LIVE: [&str; 13] = [
     "timeout",
@@ -43,14 +43,17 @@ pub(super) fn doubts(args: &SourceArgs, fleet: &Fleet) -> Vec<String> {
                 "--{option} has no use with {what}, and was ignored: it says what is read of a live fleet"
             ));
         }
-        return doubts;
     }
     for namespace in &args.namespace {
         if !fleet.pods.iter().any(|p| &p.namespace == namespace) {
+            let names = if recorded { "gpuwaste ls" } else { "kubectl get ns" };
             doubts.push(format!(
-                "-n {namespace}: no pod with a GPU was seen in that namespace; look at its name ('kubectl get ns'), or leave -n out"
+                "-n {namespace}: no pod with a GPU was seen in that namespace; look at its name ('{names}'), or leave -n out"
             ));
         }
+    }
+    if recorded {
+        return doubts;
     }
     if let Some(selector) = args
         .selector

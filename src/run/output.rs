@@ -34,6 +34,11 @@ pub(super) fn parse(args: &ReportArgs) -> Result<Vec<(Format, Option<PathBuf>)>>
             let known: Vec<&str> = Format::ALL.iter().map(|(_, n)| *n).collect();
             bail!("--format {name}: known are {}", known.join(", "));
         };
+        if file.as_ref().is_some_and(|f| f.as_os_str().is_empty()) {
+            bail!(
+                "--format {text}: a file is expected behind the '=', such as {name}=FILE; without '=' it goes to stdout"
+            );
+        }
         if file.is_none() && outputs.iter().any(|(_, f)| f.is_none()) {
             bail!("two formats for stdout: give all but one a file (--format json=report.json)");
         }
@@ -43,7 +48,7 @@ pub(super) fn parse(args: &ReportArgs) -> Result<Vec<(Format, Option<PathBuf>)>>
 }
 
 /// Columns of stdout: the terminal's, else what COLUMNS says.
-pub(super) fn width() -> usize {
+pub(crate) fn width() -> usize {
     terminal_size::terminal_size()
         .filter(|_| io::stdout().is_terminal())
         .map(|(w, _)| usize::from(w.0))

@@ -33,13 +33,7 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         return super::view::listed(&args.source, &args.report.judge, settings, args.report.color);
     }
     let known = args.report.baseline.as_deref().map(baseline).transpose()?;
-    let group_by = args.report.group_by.as_deref().map(group::parse).transpose()?;
-    // A sheet bills somebody: owners, where nothing else is said.
-    let billed = outputs
-        .iter()
-        .any(|(f, _)| *f == Format::Chargeback)
-        .then_some(GroupBy::Owner);
-    let group_by = group_by.or(billed);
+    let group_by = group_by(&args.report, &outputs)?;
     let snapshot = source::snapshot(
         &args.source,
         keep_labels(&settings, group_by.as_ref()),
@@ -55,6 +49,13 @@ pub(super) fn scan(args: &ScanArgs) -> Result<ExitCode> {
         asked: Some(&args.source),
     };
     judged.conclude(&outputs, &args.report, args.source.quiet, args.source.verbose)
+}
+
+/// `--group-by`; a sheet bills somebody: owners, where nothing else is said.
+pub(super) fn group_by(args: &ReportArgs, outputs: &[(Format, Option<PathBuf>)]) -> Result<Option<GroupBy>> {
+    let named = args.group_by.as_deref().map(group::parse).transpose()?;
+    let bills = outputs.iter().any(|(f, _)| *f == Format::Chargeback);
+    Ok(named.or_else(|| bills.then_some(GroupBy::Owner)))
 }
 
 /// `--check` and `--skip`.
@@ -132,7 +133,7 @@ impl Judged<'_> {
 }
 
 /// Labels that the snapshot must keep beside its own list.
-fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
+pub(super) fn keep_labels(settings: &Settings, group_by: Option<&GroupBy>) -> Vec<String> {
     let mut keep = settings.owner_labels.clone();
     keep.extend(group_by.and_then(|by| by.labels(&[])).unwrap_or_default());
     keep

@@ -5,13 +5,14 @@ use crate::catalog::instances;
 use crate::cli::SourceArgs;
 use crate::collect::options::{CollectOptions, StoreAuth, StoreMode, StoreOptions};
 use crate::collect::slurm::{Place, Rest};
-use crate::collect::{self};
+use crate::collect::{self, progress};
 use crate::snapshot::history::BinLimits;
 use crate::snapshot::{Snapshot, Source, SourceKind, SourceStatus};
 use crate::snapshot::{bounds, secrets};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// The demo fleet: recorded by `gpuwaste collect` from real API servers seeded with tests/demo/fleet.py.
 const DEMO: &[u8] = include_bytes!("../../fixtures/demo/snapshot.json.zst");
@@ -32,6 +33,7 @@ impl std::error::Error for Interrupted {}
 pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if args.demo {
         let mut demo = demo()?;
+        within(&mut demo, &args.namespace)?;
         demo.sources.push(Source {
             kind: SourceKind::Demo,
             name: "demo".into(),
@@ -73,9 +75,33 @@ pub(super) fn snapshot(args: &SourceArgs, keep_labels: Vec<String>, limits: BinL
 /// What is read where Slurm is not, or beside it.
 fn beside(args: &SourceArgs, keep_labels: Vec<String>, limits: BinLimits) -> Result<Snapshot> {
     if !args.snapshot.is_empty() {
-        return recorded::fleet(&args.snapshot, args.cluster_name.as_deref());
+        let mut fleet = recorded::fleet(&args.snapshot, args.cluster_name.as_deref())?;
+        within(&mut fleet, &args.namespace)?;
+        return Ok(fleet);
     }
     live(args, keep_labels, limits)
+}
+
+/// `-n` of what was recorded: pods of all namespaces are in it, or of those that it was recorded with.
+fn within(fleet: &mut Snapshot, namespaces: &[String]) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    for cluster in &mut fleet.clusters {
+        let recorded = &cluster.pods_read.namespaces;
+        let has = |n: &&String| recorded.is_empty() || recorded.contains(n);
+        let wanted: Vec<String> = namespaces.iter().filter(has).cloned().collect();
+        if wanted.is_empty() {
+            bail!(
+                "-n {}: cluster {} was recorded with -n {} alone; leave -n out, or record it anew",
+                namespaces.join(", "),
+                cluster.name,
+                recorded.join(", ")
+            );
+        }
+        cluster.pods_read.namespaces = wanted;
+    }
+    Ok(())
 }
 
 pub(super) fn slurm_places(args: &SourceArgs) -> Vec<Place> {
@@ -156,17 +182,16 @@ fn run(args: &SourceArgs, read: impl Future<Output = Result<Snapshot>>) -> Resul
         .enable_all()
         .build()
         .context("could not start the I/O runtime")?;
-    let progress = progress(args);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
+    let mut shown = Progress::of(args, begun);
     let read = runtime.block_on(async {
         tokio::select! {
             read = read => read,
             _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
+            never = shown.follow() => match never {},
         }
     });
-    if let Some(progress) = progress {
-        progress.finish_and_clear();
-    }
+    shown.done()?;
     // Credential plugins or a slow name server may still hold a thread: nobody waits for them.
     runtime.shutdown_background();
     let mut read = read?;
@@ -180,7 +205,7 @@ fn run(args: &SourceArgs, read: impl Future<Output = Result<Snapshot>>) -> Resul
 }
 
 /// `-v`: each source, and what came of it.
-fn tell(read: &Snapshot, took: std::time::Duration) -> Result<()> {
+fn tell(read: &Snapshot, took: Duration) -> Result<()> {
     let mut err = io::stderr().lock();
     for s in &read.sources {
         let status = if s.status == SourceStatus::Failed {
@@ -200,20 +225,78 @@ fn tell(read: &Snapshot, took: std::time::Duration) -> Result<()> {
     Ok(())
 }
 
-/// A spinner, on a terminal only.
-fn progress(args: &SourceArgs) -> Option<indicatif::ProgressBar> {
-    if args.quiet || !io::stderr().is_terminal() {
-        return None;
+/// What is waited for: a spinner on a terminal, with -v else a line a stage.
+enum Progress {
+    Bar(indicatif::ProgressBar),
+    /// Begun when, and how many stages were told.
+    Lines(Instant, usize),
+    Nothing,
+}
+
+impl Progress {
+    const EVERY: Duration = Duration::from_millis(200);
+
+    fn of(args: &SourceArgs, begun: Instant) -> Self {
+        if args.quiet {
+            return Self::Nothing;
+        }
+        if !io::stderr().is_terminal() {
+            return if args.verbose {
+                Self::Lines(begun, 0)
+            } else {
+                Self::Nothing
+            };
+        }
+        let bar = indicatif::ProgressBar::new_spinner();
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message("reading");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self::Bar(bar)
     }
-    let bar = indicatif::ProgressBar::new_spinner();
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-        bar.set_style(style);
+
+    /// Tells until whoever reads is done.
+    async fn follow(&mut self) -> std::convert::Infallible {
+        loop {
+            // A screen that is gone is no reason to end the read.
+            let _ = self.tell();
+            tokio::time::sleep(Self::EVERY).await;
+        }
     }
-    bar.set_message(if args.no_scrape {
-        "reading the cluster"
-    } else {
-        "reading the cluster, then what its servers do"
-    });
-    bar.enable_steady_tick(std::time::Duration::from_millis(120));
-    Some(bar)
+
+    fn tell(&mut self) -> io::Result<()> {
+        match self {
+            Self::Bar(bar) => {
+                let waiting: Vec<String> = progress::waiting()
+                    .iter()
+                    .map(|s| format!("{}: {}", s.whose, s.what))
+                    .collect();
+                if !waiting.is_empty() {
+                    let all = format!("{} · {} requests", waiting.join(" · "), progress::requests());
+                    bar.set_message(crate::text::message(&all));
+                }
+            }
+            Self::Lines(begun, told) => {
+                let mut err = io::stderr().lock();
+                for stage in progress::stages(*told) {
+                    *told += 1;
+                    let what = if stage.what.is_empty() { "done" } else { &stage.what };
+                    let line = crate::text::message(&format!("{}: {what}", stage.whose));
+                    let at = stage.since.duration_since(*begun).as_secs_f64();
+                    writeln!(err, "gpuwaste: {at:.1} s: {line} ({} requests)", stage.requests)?;
+                }
+            }
+            Self::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn done(&mut self) -> io::Result<()> {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        self.tell()
+    }
 }

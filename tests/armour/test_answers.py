@@ -31,6 +31,17 @@ class Answers(unittest.TestCase):
         self.assertEqual((report["totals"]["gpus"], report["totals"]["gpus_free"]), (16, 8))
         self.assertEqual(report["gaps"], [])
 
+    def test_whoever_waits_is_told_for_what(self):
+        with fake.serve(fake.World(FLEET)) as server, fake.config(server) as config:
+            done, _ = scan(config, *ARGS, "-v")
+            quiet, _ = scan(config, *ARGS)
+        told = re.findall(r"(?m)^gpuwaste: ([\d.]+) s: [^:]+: (.+) \((\d+) requests\)$", done.stderr)
+        self.assertEqual([what for _, what, _ in told], ["nodes", "pods on 2 GPU nodes", "owners of 1 pod", "done"], done.stderr)
+        for figures in ([float(s) for s, _, _ in told], [int(n) for _, _, n in told]):
+            self.assertEqual(figures, sorted(figures))
+        self.assertGreater(int(told[-1][2]), 4)
+        self.assertNotIn("requests)", quiet.stderr)
+
     def test_pods_that_are_none_free_no_gpu(self):
         for fault in WRONG + ["endless", "items-odd"]:
             with self.subTest(fault):

@@ -9,6 +9,7 @@ BINARY = pathlib.Path(os.environ.get("GPUWASTE", ROOT / "target/debug/gpuwaste")
 PACKAGES = ["check-jsonschema==0.39.0", "jsonschema==4.23.0", "lxml==5.3.0", "markdown-it-py==3.0.0", "pre-commit==4.7.0", "PyYAML==6.0.4",
             "websockets==14.1"]
 ACTIONLINT = "v1.7.12"
+AXE = "4.10.3"
 
 
 def cached(name, key):
@@ -45,6 +46,20 @@ def actionlint():
         if done.returncode != 0:
             return None, "actionlint could not be built: " + done.stderr.strip()[-300:]
     return cache / "actionlint", None
+
+
+def axe():
+    """The script of axe-core, which finds what accessibility rules (WCAG) a page breaks, and why it could not be had."""
+    cache = cached("axe", AXE)
+    script = cache / "node_modules/axe-core/axe.min.js"
+    if not script.exists():
+        if not shutil.which("npm"):
+            return None, "npm is not installed"
+        cache.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(["npm", "install", "--silent", "--no-save", "--ignore-scripts", "--prefix", str(cache), f"axe-core@{AXE}"], capture_output=True, text=True)
+        if done.returncode != 0 or not script.exists():
+            return None, "axe-core could not be installed: " + (done.stderr or done.stdout).strip()[-300:]
+    return script.read_text(), None
 
 
 def need(what, why):

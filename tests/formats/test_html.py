@@ -262,6 +262,27 @@ class Html(unittest.TestCase):
                 self.assertEqual(await page.js(script), [], theme)
         self.run_page("demo.html", work)
 
+    def test_axe_finds_nothing(self):
+        """axe-core's rules on a phone, a laptop and paper, in both themes, with a finding open."""
+        script, why = setting.axe()
+        setting.need("axe-core", why)
+        run = """axe.run(document, {resultTypes: ['violations']}).then(done =>
+            done.violations.map(v => [v.id, v.impact, v.nodes.slice(0, 3).map(n => n.html.slice(0, 160))]))"""
+
+        async def work(page):
+            await page.js(script + "\n;0")
+            await page.js("document.querySelector('#rows .title').click()")
+            for media in ("screen", "print"):
+                for theme in ("light", "dark"):
+                    await page.send("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}])
+                    self.assertEqual(await page.js(run), [], (media, theme))
+            # A rule that is broken on purpose is found: the script does look.
+            await page.js("{const i = document.createElement('input'); document.body.append(i)}")
+            self.assertIn("label", [v[0] for v in await page.js(run)])
+
+        for width, height in ((390, 844), (1366, 900)):
+            self.run_page("demo.html", work, width=width, height=height)
+
     def test_controls_have_names_and_take_the_keyboard(self):
         async def work(page):
             unnamed = await page.js("""[...document.querySelectorAll('button, input, select, a, [role=img]')]

@@ -5,7 +5,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use book::{PriceBook, PriceEntry, glob};
+pub use book::{PriceBook, PriceEntry, glob, toml_words};
 pub use template::template;
 
 use super::gpus::GpuFacts;

@@ -14,6 +14,7 @@ mod machine;
 pub mod manifests;
 pub mod models;
 pub mod options;
+pub mod progress;
 pub mod prometheus;
 mod scrape;
 pub mod slurm;
@@ -49,6 +50,7 @@ pub async fn collect(options: &CollectOptions) -> Result<Snapshot> {
             Ok(client) => kube::read_cluster(client, &target, options, taken_at).await,
             Err(error) => Err(error.clone()),
         };
+        progress::at(&target.name, "");
         (target, read)
     });
     let mut snapshot = Snapshot {

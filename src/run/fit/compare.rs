@@ -167,11 +167,15 @@ fn load(args: &FitArgs, a: &str, b: &str, question: &Question, answers: &[LoadAn
 
 fn memory(a: &str, b: &str, answers: &[MemoryAnswer; 2]) -> String {
     let eight = format!("ms at {}", AT[1]);
-    let half = ["GPUs", "KV tokens", eight.as_str(), "$/h"];
+    let wide = table::width() >= table::WIDE;
+    let half: Vec<&str> = ["GPUs", "KV tokens", eight.as_str(), "$/h"]
+        .into_iter()
+        .filter(|name| wide || *name != "KV tokens")
+        .collect();
     let mut header = vec!["GPU", "A"];
-    header.extend(half);
+    header.extend(&half);
     header.push("B");
-    header.extend(half);
+    header.extend(&half);
     let (mut out, mut table) = start(a, b, header);
     let mut cards: Vec<&str> = Vec::new();
     for held in answers.iter().flat_map(|x| &x.found) {
@@ -183,15 +187,16 @@ fn memory(a: &str, b: &str, answers: &[MemoryAnswer; 2]) -> String {
         let mut cells = vec![Cell::new(gpu)];
         for answer in answers {
             let Some(held) = answer.found.iter().find(|h| h.candidate.gpu == gpu) else {
-                cells.extend((0..5).map(|_| right(dash())));
+                cells.extend((0..=half.len()).map(|_| right(dash())));
                 continue;
             };
             let c = &held.candidate;
             cells.push(Cell::new(json::answer(c).0));
             cells.push(right(c.gpus.to_string()));
-            cells.push(right(
-                c.placement.kv_capacity.map_or_else(dash, |k| thousands(k.value.0)),
-            ));
+            if wide {
+                let tokens = c.placement.kv_capacity.as_ref();
+                cells.push(right(tokens.map_or_else(dash, |k| thousands(k.value.0))));
+            }
             cells.push(right(held.speed.map_or_else(dash, |s| itl(s[1]))));
             cells.push(right(money(c.usd_per_hour.map(UsdPerHour::usd))));
         }

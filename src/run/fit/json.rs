@@ -193,6 +193,7 @@ fn row(told: &Told, promised: bool) -> Value {
             "itl_seconds": seconds(row.inter_token_latency),
             "ttft_seconds": range(row.time_to_first_token),
             "usd_per_hour": row.usd_per_hour,
+            "price_source": told.price.name(),
             "usd_per_million_output_tokens": row.usd_per_million_output_tokens().filter(|_| serves),
             "usd_per_million_input_tokens": row.usd_per_million_input_tokens().filter(|_| serves),
             "bound_by": row.bound.map(Bound::name),
@@ -225,7 +226,7 @@ pub(super) fn load(subject: &Subject, question: &Question, answer: &LoadAnswer) 
     let server = question.server.as_ref().map(|s| {
         json!({
             "name": s.name, "gpu": s.gpu.name, "replicas": s.replicas, "tensor_parallel": s.parallelism.tensor,
-            "usd_per_hour": s.usd_per_hour, "itl_seconds_p95": s.inter_token_latency, "ttft_seconds_p95": s.time_to_first_token,
+            "usd_per_hour": s.usd_per_hour, "price_source": s.place.source.name(), "itl_seconds_p95": s.inter_token_latency, "ttft_seconds_p95": s.time_to_first_token,
             "running": question.present_at().map(|at| at.running),
         })
     });

@@ -4,6 +4,7 @@ use super::offers::{self, Sold};
 use super::subject::{Subject, cards};
 use crate::analyze::ServerLoad;
 use crate::catalog::gpus::GpuFacts;
+use crate::catalog::prices::PriceSource;
 use crate::cli::FitArgs;
 use crate::fit::book::Book;
 use crate::fit::load::{Ask, Demand, Limits, Offer, Row, Traffic, Verdict, cost_at, search};
@@ -28,6 +29,8 @@ pub(super) struct Question {
 /// A row with how its card is sold, and what other loads cost on it.
 pub(super) struct Told {
     pub(super) row: Row,
+    /// Where its dollars are from (R1).
+    pub(super) price: PriceSource,
     pub(super) sold: Sold,
     /// (requests a second, USD an hour), ascending; empty: no rate or no price.
     pub(super) curve: Vec<(f64, UsdPerHour)>,
@@ -36,6 +39,13 @@ pub(super) struct Told {
 pub(super) struct Answer {
     pub(super) rows: Vec<Told>,
     pub(super) prices: String,
+}
+
+impl Told {
+    /// Beside a price that a server really has, one of another region or the median is a guess.
+    pub(super) fn is_guess(&self) -> bool {
+        matches!(self.price, PriceSource::RegionGuess | PriceSource::GpuMedian)
+    }
 }
 
 impl Question {
@@ -106,7 +116,9 @@ impl Question {
     pub(super) fn answer(&self, args: &FitArgs, subject: &Subject, book: &Book) -> Result<Answer> {
         offers::check(args)?;
         let cards: Vec<GpuFacts> = cards(args)?;
-        let offers: Vec<Offer<'_>> = offers::offers(&cards, args);
+        let priced = offers::offers(&cards, args, self.server.as_ref());
+        let sources: Vec<PriceSource> = priced.iter().map(|p| p.source).collect();
+        let offers: Vec<Offer<'_>> = priced.into_iter().map(|p| p.offer).collect();
         if offers.is_empty() {
             bail!("no GPU is sold there at such prices: {}", offers::said(args));
         }
@@ -126,8 +138,13 @@ impl Question {
         let rows = search(&offers, &ask)
             .into_iter()
             .map(|row| {
-                let offer = offers.iter().find(|o| o.gpu.name == row.gpu);
+                let at = offers.iter().position(|o| o.gpu.name == row.gpu);
+                let offer = at.map(|i| &offers[i]);
                 Told {
+                    price: at
+                        .map(|i| sources[i])
+                        .filter(|_| row.usd_per_hour.is_some())
+                        .unwrap_or_default(),
                     sold: offer.map(|o| offers::sold(o.gpu)).unwrap_or_default(),
                     curve: offer.map(|o| self.curve(o, &row)).unwrap_or_default(),
                     row,
@@ -136,7 +153,7 @@ impl Question {
             .collect();
         Ok(Answer {
             rows,
-            prices: offers::said(args),
+            prices: offers::said_of(args, self.server.as_ref()),
         })
     }
 

@@ -1,9 +1,10 @@
 //! What cards cost and how they are sold: medians over clouds, or the whole instances of a cloud and region.
 
 use super::NODE_GPUS;
+use crate::analyze::ServerLoad;
 use crate::catalog::gpus::{self, GpuFacts};
 use crate::catalog::instances::{self, InstanceRow};
-use crate::catalog::prices::CapacityType;
+use crate::catalog::prices::{CapacityType, PriceSource};
 use crate::cli::FitArgs;
 use crate::fit::load::Offer;
 use crate::fit::search::Tier;
@@ -123,20 +124,20 @@ fn sizes(args: &FitArgs, gpu: &GpuFacts) -> Vec<(u32, UsdPerHour)> {
 
 /// What a GPU costs in the middle of all clouds; a MIG instance its compute slices of that.
 fn median(args: &FitArgs, gpu: &GpuFacts) -> Option<UsdPerHour> {
-    let Some(own) = &gpu.instance else {
-        return if args.spot {
-            spot_median(gpu)
-        } else {
-            instances::gpu_median(gpu)
-        };
+    median_of(gpu, args.spot)
+}
+
+fn median_of(gpu: &GpuFacts, spot: bool) -> Option<UsdPerHour> {
+    let card = match &gpu.instance {
+        Some(own) => gpus::all().iter().find(|g| g.name == own.card)?,
+        None => gpu,
     };
-    let card = gpus::all().iter().find(|g| g.name == own.card)?;
-    let whole = if args.spot {
+    let whole = if spot {
         spot_median(card)
     } else {
         instances::gpu_median(card)
     };
-    Some(whole?.scale(f64::from(own.slices) / f64::from(card.mig_slices())))
+    Some(whole?.scale(share(gpu)?))
 }
 
 /// The median over clouds of each cloud's cheapest spot price of a GPU.
@@ -173,25 +174,125 @@ pub(super) fn tiers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Vec<Tier<'a>> 
         .collect()
 }
 
+/// Prices that were asked for by a flag.
+fn is_asked(args: &FitArgs) -> bool {
+    is_local(args) || args.spot
+}
+
+/// An offer, and where its price is from.
+pub(super) struct Priced<'a> {
+    pub(super) offer: Offer<'a>,
+    pub(super) source: PriceSource,
+}
+
+/// A part of a card as a share of its compute slices.
+fn share(gpu: &GpuFacts) -> Option<f64> {
+    let Some(own) = &gpu.instance else { return Some(1.0) };
+    let card = gpus::all().iter().find(|g| g.name == own.card)?;
+    Some(f64::from(own.slices) / f64::from(card.mig_slices()))
+}
+
+/// What a GPU would cost where the server stands, found as R1 finds what the server's own costs: its share of a node there,
+/// else in its cloud's main region, else the median. The server's own card costs what it costs.
+fn beside(server: &ServerLoad, args: &FitArgs, gpu: &GpuFacts) -> (Option<UsdPerHour>, PriceSource) {
+    let place = &server.place;
+    if gpu.name == server.gpu.name {
+        return (place.usd_per_gpu_hour, place.source);
+    }
+    let share = share(gpu);
+    let cheapest = |region: &str| {
+        let of = |r: &&InstanceRow| r.can_be_rented() && place.cloud.as_ref() == Some(&r.cloud) && r.is_in(region);
+        let each = |r: &InstanceRow| {
+            let gpus = r.gpus.filter(|n| *n > 0)?;
+            Some(r.price(place.capacity_type)?.scale(share? / f64::from(gpus)))
+        };
+        rows_of(gpu).filter(of).filter_map(each).min()
+    };
+    let here = place.region.as_deref().and_then(cheapest);
+    let main = || {
+        place
+            .cloud
+            .as_deref()
+            .and_then(instances::main_region)
+            .and_then(cheapest)
+    };
+    // As of the server's node: how it is paid decides whether a row is exact.
+    let exact = if place.capacity_type == CapacityType::Unknown {
+        PriceSource::RegionGuess
+    } else {
+        PriceSource::Catalog
+    };
+    if let Some(usd) = here {
+        return (Some(usd), exact);
+    }
+    if let Some(usd) = main() {
+        return (Some(usd), PriceSource::RegionGuess);
+    }
+    let median = match place.capacity_type {
+        CapacityType::Spot => median_of(gpu, true),
+        _ => median(args, gpu),
+    };
+    let source = if median.is_some() {
+        PriceSource::GpuMedian
+    } else {
+        PriceSource::Unknown
+    };
+    (median, source)
+}
+
 /// Offers of the load question; cards that are not sold where prices were asked for are left out unless they are named.
-pub(super) fn offers<'a>(cards: &'a [GpuFacts], args: &FitArgs) -> Vec<Offer<'a>> {
+pub(super) fn offers<'a>(cards: &'a [GpuFacts], args: &FitArgs, server: Option<&ServerLoad>) -> Vec<Priced<'a>> {
     let local = is_local(args);
+    let server = server.filter(|_| !is_asked(args));
+    let price = |gpu: &GpuFacts| match server {
+        Some(server) => beside(server, args, gpu),
+        None if local => (None, PriceSource::Catalog),
+        None => {
+            let usd = median(args, gpu);
+            (usd, usd.map_or(PriceSource::Unknown, |_| PriceSource::GpuMedian))
+        }
+    };
     let offer = |gpu: &'a GpuFacts| {
+        let (usd_per_gpu_hour, source) = price(gpu);
         let sizes = if local { sizes(args, gpu) } else { Vec::new() };
         let node = sizes.iter().map(|s| s.0).max().unwrap_or(NODE_GPUS).min(NODE_GPUS);
-        Offer {
+        let offer = Offer {
             gpu,
-            usd_per_gpu_hour: (!local).then(|| median(args, gpu)).flatten(),
+            usd_per_gpu_hour,
             sizes,
             least: least(gpu),
             most: if gpu.instance.is_some() { 1 } else { node },
-        }
+        };
+        Priced { offer, source }
     };
     cards
         .iter()
         .map(offer)
-        .filter(|o| !local || !o.sizes.is_empty() || !args.gpu.is_empty())
+        .filter(|p| !local || !p.offer.sizes.is_empty() || !args.gpu.is_empty())
         .collect()
+}
+
+/// Where prices beside a running server's are from, in words.
+pub(super) fn said_of(args: &FitArgs, server: Option<&ServerLoad>) -> String {
+    let Some(server) = server.filter(|_| !is_asked(args)) else {
+        return said(args);
+    };
+    let place = &server.place;
+    let kind = place.capacity_type.name().unwrap_or("on-demand");
+    let own = format!("{} as this server's ({})", server.gpu.name, place.source.name());
+    match (&place.cloud, &place.region) {
+        (Some(cloud), Some(region)) => {
+            format!(
+                "{own}; other cards their share of a node, {kind}, of {cloud} in {region}; ~ where it sells none: its main region, else the median over clouds"
+            )
+        }
+        _ => format!("{own}; ~ other cards the median over clouds, since it is not told where it stands"),
+    }
+}
+
+/// What a running server costs is no price of these rows.
+pub(super) fn differs(args: &FitArgs) -> bool {
+    is_asked(args)
 }
 
 /// Where prices are from, in words.

@@ -12,14 +12,11 @@ use crate::fit::Parallelism;
 use crate::fit::speed::Seconds;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
-/// Columns of the table where no terminal tells.
-const WIDTH: usize = 120;
 /// Columns from which weights and KV tokens have room beside the reason.
-const WIDE: usize = 104;
+pub(super) const WIDE: usize = 104;
 
 pub(super) fn width() -> usize {
-    let told = terminal_size::terminal_size().map_or(WIDTH, |(w, _)| usize::from(w.0));
-    told.clamp(60, 200)
+    crate::run::output::width().min(200)
 }
 
 fn right(text: impl Into<String>) -> Cell {

@@ -107,6 +107,16 @@ impl PriceBook {
         self.bill.as_ref()?.machines.get(machine?)
     }
 
+    /// Entries that match, too, behind the one that decides.
+    pub fn behind(&self, query: &PriceQuery<'_>, decides: Option<usize>) -> Vec<usize> {
+        let later = self
+            .entries
+            .iter()
+            .enumerate()
+            .skip(decides.map_or(usize::MAX, |i| i + 1));
+        later.filter(|(_, e)| e.matches(query)).map(|(i, _)| i).collect()
+    }
+
     /// The first entry that matches, with its index.
     pub(super) fn find(&self, query: &PriceQuery<'_>) -> Option<(usize, &PriceEntry)> {
         self.entries.iter().enumerate().find(|(_, e)| e.matches(query))
@@ -115,9 +125,8 @@ impl PriceBook {
 
 /// toml's message with the line in front and the nearest known key behind.
 fn explain(text: &str, error: &toml::de::Error) -> String {
-    let line = error
-        .span()
-        .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let at = error.span().map_or(0, |span| span.start);
+    let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
     let message = error.message();
     let unknown = message
         .strip_prefix("unknown field `")
@@ -129,9 +138,60 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
             .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
     });
     match (unknown, hint) {
+        (Some(key), Some(near)) if key == *near => {
+            format!("line {line}: '{key}' belongs to an entry: write [[price]] on a line before it")
+        }
         (Some(key), Some(near)) => format!("line {line}: unknown key '{key}': did you mean '{near}'?"),
-        _ => format!("line {line}: {message}"),
+        _ => format!("line {line}: {}", toml_words(text, at, message)),
     }
+}
+
+/// What is wrong with a line of TOML, in words of what people write: the key, what stands there, what is expected.
+pub fn toml_words(text: &str, at: usize, message: &str) -> String {
+    let number = text.get(..at).unwrap_or(text).matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let (key, value) = line
+        .split_once('=')
+        .map_or((line.trim(), ""), |(k, v)| (k.trim(), v.trim()));
+    // A comment behind the value says nothing of it.
+    let value = match value.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+        Some(quote) => value[1..].find(quote).map_or(value, |end| &value[..end + 2]),
+        None => value.split('#').next().unwrap_or(value).trim(),
+    };
+    let bare = value.trim_matches(['"', '\'']);
+    let written = format!("{key} = {value}");
+    let expected = message.split(", expected ").nth(1).unwrap_or_default();
+    if message == "duplicate key" {
+        return format!("the key '{key}' stands twice in one table: keep one");
+    }
+    if message.starts_with("key with no value") {
+        return format!("'{}': KEY = VALUE is expected, with an equals sign", line.trim());
+    }
+    if message.starts_with("invalid type: map") && expected.contains("sequence") {
+        let name = line.trim().trim_matches(['[', ']']);
+        return format!("[{name}]: there may be several, so that two brackets are expected: [[{name}]]");
+    }
+    if message.starts_with("invalid date") || message.starts_with("invalid time") {
+        return format!("{written}: there is no such day; write {key} = 2026-11-01");
+    }
+    let numbers = ["f64", "u64", "u32", "i64", "usize"];
+    if message.starts_with("invalid type") && numbers.iter().any(|n| expected.starts_with(n)) {
+        let share = bare.strip_suffix('%').and_then(|p| p.trim().parse::<f64>().ok());
+        let way = match (share, bare.parse::<f64>()) {
+            (Some(percent), _) => format!(": {key} = {}", percent / 100.0),
+            (_, Ok(_)) => format!(", without quotes: {key} = {bare}"),
+            _ => String::new(),
+        };
+        return format!("{written}: a number is expected{way}");
+    }
+    if message.starts_with("invalid type") && expected.contains("string") {
+        return format!("{written}: text in quotes is expected: {key} = \"{bare}\"");
+    }
+    // A word without quotes is read as the beginning of true, false, a number or a date.
+    if message.starts_with("invalid") && !value.is_empty() && bare.starts_with(char::is_alphabetic) {
+        return format!("{written}: text stands in quotes (\"{bare}\"), a number is written bare");
+    }
+    message.trim_end().to_string()
 }
 
 /// The line of the n-th `[[price]]` header.
@@ -147,6 +207,11 @@ impl PriceEntry {
     /// Refuses what no node could be priced by.
     pub fn check(&self) -> Result<(), String> {
         self.check_amount()?;
+        // Of a catalogue's row the month may be all that is known.
+        let is_day = |d: &str| d.parse::<Date>().is_ok() || format!("{d}-01").parse::<Date>().is_ok();
+        if let Some(day) = self.as_of.as_deref().filter(|d| !is_day(d)) {
+            return Err(format!("as_of '{day}' is no date: write 2026-11-01"));
+        }
         if let Some(until) = self.committed_until.as_deref().filter(|d| d.parse::<Date>().is_err()) {
             return Err(format!("committed_until '{until}' is no date: write 2027-06-30"));
         }
@@ -230,6 +295,23 @@ impl PriceEntry {
             ));
         }
         Ok(())
+    }
+
+    /// What it matches by, as it is written: `node = "dgx-*", gpu = "H100"`.
+    pub fn keys(&self) -> String {
+        let keys = [
+            ("cluster", &self.cluster),
+            ("node", &self.node),
+            ("pool", &self.pool),
+            ("instance_type", &self.instance_type),
+            ("region", &self.region),
+            ("capacity_type", &self.capacity_type),
+            ("gpu", &self.gpu),
+        ];
+        let given = keys
+            .iter()
+            .filter_map(|(key, value)| Some(format!("{key} = \"{}\"", value.as_ref()?)));
+        given.collect::<Vec<_>>().join(", ")
     }
 
     /// Reserved or committed on that day.

@@ -86,6 +86,17 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What stands between the names of the first line: a spreadsheet of some countries writes semicolons.
+fn separator(head: &[u8]) -> u8 {
+    let line = String::from_utf8_lossy(head.split(|b| *b == b'\n').next().unwrap_or_default());
+    let count = |of: u8| line.matches(char::from(of)).count();
+    [b',', b';', b'\t']
+        .into_iter()
+        .rev()
+        .max_by_key(|of| count(*of))
+        .unwrap_or(b',')
+}
+
 const PARQUET: &str =
     "Parquet is not read: export CSV, or turn it into CSV (duckdb -c \"COPY (FROM 'FILE.parquet') TO 'FILE.csv'\")";
 
@@ -133,7 +144,12 @@ impl<'r> Reading<'r> {
     }
 
     fn csv(&mut self, source: impl Read) -> Result<()> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source);
+        let mut source = BufReader::new(source);
+        let delimiter = separator(source.fill_buf()?);
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .delimiter(delimiter)
+            .from_reader(source);
         let header = reader.byte_headers()?.clone();
         let names: Vec<String> = header.iter().map(|h| String::from_utf8_lossy(h).into_owned()).collect();
         let columns = Columns::of(names.iter().map(String::as_str)).map_err(anyhow::Error::msg)?;

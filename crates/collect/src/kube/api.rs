@@ -318,6 +318,7 @@ impl Api {
         if !self.plan.allows(path) {
             return Err(ReadError::Unplanned(path.path().into()));
         }
+        crate::progress::asked();
         let mut request = Request::get(path.as_str());
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -22,12 +22,15 @@ use super::options::CollectOptions;
 use super::prometheus::{self, HistoryRead};
 use super::scrape;
 use crate::engine::metrics::plausible;
+use crate::options::StoreMode;
+use crate::progress;
 use crate::snapshot::clock as clock_times;
 use crate::snapshot::cluster::{Cluster, Node, Pod, Unread, UnreadKind};
 use crate::snapshot::{Gap, Source};
 use answer::{ApiObject, Odd};
 use api::{Api, List, Listed, ReadError};
 use connect::Target;
+use gpuwaste_facts::text::plural;
 use path::{ApiPath, Name, Resource, is_name};
 use raw::{RawAutoscaler, RawBudget, RawNode, RawPodMetrics};
 pub use raw::{parse_ignore, pod_of_template};
@@ -74,6 +77,8 @@ pub async fn read_cluster(
         unread: Vec::new(),
     };
     let namespaces: Vec<Name> = options.namespaces.iter().filter_map(|n| Name::parse(n).ok()).collect();
+    let whose = &target.name;
+    progress::at(whose, "nodes");
     let version = version(api, &mut gaps).await?;
     let (uid, served) = futures::join!(identity(api), api.served());
     let served = gaps.told(
@@ -117,11 +122,16 @@ pub async fn read_cluster(
             None
         }
     };
+    let known = nodes
+        .as_ref()
+        .map(|n| format!(" on {}", plural(n.gpu.len() as u64, "GPU node")));
+    progress::at(whose, format!("pods{}", known.unwrap_or_default()));
     let mut read = pods::read(api, nodes.as_ref(), &namespaces, options, &mut gaps).await?;
     if let Some(error) = refused.filter(|_| read.is_nothing()) {
         return Err(error);
     }
     let within = &read.namespaces();
+    progress::at(whose, format!("owners of {}", plural(read.pods.len() as u64, "pod")));
     let (owners, autoscalers, budgets, usage) = futures::join!(
         owners::read(api, &read.pods, within, served.as_ref(), options),
         api.objects_in::<RawAutoscaler>(AUTOSCALERS, within),
@@ -176,9 +186,20 @@ pub async fn read_cluster(
     settle_clock(api, &mut cluster, at, &mut gaps);
     let mut sources = Vec::new();
     if options.scrape {
+        let (pods, most) = (
+            plural(cluster.pods.len() as u64, "pod"),
+            options.scrape_budget.as_secs(),
+        );
+        progress::at(
+            whose,
+            format!("exporters, and servers of {pods} (at most {most} s a pass)"),
+        );
         let (read, missing) = scrape::scrape(api, target.inside, &mut cluster, options).await;
         sources = read;
         gaps.all.extend(missing);
+    }
+    if options.store.mode != StoreMode::None {
+        progress::at(whose, "its history");
     }
     let history = prometheus::read(api, &mut cluster, options, at).await;
     if let Some((sifted, missing)) = plausible::sift(&cluster) {

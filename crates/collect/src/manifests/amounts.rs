@@ -79,12 +79,27 @@ fn uncountable(container: &Value) -> Option<Remark> {
                     "it asks for a part of a device: only whole ones can be asked for".into(),
                 );
             }
+            Some(None) if is_negative(written.as_deref()) => {
+                return remark(
+                    resource.clone(),
+                    format!(
+                        "the amount is {}, below 0",
+                        written.as_deref().unwrap_or_default().trim()
+                    ),
+                );
+            }
             Some(None) => return remark(resource.clone(), format!("the amount is {}", shown(amount))),
             None if amount.is_null() => {}
             None => return remark(resource.clone(), "the amount is no number".into()),
         }
     }
     None
+}
+
+/// "-1", "-2k": a number, and none that can be asked for.
+fn is_negative(written: Option<&str>) -> bool {
+    let of = written.and_then(|t| t.trim().strip_prefix('-'));
+    of.is_some_and(|rest| quantity::parse(rest).is_some())
 }
 
 /// An extended resource has a limit, and its request, where there is one, is the same (Kubernetes, "Extended resources").

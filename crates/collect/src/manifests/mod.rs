@@ -21,6 +21,7 @@ pub use planned::{Asked, snapshot};
 
 use crate::snapshot::cluster::{Controller, Pod, Unread};
 use crate::snapshot::{Gap, Source, SourceKind, SourceStatus};
+use gpuwaste_facts::text::plural;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct Manifests {
     pub objects: usize,
     /// GPUs of an instance type, from the catalogue.
     gpus_of_type: fn(&str) -> Option<u32>,
+    /// Labels and annotations that tell whose something is.
+    keep_labels: Vec<String>,
 }
 
 /// Objects of which none has another's kind, namespace and name.
@@ -63,6 +66,7 @@ impl Manifests {
             gaps: Vec::new(),
             objects: 0,
             gpus_of_type,
+            keep_labels: Vec::new(),
         }
     }
 
@@ -74,7 +78,13 @@ impl Manifests {
 
 /// Reads files, folders (with what is below them) and `-`.
 pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifests {
+    read_keeping(paths, Vec::new(), gpus_of_type)
+}
+
+/// [`read`], keeping these labels and annotations of objects and their pods, too.
+pub fn read_keeping(paths: &[PathBuf], labels: Vec<String>, gpus_of_type: fn(&str) -> Option<u32>) -> Manifests {
     let mut all = Manifests::new(gpus_of_type);
+    all.keep_labels = labels;
     let mut documents = Vec::new();
     for path in paths {
         let name = path.display().to_string();
@@ -117,7 +127,7 @@ pub fn read(paths: &[PathBuf], gpus_of_type: fn(&str) -> Option<u32>) -> Manifes
             },
             detail: match failed {
                 Some(reason) if found == 0 => reason,
-                _ => format!("{found} objects"),
+                _ => plural(found as u64, "object"),
             },
             named: true,
         });

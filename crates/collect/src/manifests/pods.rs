@@ -158,6 +158,11 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
         if unit.to_zero || planned::NOW_AND_THEN.contains(&kind.as_str()) {
             pod.labels.insert(RUNS_LABEL.into(), "now-and-then".into());
         }
+        for key in &all.keep_labels {
+            if let Some(value) = told(key, &template["metadata"], &object["metadata"]) {
+                pod.labels.entry(key.clone()).or_insert(value);
+            }
+        }
         let own = member.count.known().filter(|_| unplaced.is_none()).unwrap_or(1);
         let mut count = own.min(left);
         cut |= count < own;
@@ -223,6 +228,16 @@ fn workload(document: &Document, unit: &Unit, around: &Around<'_>, place: &Place
     }
 }
 
+/// What a pod, else the object that makes it, says of itself under a key: a label, else an annotation.
+fn told(key: &str, template: &Value, object: &Value) -> Option<String> {
+    let of = |metadata: &Value| {
+        ["labels", "annotations"]
+            .iter()
+            .find_map(|kind| kinds::text(&metadata[*kind][key]))
+    };
+    of(template).or_else(|| of(object))
+}
+
 /// What of a kind's use no manifest says, and what that means for the report.
 fn uncertain(kind: &str, to_zero: bool) -> Option<(&'static str, &'static str)> {
     match kind {
@@ -277,7 +292,7 @@ impl Making<'_> {
         let mut template = member.template.clone();
         normalise(&mut template, &self.namespace, self.around);
         let map = |name: &str| self.around.text_map(&self.namespace, name);
-        let Some((mut pod, lacking)) = pod_of_template(template.clone(), map) else {
+        let Some((mut pod, lacking)) = pod_of_template(template.clone(), &all.keep_labels, map) else {
             all.gaps.push(gap(
                 document,
                 &self.title,

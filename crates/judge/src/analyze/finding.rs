@@ -173,7 +173,8 @@ pub struct Fix {
     /// One or two sentences, imperative.
     pub summary: String,
     pub placement: Option<FixPlacement>,
-    /// A YAML patch for `kubectl patch`/kustomize, where one can be written exactly.
+    /// A YAML patch for `kubectl patch`/kustomize, or a whole object (it begins with `apiVersion:`) for `kubectl apply`, where one can be
+    /// written exactly.
     pub patch: Option<String>,
 }
 

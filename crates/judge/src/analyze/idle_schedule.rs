@@ -1,8 +1,9 @@
 //! idle-schedule: hours of the week without any request, in every week seen: nights and weekends, priced.
 
 use super::finding::{ClaimRank, Confidence, Evidence, Finding, FindingKind, Fix};
+use super::sizing::Judgement;
 use super::support::{self, Judged};
-use super::{Check, Context, Outcome, documented};
+use super::{Check, Context, Outcome, by_the_clock, documented};
 use crate::fleet::{Bins, Fleet, SlotId, SlotState, Workload, WorkloadClass, WorkloadId};
 use crate::settings::Thresholds;
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +22,7 @@ documented! {
     /// When it is wrong. One week may be a holiday: with less than two weeks it is 'estimated' (--window 14d). Batch windows once a month
     /// are not seen. Hours are UTC and begin at the scan's minute. An hour without samples is never called quiet.
     ///
-    /// What to do. A KEDA cron scaler or a CronJob that scales to zero and back. It stops the bill only where the pool scales down.
+    /// What to do. The KEDA ScaledObject that the finding prints (where no autoscaler has it yet), or a CronJob that scales to zero and back. It stops the bill only where the pool scales down.
     pub(crate) struct IdleSchedule;
 }
 
@@ -49,7 +50,9 @@ impl Check for IdleSchedule {
             match workload.observed.bins.as_deref().filter(|b| covered(b)) {
                 Some(bins) => {
                     out.assessed.extend(&slots);
-                    out.findings.extend(schedule(context.fleet, t, id, workload, bins));
+                    let kept = kept(context, id, workload);
+                    out.findings
+                        .extend(schedule(context.fleet, t, (id, workload), bins, kept));
                 }
                 None => out.not_assessed(
                     "a week of its hourly traffic is not known",
@@ -104,7 +107,21 @@ fn runs(quiet: &[bool], shortest: usize) -> Vec<(usize, usize)> {
     found
 }
 
-fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, bins: &Bins) -> Option<Finding> {
+/// Replicas that are there once it is told to do with fewer.
+fn kept(context: &Context<'_>, id: WorkloadId, workload: &Workload) -> usize {
+    match &context.sizing().judgements[id.0] {
+        Judgement::Sized(plan) if plan.cut.is_ok() && !plan.leave.is_empty() => plan.stay.len(),
+        _ => workload.replicas.len(),
+    }
+}
+
+fn schedule(
+    fleet: &Fleet,
+    t: &Thresholds,
+    (id, workload): (WorkloadId, &Workload),
+    bins: &Bins,
+    kept: usize,
+) -> Option<Finding> {
     let o = &workload.observed;
     let works = bins.hourly.iter().flatten().any(|v| *v > 0.0);
     let slots: Vec<SlotId> = support::slots_of(workload)
@@ -140,6 +157,12 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
     judged.cap_by_price(fleet, &slots);
     let claims = support::part_of(fleet, workload, &slots, share);
     let spoken = spoken(bins.hourly_end, &runs);
+    let object = by_the_clock::scaled_object(workload, bins.hourly_end, &runs, (cold * 60.0).ceil() as u64, kept);
+    let by = match (&object, workload.autoscaler_min) {
+        (Some(_), _) => "the object does it with KEDA, a cold start before it is needed; a CronJob can, too",
+        (None, Some(_)) => "its autoscaler would undo it: give that a KEDA cron trigger in its place",
+        (None, None) => "KEDA cron scaler, CronJob",
+    };
     let number = |name: &str, value: f64, unit: &str| {
         Evidence::number(name, value, unit, "prometheus").window(o.window_seconds, o.coverage)
     };
@@ -164,10 +187,11 @@ fn schedule(fleet: &Fleet, t: &Thresholds, id: WorkloadId, workload: &Workload, 
         claims,
         fix: Fix {
             summary: format!(
-                "Scale {} {}/{} to 0 by the clock (KEDA cron scaler, CronJob) in these hours, UTC: {spoken}. It pays where the pool scales down or others use the GPUs.",
+                "Scale {} {}/{} to 0 by the clock ({by}) in these hours, UTC: {spoken}. It pays where the pool scales down or others use the GPUs.",
                 workload.kind, workload.namespace, workload.name
             ),
-            ..Fix::default()
+            placement: None,
+            patch: object,
         },
         ignored: None,
         trend_usd_per_hour: None,

@@ -1,5 +1,6 @@
 //! The checks: one file a check, one line in [`CHECKS`].
 
+mod by_the_clock;
 #[cfg(test)]
 mod clock_tests;
 mod cost_growth;

@@ -58,7 +58,7 @@ impl Check for OversizedTier {
             match &sizing.judgements[id.0] {
                 Judgement::NoServer | Judgement::Dark => {}
                 Judgement::Lacks(lack) => {
-                    if lack.unread {
+                    if lack.unread || sizing::hides_its_model(workload) {
                         out.doubts(FindingKind::Recoverable, id, sizing::doubted(context, workload));
                     }
                     out.lacks(lack, slots);

@@ -37,6 +37,12 @@ pub(super) fn unread(what: &str, setting: &UnreadSetting, remedy: &'static str) 
     }
 }
 
+/// The command that says what decides whether its model fits.
+pub(super) fn see_fit(workload: &Workload) -> String {
+    let model = workload.model_label().map(crate::report::act::quoted);
+    format!("see 'gpuwaste fit {}'", model.as_deref().unwrap_or("MODEL"))
+}
+
 impl Outcome {
     pub(super) fn lacks(&mut self, lack: &Lack, slots: impl IntoIterator<Item = SlotId>) {
         self.not_assessed(&lack.reason, &lack.remedy, slots);

@@ -49,7 +49,7 @@ impl Check for UndersizedTier {
             let held = match sizing::held(fleet, workload) {
                 Ok(held) => held,
                 Err(lack) => {
-                    if lack.unread {
+                    if lack.unread || sizing::hides_its_model(workload) {
                         out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
                     }
                     out.lacks(&lack, slots);
@@ -58,9 +58,13 @@ impl Check for UndersizedTier {
             };
             let placement = held.placed();
             match placement.verdict {
+                FitVerdict::Tight | FitVerdict::Unknown if sizing::hides_its_model(workload) => {
+                    out.doubts(FindingKind::AtRisk, id, failing(fleet, workload));
+                    out.lacks(&sizing::known_by_name(workload), slots);
+                }
                 FitVerdict::Tight | FitVerdict::Unknown => out.not_assessed(
                     "whether the model fits depends on what no source states",
-                    "see 'gpuwaste fit MODEL'",
+                    &support::see_fit(workload),
                     slots,
                 ),
                 FitVerdict::Fits => out.assessed.extend(slots),

@@ -31,7 +31,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
         models: settings.models.clone(),
         ..Fleet::default()
     };
-    let mut used_prices = BTreeSet::new();
+    let mut used_prices = PricesUsed::default();
     let clusters = identity::once(snapshot, &mut fleet.gaps);
     for cluster in &clusters {
         // A recording may be older than the limits of what can be true.
@@ -42,26 +42,7 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
         let cluster = sifted.as_ref().unwrap_or(cluster);
         join_cluster(&mut fleet, cluster, prices, settings, &mut used_prices);
     }
-    for (index, entry) in prices
-        .entries
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| !used_prices.contains(i))
-    {
-        let what = entry
-            .instance_type
-            .as_deref()
-            .or(entry.node.as_deref())
-            .or(entry.gpu.as_deref())
-            .unwrap_or("it");
-        fleet.gaps.push(Gap {
-            source: "prices".into(),
-            what: format!("price entry {} ({what})", index + 1),
-            reason: "it matches no node of this fleet".into(),
-            effect: "it has no effect".into(),
-            remedy: "compare its keys with 'nodes' in the JSON report, or remove it".into(),
-        });
-    }
+    used_prices.tell(&mut fleet, prices, settings);
     if let Some(bill) = &prices.bill {
         let told = bill::gaps(&fleet, &clusters, bill);
         fleet.gaps.extend(told);
@@ -72,12 +53,74 @@ pub fn join(snapshot: &Snapshot, prices: &PriceBook, settings: &Settings) -> Fle
     fleet
 }
 
+/// Which of the user's price entries decided about a node.
+#[derive(Default)]
+struct PricesUsed {
+    used: BTreeSet<usize>,
+    /// Entries that match nodes, and the earlier ones that took them.
+    behind: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+impl PricesUsed {
+    fn add(&mut self, decides: Option<usize>, behind: &[usize]) {
+        let Some(decides) = decides else { return };
+        self.used.insert(decides);
+        for later in behind {
+            self.behind.entry(*later).or_default().insert(decides);
+        }
+    }
+
+    /// Entries that decided about nothing, each with why.
+    fn tell(&self, fleet: &mut Fleet, prices: &PriceBook, settings: &Settings) {
+        // Those of --prices stand before the policy's, and each file counts its own.
+        let of_flag = |i: &usize| settings.origins.get(&format!("price.{i}"));
+        let flagged = (0..prices.entries.len()).filter(|i| of_flag(i).is_some()).count();
+        let place = |i: usize| match of_flag(&i) {
+            Some(origin) => format!("price entry {} of {origin}", i + 1),
+            None => format!("price entry {} of the policy", i + 1 - flagged),
+        };
+        for (index, entry) in prices.entries.iter().enumerate() {
+            if self.used.contains(&index) {
+                continue;
+            }
+            let taken: Vec<String> = self
+                .behind
+                .get(&index)
+                .into_iter()
+                .flatten()
+                .map(|i| place(*i))
+                .collect();
+            let (reason, remedy) = if taken.is_empty() {
+                (
+                    "it matches no node of this fleet".to_string(),
+                    "compare its keys with 'nodes' in the JSON report, or remove it",
+                )
+            } else {
+                (
+                    format!(
+                        "it is never reached: {} stands before it and takes its nodes",
+                        taken.join(", ")
+                    ),
+                    "put it before them, since the first entry that matches wins, or remove it",
+                )
+            };
+            fleet.gaps.push(Gap {
+                source: "prices".into(),
+                what: format!("{} ({})", place(index), entry.keys()),
+                reason,
+                effect: "it has no effect".into(),
+                remedy: remedy.into(),
+            });
+        }
+    }
+}
+
 fn join_cluster(
     fleet: &mut Fleet,
     cluster: &Cluster,
     prices: &PriceBook,
     settings: &Settings,
-    used_prices: &mut BTreeSet<usize>,
+    used_prices: &mut PricesUsed,
 ) {
     let index = fleet.clusters.len();
     fleet.clusters.push(ClusterInfo {
@@ -165,7 +208,7 @@ fn join_cluster(
             // The rest of a card of which a pod holds an instance is nobody's that was seen.
             described.slots.retain(|s| s.resource.is_some() || !s.dra.is_empty());
         } else {
-            used_prices.extend(described.price_entry);
+            used_prices.add(described.price_entry, &described.price_entries_behind);
             if let Some(name) = described.unknown_gpu {
                 *unknown.entry((name, described.node.planned)).or_default() += described.node.gpus;
             }

@@ -102,6 +102,8 @@ pub(super) struct Described {
     pub(super) unknown_gpu: Option<String>,
     /// The user's price entry that matched.
     pub(super) price_entry: Option<usize>,
+    /// Others of the user's that match, too, and come too late.
+    pub(super) price_entries_behind: Vec<usize>,
     pub(super) doubt: Option<Doubt>,
 }
 
@@ -179,6 +181,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         machine: seen.billed_as.as_deref(),
     };
     let (price, price_entry) = price_of(&query, around.prices, around.at, around.stale_days);
+    let price_entries_behind = around.prices.behind(&query, price_entry);
     // What is committed is paid until its last day, whatever the node's labels say.
     let committed = price_entry
         .and_then(|i| around.prices.entries.get(i))
@@ -272,6 +275,7 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
         slots,
         unknown_gpu,
         price_entry,
+        price_entries_behind,
         doubt,
     }
 }

@@ -199,6 +199,11 @@ pub fn commands(f: &ReportFinding, context: Option<&str>) -> Vec<String> {
     let (Some(kind), Some(namespace), Some(name), Some(patch)) = (&s.kind, &s.namespace, &s.name, &f.fix.patch) else {
         return Vec::new();
     };
+    // A whole object beside it, not a change of it.
+    if patch.starts_with("apiVersion:") {
+        let lines: Vec<String> = patch.lines().map(plain).collect();
+        return vec![format!("{kubectl} apply -f - <<'EOF'\n{}\nEOF", lines.join("\n"))];
+    }
     let target = quoted(&format!("{}/{name}", kind.to_lowercase()));
     let namespace = quoted(namespace);
     if Stop::Scale.patch() == Some(patch.as_str()) && Stop::of(kind) == Stop::Scale {

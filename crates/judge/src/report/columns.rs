@@ -13,6 +13,9 @@ pub struct Column {
     pub from: usize,
 }
 
+/// Columns that a word keeps on the narrowest screen.
+const NARROWEST: usize = 6;
+
 pub const fn column(head: &'static str, right: bool, least: usize, from: usize) -> Column {
     Column {
         head,
@@ -44,6 +47,14 @@ pub fn table(columns: &[Column], rows: &[Vec<String>], options: &RenderOptions, 
             .filter(|at| spare(*at) > 0)
             .max_by_key(|at| spare(*at))
         else {
+            break;
+        };
+        widths[widest] -= 1;
+    }
+    // A screen narrower than what every column wants: names and words give way further, figures stay whole.
+    while widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1) > options.width {
+        let words = (0..widths.len()).filter(|at| !columns[shown[*at]].right && widths[*at] > NARROWEST);
+        let Some(widest) = words.max_by_key(|at| widths[*at]) else {
             break;
         };
         widths[widest] -= 1;

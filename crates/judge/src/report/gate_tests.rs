@@ -7,7 +7,7 @@ use crate::analyze::{self, Context};
 use crate::settings::Settings;
 use crate::units::Confidence;
 
-fn demo() -> Report {
+pub(super) fn demo() -> Report {
     let snapshot = crate::guards::recorded_demo();
     let settings = Settings::default();
     let fleet = crate::fleet::join(&snapshot, &crate::catalog::prices::PriceBook::default(), &settings);

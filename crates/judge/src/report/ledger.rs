@@ -5,7 +5,7 @@ use super::fingerprint;
 use super::totals::any_known;
 use crate::analyze::finding::{Claim, Confidence, Finding, FindingKind};
 use crate::analyze::{Doubt, Outcome};
-use crate::fleet::{Fleet, Node, Slot, SlotId};
+use crate::fleet::{Fleet, Node, Slot, SlotId, WorkloadId};
 use crate::units::UsdPerHour;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +76,26 @@ impl<'a> Ledger<'a> {
         let unread = self.in_doubt.iter().filter(|d| d.kind == kind);
         slots.extend(unread.flat_map(|d| &d.slots));
         any_known(slots.into_iter().map(|s| self.fleet.slot(s).price))
+    }
+
+    /// The workloads whose settings or model hide what might be found of this kind: "ml/chat (meta-llama/Llama-3.1-8B-Instruct)".
+    pub fn hidden(&self, kind: FindingKind) -> Option<String> {
+        const NAMED: usize = 3;
+        let of_kind = self.in_doubt.iter().filter(|d| d.kind == kind);
+        let ids: BTreeSet<WorkloadId> = of_kind.map(|d| d.workload).collect();
+        let mut names: Vec<String> = ids
+            .iter()
+            .take(NAMED)
+            .map(|id| {
+                let w = self.fleet.workload(*id);
+                let model = w.model_label().map(|m| format!(" ({m})")).unwrap_or_default();
+                format!("{}/{}{model}", w.namespace, w.name)
+            })
+            .collect();
+        if ids.len() > NAMED {
+            names.push(format!("{} more", ids.len() - NAMED));
+        }
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// How sure a finding is, with what its record says of such findings.

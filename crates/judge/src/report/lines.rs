@@ -180,6 +180,25 @@ pub fn not_assessed_line(report: &Report) -> Option<String> {
     Some(format!("{check} for {}{others}{way}", gpus(*most)))
 }
 
+/// Of manifests: what nobody can say to fit its GPUs, a line a reason, the largest first.
+pub fn fit_unknown(report: &Report) -> Vec<String> {
+    const NAMED: usize = 3;
+    let sized = report.checks.iter().filter(|c| c.id == "undersized-tier");
+    let all: Vec<_> = sized.flat_map(|c| &c.not_assessed).collect();
+    if !of_manifests(report) {
+        return Vec::new();
+    }
+    let mut lines: Vec<String> = all
+        .iter()
+        .take(NAMED)
+        .map(|gap| format!("{}: {} → {}", gpus(gap.gpus), gap.reason, gap.remedy))
+        .collect();
+    if all.len() > NAMED {
+        lines.push(format!("{}: -v", plural((all.len() - NAMED) as u64, "more reason")));
+    }
+    lines
+}
+
 /// GPU states in the order people read them: what is dark first.
 pub fn states(t: &Totals) -> [(&'static str, f64); 6] {
     [

@@ -66,14 +66,12 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
         .enumerate()
         .map(|(i, f)| advice(i, f))
         .collect();
-    let gaps = report.gaps.iter().map(|g| {
-        let [source, what, reason, remedy] = [&g.source, &g.what, &g.reason, &g.remedy].map(|t| md(t));
+    let same = lines::same_gaps(report);
+    let gaps = same.iter().map(|g| {
+        let [source, what, reason, remedy] = [&*g.sources, g.what, g.reason, g.remedy].map(md);
         format!("- {source}: {what} ({reason}); {remedy}\n")
     });
-    let title = format!(
-        "{} in what could be read",
-        text::plural(report.gaps.len() as u64, "gap")
-    );
+    let title = format!("{} in what could be read", text::plural(same.len() as u64, "gap"));
     // Before the fixes: where space ends, what was not read outlives them.
     sections.push((title, gaps.collect(), ""));
     sections.push(("What to do".into(), what, ""));
@@ -104,7 +102,7 @@ pub(super) fn render(report: &Report, options: &RenderOptions, out: &mut dyn Wri
     out.write_all(page.as_bytes())
 }
 
-const HEADER: &str = "\n| # | $/month | saving | confidence | finding | where |\n|---:|---:|---|---|---|---|\n";
+const HEADER: &str = "\n| # | $/month | money | confidence | finding | where |\n|---:|---:|---|---|---|---|\n";
 
 /// As many rows as the budget takes; says how many were left out.
 fn fill(rows: Vec<String>, budget: usize) -> String {

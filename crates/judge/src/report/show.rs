@@ -117,7 +117,8 @@ fn facts(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> io:
     if let Some(record) = &f.record {
         row("Record", record)?;
     }
-    row("Saving", &saving(f))?;
+    let (what, usd) = gives(f);
+    row(what, &usd)?;
     let mut reasons = f.confidence_reasons.iter();
     row(
         "Confidence",
@@ -136,11 +137,20 @@ fn facts(f: &ReportFinding, options: &RenderOptions, out: &mut dyn Write) -> io:
     Ok(())
 }
 
-/// What doing it gives, in words and dollars.
-fn saving(f: &ReportFinding) -> String {
+/// What doing it gives, in words and dollars. What is only at risk saves nothing, nor does growth.
+fn gives(f: &ReportFinding) -> (&'static str, String) {
+    let what = match f.kind {
+        FindingKind::Recoverable => "Saving",
+        FindingKind::AtRisk => "At risk",
+        FindingKind::Trend => "Growth",
+    };
+    (what, gained(f))
+}
+
+fn gained(f: &ReportFinding) -> String {
     let Some(usd) = f.usd_per_hour else {
         return if order::is_hint(f) {
-            "none of its own: a hint".into()
+            "nothing of its own: a hint".into()
         } else {
             "unknown: its GPUs have no known price".into()
         };
@@ -156,7 +166,7 @@ fn saving(f: &ReportFinding) -> String {
                 both(now)
             )
         }
-        "at risk" => format!("{} at risk: spend whose work is failing", both(usd)),
+        "at risk" => format!("{}: spend whose work is failing", both(usd)),
         "trend" => format!("{} more than the work would have cost before; in no total", both(usd)),
         _ => format!("{}, reusable: others can have the GPUs, the bill stays", both(usd)),
     }

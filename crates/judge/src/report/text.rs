@@ -79,12 +79,45 @@ pub fn amount(usd: UsdPerHour) -> String {
 /// "catalog 100 %, oldest of 2026-06-18".
 pub fn price_sources(report: &Report) -> String {
     let t = &report.totals;
-    let shares = t.price_sources.iter().filter(|(_, share)| **share > 0.0);
-    let shares: Vec<String> = shares
-        .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
+    // GPUs without a price have no share of the spend.
+    let shares = t
+        .price_sources
+        .iter()
+        .filter(|(name, share)| **share > 0.0 && *name != UNPRICED);
+    let (names, shares): (Vec<&String>, Vec<f64>) = shares.unzip();
+    let shares: Vec<String> = names
+        .iter()
+        .zip(whole_percents(&shares))
+        .map(|(name, share)| match share {
+            0 => format!("{name} under 1 %"),
+            share => format!("{name} {share} %"),
+        })
         .collect();
-    let dated = t.prices_as_of.as_deref().map(|d| format!(", oldest of {d}"));
-    shares.join(", ") + &dated.unwrap_or_default()
+    let dated = t.prices_as_of.as_deref().filter(|_| !shares.is_empty());
+    let dated = dated.map(|d| format!(", oldest of {d}")).unwrap_or_default();
+    let unpriced = (t.gpus_unpriced > 0.0).then(|| format!("{} without a price", gpus(t.gpus_unpriced)));
+    let told = [shares.join(", ") + &dated, unpriced.unwrap_or_default()];
+    told.into_iter()
+        .filter(|s| !s.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// As [`PriceSource::Unknown`](crate::fleet::PriceSource) is named.
+const UNPRICED: &str = "unknown";
+
+/// Shares as percents that add up as the shares do: what is left by rounding down goes to the largest remainders.
+fn whole_percents(shares: &[f64]) -> Vec<u64> {
+    let exact: Vec<f64> = shares.iter().map(|s| s * 100.0).collect();
+    let mut percents: Vec<u64> = exact.iter().map(|e| e.floor() as u64).collect();
+    let all = exact.iter().sum::<f64>().round() as u64;
+    let left = all.saturating_sub(percents.iter().sum());
+    let mut order: Vec<usize> = (0..exact.len()).collect();
+    order.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()).then(a.cmp(&b)));
+    for i in order.into_iter().take(left as usize) {
+        percents[i] += 1;
+    }
+    percents
 }
 
 /// "31.1 %", "–" where unknown.
@@ -309,6 +342,33 @@ pub fn status_name(status: Status) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn shares_of_the_spend_add_up_and_unpriced_gpus_have_none() {
+        let mut report = super::super::gate_tests::demo();
+        let t = &mut report.totals;
+        t.prices_as_of = Some("2026-06-18".into());
+        let shares = [
+            ("catalog", 0.667),
+            ("gpu-median", 0.331),
+            ("region-guess", 0.002),
+            ("user", 0.0),
+            ("unknown", 0.4),
+        ];
+        t.price_sources = shares.iter().map(|(n, s)| ((*n).to_string(), *s)).collect();
+        t.gpus_unpriced = 3.0;
+        assert_eq!(
+            price_sources(&report),
+            "catalog 67 %, gpu-median 33 %, region-guess under 1 %, oldest of 2026-06-18; 3 GPUs without a price"
+        );
+        report.totals.price_sources = BTreeMap::from([("unknown".to_string(), 1.0)]);
+        report.totals.prices_as_of = None;
+        assert_eq!(price_sources(&report), "3 GPUs without a price");
+        for shares in [[0.333, 0.333, 0.334], [0.995, 0.003, 0.002], [0.5, 0.25, 0.25]] {
+            assert_eq!(whole_percents(&shares).iter().sum::<u64>(), 100, "{shares:?}");
+        }
+    }
 
     #[test]
     fn nothing_steers_the_terminal() {

@@ -2,7 +2,7 @@
 
 use super::thresholds::{KEYS, RawThresholds};
 use super::{Gates, Settings, Suppression};
-use crate::catalog::prices::PriceEntry;
+use crate::catalog::prices::{PriceEntry, toml_words};
 use crate::units::Confidence;
 use jiff::civil::Date;
 use schemars::JsonSchema;
@@ -280,7 +280,8 @@ fn line_of(text: &str, at: usize) -> usize {
 
 /// toml's message with the line in front; for unknown keys the nearest known one, or the table it belongs to.
 fn explain(text: &str, error: &toml::de::Error) -> String {
-    let line = line_of(text, error.span().map_or(0, |span| span.start));
+    let at = error.span().map_or(0, |span| span.start);
+    let line = line_of(text, at);
     let message = error.message();
     // serde names the alternatives only in its message: `unknown field `x`, expected one of `a`, `b``.
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -289,13 +290,29 @@ fn explain(text: &str, error: &toml::de::Error) -> String {
             if let Some(home) = KEYS.iter().find(|k| k.name == *key) {
                 return format!("line {line}: '{key}' belongs into [thresholds.{}]", home.section);
             }
+            if let Some((_, ours)) = OTHER_WORDS
+                .iter()
+                .find(|(theirs, ours)| theirs == key && known.contains(ours))
+            {
+                return format!("line {line}: unknown key '{key}': did you mean '{ours}'?");
+            }
             let everywhere = KEYS.iter().map(|k| k.name).filter(|_| known.len() < 2);
             let near = nearest(key, known.iter().copied().chain(everywhere)).unwrap_or_default();
             format!("line {line}: unknown key '{key}': did you mean '{near}'?")
         }
-        _ => format!("line {line}: {}", message.trim_end()),
+        _ => format!("line {line}: {}", toml_words(text, at, message)),
     }
 }
+
+/// What others call our keys.
+const OTHER_WORDS: [(&str, &str); 6] = [
+    ("until", "expires"),
+    ("expiry", "expires"),
+    ("end", "expires"),
+    ("name", "subject"),
+    ("workload", "subject"),
+    ("why", "reason"),
+];
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known.max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)))
@@ -352,7 +369,7 @@ mod tests {
             ("[gates]\nmax_wast = 1\n", 2, "did you mean 'max_waste'"),
             ("[gates]\nmax_waste = -1\n", 2, "at least 0"),
             ("[gates]\nmax_waste = nan\n", 2, "at least 0"),
-            ("[gates]\nmax_waste = \"5\"\n", 2, "string"),
+            ("[gates]\nmax_waste = \"5\"\n", 2, "without quotes: max_waste = 5"),
             ("[gates]\nconfidence = \"sure\"\n", 2, "measured"),
             ("[thresholds.kv-pressure]\nkv_pressure_usage = 95\n", 2, "from 0 to 1"),
             ("[thresholds.dark-capacity]\nstuck_restarts = -1\n", 2, "-1"),

@@ -127,6 +127,10 @@ fn in_doubt(report: &Report, ledger: &Ledger<'_>, limit: &Limit, gate: &Gate) ->
     }
     let doubted = ledger.doubted(limit.counts.kind());
     let why = doubt_of(report, doubted, gate.actual?, limit.max?, limit.percent)?;
+    let why = match ledger.hidden(limit.counts.kind()) {
+        Some(whose) if !report.totals.gpus_uncounted => format!("{why}; of {whose}"),
+        _ => why,
+    };
     let lost = report.sources.iter().filter(|s| {
         let whole = matches!(s.kind, SourceKind::Kubernetes | SourceKind::Slurm);
         whole && s.status == SourceStatus::Failed
@@ -156,7 +160,7 @@ fn doubt_of(report: &Report, doubted: Option<UsdPerHour>, actual: f64, max: f64,
     };
     (doubted.is_positive() && actual + more > max).then(|| {
         format!(
-            "reads failed, or settings stand where they could not be read, that could tell more of GPUs for {}: the gaps and 'not assessed' name them",
+            "reads failed, settings stand where they could not be read, or models are not known, that could tell more of GPUs for {}: the gaps and 'not assessed' name them",
             crate::report::text::money(doubted)
         )
     })

@@ -2,6 +2,7 @@
 
 use super::super::json::sureness;
 use super::super::load::{Answer as LoadAnswer, Question, Told};
+use super::super::offers;
 use super::super::subject::Subject;
 use super::{
     WIDE, by_name_alone, dash, figure, itl, money, ms, range, ranks, right, table, thousands, whole, width, wrapped,
@@ -9,6 +10,7 @@ use super::{
 use crate::cli::FitArgs;
 use crate::fit::load::{Demand, Verdict};
 use crate::fit::speed::{Class, Seconds};
+use crate::units::UsdPerHour;
 use comfy_table::{Cell, Table};
 use std::fmt::Write;
 
@@ -165,6 +167,16 @@ pub(in crate::run::fit) fn left_out(answer: &LoadAnswer, shown: &[&Told]) -> Str
     }
 }
 
+/// What the server costs, and that the rows are at other prices where they were asked for.
+fn dollars(usd: UsdPerHour, args: &FitArgs) -> String {
+    let other = if offers::differs(args) {
+        " (as it is priced itself; the rows are not)"
+    } else {
+        ""
+    };
+    format!("${:.2}/h{other}", usd.usd())
+}
+
 pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Question, answer: &LoadAnswer) -> String {
     let mut out = String::new();
     let _ = writeln!(
@@ -181,9 +193,8 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
             .map_or_else(String::new, |s| format!(", {} ms between tokens (p95)", ms(s)));
         let cost = server
             .usd_per_hour
-            .map_or_else(String::new, |u| format!(", {:.2} $/h", u.usd()));
-        let _ = writeln!(
-            out,
+            .map_or_else(String::new, |u| format!(", {}", dollars(u, args)));
+        let now = format!(
             "now: {}, {} replica{} on {}{}{now}{cost}",
             server.name,
             server.replicas,
@@ -191,6 +202,7 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
             server.gpu.name,
             ranks(server.parallelism)
         );
+        let _ = writeln!(out, "{}", wrapped(&now));
     }
     out.push('\n');
     out.extend(by_name_alone(subject));
@@ -199,7 +211,11 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
     {
         out.push_str("Nothing surely serves this load within these limits. Nearest:\n\n");
     }
-    let _ = writeln!(out, "{}", load_rows(&rows));
+    let _ = writeln!(
+        out,
+        "{}",
+        load_rows(&rows, question.server.is_some() && !offers::differs(args))
+    );
     let left = left_out(answer, &rows);
     if !left.is_empty() {
         let _ = writeln!(out, "\n{}", wrapped(&left));
@@ -208,7 +224,7 @@ pub(in crate::run::fit) fn load(args: &FitArgs, subject: &Subject, question: &Qu
     out
 }
 
-fn load_rows(rows: &[&Told]) -> Table {
+fn load_rows(rows: &[&Told], beside: bool) -> Table {
     let wide = width() >= WIDE;
     let mut header = vec!["GPU", "GPUs", "layout", "verdict"];
     if wide {
@@ -237,7 +253,10 @@ fn load_rows(rows: &[&Told]) -> Table {
             cells.push(right(range(row.time_to_first_token)));
         }
         cells.push(right(row.inter_token_latency.map_or_else(dash, itl)));
-        cells.push(right(row.usd_per_hour.map_or_else(dash, |u| format!("{:.2}", u.usd()))));
+        let guess = if beside && told.is_guess() { "~" } else { "" };
+        cells.push(right(
+            row.usd_per_hour.map_or_else(dash, |u| format!("{guess}{:.2}", u.usd())),
+        ));
         cells.push(right(money(row.usd_per_million_output_tokens().filter(|_| serves))));
         cells.push(Cell::new(if serves { evidence(told) } else { row.reason.clone() }));
         table.add_row(cells);

@@ -88,32 +88,33 @@ pub(super) fn recurrent(kind: &str, of: &dyn Fn(&str) -> Option<u64>, h: u64) ->
 }
 
 /// Two matrices (up, down) instead of three (gate, up, down).
+pub(super) const PLAIN_MLP: [&str; 22] = [
+    "gpt2",
+    "opt",
+    "bloom",
+    "mpt",
+    "gpt_neox",
+    "starcoder2",
+    "gpt_bigcode",
+    "phi",
+    "nemotron",
+    "nemotron_h",
+    "apertus",
+    "arcee",
+    "gptj",
+    "codegen",
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "mpnet",
+    "distilbert",
+    "falcon",
+    "RefinedWeb",
+    "persimmon",
+];
+
 fn plain_mlp(fields: &Fields<'_>, model_type: &str) -> bool {
-    let plain = [
-        "gpt2",
-        "opt",
-        "bloom",
-        "mpt",
-        "gpt_neox",
-        "starcoder2",
-        "gpt_bigcode",
-        "phi",
-        "nemotron",
-        "nemotron_h",
-        "apertus",
-        "arcee",
-        "gptj",
-        "codegen",
-        "bert",
-        "roberta",
-        "xlm-roberta",
-        "mpnet",
-        "distilbert",
-        "falcon",
-        "RefinedWeb",
-        "persimmon",
-    ];
-    plain.contains(&model_type) || (model_type == "chatglm" && fields.has("inner_hidden_size"))
+    PLAIN_MLP.contains(&model_type) || (model_type == "chatglm" && fields.has("inner_hidden_size"))
 }
 
 /// Matrices of one feed-forward block or expert.

@@ -17,6 +17,68 @@ fn of(id: &str) -> ModelFacts {
     parse(id, &config.to_string()).unwrap_or_else(|e| unreachable!("{id}: {e}"))
 }
 
+/// Parameters of a row's decoder by the row's own shape; `None`: the row does not tell all of it.
+fn recounted(m: &ModelFacts) -> Option<u64> {
+    let h = u64::from(m.hidden?);
+    let mut layers = 0;
+    let mut mixers = 0;
+    for group in &m.groups {
+        let (LayerKind::Full(a) | LayerKind::Sliding { attention: a, .. } | LayerKind::Chunked { attention: a, .. }) =
+            &group.kind
+        else {
+            return None;
+        };
+        layers += u64::from(group.layers);
+        mixers += u64::from(group.layers) * count::attention(a, m.hidden?, false, false);
+    }
+    let with_experts = m.experts.map_or(0, |e| u64::from(e.layers));
+    // Up and down alone, or a gate beside them.
+    let matrices = if count::PLAIN_MLP.contains(&m.model_type.as_str()) {
+        2
+    } else {
+        3
+    };
+    let dense = (layers - with_experts) * matrices * h * u64::from(m.intermediate.unwrap_or(0));
+    let experts = m.experts.map_or(0, |e| {
+        let one = matrices * h * u64::from(e.intermediate);
+        with_experts * ((u64::from(e.count) + u64::from(e.shared)) * one + u64::from(e.count) * h)
+    });
+    let tables = if m.tied_embeddings? { 1 } else { 2 } * m.vocab? * h;
+    // Positions that are learned have a table of their own.
+    let learned = matches!(
+        m.model_type.as_str(),
+        "gpt2" | "opt" | "gpt_bigcode" | "bert" | "xlm-roberta"
+    );
+    let positions = if learned { m.max_positions.unwrap_or(0) * h } else { 0 };
+    (layers > 0).then_some(mixers + dense + experts + tables + positions + 2 * layers * h)
+}
+
+/// "verified-by-param-count" is no word to believe: whoever writes it has a shape that gives the hub's count.
+#[test]
+fn rows_that_were_verified_by_their_count_are_counted_again() {
+    let (mut counted, mut all, mut wrong) = (0, 0, Vec::new());
+    for row in super::super::all()
+        .iter()
+        .filter(|r| r.confidence.starts_with("verified-by-param-count"))
+    {
+        all += 1;
+        let m = &row.facts;
+        let Some(own) = recounted(m) else { continue };
+        counted += 1;
+        let told = m.parameters.unwrap_or_default() - m.tower_parameters;
+        let error = (own as f64 / told as f64 - 1.0) * 100.0;
+        if error.abs() > 0.5 {
+            wrong.push(format!(
+                "{} ({}): {own}, the row says {told}: {error:.2} %",
+                m.id, m.model_type
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What is left out has a part that a row does not describe.
+    assert!(counted * 10 >= all * 9, "{counted} of {all}");
+}
+
 /// Decoder parameters by the formula against the hub's count in the catalogue, and the same layers and experts.
 #[test]
 fn the_formula_gives_the_hubs_count() {

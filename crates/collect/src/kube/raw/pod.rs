@@ -51,16 +51,17 @@ struct RawPodSpec {
     host_network: bool,
 }
 
-/// The pod that a template would make, and the `ConfigMap`s with its servers' settings that `map` does not know; `None`:
+/// The pod that a template would make, with the labels of `keep` beside those that are always kept, and the `ConfigMap`s with its servers' settings that `map` does not know; `None`:
 /// parts of it have the wrong shape.
 pub fn pod_of_template(
     template: serde_json::Value,
+    keep: &[String],
     map: impl Fn(&str) -> Option<BTreeMap<String, String>>,
 ) -> Option<(Pod, BTreeSet<String>)> {
     let mut raw: RawPod = serde_json::from_value(template).ok()?;
     raw.fill_fields();
     let wants = raw.wants();
-    let mut pod = raw.into_pod(&[]);
+    let mut pod = raw.into_pod(keep);
     // What does not run has no state.
     pod.unread = false;
     let lacking = config_maps::fill(&mut pod, wants, map);

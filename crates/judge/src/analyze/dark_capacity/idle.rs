@@ -320,7 +320,11 @@ fn advice(workload: &Workload, decided: Decided, standby: bool) -> (String, Opti
     if standby {
         return (
             format!("If nobody needs it as a standby, let the autoscaler go to zero (KEDA, Knative) or remove {name}."),
-            None,
+            // Of KServe's a request wakes it again.
+            Some(Stop::of(&workload.kind))
+                .filter(|s| *s == Stop::MinReplicas)
+                .and_then(Stop::patch)
+                .map(str::to_owned),
         );
     }
     let stop = Stop::of(&workload.kind);

@@ -5,7 +5,7 @@ use crate::analyze::spread::{self, Spread};
 use crate::analyze::support::{self, Lack, lack};
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::mig;
-use crate::catalog::models::{ModelFacts, ModelSource};
+use crate::catalog::models::{self, ModelFacts, ModelSource};
 use crate::engine::{self, MemoryRules};
 use crate::fit::book::Told;
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, search};
@@ -141,10 +141,7 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
         return Err(Lack {
             // Where nothing names it the server's own word would.
             unread: workload.identity_unread && workload.model_name.is_none(),
-            ..lack(
-                "the model is not in the catalogue, or not named",
-                "give its config.json with --models DIR",
-            )
+            ..unknown(workload)
         });
     };
     let spread = spread::of(workload)?;
@@ -188,6 +185,44 @@ pub(in crate::analyze) fn held<'a>(fleet: &Fleet, workload: &'a Workload) -> Res
         is_one_pod: workload.replicas.iter().all(is_one),
         calibration,
     })
+}
+
+/// Of a plan, which nothing but its model can judge: a misspelt name, or a model that is nobody else's, is no model that fits.
+pub(in crate::analyze) fn hides_its_model(workload: &Workload) -> bool {
+    let guessed = |m: &ModelFacts| m.source == ModelSource::Name || m.groups.is_empty();
+    workload.planned && workload.settings.is_some() && workload.model.as_ref().is_none_or(guessed)
+}
+
+const WITH_ITS_CONFIG: &str = "give its config.json with --models DIR";
+
+/// A model that the catalogue has not, with the names that it may be a slip of.
+fn unknown(workload: &Workload) -> Lack {
+    let Some(name) = workload.model_label() else {
+        return lack("its model is not named", WITH_ITS_CONFIG);
+    };
+    Lack {
+        reason: format!("the model {name} is not in the catalogue{}", near(name)).into(),
+        ..lack("", WITH_ITS_CONFIG)
+    }
+}
+
+/// What little a name tells is no shape of a KV cache.
+pub(in crate::analyze) fn known_by_name(workload: &Workload) -> Lack {
+    let name = workload.model_label().unwrap_or("its model");
+    Lack {
+        reason: format!(
+            "the model {name} is known by its name only: its KV cache is not{}",
+            near(name)
+        )
+        .into(),
+        ..lack("", WITH_ITS_CONFIG)
+    }
+}
+
+fn near(name: &str) -> String {
+    models::nearest(name)
+        .first()
+        .map_or_else(String::new, |near| format!(" (near: {near})"))
 }
 
 /// Settings that memory hangs on: what is stated where nobody could read it has no default.

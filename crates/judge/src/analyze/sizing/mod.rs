@@ -15,7 +15,7 @@ mod replicas;
 
 pub(super) use candidates::{Target, smallest_that_fits};
 pub(super) use demand::{Admitted, Demand};
-pub(super) use held::{Held, held, memory_unread};
+pub(super) use held::{Held, held, hides_its_model, known_by_name, memory_unread};
 pub(super) use host::{Host, HostNeed};
 pub(super) use market::Market;
 pub use measured::{LeftOut, of as facts};
@@ -158,10 +158,7 @@ fn judge(context: &Context<'_>, (market, known): (&Market, &Known), id: Workload
 fn whole<'a>(fleet: &Fleet, workload: &'a Workload) -> Result<Held<'a>, Lack> {
     let held = held(fleet, workload)?;
     if held.is_by_name() {
-        return Err(lack(
-            "the model is known by its name only: its KV cache is not",
-            "give its config.json with --models DIR",
-        ));
+        return Err(known_by_name(workload));
     }
     if held.spread.floating {
         return Err(super::spread::FLOATING);
@@ -231,10 +228,10 @@ fn place(fleet: &Fleet, workload: &Workload, held: &Held<'_>, gaps: &mut Vec<Gap
         ));
     }
     if workload.planned && bare.verdict != FitVerdict::Fits {
-        return Err(lack(
-            "whether the model fits as it is depends on what no source states",
-            "see 'gpuwaste fit MODEL'",
-        ));
+        return Err(Lack {
+            remedy: support::see_fit(workload).into(),
+            ..lack("whether the model fits as it is depends on what no source states", "")
+        });
     }
     Ok(fit::place(
         held.model,

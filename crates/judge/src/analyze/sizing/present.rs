@@ -5,10 +5,11 @@ use super::{Demand, lack, replicas, whole};
 use crate::analyze::rights;
 use crate::catalog::gpus::GpuFacts;
 use crate::catalog::models::ModelFacts;
+use crate::catalog::prices::{CapacityType, PriceSource};
 use crate::fit::load::Present;
 use crate::fit::speed::{At, Measured};
 use crate::fit::{self, Parallelism, Placement};
-use crate::fleet::{Fleet, Workload, WorkloadClass};
+use crate::fleet::{Fleet, Node, SlotId, Workload, WorkloadClass};
 use crate::settings::Thresholds;
 use crate::snapshot::server::EngineSettings;
 use crate::units::UsdPerHour;
@@ -26,6 +27,7 @@ pub struct ServerLoad {
     pub replicas: usize,
     /// `None`: one of its GPUs has no price.
     pub usd_per_hour: Option<UsdPerHour>,
+    pub place: Place,
     /// At its busiest.
     pub requests_per_second: f64,
     /// Mean tokens of a request.
@@ -39,6 +41,43 @@ pub struct ServerLoad {
     pub measured: Vec<Measured>,
     /// Time between tokens that the policy allows it elsewhere, seconds.
     pub itl_limit: f64,
+}
+
+/// Where it stands, and how its GPUs are priced there (R1): what other cards have to be compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Of one of its GPUs, or of one instance of them. `None`: not known.
+    pub usd_per_gpu_hour: Option<UsdPerHour>,
+    /// The worst of its nodes'.
+    pub source: PriceSource,
+    /// `None`: not told, or its nodes differ.
+    pub cloud: Option<String>,
+    pub region: Option<String>,
+    pub capacity_type: CapacityType,
+}
+
+impl Place {
+    fn of(fleet: &Fleet, slots: &[SlotId], usd_per_hour: Option<UsdPerHour>) -> Self {
+        let nodes = || slots.iter().map(|s| fleet.node(fleet.slot(*s).node));
+        let same = |of: fn(&Node) -> Option<&str>| {
+            let first = nodes().next().and_then(of)?;
+            nodes().all(|n| of(n) == Some(first)).then(|| first.to_owned())
+        };
+        let paid = nodes().map(|n| n.capacity_type).max().unwrap_or_default();
+        Self {
+            usd_per_gpu_hour: usd_per_hour
+                .filter(|_| !slots.is_empty())
+                .map(|usd| usd.scale(1.0 / slots.len() as f64)),
+            source: nodes().map(|n| n.price.source).max().unwrap_or_default(),
+            cloud: same(|n| n.cloud.as_deref()),
+            region: same(|n| n.region.as_deref()),
+            capacity_type: if nodes().all(|n| n.capacity_type == paid) {
+                paid
+            } else {
+                CapacityType::Unknown
+            },
+        }
+    }
 }
 
 /// The server `namespace/name`; an error says what is missing.
@@ -94,6 +133,7 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
         })
         .collect();
     let slots = super::support::slots_of(workload);
+    let usd_per_hour = slots.iter().map(|s| fleet.slot(*s).price).sum();
     Ok(ServerLoad {
         name,
         model: held.model.clone(),
@@ -101,7 +141,8 @@ pub fn server_load(fleet: &Fleet, wanted: &str, t: &Thresholds) -> Result<Server
         gpu: held.gpu,
         parallelism: held.parallelism(),
         replicas: workload.replicas.len(),
-        usd_per_hour: slots.iter().map(|s| fleet.slot(*s).price).sum(),
+        usd_per_hour,
+        place: Place::of(fleet, &slots, usd_per_hour),
         requests_per_second: demand.peak_output_tokens_per_second / output,
         input,
         output,

@@ -21,7 +21,7 @@ const BEHIND: usize = 250;
 const COLUMNS: [(&str, &str); 6] = [
     ("rank", "#"),
     ("usd", "$/month"),
-    ("money", "saving"),
+    ("money", "money"),
     ("sure", "confidence"),
     ("title", "finding and what to do"),
     ("check", "check"),
@@ -116,7 +116,7 @@ fn tools(report: &Report) -> Markup {
         all
     };
     let choices: [(&str, &str, BTreeSet<String>); 8] = [
-        ("money", "saving", values(|f| Some(text::saving(f).to_owned()))),
+        ("money", "money", values(|f| Some(text::saving(f).to_owned()))),
         ("sure", "confidence", values(|f| Some(f.confidence.name().to_owned()))),
         ("check", "check", values(|f| Some(text::check_name(f)))),
         (
@@ -313,6 +313,7 @@ pub(super) fn fixed(report: &Report) -> Markup {
 
 /// Coverage, workloads, nodes, sources and gaps, folded.
 pub(super) fn rest(report: &Report) -> Markup {
+    let gaps = lines::same_gaps(report);
     html! {
         h2 { "Behind the figures" }
         details { summary { "What each check could judge" } div.scroll { table {
@@ -322,9 +323,9 @@ pub(super) fn rest(report: &Report) -> Markup {
         } } }
         details { summary { (text::plural(report.workloads.len() as u64, "workload")) } div.scroll { (workloads(report)) } (more(report.workloads.len())) }
         details { summary { (text::plural(report.nodes.len() as u64, "node")) } div.scroll { (nodes(report)) } (more(report.nodes.len())) }
-        details { summary { (text::plural(report.sources.len() as u64, "source")) ", " (text::plural(report.gaps.len() as u64, "gap")) }
+        details { summary { (text::plural(report.sources.len() as u64, "source")) ", " (text::plural(gaps.len() as u64, "gap")) }
             ul { @for s in &report.sources { li { (plain(&s.name)) ": " (plain(&s.detail)) } } }
-            ul { @for g in &report.gaps { li { (plain(&g.source)) ": " (plain(&g.what)) " (" (plain(&g.reason)) "); " (plain(&g.effect)) " → " (plain(&g.remedy)) } } }
+            ul { @for g in &gaps { li { (plain(&g.sources)) ": " (plain(g.what)) " (" (plain(g.reason)) "); " (plain(g.effect)) " → " (plain(g.remedy)) } } }
         }
     }
 }

@@ -128,7 +128,7 @@
   // What is shown, for a spreadsheet: no cell is a formula.
   const csv = () => {
     const cell = (v) => { const t = String(v ?? ""); return '"' + (/^[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]/.test(t) ? "'" + t : t).replaceAll('"', '""') + '"'; };
-    const head = ["id", "check", "saving", "confidence", "usd_per_hour", "usd_per_month", "title", "where", "model", "cluster", "namespace", "owner", "action", "status"];
+    const head = ["id", "check", "money", "confidence", "usd_per_hour", "usd_per_month", "title", "where", "model", "cluster", "namespace", "owner", "action", "status"];
     const line = (d) => [d.id, d.check, d.money, d.sure, d.usd ?? "", d.usd === null ? "" : Math.round(d.usd * 73000) / 100, d.title, d.where, d.model, d.cluster, d.namespace, d.owner, d.action, d.status];
     return [head, ...shown.map((r) => line(r.d))].map((l) => l.map(cell).join(",")).join("\r\n") + "\r\n";
   };

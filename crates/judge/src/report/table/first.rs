@@ -76,7 +76,7 @@ fn list(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::Re
     }
     let paint = Paint(options.color);
     let many = clusters(report) > 1;
-    let saving = if options.width < NARROW { "" } else { "saving     " };
+    let saving = if options.width < NARROW { "" } else { "money      " };
     writeln!(
         out,
         "\n{}",
@@ -225,6 +225,14 @@ fn others(report: &Report, options: &RenderOptions, out: &mut dyn Write) -> io::
         let room = options.width.saturating_sub(13);
         for (i, text) in wrap(&plain(&missing), room).iter().take(2).enumerate() {
             writeln!(out, "{:<13}{text}", if i == 0 { "Not assessed" } else { "" })?;
+        }
+    }
+    for unknown in lines::fit_unknown(report) {
+        for (i, text) in wrap(&plain(&unknown), options.width.saturating_sub(13))
+            .iter()
+            .enumerate()
+        {
+            writeln!(out, "{:<13}{text}", if i == 0 { "Fit unknown" } else { "" })?;
         }
     }
     let gaps = lines::same_gaps(report).len() as u64;

@@ -80,7 +80,7 @@ pub(super) fn findings(report: &Report, options: &RenderOptions, out: &mut dyn W
     let sure = if layout.sure { "confidence " } else { "" };
     let head = format!(
         "{:MARGIN$}{:>3}  {:>widest$}  {:<8}  {sure}finding",
-        "", "#", "$/h", "saving"
+        "", "#", "$/h", "money"
     );
     writeln!(out, "\n{}", paint.bold(&head))?;
     writeln!(out, "{:MARGIN$}{}", "", paint.dim(&"─".repeat(options.width - MARGIN)))?;

@@ -135,10 +135,12 @@ fn no_gpus(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .collect();
     writeln!(out, "\n{} Read: {}.", lines::no_gpus(&report.totals), read.join("; "))?;
     if lines::of_manifests(report) {
-        writeln!(
-            out,
+        let why = if report.gaps.is_empty() {
+            "None of these objects asks for a GPU; a workload of 0 replicas asks for none, whatever its pods say."
+        } else {
             "None of these objects asks for a GPU in a form that is counted; what could not be read is named below."
-        )?;
+        };
+        writeln!(out, "{why}")?;
     } else {
         writeln!(
             out,
