@@ -372,7 +372,7 @@ impl Steps<'_, '_> {
         self.push(Step {
             kind: StepKind::Return,
             cluster: of.cluster.into(),
-            what: format!("Return {name}: {then}; {:.2} $/h are no longer paid", price.usd()),
+            what: format!("Return {name}: {then}; ${:.2}/h are no longer paid", price.usd()),
             nodes: vec![name.into()],
             commands,
             undo: vec![self.closed(node, false)],
