@@ -183,7 +183,7 @@ class Answers(unittest.TestCase):
             with self.subTest(amount), world.folder({"p.yaml": text}) as folder:
                 done = gpuwaste("check", folder / "p.yaml", "--max-at-risk", "0", "--format", "json")
                 report = json.loads(done.stdout)
-                self.assertTrue(any(re.search("is no number|part of a device|more than any node", g["reason"]) for g in report["gaps"]), report["gaps"])
+                self.assertTrue(any(re.search("is no number|below 0|part of a device|more than any node", g["reason"]) for g in report["gaps"]), report["gaps"])
                 self.assertEqual(report["totals"]["gpus"], 0, "no default stands for it")
 
     def test_unpriced_gpus_have_no_price_of_zero(self):
