@@ -11,6 +11,8 @@ use crate::fit::book::Told;
 use crate::fit::{self, Calibration, FitVerdict, Parallelism, Placement, search};
 use crate::fleet::{Fleet, SlotId, WHOLE_GPU, Workload};
 use crate::snapshot::server::{EngineSettings, Setting};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// A model with its settings on a card.
 pub(in crate::analyze) struct Held<'a> {
@@ -201,7 +203,7 @@ fn unknown(workload: &Workload) -> Lack {
         return lack("its model is not named", WITH_ITS_CONFIG);
     };
     Lack {
-        reason: format!("the model {name} is not in the catalogue{}", near(name)).into(),
+        reason: format!("the model {name} is not in the catalogue{}", near(workload, name)).into(),
         ..lack("", WITH_ITS_CONFIG)
     }
 }
@@ -212,17 +214,29 @@ pub(in crate::analyze) fn known_by_name(workload: &Workload) -> Lack {
     Lack {
         reason: format!(
             "the model {name} is known by its name only: its KV cache is not{}",
-            near(name)
+            near(workload, name)
         )
         .into(),
         ..lack("", WITH_ITS_CONFIG)
     }
 }
 
-fn near(name: &str) -> String {
-    models::nearest(name)
+/// " (near: NAME)" of a name in a manifest, which may be a slip; what runs is called as it is.
+fn near(workload: &Workload, name: &str) -> String {
+    if !workload.planned {
+        return String::new();
+    }
+    // Every check asks, and looking through the catalogue takes long.
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(near) = known.get(name) {
+        return near.clone();
+    }
+    let near = models::nearest(name)
         .first()
-        .map_or_else(String::new, |near| format!(" (near: {near})"))
+        .map_or_else(String::new, |near| format!(" (near: {near})"));
+    known.insert(name.to_owned(), near.clone());
+    near
 }
 
 /// Settings that memory hangs on: what is stated where nobody could read it has no default.
