@@ -28,6 +28,7 @@ fn discounts_currencies_and_commitments_are_what_is_paid() {
         gpu: gpus::find("H100-SXM5-80GB"),
         gpus: 8,
         machine: None,
+        flex_start: false,
     };
     let paid = |text: &str| price_of(&query, &one(text), now(), 180).0.usd_per_hour.unwrap().usd();
     assert!((paid("cluster = \"prod\"\ndiscount = 0.4") - 55.04 * 0.6).abs() < 1e-6);
