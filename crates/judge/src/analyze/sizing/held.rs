@@ -223,11 +223,11 @@ pub(in crate::analyze) fn known_by_name(workload: &Workload) -> Lack {
 
 /// " (near: NAME)" of a name in a manifest, which may be a slip; what runs is called as it is.
 fn near(workload: &Workload, name: &str) -> String {
+    // Every check asks, and looking through the catalogue takes long.
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     if !workload.planned {
         return String::new();
     }
-    // Every check asks, and looking through the catalogue takes long.
-    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(near) = known.get(name) {
         return near.clone();
