@@ -3,7 +3,7 @@
 
 usage: GPUWASTE=target/debug/gpuwaste python3 tests/situations/test_situations.py
 """
-import json, pathlib, sys, unittest
+import json, pathlib, sys, tempfile, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "armour"))
 import fake
@@ -343,6 +343,12 @@ class Situations(unittest.TestCase):
             self.assertEqual((self.states["free"], self.states["unknown"], self.report["totals"]["spend_usd_per_hour"]), (0, 8, None), (labels, taint))
             self.assertFalse(self.report["findings"])
             self.assertTrue([g for g in self.report["gaps"] if "no machine" in g["reason"]])
+        # Whoever pays for one knows its price; that its GPUs are free still nobody does.
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as prices:
+            prices.write('[[price]]\nnode = "gpu-*"\nusd_per_hour = 12\n')
+            prices.flush()
+            self.judge([node("gpu-1", labels={"type": "virtual-kubelet"})], None, "--prices", prices.name)
+        self.assertEqual((self.states["free"], self.states["unknown"], self.report["totals"]["spend_usd_per_hour"]), (0, 8, 12))
         self.judge([node("gpu-1", labels={"type": "gpu"})])
         self.assertEqual(self.states["free"], 8)
 

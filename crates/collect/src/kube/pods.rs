@@ -144,7 +144,7 @@ async fn look_elsewhere(api: &Api, pods: &[Pod], selections: &mut Selections) {
             let Some(selector) = &query.selector else {
                 return Some((index, false));
             };
-            let text = selector.text()?;
+            let text = selector.text().filter(|_| selector.narrows())?;
             let list = List::all(PODS).matching("labelSelector", &text);
             let read = api.list(&list, |pod: RawPod| Some(pod.into_name())).await.ok()?;
             let other =

@@ -63,6 +63,12 @@ impl Selector {
         Some(all.join(","))
     }
 
+    /// It names something that a pod has to have. Others may match nearly all pods of a cluster, and any tenant can write one.
+    pub(super) fn narrows(&self) -> bool {
+        let positive = |e: &Expression| matches!(e.operator.as_str(), "In" | "Exists");
+        !self.match_labels.is_empty() || self.match_expressions.iter().any(positive)
+    }
+
     /// `None`: an operator that the API does not have.
     fn matches(&self, labels: &BTreeMap<String, String>) -> Option<bool> {
         let mut all = self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v));

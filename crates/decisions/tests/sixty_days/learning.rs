@@ -1,8 +1,8 @@
 //! What sixty days teach: operators who act (late, by half, and sometimes take it back), refuse for true reasons, or do
 //! nothing. Each knows the truth of their own fleet; the record knows only what they decided and what settling measured.
 
-use crate::world::{Case, Dice, HOURS, Kind, STEP, add, claims, report, settle};
-use gpuwaste_decisions::entry::{Entry, Event, Reason, Seen, Told, check_name};
+use crate::world::{Case, Dice, HOURS, Kind, STEP, add, claims, decided, report, settle};
+use gpuwaste_decisions::entry::{Entry, Reason, Told, check_name};
 use gpuwaste_decisions::record::{Figures, Learned, Record};
 use gpuwaste_decisions::standing::{Book, Standing};
 use gpuwaste_facts::units::UsdPerHour;
@@ -63,17 +63,7 @@ fn refusals(book: &mut Book, cases: &[Case]) {
         };
         let f = first.findings.iter().find(|f| f.id == case.id()).unwrap();
         let mut entry = Entry::new(&first, f);
-        entry.events.push(Event {
-            at: first.taken_at,
-            state: Told::Dismissed,
-            reason: Some(reason),
-            note: None,
-            until: None,
-            reference: None,
-            by: None,
-            inferred: false,
-            seen: Some(Seen::of(&first, f)),
-        });
+        entry.events.push(decided(&first, f, Told::Dismissed, Some(reason)));
         book.entries.insert(case.id(), entry);
     }
 }

@@ -1,11 +1,11 @@
 //! Many small fleets whose truth this file knows by its own arithmetic: who acted, when the nodes left, who took the GPUs, what
 //! came back.
 
-use gpuwaste_decisions::entry::{Class, Entry, Event, Seen, Told};
+use gpuwaste_decisions::entry::{Class, Entry, Event, Reason, Seen, Told};
 use gpuwaste_decisions::settle::Settler;
 use gpuwaste_decisions::standing::Book;
 use gpuwaste_decisions::store::Append;
-use gpuwaste_judge::report::document::Report;
+use gpuwaste_judge::report::document::{Report, ReportFinding};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -444,6 +444,21 @@ pub(crate) fn report(cases: &[Case], hour: i64) -> Report {
     .unwrap()
 }
 
+/// What somebody decides about a finding of this report, on its day.
+pub(crate) fn decided(report: &Report, finding: &ReportFinding, state: Told, reason: Option<Reason>) -> Event {
+    Event {
+        at: report.taken_at,
+        state,
+        reason,
+        note: None,
+        until: None,
+        reference: None,
+        by: None,
+        inferred: false,
+        seen: Some(Seen::of(report, finding)),
+    }
+}
+
 pub(crate) fn claims(cases: &[Case]) -> Book {
     let first = report(cases, 24);
     let mut book = Book::default();
@@ -452,17 +467,7 @@ pub(crate) fn claims(cases: &[Case]) -> Book {
             continue;
         };
         let mut entry = Entry::new(&first, f);
-        entry.events.push(Event {
-            at: first.taken_at,
-            state: Told::Claimed,
-            reason: None,
-            note: None,
-            until: None,
-            reference: None,
-            by: None,
-            inferred: false,
-            seen: Some(Seen::of(&first, f)),
-        });
+        entry.events.push(decided(&first, f, Told::Claimed, None));
         book.entries.insert(case.id(), entry);
     }
     book

@@ -189,7 +189,9 @@ fn join_cluster(
                 source: format!("cluster {}, node {}", cluster.name, seen.name),
                 what: format!("its {}", plural(described.node.gpus, "GPU")),
                 reason: format!("it is no machine ({known_by}): simulated, another cluster's, or billed by the pod"),
-                effect: "they have no price, and nothing of them is called free or idle".into(),
+                effect:
+                    "they have no price but one that is given (--prices), and nothing of them is called free or idle"
+                        .into(),
                 remedy: "scan the cluster whose machines they are".into(),
             });
         }

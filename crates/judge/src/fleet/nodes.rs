@@ -213,9 +213,9 @@ pub(super) fn describe(seen: &Seen, around: &Around<'_>) -> Described {
     } else {
         price
     };
-    // Nobody pays for such a node as for a machine.
+    // Nobody pays for such a node as for a machine, unless whoever pays says so.
     let not_a_machine = is_virtual(seen);
-    let price = if not_a_machine.is_some() {
+    let price = if not_a_machine.is_some() && price.source != PriceSource::User {
         NodePrice::default()
     } else {
         price

@@ -159,8 +159,28 @@ impl Unresolved {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::kube::raw::RawPod;
-    use crate::kube::selectors::{Labelled, Selections};
+    use crate::kube::selectors::{Labelled, Selections, Selector};
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_selector_that_names_nothing_is_not_asked_about() {
+        for (text, narrows) in [
+            ("{}", false),
+            (
+                r#"{"matchExpressions":[{"key":"app","operator":"NotIn","values":["x"]}]}"#,
+                false,
+            ),
+            (
+                r#"{"matchExpressions":[{"key":"app","operator":"DoesNotExist"}]}"#,
+                false,
+            ),
+            (r#"{"matchExpressions":[{"key":"app","operator":"Exists"}]}"#, true),
+            (r#"{"matchLabels":{"app":"x"}}"#, true),
+        ] {
+            let selector: Selector = serde_json::from_str(text).unwrap();
+            assert_eq!(selector.narrows(), narrows, "{text}");
+        }
+    }
 
     /// A spread as the scheduler takes it: matchLabelKeys narrow whom it counts, and what it counts over is all told.
     #[test]
